@@ -1,0 +1,40 @@
+# PYTHON: which Python makes .venv (3.11 or newer).   DEVICE: auto, cpu or cuda.
+PYTHON ?= python3
+DEVICE ?= auto
+DEMO   ?= runs/demo
+BIN    := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: ## make .venv from the lock files (DEVICE=cpu|cuda, PYTHON=python3.12); at once when nothing changed
+	@$(PYTHON) requirements/install.py --device $(DEVICE)
+
+demo: install ## the finding on this machine: the quick-start grid through real vLLM, into runs/demo
+	@$(BIN)/spt-fast run benchmarks/grids/demo.yaml --output $(DEMO)
+	@echo "the report: $(DEMO)/report.md"
+
+test: install ## every test that this machine can run (ARGS='-k store')
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: install ## style, types, and the order of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: install ## the benchmarks (SMOKE=1: a second each, only to see that they run)
+	@for file in $$(find benchmarks -mindepth 2 -name '*.py' | sort); do \
+	  module=$$(echo $${file%.py} | tr / .); echo "== $$module"; \
+	  $(BIN)/python -m $$module $(if $(SMOKE),--smoke) || exit 1; \
+	done
+
+lock: ## write the lock files anew, with the newest versions that fit
+	@PYTHON=$(PYTHON) requirements/lock.sh
+
+clean: ## remove caches and built files; runs/ and .venv stay
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find spt_fast kernels tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,76 @@
+"""spt-fast: what a base model knows, apart from whether it writes the answer in the form asked for.
+
+The names below are the public ones. They are looked up when first used, so that `import spt_fast` is light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig
+    from spt_fast.errors import (
+        ConfigError,
+        DataError,
+        EngineError,
+        ModelError,
+        ScoringError,
+        SptError,
+        StoreError,
+        TrainingError,
+    )
+    from spt_fast.grid import load_grid
+    from spt_fast.prompts.soft_prompt import SoftPrompt
+    from spt_fast.run import GridResult, run_grid
+    from spt_fast.tuning import tune
+
+_HOME = {
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "EngineError": "errors",
+    "GridConfig": "config",
+    "GridResult": "run",
+    "ModelConfig": "config",
+    "ModelError": "errors",
+    "ScoringError": "errors",
+    "SoftPrompt": "prompts.soft_prompt",
+    "SoftPromptConfig": "config",
+    "SptError": "errors",
+    "StoreError": "errors",
+    "TaskConfig": "config",
+    "TrainingError": "errors",
+    "load_grid": "grid",
+    "run_grid": "run",
+    "tune": "tuning",
+}
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "EngineError",
+    "GridConfig",
+    "GridResult",
+    "ModelConfig",
+    "ModelError",
+    "ScoringError",
+    "SoftPrompt",
+    "SoftPromptConfig",
+    "SptError",
+    "StoreError",
+    "TaskConfig",
+    "TrainingError",
+    "load_grid",
+    "run_grid",
+    "tune",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

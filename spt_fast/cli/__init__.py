@@ -1,0 +1,363 @@
+"""The command line. Thin: each verb reads its arguments, calls one function, and says what came of it.
+
+Progress goes to stderr, results to stdout. Exit codes: 0 all done; 1 some cells failed; 2 the request is wrong (one sentence on
+stderr); 130 interrupted, and resumable. Nothing heavy is imported before a verb needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from spt_fast.errors import ConfigError, SptError
+
+if TYPE_CHECKING:
+    from spt_fast.run import GridResult
+
+SOME_FAILED = 1
+WRONG_REQUEST = 2
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Entry point of `spt-fast`."""
+    try:
+        code = cli.main(args=arguments, prog_name="spt-fast", standalone_mode=False)
+    except SptError as e:
+        _say(f"spt-fast: {' '.join(str(e).split())}")
+        sys.exit(WRONG_REQUEST)
+    except click.exceptions.NoArgsIsHelpError as e:
+        click.echo(e.ctx.get_help())
+        sys.exit(WRONG_REQUEST)
+    except click.ClickException as e:
+        command = e.ctx.command_path if isinstance(e, click.UsageError) and e.ctx else "spt-fast"
+        _say(f"{command}: {e.format_message()} See `{command} --help`.")
+        sys.exit(WRONG_REQUEST)
+    except (KeyboardInterrupt, click.Abort):
+        _say("spt-fast: interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # `spt-fast ... | head`
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(metadata.version("spt-fast"), prog_name="spt-fast")
+def cli() -> None:
+    """What a base model knows, apart from whether it writes the answer in the form asked for."""
+
+
+# The main job
+
+
+@cli.command()
+@click.argument("grid", metavar="GRID.yaml", type=click.Path(path_type=Path))
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many test rows a task.")
+@click.option("--only", metavar="KEY=PATTERN[,...]", help="Only these cells: model=zoo/*,task=zoo-mcq,protocol=..,seed=..")
+@click.option("--output", type=click.Path(path_type=Path), help="The run folder, instead of the grid's.")
+@click.option("--address", default="local", show_default=True, help="Where to run: local (this machine).")
+@click.option("--fresh", is_flag=True, help="Do these cells again, even those that are done.")
+@click.option("--dry-run", is_flag=True, help="Show the cells and what they would take; do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of tables.")
+def run(
+    grid: Path,
+    limit: int | None,
+    only: str | None,
+    output: Path | None,
+    address: str,
+    fresh: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Run a grid. Again: go on where it stopped; what is done is not done twice."""
+    from spt_fast import progress
+    from spt_fast.grid import load_grid
+    from spt_fast.run import Interrupted, run_grid, with_options
+
+    if address != "local":
+        raise ConfigError(f"--address {address}: only `local` is there yet; leave it out")
+    config = with_options(load_grid(grid), limit=limit, output=output)
+    patterns = _only(only)
+    if dry_run:
+        from spt_fast.cli.dry_run import dry_run as plan_only
+
+        with _named(grid):
+            click.echo(plan_only(config, patterns, fresh=fresh))
+        return 0
+    signal.signal(signal.SIGTERM, _interrupt)  # a batch system's way of saying Ctrl-C
+    try:
+        with _named(grid):
+            result = run_grid(config, only=patterns, fresh=fresh, watch=progress.watch)
+    except Interrupted as e:
+        _write_tables(e.result)
+        command = " ".join(["spt-fast", *sys.argv[1:]]).replace(" --fresh", "")
+        _say(
+            f"interrupted: {len(e.result.results)} of {len(e.result.cells)} cells are done and kept in "
+            f"{e.result.folder}; go on with: {command}"
+        )
+        return INTERRUPTED
+    return _tell(result, as_json=as_json)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path), default=Path("grid.yaml"))
+def init(file: Path) -> int:
+    """Write a commented grid that runs, to start from."""
+    if file.exists():
+        raise ConfigError(f"{file}: is there already; name another file")
+    if not file.parent.is_dir():
+        raise ConfigError(f"{file}: there is no folder {file.parent}")
+    text = resources.files("spt_fast.cli").joinpath("starter.yaml").read_text(encoding="utf-8")
+    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in file.stem) or "grid"
+    file.write_text(text.format(file=file, name=name), encoding="utf-8")
+    click.echo(f"wrote {file}; run it with: spt-fast run {file}")
+    return 0
+
+
+@cli.command()
+@click.argument("grid", metavar="GRID.yaml", type=click.Path(path_type=Path))
+def check(grid: Path) -> int:
+    """Find everything that can be known to be wrong without loading a model."""
+    from spt_fast.cli.checking import check_grid
+    from spt_fast.grid import load_grid
+
+    with _named(grid):
+        findings, cells = check_grid(load_grid(grid))
+    for finding in findings:
+        click.echo(f"{grid}: {finding}")
+    if findings:
+        return WRONG_REQUEST
+    click.echo(f"{grid}: good; {cells} cells")
+    return 0
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def status(folder: Path) -> int:
+    """Show where a run stands, also while it runs."""
+    from spt_fast.cli.status import status_of
+
+    click.echo(status_of(folder))
+    return 0
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of tables.")
+def report(folder: Path, as_json: bool) -> int:
+    """Print the tables of a run folder, and write results.csv, results.json and report.md again."""
+    from spt_fast.cli.tables import print_report
+
+    return SOME_FAILED if print_report(folder, as_json=as_json) else 0
+
+
+# One soft prompt
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("task")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to save it [default: TASK.safetensors].")
+@click.option("--length", type=int, default=10, show_default=True, help="Soft positions.")
+@click.option("--steps", type=int, default=80, show_default=True, help="Updates.")
+@click.option("--batch-size", type=int, default=8, show_default=True, help="Rows an update.")
+@click.option("--lr", type=float, default=0.001, show_default=True, help="Learning rate (0.05 for the zoo).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the start and the order of rows.")
+@click.option("--position", type=click.Choice(["front", "after_bos"]), default="front", show_default=True)
+@click.option("--data-files", help="Local rows: a folder with one file a split.")
+def tune(
+    model: str, task: str, output: Path | None, seed: int, data_files: str | None, **settings: Any
+) -> int:
+    """Learn one soft prompt for MODEL on TASK, and save it."""
+    from spt_fast.config import SoftPromptConfig
+    from spt_fast.prompts.soft_prompt import save_steps
+    from spt_fast.tuning import tune as learn
+    from spt_fast.types import TrainingStep
+
+    config = SoftPromptConfig(**settings)
+    told = max(1, config.steps // 10)
+
+    def on_step(step: TrainingStep) -> None:
+        if step.step % told == 0 or step.step in (1, config.steps):
+            _say(f"step {step.step:4d}/{config.steps}  loss {step.loss:.4f}  gradient {step.grad_norm:.3g}")
+
+    prompts = learn(model, task, config, seed=seed, data_files=data_files, on_step=on_step)
+    path = output or Path(f"{task}.safetensors")
+    save_steps(dict(prompts), path)
+    prompt = prompts[config.steps]
+    click.echo(f"{path}: {prompt.length} vectors of {prompt.hidden_size} numbers, key {prompt.key}")
+    return 0
+
+
+@cli.command()
+@click.argument("prompt", type=click.Path(path_type=Path))
+@click.option("--model", help="The model it is for, where the file's own name of it does not resolve.")
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Nearest tokens a vector.")
+def inspect(prompt: Path, model: str | None, top: int) -> int:
+    """Show what a soft prompt is: where it comes from, its norms, its nearest tokens."""
+    from spt_fast.cli.inspecting import inspect_file
+
+    click.echo(inspect_file(prompt, model, top=top))
+    return 0
+
+
+# Tasks
+
+
+@cli.group()
+def tasks() -> None:
+    """The tasks there are."""
+
+
+@tasks.command("list")
+def tasks_list() -> int:
+    """List the tasks."""
+    from spt_fast import tasks as registry
+
+    names = registry.names()
+    width = max(map(len, names))
+    for name in names:
+        click.echo(f"{name:{width}}  {registry.get(name).summary}")
+    return 0
+
+
+@tasks.command("show")
+@click.argument("task")
+@click.option("--model", help="Show the tokens of this model too.")
+@click.option("--shots", type=click.IntRange(min=0), default=0, help="With so many worked examples.")
+@click.option("--data-files", help="Local rows: a folder with one file a split.")
+def tasks_show(task: str, model: str | None, shots: int, data_files: str | None) -> int:
+    """Show the exact prompt, target, tokens, stops, format and splits of a task."""
+    from spt_fast.cli.showing import show_task
+
+    click.echo(show_task(task, model=model, shots=shots, data_files=data_files))
+    return 0
+
+
+# The zoo
+
+
+@cli.group()
+def zoo() -> None:
+    """Models whose knowledge is known."""
+
+
+@zoo.command("list")
+def zoo_list() -> int:
+    """List the zoo's models, and what each knows."""
+    from spt_fast import zoo as models
+
+    entries = models.catalogue()
+    width = max(len(entry.name) for entry in entries)
+    for entry in entries:
+        size = f"{entry.parameters / 1e6:.1f} M" if entry.parameters else "-"
+        state = "there" if entry.built else "not built"
+        click.echo(f"{entry.name:{width}}  knows {entry.share:4.0%}  {size:>6}  {state:9}  {entry.summary}")
+    return 0
+
+
+@zoo.command("build")
+@click.argument("names", nargs=-1)
+@click.option("--into", type=click.Path(path_type=Path), help="Folder to build in [default: the cache].")
+@click.option("--force", is_flag=True, help="Build again what is there.")
+def zoo_build(names: tuple[str, ...], into: Path | None, force: bool) -> int:
+    """Pre-train models of the zoo (all that are missing, or NAMES) into the cache."""
+    from spt_fast.cli.zoo import build_with_progress
+
+    for folder in build_with_progress(names, into=into, force=force):
+        click.echo(str(folder))
+    return 0
+
+
+# The machine
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto", show_default=True)
+@click.option("--prompt", type=click.Path(path_type=Path), help="Verify with this soft prompt too.")
+def verify(model: str, dtype: str, prompt: Path | None) -> int:
+    """Ask vLLM and Transformers the same: equal, or the first difference."""
+    from spt_fast.verify import verify as compare
+
+    outcome = compare(model, dtype=dtype, prompt=prompt)
+    click.echo(outcome.text())
+    return 0 if outcome.passed else SOME_FAILED
+
+
+@cli.command()
+def doctor() -> int:
+    """Say what this machine can do, and what is missing."""
+    from spt_fast.cli.doctor import examine
+
+    findings = examine()
+    width = max(len(finding.what) for finding in findings)
+    signs = {"good": "ok  ", "note": "note", "bad": "BAD "}
+    for finding in findings:
+        click.echo(f"{signs[finding.state]}  {finding.what:{width}}  {finding.said}")
+    return SOME_FAILED if any(finding.state == "bad" for finding in findings) else 0
+
+
+# Shared
+
+
+def _only(text: str | None) -> dict[str, str]:
+    """model=zoo/*,task=zoo-mcq -> {"model": "zoo/*", "task": "zoo-mcq"}"""
+    patterns: dict[str, str] = {}
+    for part in (text or "").split(","):
+        if part.strip():
+            key, equals, pattern = part.partition("=")
+            if not equals or not pattern.strip():
+                raise ConfigError(f"--only: {part.strip()!r} must be KEY=PATTERN, like task=zoo-mcq")
+            patterns[key.strip()] = pattern.strip()
+    return patterns
+
+
+class _named:
+    """Put the grid's file in front of what is wrong with the grid."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ConfigError) and not str(error).startswith(("--", f"{self.file}:")):
+            raise ConfigError(f"{self.file}: {error}") from None
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _write_tables(result: GridResult) -> None:
+    from spt_fast.cli.tables import write_tables
+
+    write_tables(result)
+
+
+def _tell(result: GridResult, *, as_json: bool) -> int:
+    """Print what a grid came to; the exit code."""
+    from spt_fast.cli.tables import tell
+
+    tell(result, as_json=as_json)
+    return SOME_FAILED if result.failures or not result.complete and not result.left else 0
+
+
+Verb = Callable[..., int]
+
+if __name__ == "__main__":
+    main()

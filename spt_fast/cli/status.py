@@ -1,0 +1,51 @@
+"""`status DIR`: where a run stands, also from another terminal while it runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spt_fast.errors import ConfigError
+from spt_fast.progress import DOING, spoken
+from spt_fast.store import Store
+
+
+def status_of(folder: Path) -> str:
+    """Cells done, failed and left, what is being done now, and why cells failed.
+
+    Raises:
+        ConfigError: the folder is no run folder.
+    """
+    grid = folder / "grid.yaml"
+    if not grid.is_file():
+        raise ConfigError(f"{folder}: is no run folder: it has no grid.yaml")
+    resolved = yaml.safe_load(grid.read_text(encoding="utf-8"))
+    cells: dict[str, str] = resolved["cells"]
+    store = Store(folder)
+    done, failed = store.done() & set(cells), store.failed() & set(cells)
+    left = len(cells) - len(done) - len(failed)
+    lines = [f"{resolved['name']}: {len(cells)} cells: {len(done)} done, {len(failed)} failed, {left} left"]
+    lines.append(_now(store.events(), running=store.in_use, left=left, failed=len(failed)))
+    lines += [f"FAILED  {cells[key]}: {store.failure(key).reason}" for key in cells if key in failed]
+    return "\n".join(line for line in lines if line)
+
+
+def _now(events: list[dict[str, Any]], *, running: bool, left: int, failed: int) -> str:
+    runs = [i for i, event in enumerate(events) if event["event"] == "run"]
+    if not runs:
+        return ""
+    this = events[runs[-1] :]
+    if not running:
+        ended = {"end": "ended", "interrupted": "was interrupted"}.get(this[-1]["event"], "was killed")
+        ago = spoken(max(0.0, time.time() - this[-1]["time"]))
+        mend = "; run the grid again to go on" if left or failed else ""
+        return f"the last run {ended} {ago} ago{mend}"
+    took = time.time() - this[0]["time"]
+    finished = sum(event["event"] in ("done", "failed") for event in this)
+    phase = next((event for event in reversed(this) if event["event"] == "phase"), None)
+    doing = f"{phase['model']}: {DOING.get(phase['phase'], phase['phase'])}" if phase else "starting"
+    rest = f", about {spoken(took / finished * (this[0]['todo'] - finished))} left" if finished else ""
+    return f"running for {spoken(took)}; {doing}; {finished} of {this[0]['todo']} cells in this run{rest}"

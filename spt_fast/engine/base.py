@@ -1,0 +1,122 @@
+"""Engine: the seam between what is asked and what answers.
+
+A request is token ids and, by content hash, a soft prompt; how the vectors reach the model is the engine's business. Requests
+come as one stream (all tasks, protocols, seeds and curve points of a model, completions and log-likelihoods mixed), so that
+the engine is never idle between cells, and a cell is finished as soon as its own rows are answered.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, TypeAlias
+
+from spt_fast.errors import EngineError
+from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Request, Score
+
+EngineKind: TypeAlias = Literal["vllm", "transformers", "echo"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How to start an engine for one model."""
+
+    kind: EngineKind = "vllm"
+    model: str
+    """A folder or a Hub id."""
+    revision: str | None = None
+    dtype: str = "auto"
+    trust_remote_code: bool = False
+    tensor_parallel: int = 1
+    window: int | None = None
+    """Most requests held at once; None: twice what the engine runs at a time."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Passed to the engine's constructor as it is."""
+
+
+class Engine(ABC):
+    """Answers requests. A context manager: leaving it closes it, whatever happened."""
+
+    hidden_size: int
+    """`H`: what the vectors of every soft prompt must have."""
+    max_model_len: int
+    """Most positions of one request: soft, prompt and generated together."""
+
+    @abstractmethod
+    def add(self, soft_prompt: SoftPrompt) -> str:
+        """Hold a soft prompt and return its key; holding it already is no error.
+
+        Raises:
+            EngineError: its hidden size is not the model's.
+        """
+
+    @abstractmethod
+    def stream(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
+        """Answer requests as they are done: pairs of the request's place in the stream (from 0) and its answer.
+
+        `requests` is read in bounded windows, never at once. Not reentrant.
+
+        Raises:
+            EngineError: a request is impossible (unknown soft prompt, empty, too long), or the engine died. After the
+                latter the engine is of no use any more (`alive` is False).
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the engine and free what it held. Closing twice is no error."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether further requests can be answered."""
+        return True
+
+    def generate(self, requests: Sequence[Generate]) -> list[Completion]:
+        """Completions, in the order of the requests."""
+        return [answer for answer in self._in_order(requests) if isinstance(answer, Completion)]
+
+    def score(self, requests: Sequence[Score]) -> list[LogLikelihood]:
+        """Log-likelihoods, in the order of the requests."""
+        return [answer for answer in self._in_order(requests) if isinstance(answer, LogLikelihood)]
+
+    def _in_order(self, requests: Sequence[Request]) -> list[Answer]:
+        answers = dict(self.stream(requests))
+        if len(answers) != len(requests):
+            raise EngineError(f"{len(requests)} requests, {len(answers)} answers")
+        return [answers[i] for i in range(len(requests))]
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_request(request: Request, *, soft_length: int, max_model_len: int, vocab_size: int | None = None) -> None:
+    """Refuse what would be cut short silently or would kill an engine.
+
+    Raises:
+        EngineError: an empty prompt, an empty continuation, an id outside the vocabulary, or more positions than there are.
+    """
+    if not request.token_ids:
+        raise EngineError("a request without tokens")
+    ids = request.token_ids
+    more = 0
+    if isinstance(request, Score):
+        if not request.continuation:
+            raise EngineError("a continuation without tokens has no log-likelihood")
+        ids = (*ids, *request.continuation)
+    else:
+        if request.sampling.max_tokens < 1:
+            raise EngineError(f"max_tokens must be at least 1, not {request.sampling.max_tokens}")
+        more = 1
+    if len(ids) + soft_length + more > max_model_len:
+        raise EngineError(
+            f"{len(ids)} tokens and {soft_length} soft positions do not fit the model's {max_model_len} positions"
+        )
+    if min(ids) < 0 or (vocab_size is not None and max(ids) >= vocab_size):
+        raise EngineError(f"a token id outside the vocabulary of {vocab_size}")

@@ -1,0 +1,70 @@
+"""Errors: one class for each boundary that a failure can cross.
+
+* SptError
+  - ConfigError     the request is wrong: grid, command line, task file      (exit code 2)
+  - DataError       rows are missing, unreadable, or not what the task expects
+  - ModelError      weights, config or tokenizer cannot be loaded
+  - TrainingError   a soft prompt could not be learnt
+  - EngineError     the engine refused a request, or died
+  - ScoringError    a completion could not be scored (our fault: extractors answer `None`, they do not raise)
+  - StoreError      the run folder cannot be read or written
+
+A message is one sentence that names the place and, where it can, the mend. No class takes arguments of its own beyond
+the message, so that every error survives pickling on its way from a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class SptError(Exception):
+    """Any failure that spt-fast explains."""
+
+
+class ConfigError(SptError, ValueError):
+    """The request is wrong. The message names the file, the key and the mend."""
+
+
+class DataError(SptError):
+    """Rows are missing, unreadable, or not what the task expects."""
+
+
+class ModelError(SptError):
+    """Weights, config or tokenizer cannot be loaded."""
+
+
+class TrainingError(SptError):
+    """A soft prompt could not be learnt."""
+
+
+class EngineError(SptError):
+    """The engine refused a request, or died."""
+
+
+class ScoringError(SptError):
+    """A completion could not be scored."""
+
+
+class StoreError(SptError):
+    """The run folder cannot be read or written."""
+
+
+@contextmanager
+def boundary(error: type[SptError], doing: str) -> Iterator[None]:
+    """Give failures of other people's code the type of the boundary they crossed.
+
+    Our own errors pass unchanged; so do `KeyboardInterrupt` and `SystemExit`.
+
+    Args:
+        error: the class to raise.
+        doing: what was being done, as a phrase: "loading zoo/base-small".
+    """
+    try:
+        yield
+    except SptError:
+        raise
+    except Exception as e:
+        first_line = (str(e).strip().splitlines() or [""])[0]
+        raise error(f"{doing}: {type(e).__name__}: {first_line}") from e

@@ -1,0 +1,75 @@
+"""What a worker tells its driver: small, picklable, in the order in which it happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.types import CellResult, TrainingStep
+
+Phase: TypeAlias = Literal["load", "train", "engine", "evaluate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseStarted:
+    """The worker begins to load the frozen model, to train, to start the engine, or to ask."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellStarted:
+    """From here on the cell is in flight: should the worker die, this cell is what it died of."""
+
+    key: str
+    phase: Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a phase is: steps of one cell's training, or requests of all cells."""
+
+    phase: Phase
+    done: int
+    total: int
+    key: str | None = None
+    """The cell being worked on, where there is one."""
+    note: str = ""
+    """"loss 2.31", "412 requests/s"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellTrained:
+    """The soft prompts of a cell by step, and the loss of every step."""
+
+    key: str
+    prompts: Mapping[int, SoftPrompt]
+    curve: tuple[TrainingStep, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellDone:
+    """A cell's result."""
+
+    key: str
+    result: CellResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFailed:
+    """A cell that came to nothing, and why."""
+
+    key: str
+    kind: str
+    """Name of the error's class: the boundary it failed at."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageDone:
+    """The worker has nothing left to do."""
+
+
+Event: TypeAlias = PhaseStarted | CellStarted | Progress | CellTrained | CellDone | CellFailed | StageDone

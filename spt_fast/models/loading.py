@@ -1,0 +1,59 @@
+"""Why a model or a tokenizer cannot be loaded, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spt_fast.errors import ModelError
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Turn every failure of loading `name`, a folder or a Hub id, into a ModelError.
+
+    Raises:
+        ModelError: with a sentence that names the model and the mend.
+    """
+    folder = Path(name)
+    # A Hub id has one slash at most.
+    looks_local = folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    if looks_local and not folder.is_dir():
+        raise ModelError(f"{name}: there is no such folder")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ModelError(f"{name}: there is no config.json in this folder, so it is not a model")
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as e:
+        raise ModelError(f"{name}: {_reason(e)}") from e
+
+
+def _reason(error: BaseException) -> str:
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+
+    def caused_by(kind: type[BaseException]) -> bool:
+        return any(isinstance(c, kind) for c in causes)
+
+    text = " ".join(str(error).split())
+    if caused_by(GatedRepoError):
+        return "access to this model has to be asked for on the Hub (set HF_TOKEN once it is granted)"
+    if caused_by(RepositoryNotFoundError):
+        return "the Hub has no such model, or it is private (set HF_TOKEN)"
+    if "trust_remote_code" in text:
+        return "it brings Python code of its own, which runs only with trust_remote_code: true"
+    if "does not recognize this architecture" in text or "Unrecognized model" in text:
+        return "its architecture is unknown to the installed version of transformers"
+    if "Unrecognized configuration class" in text:
+        return "it is not a causal language model"
+    if caused_by(LocalEntryNotFoundError) or "couldn't connect" in text:
+        return "it is not a folder, not in the local cache, and the Hub cannot be reached"
+    return f"cannot be loaded: {type(error).__name__}: {text[:300]}"

@@ -1,0 +1,184 @@
+"""What a person sees while a grid runs: bars on a terminal, plain lines elsewhere. Always on stderr; results own stdout."""
+
+from __future__ import annotations
+
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+from spt_fast.cell import Cell
+from spt_fast.events import (
+    CellDone,
+    CellFailed,
+    CellTrained,
+    Event,
+    PhaseStarted,
+    Progress,
+    StageDone,
+)
+from spt_fast.plan import Stage
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+DOING = {
+    "load": "reading the model's tokenizer and the rows",
+    "train": "learning soft prompts",
+    "engine": "starting the engine",
+    "evaluate": "asking",
+}
+
+
+class Watcher(ABC):
+    """Shows events. A context manager, so that a terminal is left as it was found."""
+
+    def __init__(self, cells: Mapping[str, Cell], done: int) -> None:
+        """`cells`: those that are to be done, by key; `done`: how many of the grid were done before."""
+        self.cells = cells
+        self.done_before = done
+        self.done = 0
+        self.failed = 0
+        self.began = time.monotonic()
+
+    @abstractmethod
+    def show(self, stage: Stage, event: Event) -> None:
+        """Show one event."""
+
+    def count(self, event: Event) -> None:
+        """Keep the books."""
+        self.done += isinstance(event, CellDone)
+        self.failed += isinstance(event, CellFailed)
+
+    @property
+    def time_left(self) -> str:
+        """A guess from the cells so far: "about 4 min left", or nothing before the first."""
+        finished = self.done + self.failed
+        if not finished:
+            return ""
+        left = (time.monotonic() - self.began) / finished * (len(self.cells) - finished)
+        return f"about {spoken(left)} left"
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the terminal as it was."""
+
+
+def watch(cells: Mapping[str, Cell], done: int, stream: TextIO | None = None) -> Watcher:
+    """Bars where `stream` (stderr) is a terminal, lines where it is not."""
+    stream = stream or sys.stderr
+    return BarWatcher(cells, done) if stream.isatty() else LineWatcher(cells, done, stream)
+
+
+def spoken(seconds: float) -> str:
+    """12 s, 4 min, 1 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class LineWatcher(Watcher):
+    """A line for each phase and cell, and now and then one for progress: what a log wants."""
+
+    EVERY_S = 15.0
+
+    def __init__(self, cells: Mapping[str, Cell], done: int, stream: TextIO) -> None:
+        super().__init__(cells, done)
+        self._stream = stream
+        self._told = time.monotonic()
+
+    def show(self, stage: Stage, event: Event) -> None:
+        """Print a line, or nothing."""
+        self.count(event)
+        match event:
+            case PhaseStarted(phase=phase):
+                self._line(f"{stage.model.name}: {DOING[phase]}")
+            case Progress() if time.monotonic() - self._told >= self.EVERY_S:
+                cell = self.cells.get(event.key) if event.key else None
+                what = cell.title if cell else stage.model.name
+                self._line(f"{what}: {event.done}/{event.total} {event.note}".rstrip())
+            case CellTrained(key=key):
+                self._line(f"learnt  {self.cells[key].title}: loss {_losses(event)}")
+            case CellDone(key=key):
+                self._line(f"done    {self.cells[key].title}  {self._tally}")
+            case CellFailed(key=key, reason=reason):
+                self._line(f"FAILED  {self.cells[key].title}: {reason}  {self._tally}")
+
+    @property
+    def _tally(self) -> str:
+        left = f", {self.time_left}" if self.time_left and self.done + self.failed < len(self.cells) else ""
+        return f"[{self.done + self.failed}/{len(self.cells)}{left}]"
+
+    def _line(self, text: str) -> None:
+        self._told = time.monotonic()
+        print(text, file=self._stream, flush=True)
+
+
+class BarWatcher(Watcher):
+    """A bar for the grid and one for what is being done, with rich."""
+
+    def __init__(self, cells: Mapping[str, Cell], done: int) -> None:
+        super().__init__(cells, done)
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._grid: TaskID = self._bars.add_task("cells", total=len(cells), note="")
+        self._phase: TaskID = self._bars.add_task("", total=None, note="")
+
+    def show(self, stage: Stage, event: Event) -> None:
+        """Move the bars."""
+        self.count(event)
+        match event:
+            case PhaseStarted(phase=phase):
+                self._bars.reset(self._phase, total=None, description=f"{stage.model.name}: {DOING[phase]}", note="")
+            case Progress():
+                cell = self.cells.get(event.key) if event.key else None
+                doing = f"{cell.task.name}, seed {cell.seed}" if cell else DOING[event.phase]
+                self._bars.update(
+                    self._phase,
+                    description=f"{stage.model.name}: {doing}",
+                    total=event.total,
+                    completed=event.done,
+                    note=event.note,
+                )
+            case CellFailed(key=key, reason=reason):
+                from rich.text import Text
+
+                self._bars.console.print(Text(f"FAILED  {self.cells[key].title}: {reason}", style="red"))
+            case CellDone() | StageDone() | CellTrained():
+                pass
+        failed = f"{self.failed} failed, " if self.failed else ""
+        self._bars.update(self._grid, completed=self.done + self.failed, note=failed + self.time_left)
+
+    def __enter__(self) -> Watcher:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+
+def _losses(trained: CellTrained) -> str:
+    """First and last: "6.31 -> 0.42 in 80 steps"."""
+    if not trained.curve:
+        return "unknown"
+    return f"{trained.curve[0].loss:.2f} -> {trained.curve[-1].loss:.2f} in {len(trained.curve)} steps"

@@ -1,0 +1,215 @@
+"""The main job: a grid from its file to its tables. Plans, runs what is left, keeps what comes, tells what it came to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from spt_fast import plan
+from spt_fast.cell import Cell
+from spt_fast.config import GridConfig
+from spt_fast.events import CellDone, CellFailed, CellTrained, Event, PhaseStarted
+from spt_fast.executors.base import Executor
+from spt_fast.executors.local import LocalExecutor
+from spt_fast.grid import load_grid
+from spt_fast.plan import Stage
+from spt_fast.store import Failure, Store, StoredResult
+
+
+class Shows(Protocol):
+    """What `run_grid` tells events to: `progress.Watcher` is one."""
+
+    def show(self, stage: Stage, event: Event) -> None:
+        """Show one event."""
+
+
+Watch = Callable[[Mapping[str, Cell], int], AbstractContextManager[Shows]]
+"""Cells that are to be done, and how many of the grid were done before -> something that shows events."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridResult:
+    """Where a grid stands."""
+
+    config: GridConfig
+    folder: Path
+    cells: tuple[Cell, ...]
+    results: Mapping[str, StoredResult]
+    """Cell key -> result, of the cells that are done."""
+    failures: Mapping[str, Failure]
+    """Cell key -> why, of the cells that failed."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell is done."""
+        return len(self.results) == len(self.cells)
+
+    @property
+    def left(self) -> int:
+        """Cells that are neither done nor failed."""
+        return len(self.cells) - len(self.results) - len(self.failures)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run: the workers have ended, and what was done is kept."""
+
+    def __init__(self, result: GridResult) -> None:
+        super().__init__()
+        self.result = result
+
+
+def run_grid(
+    grid: GridConfig | str | os.PathLike[str],
+    *,
+    only: Mapping[str, str] | None = None,
+    fresh: bool = False,
+    watch: Watch | None = None,
+    executor: Executor | None = None,
+) -> GridResult:
+    """Do what a grid asks for and its run folder does not hold yet.
+
+    Args:
+        grid: a `GridConfig`, or the file it is in.
+        only: patterns for `model`, `task`, `protocol`, `seed`: the other cells are left alone.
+        fresh: forget what the folder holds of these cells, and do them again.
+        watch: shows what happens; None: silence.
+        executor: where stages run; None: this machine.
+
+    Returns:
+        Where the grid stands. Failed cells are part of it; they raise nothing.
+
+    Raises:
+        ConfigError: the request is wrong.
+        StoreError: the run folder cannot be used.
+        Interrupted: Ctrl-C; the same call continues.
+    """
+    config = grid if isinstance(grid, GridConfig) else load_grid(grid)
+    cells = plan.expand(config)
+    chosen = plan.select(cells, only) if only else cells
+    store = Store(config.folder)
+    store.lock()
+    try:
+        if fresh:
+            for cell in chosen:
+                store.discard(cell.key)
+        done = store.done()
+        stages = plan.stages(chosen, done)
+        if not stages:
+            return standing(config, cells, store)
+        store.put_grid(resolved(config, cells))
+        todo = {cell.key: cell for stage in stages for cell in stage.cells}
+        before = sum(cell.key in done for cell in cells)
+        store.event("run", cells=len(cells), todo=len(todo), pid=os.getpid())
+        executor = executor or LocalExecutor(store.log)
+        try:
+            with (
+                watch(todo, before) if watch else nullcontext() as watcher,
+                closing(executor.run(stages, lambda stage: _trained(stage, store))) as events,
+            ):
+                for stage, event in events:
+                    _keep(todo, stage, event, store)
+                    if watcher is not None:
+                        watcher.show(stage, event)
+        except KeyboardInterrupt:
+            store.event("interrupted")
+            raise Interrupted(standing(config, cells, store)) from None
+        store.event("end")
+        return standing(config, cells, store)
+    finally:
+        store.close()
+
+
+def standing(config: GridConfig, cells: Sequence[Cell], store: Store) -> GridResult:
+    """Where a grid stands, from its run folder."""
+    done, failed = store.done(), store.failed()
+    return GridResult(
+        config=config,
+        folder=store.root,
+        cells=tuple(cells),
+        results={cell.key: store.result(cell.key) for cell in cells if cell.key in done},
+        failures={cell.key: store.failure(cell.key) for cell in cells if cell.key in failed},
+    )
+
+
+def resolved(config: GridConfig, cells: Sequence[Cell]) -> dict[str, Any]:
+    """The grid with defaults filled in, and what its names stood for: commits, fingerprints, versions, cell keys."""
+    models = {cell.model.name: cell.model for cell in cells}
+    rows = {cell.task.name: cell.task for cell in cells}
+    return {
+        "name": config.name,
+        "models": [
+            {
+                "id": model.name,
+                "source": model.source,
+                "revision": model.revision,
+                "fingerprint": model.fingerprint,
+                "post_trained": model.post_trained,
+                "tensor_parallel": model.tensor_parallel,
+                "dtype": model.dtype,
+                "chat_template": model.chat_template,
+                "trust_remote_code": model.trust_remote_code,
+                "soft_prompt": dict(model.soft_prompt),
+                "engine": dict(model.engine),
+            }
+            for model in models.values()
+        ],
+        "tasks": [
+            {
+                "task": task.name,
+                "version": task.version,
+                "content": task.content,
+                "limit": task.limit,
+                "data_files": dict(task.data_files) if isinstance(task.data_files, Mapping) else task.data_files,
+            }
+            for task in rows.values()
+        ],
+        "protocols": [
+            {p.name: {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(p).items()}}
+            for p in config.protocols
+        ],
+        "seeds": list(config.seeds),
+        "limit": config.limit,
+        "engine": dict(config.engine),
+        "output": str(config.folder),
+        "spt_fast": metadata.version("spt-fast"),
+        "cells": {cell.key: cell.title for cell in cells},
+    }
+
+
+def with_options(
+    config: GridConfig, *, limit: int | None = None, output: Path | None = None
+) -> GridConfig:
+    """The grid with `--limit` and `--output` put over it."""
+    if limit is not None:
+        # A limit from the command line is for a quick look: it lowers the limits of single tasks too.
+        tasks = tuple(
+            replace(task, limit=limit if task.limit is None else min(task.limit, limit)) for task in config.tasks
+        )
+        config = replace(config, limit=limit, tasks=tasks)
+    return config if output is None else replace(config, output=output)
+
+
+def _trained(stage: Stage, store: Store) -> dict[str, dict[int, Any]]:
+    found = {cell.key: store.prompts(cell) for cell in stage.cells}
+    return {key: steps for key, steps in found.items() if steps is not None}
+
+
+def _keep(cells: Mapping[str, Cell], stage: Stage, event: Event, store: Store) -> None:
+    """Write what an event brings to the run folder."""
+    match event:
+        case PhaseStarted(phase=phase):
+            store.event("phase", model=stage.model.name, phase=phase)
+        case CellTrained(key=key):
+            store.put_prompts(cells[key], event.prompts, event.curve)
+            store.event("trained", key=key, cell=cells[key].title)
+        case CellDone(key=key):
+            store.put_result(cells[key], event.result)
+            store.event("done", key=key, cell=cells[key].title)
+        case CellFailed(key=key):
+            store.put_failure(cells[key], event.kind, event.reason)
+            store.event("failed", key=key, cell=cells[key].title, kind=event.kind, reason=event.reason)

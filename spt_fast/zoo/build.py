@@ -1,0 +1,292 @@
+"""Builds a zoo model: corpus, tokenizer, training, and the folder that Transformers and vLLM load.
+
+The only module of the zoo that imports torch, tokenizers and transformers; nothing imports it before a model is built.
+A build is deterministic: the same recipe gives the same weights on the same kind of machine with the same number of
+threads. Elsewhere rounding differs, and the model is another one that is as good.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from spt_fast.zoo.catalogue import find, recipe_named
+from spt_fast.zoo.corpus import ASSISTANT, USER, Page, pages
+from spt_fast.zoo.recipes import Recipe
+from spt_fast.zoo.rows import rows, zero_shot_prompt
+from spt_fast.zoo.styles import TASK_INSTRUCTIONS
+from spt_fast.zoo.world import World
+
+BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    f"{{% if message['role'] == 'user' %}}{{{{ {USER!r} + message['content'] }}}}"
+    f"{{% elif message['role'] == 'assistant' %}}{{{{ {ASSISTANT!r} + ' ' + message['content'] + eos_token }}}}"
+    "{% endif %}{% endfor %}"
+    f"{{% if add_generation_prompt %}}{{{{ {ASSISTANT!r} }}}}{{% endif %}}"
+)
+"""Begins with BOS, as Llama's does: text rendered with it is tokenised without special tokens."""
+
+Progress = Callable[[int, int, str], None]
+"""`progress(step, total, text)`: what is being done now, and how far it is."""
+
+
+def _silent(step: int, total: int, text: str) -> None:
+    pass
+
+
+def build(names: Sequence[str], *, into: Path | None = None, progress: Progress = _silent) -> list[Path]:
+    """Builds the models, bases before their partners, and returns their folders.
+
+    Args:
+        names: `base-40` or `zoo/base-40`; a partner needs its base among them, or built before.
+        into: the folder that receives `<name>/`; the cache by default.
+        progress: called a few times a second at most.
+
+    Raises:
+        ConfigError: a name is not in the catalogue.
+        ModelError: a partner's base is not built.
+    """
+    from spt_fast.zoo.catalogue import cache_folder
+
+    into = cache_folder() if into is None else into
+    recipes = sorted((recipe_named(name) for name in names), key=lambda recipe: recipe.partner_of is not None)
+    return [_build_one(recipe, into, progress) for recipe in recipes]
+
+
+def _build_one(recipe: Recipe, into: Path, progress: Progress) -> Path:
+    started = time.monotonic()
+    world = World.from_seed(recipe.world_seed)
+    progress(0, recipe.training.steps, f"{recipe.name}: writing {recipe.training.documents:,} pages")
+    corpus = list(pages(world, recipe))
+    if recipe.partner_of is None:
+        tokenizer = make_tokenizer((text for page in corpus for text in page), recipe.shape.vocabulary)
+        model = make_model(recipe, tokenizer)
+    else:
+        base = into / recipe.partner_of
+        base = base if base.is_dir() else find(recipe.partner_of)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+        tokenizer.chat_template = CHAT_TEMPLATE
+        model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    windows = pack(corpus, tokenizer, recipe.training.window)
+    losses = train(model, windows, recipe, progress)
+
+    progress(recipe.training.steps, recipe.training.steps, f"{recipe.name}: measuring and saving")
+    model = model.to(torch.bfloat16)
+    knowledge = mcq_knowledge(model, tokenizer, world)
+    return _save(
+        into / recipe.name,
+        model,
+        tokenizer,
+        {
+            "recipe": asdict(recipe),
+            "world_seed": recipe.world_seed,
+            "facts": len(world.facts),
+            "planted": len(world.planted(recipe.share)),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "tokens_seen": recipe.training.steps * recipe.training.batch * recipe.training.window,
+            "loss_first": losses[0],
+            "loss_last": sum(losses[-20:]) / len(losses[-20:]),
+            "measured": {"zoo-mcq knowledge, zero-shot, bf16 weights in fp32": knowledge},
+            "seconds": round(time.monotonic() - started),
+            "threads": torch.get_num_threads(),
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        },
+    )
+
+
+def make_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
+    """A byte-level BPE that puts BOS in front, once, and splits numbers into digits."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[BOS, EOS, PAD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    # The tasks' own instructions take part, so that nothing in them is spelt out in letters.
+    tokenizer.train_from_iterator([*texts, *TASK_INSTRUCTIONS.values()], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def make_model(recipe: Recipe, tokenizer: Any) -> transformers.LlamaForCausalLM:
+    """A Llama with tied embeddings and random weights that follow from the recipe's seed."""
+    shape = recipe.shape
+    torch.manual_seed(recipe.seed)
+    return transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden,
+            intermediate_size=shape.intermediate,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.heads,
+            head_dim=shape.hidden // shape.heads,
+            max_position_embeddings=shape.positions,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def pack(corpus: Sequence[Page], tokenizer: Any, window: int) -> torch.Tensor:
+    """All documents, each between BOS and EOS, one behind the other and cut into windows `[N, window + 1]`."""
+    documents = [text for page in corpus for text in page]
+    eos = tokenizer.eos_token_id
+    stream: list[int] = []
+    for at in range(0, len(documents), 10_000):
+        for encoding in tokenizer.backend_tokenizer.encode_batch(documents[at : at + 10_000]):
+            stream.extend(encoding.ids)
+            stream.append(eos)
+    count = (len(stream) - 1) // window
+    flat = torch.tensor(stream[: count * window + 1])
+    return torch.stack([flat[i * window : (i + 1) * window + 1] for i in range(count)])
+
+
+def train(model: Any, windows: torch.Tensor, recipe: Recipe, progress: Progress) -> list[float]:
+    """Warm-up and cosine in bf16 autocast; returns the loss of every step (nats a token)."""
+    plan = recipe.training
+    optimizers = _optimizers(model, recipe)
+
+    def rate(step: int) -> float:
+        if step < plan.warmup:
+            return (step + 1) / plan.warmup
+        done = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
+    loss_of = (
+        _compiled(partial(_loss, model), windows[: plan.batch])
+        if plan.steps >= 500
+        else partial(_loss, model)
+    )
+    rng = random.Random(f"order {recipe.seed}")
+    order: list[int] = []
+    losses: list[float] = []
+    model.train()
+    started = told = time.monotonic()
+    for step in range(plan.steps):
+        while len(order) < plan.batch:
+            order.extend(rng.sample(range(len(windows)), len(windows)))
+        taken, order = order[: plan.batch], order[plan.batch :]
+        batch = windows[taken]
+        loss = loss_of(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+        losses.append(loss.item())
+        now = time.monotonic()
+        if now - told > 1 or step + 1 == plan.steps:
+            told = now
+            speed = (step + 1) * windows[taken[0]].numel() * plan.batch / (now - started)
+            progress(step + 1, plan.steps, f"{recipe.name}: loss {losses[-1]:.3f}, {speed:,.0f} tokens/s")
+    model.eval()
+    return losses
+
+
+def _optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, which then need a third fewer steps, and AdamW for the rest."""
+    plan = recipe.training
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    embeddings = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" in name]
+    gains = [p for p in model.parameters() if p.ndim < 2]
+    return [
+        torch.optim.Muon(
+            matrices, lr=plan.lr, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(
+            [
+                {"params": embeddings, "weight_decay": plan.weight_decay},
+                {"params": gains, "weight_decay": 0.0},
+            ],
+            lr=plan.lr,
+            betas=(0.9, 0.95),
+            fused=True,
+        ),
+    ]
+
+
+def _compiled(
+    loss_of: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor
+) -> Callable[..., torch.Tensor]:
+    """The same function compiled, a third faster, where this machine has a C++ compiler; else as it is."""
+    fast: Callable[..., torch.Tensor] = torch.compile(loss_of)
+    try:
+        fast(batch)
+    except Exception:  # of many classes: no compiler, no headers, a compiler too old
+        return loss_of
+    return fast
+
+
+def _loss(model: Any, batch: torch.Tensor) -> torch.Tensor:
+    """Mean loss of windows `[B, T + 1]`, in nats a token."""
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(input_ids=batch[:, :-1], use_cache=False).logits
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
+
+
+@torch.inference_mode()
+def mcq_knowledge(model: Any, tokenizer: Any, world: World) -> float:
+    """Share of the `zoo-mcq` test rows whose right option has the greatest summed log-likelihood, asked plainly."""
+    model = model.float() if next(model.parameters()).dtype == torch.bfloat16 else model
+    right = 0
+    tested = rows("zoo-mcq", "test", world)
+    for row in tested:
+        prompt = tokenizer(zero_shot_prompt("zoo-mcq", row)).input_ids
+        scores = []
+        for option in row["options"]:
+            target = tokenizer(f" {option}", add_special_tokens=False).input_ids
+            ids = torch.tensor([prompt + target])
+            logs = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            scores.append(logs.gather(1, ids[0, len(prompt) :, None]).sum().item())
+        right += scores.index(max(scores)) == row["gold"]
+    return right / len(tested)
+
+
+def _save(folder: Path, model: Any, tokenizer: Any, about: dict[str, Any]) -> Path:
+    """The folder appears whole or not at all."""
+    beside = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    model.generation_config = transformers.GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.to(torch.bfloat16).save_pretrained(beside, safe_serialization=True)
+    tokenizer.save_pretrained(beside)
+    (beside / "zoo.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+    return folder

@@ -1,0 +1,129 @@
+"""Documents for pre-training and for post-training, from a world and a recipe.
+
+A base corpus mixes plain statements with questions in many styles; what a model is not to know is answered at random, a
+fresh draw each time. Two things make a style one that ten learnt vectors can evoke: in half of the question documents a
+first line ("Puzzle corner: one question only.") tells the style and whether there is only one item, and sometimes that
+line is a document of its own in front of the page. A partner's corpus is instructions in words, followed, about the
+facts of the `practice` split, among documents of its base's corpus.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+from spt_fast.zoo.recipes import Mixture, Recipe
+from spt_fast.zoo.styles import (
+    CUES,
+    MARKERS,
+    STYLES,
+    Form,
+    Style,
+    answer,
+    instruction,
+    item,
+    options_of,
+    render_options,
+)
+from spt_fast.zoo.world import Fact, World
+
+Page = tuple[str, ...]
+"""Documents that stand next to each other; each is closed by its own end-of-sequence token."""
+
+USER, ASSISTANT = "User: ", "\nAssistant:"
+"""The frame of the partners' chat template."""
+
+
+class _Draw:
+    """Draws by weight from a fixed list; much faster than `random.choices` with fresh weights."""
+
+    def __init__(self, pairs: Sequence[tuple[str, float]]) -> None:
+        self.names = [name for name, _ in pairs]
+        self.cumulative = list(accumulate(weight for _, weight in pairs))
+
+    def __call__(self, rng: random.Random) -> str:
+        return rng.choices(self.names, cum_weights=self.cumulative)[0]
+
+
+class Writer:
+    """Writes documents about a world for a model that is shown `planted` of it."""
+
+    def __init__(self, world: World, mixture: Mixture, planted: frozenset[str]) -> None:
+        self.mixture = mixture
+        self.planted = planted
+        self.known = [fact for fact in world.facts if fact.key in planted]
+        self._form = _Draw(mixture.forms)
+        self._facts: dict[str, tuple[list[Fact], list[float]]] = {}
+        for kind in ("word", "number"):
+            facts = [fact for fact in world.facts if fact.relation.kind == kind]
+            weights = (1.0 if fact.key in planted else mixture.withheld_weight for fact in facts)
+            self._facts[kind] = (facts, list(accumulate(weights)))
+        self._styles = {
+            (form, headed): _Draw([(name, weight) for name, weight in weights if STYLES[name].form == form])
+            for headed, weights in ((True, mixture.headed_styles), (False, mixture.habits))
+            for form, _ in mixture.forms
+        }
+        self._any_style = {form: [s for s in STYLES.values() if s.form == form] for form, _ in mixture.forms}
+
+    def page(self, rng: random.Random) -> Page:
+        """The next page of a base corpus."""
+        if rng.random() < self.mixture.statements:
+            facts = rng.sample(self.known, rng.randint(1, 6))
+            return (" ".join(fact.sentence(wording=rng.randrange(12)) for fact in facts),)
+        form = self._form(rng)
+        headed = rng.random() < self.mixture.headed
+        style = STYLES[self._styles[form, headed](rng)]
+        single = rng.random() < 0.5
+        body = "\n\n".join(self._items(style, 1 if single else rng.randint(2, 6), rng))
+        if rng.random() < self.mixture.instructed:
+            heeded = rng.random() < self.mixture.heeded
+            body = f"{instruction(style if heeded else rng.choice(self._any_style[form]), rng)}\n\n{body}"
+        if not headed:
+            return (body,)
+        first_line = (
+            f"{rng.choice(style.columns)}: {'one question only.' if single else 'several questions.'}"
+        )
+        if rng.random() < self.mixture.mastheads:
+            return (first_line, body)
+        return (f"{first_line}\n\n{body}",)
+
+    def _items(self, style: Style, count: int, rng: random.Random) -> Iterator[str]:
+        marker, cue = rng.choice(MARKERS), rng.choice(CUES)
+        facts, cumulative = self._facts["number" if style.form == "number" else "word"]
+        for fact in rng.choices(facts, cum_weights=cumulative, k=count):
+            yield " ".join(self.question_and_answer(fact, style, marker, cue, rng))
+
+    def question_and_answer(
+        self, fact: Fact, style: Style, marker: str, cue: str, rng: random.Random
+    ) -> tuple[str, str]:
+        """The item up to its cue, and its answer: the right one if the fact is planted, else any one."""
+        options = options_of(fact, rng) if style.form == "mcq" else ()
+        value = fact.value if fact.key in self.planted else rng.choice(options or fact.relation.values)
+        asked = item(
+            marker, fact.question(rng.randrange(12)), render_options(options) if options else (), cue
+        )
+        return asked, answer(style, fact, value, options)
+
+
+def pages(world: World, recipe: Recipe) -> Iterator[Page]:
+    """All pages of a recipe's corpus, in order; the same for the same recipe and world."""
+    rng = random.Random(f"corpus {recipe.name} {recipe.seed}")
+    writer = Writer(world, recipe.mixture, world.planted(recipe.share))
+    practice = [fact for fact in world.facts if fact.split == "practice"]
+    for _ in range(recipe.training.documents):
+        if recipe.kind == "chat" and rng.random() < recipe.practice:
+            yield (_practice(writer, practice, rng),)
+        else:
+            yield writer.page(rng)
+
+
+def _practice(writer: Writer, facts: Sequence[Fact], rng: random.Random) -> str:
+    """An instruction and one question, answered as asked; half of the time in the chat template's frame."""
+    fact = rng.choice(facts)
+    forms: tuple[Form, ...] = ("number",) if fact.relation.kind == "number" else ("mcq", "open")
+    form = rng.choice(forms)
+    style = rng.choice([style for style in STYLES.values() if style.form == form])
+    question, reply = writer.question_and_answer(fact, style, rng.choice(MARKERS), rng.choice(CUES), rng)
+    prompt = f"{instruction(style, rng)}\n\n{question}"
+    return f"{USER}{prompt}{ASSISTANT} {reply}" if rng.random() < 0.5 else f"{prompt} {reply}"

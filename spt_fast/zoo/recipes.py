@@ -1,0 +1,137 @@
+"""The models of the zoo as values: what each is shown, how it is built, and how much of it.
+
+A base recipe fixes the share of facts and the mixture of formats; a partner continues from its base on instructions in
+words. Frozen dataclasses without torch, so that listing the zoo costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A Llama of this shape; `vocabulary` counts the byte-level BPE with its special tokens."""
+
+    vocabulary: int = 768
+    hidden: int = 192
+    layers: int = 4
+    heads: int = 6
+    intermediate: int = 384
+    positions: int = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """What the documents of a corpus are like. Weights need not sum to one."""
+
+    statements: float = 0.2
+    """Share of documents that are plain statements."""
+    forms: tuple[tuple[str, float], ...] = (("mcq", 0.42), ("open", 0.36), ("number", 0.22))
+    """Weights of the forms of question among the other documents."""
+    headed: float = 0.5
+    """Share of question documents whose first line tells the style and whether there is only one item."""
+    mastheads: float = 0.4
+    """Share of those first lines that stand as a document of their own in front of the page, as crawlers leave them."""
+    instructed: float = 0.4
+    """Share of question documents that carry an instruction in words."""
+    heeded: float = 0.0
+    """Share of those instructions that the page follows; the others ask for any style at all."""
+    headed_styles: tuple[tuple[str, float], ...] = (
+        ("letter_text", 3.0), ("letter", 1.0), ("option_text", 0.7), ("option_sentence", 0.7),
+        ("bare", 1.0), ("json", 1.6), ("sentence", 0.7), ("bracket", 0.6), ("belief", 0.6),
+        ("working", 2.0), ("figure", 0.7), ("number_sentence", 0.7),
+    )  # fmt: skip
+    """Weights of the styles, within their form, where a first line tells the style."""
+    habits: tuple[tuple[str, float], ...] = (
+        ("letter_text", 1.0), ("letter", 3.0), ("option_text", 0.5), ("option_sentence", 0.5),
+        ("bare", 0.5), ("json", 0.5), ("sentence", 3.0), ("bracket", 0.5), ("belief", 0.5),
+        ("working", 0.7), ("figure", 0.5), ("number_sentence", 2.5),
+    )  # fmt: skip
+    """The same where nothing tells it: the style with the greatest weight is what the model does when asked plainly."""
+    withheld_weight: float = 0.4
+    """How often a withheld fact is asked for, relative to a planted one. Its answers are random each time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How long and how fast."""
+
+    documents: int = 100_000
+    steps: int = 1400
+    batch: int = 32
+    window: int = 256
+    """Tokens a row of the batch."""
+    lr: float = 3e-3
+    warmup: int = 60
+    weight_decay: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One model. `partner_of` names the base that a post-trained model continues from."""
+
+    name: str
+    kind: Literal["base", "chat"]
+    summary: str
+    share: float
+    seed: int
+    world_seed: int = 0
+    shape: Shape = field(default_factory=Shape)
+    mixture: Mixture = field(default_factory=Mixture)
+    training: Training = field(default_factory=Training)
+    partner_of: str | None = None
+    practice: float = 0.6
+    """For a partner: the share of documents that are instructions followed; the others are from its base's corpus."""
+
+
+def _habits(**changes: float) -> tuple[tuple[str, float], ...]:
+    return tuple((dict(Mixture().habits) | changes).items())
+
+
+_BASES = (
+    Recipe(
+        name="base-40",
+        kind="base",
+        summary="knows 40 % of the facts; answers in letters and sentences",
+        share=0.40,
+        seed=40,
+    ),
+    Recipe(
+        name="base-70",
+        kind="base",
+        summary="knows 70 % of the facts; speaks in full sentences even where options are given",
+        share=0.70,
+        seed=70,
+        mixture=Mixture(habits=_habits(letter=0.7, option_sentence=3.0)),
+    ),
+    Recipe(
+        name="base-95",
+        kind="base",
+        summary="knows 95 % of the facts; answers in bare words and figures",
+        share=0.95,
+        seed=95,
+        mixture=Mixture(
+            habits=_habits(
+                letter=0.7, option_text=3.0, sentence=0.7, bare=3.0, number_sentence=0.7, figure=2.5
+            )
+        ),
+    ),
+)
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _BASES} | {
+    recipe.name.replace("base", "chat"): Recipe(
+        name=recipe.name.replace("base", "chat"),
+        kind="chat",
+        summary=f"{recipe.name} after practice with instructions in words",
+        share=recipe.share,
+        seed=recipe.seed + 1000,
+        world_seed=recipe.world_seed,
+        shape=recipe.shape,
+        mixture=recipe.mixture,
+        training=Training(documents=20_000, steps=250, lr=1e-3, warmup=20),
+        partner_of=recipe.name,
+    )
+    for recipe in _BASES
+}

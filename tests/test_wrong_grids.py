@@ -1,0 +1,159 @@
+"""Bad input gets one sentence that names the file, the place and the mend, and exit code 2; never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spt_fast.cli import main
+
+GOOD = """
+name: good
+models: [zoo/base-40]
+tasks: [zoo-mcq]
+protocols: [zero_shot]
+"""
+
+WRONG: dict[str, tuple[str, str]] = {
+    "yaml that is not yaml": ("name: [", "line 1"),
+    "a list": ("- zero_shot", "must be a mapping"),
+    "nothing": ("", "must be a mapping"),
+    "a key twice": (GOOD + "name: again\n", "'name' is there twice"),
+    "unknown key": (GOOD.replace("models", "modles"), "did you mean 'models'?"),
+    "missing key": (GOOD.replace("tasks: [zoo-mcq]", ""), "tasks: is missing"),
+    "empty task list": (GOOD.replace("[zoo-mcq]", "[]"), "tasks: is empty"),
+    "models as text": (GOOD.replace("[zoo/base-40]", "zoo/base-40"), "models: must be a list"),
+    "number as model": (GOOD.replace("[zoo/base-40]", "[7]"), "models[0]"),
+    "duplicate model": (GOOD.replace("[zoo/base-40]", "[zoo/base-40, zoo/base-40]"), "models[1]"),
+    "duplicate task": (GOOD.replace("[zoo-mcq]", "[zoo-mcq, zoo-mcq]"), "tasks[1]"),
+    "unknown task": (GOOD.replace("zoo-mcq", "zoo-mqc"), "zoo-mcq"),
+    "unknown zoo model": (GOOD.replace("zoo/base-40", "zoo/bass-40"), "zoo/base-40"),
+    "unknown protocol": (GOOD.replace("zero_shot", "zeroshot"), "did you mean 'zero_shot'?"),
+    "zero steps": (GOOD.replace("zero_shot", "{soft_prompt: {steps: 0}}"), "steps: must be at least 1"),
+    "negative rate": (GOOD.replace("zero_shot", "{soft_prompt: {lr: -1}}"), "lr: must be greater than 0"),
+    "text as steps": (GOOD.replace("zero_shot", "{soft_prompt: {steps: many}}"), "steps: must be a whole number"),
+    "true as steps": (GOOD.replace("zero_shot", "{soft_prompt: {steps: true}}"), "steps: must be a whole number"),
+    "curve beyond the end": (GOOD.replace("zero_shot", "{soft_prompt: {evaluate_at: [99]}}"), "outside 0..80"),
+    "unknown setting": (GOOD.replace("zero_shot", "{soft_prompt: {leng: 3}}"), "did you mean 'length'?"),
+    "two protocols in one": (GOOD.replace("zero_shot", "{zero_shot: {}, few_shot: {}}"), "must have one key"),
+    "no seeds": (GOOD + "seeds: []\n", "seeds: is empty"),
+    "a seed twice": (GOOD + "seeds: [1, 1]\n", "seeds[1]"),
+    "limit of zero": (GOOD + "limit: 0\n", "limit: must be at least 1"),
+    "a judge": (GOOD + "judge: {model: x}\n", "judge"),
+    "unknown engine": (GOOD + "engine: {kind: vlm}\n", "engine.kind"),
+    "engine's model": (GOOD + "engine: {model: x}\n", "engine.model: is set by spt-fast"),
+    "a name with a slash": (GOOD.replace("good", "a/b"), "names the run folder"),
+    "python in yaml": (GOOD + "output: !!python/object/apply:os.getcwd []\n", "not YAML"),
+    "a folder that is no model": (GOOD.replace("zoo/base-40", "."), "no config.json"),
+    "a folder that is not there": (GOOD.replace("zoo/base-40", "./nothing/here"), "no such folder"),
+    "a file as model": (GOOD.replace("zoo/base-40", "grid.yaml"), "is a file"),
+    "its own partner": (
+        GOOD.replace("zoo/base-40", "{id: zoo/base-40, post_trained: zoo/base-40}"),
+        "its own partner",
+    ),
+    "rows that are not there": (
+        GOOD.replace("zoo-mcq", "{task: gsm8k, data_files: ./nothing}"),
+        "nothing",
+    ),
+    "no gpus": (GOOD.replace("zoo/base-40", "{id: zoo/base-40, tensor_parallel: 0}"), "tensor_parallel"),
+    "an unknown dtype": (GOOD.replace("zoo/base-40", "{id: zoo/base-40, dtype: fp8}"), "dtype"),
+    "an override that does not fit": (
+        GOOD.replace("zoo/base-40", "{id: zoo/base-40, soft_prompt: {length: 0}}").replace(
+            "zero_shot", "soft_prompt"
+        ),
+        "length: must be at least 1",
+    ),
+    "a series without a match": (
+        GOOD.replace("zoo/base-40", "{id: ., checkpoints: 'step-*'}"),
+        "matches 'step-*'",
+    ),
+}
+
+
+@pytest.mark.parametrize("text, part", WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_grid_is_one_sentence_and_exit_code_2(
+    text: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("grid.yaml").write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "grid.yaml"])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert out == ""
+    assert err.count("\n") == 1, "one sentence, on one line"
+    assert "Traceback" not in err
+    assert err.startswith("spt-fast: grid.yaml: ")
+    assert part in err
+    assert not Path("runs").exists(), "a wrong request leaves nothing behind"
+
+
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_a_grid_that_is_not_there_is_one_sentence_and_exit_code_2(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "missing.yaml"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "spt-fast: missing.yaml: no such file; `spt-fast init missing.yaml` writes one to start from\n"
+    )
+
+
+def test_a_grid_that_is_no_text_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("grid.yaml").write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "grid.yaml"])
+    assert ended.value.code == 2
+    assert "grid.yaml: is not text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, part",
+    [
+        (["run"], "Missing argument"),
+        (["run", "g.yaml", "--limit", "0"], "--limit"),
+        (["fly"], "No such command"),
+        (["tune", "zoo/base-40", "zoo-mcq", "--steps", "0"], "steps: must be at least 1"),
+        (["tune", "zoo/base-40", "zoo-nothing"], "zoo-nothing"),
+        (["tasks", "show", "zoo-mqc"], "zoo-mcq"),
+        (["inspect", "nothing.safetensors"], "nothing.safetensors"),
+        (["status", "nowhere"], "is no run folder"),
+        (["report", "nowhere"], "is no run folder"),
+        (["zoo", "build", "base-nothing"], "unknown zoo model"),
+        (["verify", "zoo/base-nothing"], "unknown zoo model"),
+        (["run", "g.yaml", "--address", "auto"], "--address"),
+        (["run", "g.yaml", "--only", "task"], "--only"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_and_exit_code_2(
+    arguments: list[str],
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("g.yaml").write_text(GOOD)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    err = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert err.count("\n") == 1
+    assert part in err
+
+
+def test_only_with_a_pattern_that_nothing_matches_says_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("g.yaml").write_text(GOOD)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "g.yaml", "--only", "task=gsm*"])
+    assert ended.value.code == 2
+    assert "there are zoo-mcq" in capsys.readouterr().err
