@@ -100,9 +100,7 @@ class SoftPromptConfig:
             _above("soft_prompt.max_grad_norm", self.max_grad_norm, 0)
         for step in self.evaluate_at:
             if not 0 <= step <= self.steps:
-                raise ConfigError(
-                    f"soft_prompt.evaluate_at: step {step} is outside 0..{self.steps} (steps: {self.steps})"
-                )
+                raise ConfigError(f"soft_prompt.evaluate_at: step {step} is outside 0..{self.steps} (steps: {self.steps})")
         if len(set(self.evaluate_at)) != len(self.evaluate_at):
             raise ConfigError("soft_prompt.evaluate_at: a step is there twice")
 

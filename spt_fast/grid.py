@@ -72,9 +72,7 @@ def parse_grid(text: str, *, base: Path = Path()) -> GridConfig:
             _protocol(item, f"protocols[{i}]") for i, item in enumerate(_filled(grid["protocols"], "protocols"))
         )
     if "seeds" in grid:
-        protocols["seeds"] = tuple(
-            _scalar(int, seed, f"seeds[{i}]") for i, seed in enumerate(_filled(grid["seeds"], "seeds"))
-        )
+        protocols["seeds"] = tuple(_scalar(int, seed, f"seeds[{i}]") for i, seed in enumerate(_filled(grid["seeds"], "seeds")))
     if grid.get("limit") is not None:
         protocols["limit"] = _scalar(int, grid["limit"], "limit")
         if protocols["limit"] < 1:
@@ -167,9 +165,7 @@ def _task(item: Any, place: str, base: Path) -> TaskConfig:
         if not data_files:
             raise ConfigError(f"{place}.data_files: is empty; name a folder, or a file for each split")
         item["data_files"] = {
-            _scalar(str, split, f"{place}.data_files"): _from_base(
-                _scalar(str, file, f"{place}.data_files.{split}"), base
-            )
+            _scalar(str, split, f"{place}.data_files"): _from_base(_scalar(str, file, f"{place}.data_files.{split}"), base)
             for split, file in data_files.items()
         }
     elif data_files is not None:

@@ -61,8 +61,7 @@ def nearest_tokens(prompt: SoftPrompt, model: FrozenModel, tokenizer: Tokenizer,
         VectorReport(
             norm=float(norms_P[p]),
             neighbours=tuple(
-                Neighbour(token=tokenizer.tokens((int(v),))[0], cosine=float(cosines_PV[p, v]))
-                for v in nearest_PK[p]
+                Neighbour(token=tokenizer.tokens((int(v),))[0], cosine=float(cosines_PV[p, v])) for v in nearest_PK[p]
             ),
         )
         for p in range(prompt.length)

@@ -39,9 +39,7 @@ def expand(config: GridConfig) -> list[Cell]:
             for label, protocol in zip(labels, config.protocols, strict=True):
                 own = overridden(protocol, model.soft_prompt, f"{model.name}: soft_prompt")
                 for seed in config.seeds if protocol.seeded else (None,):
-                    cells.append(
-                        Cell(model=model, task=task, protocol=own, seed=seed, label=label, engine=engine)
-                    )
+                    cells.append(Cell(model=model, task=task, protocol=own, seed=seed, label=label, engine=engine))
     return cells
 
 
@@ -118,11 +116,7 @@ def _labels(protocols: Sequence[Protocol]) -> list[str]:
     labels = []
     for protocol in protocols:
         kin = [other for other in protocols if other.name == protocol.name]
-        differ = [
-            f.name
-            for f in fields(protocol)
-            if any(getattr(other, f.name) != getattr(protocol, f.name) for other in kin)
-        ]
+        differ = [f.name for f in fields(protocol) if any(getattr(other, f.name) != getattr(protocol, f.name) for other in kin)]
         settings = ",".join(f"{name}={_plain(getattr(protocol, name))}" for name in differ)
         labels.append(f"{protocol.name}[{settings}]" if settings else protocol.name)
     return labels

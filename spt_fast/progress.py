@@ -64,10 +64,12 @@ class Watcher(ABC):
     def __enter__(self) -> Watcher:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Leave the terminal as it was."""
+        self.stop()
+
+    def stop(self) -> None:  # noqa: B027  (lines leave nothing to put back)
+        """Put back what a subclass changed on the terminal."""
 
 
 def watch(cells: Mapping[str, Cell], done: int, stream: TextIO | None = None) -> Watcher:
@@ -171,9 +173,7 @@ class BarWatcher(Watcher):
         self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def stop(self) -> None:
         self._bars.stop()
 
 

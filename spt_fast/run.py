@@ -99,9 +99,9 @@ def run_grid(
                 store.discard(cell.key)
         done = store.done()
         stages = plan.stages(chosen, done)
+        store.put_grid(resolved(config, cells))
         if not stages:
             return standing(config, cells, store)
-        store.put_grid(resolved(config, cells))
         todo = {cell.key: cell for stage in stages for cell in stage.cells}
         before = sum(cell.key in done for cell in cells)
         store.event("run", cells=len(cells), todo=len(todo), pid=os.getpid())
@@ -169,27 +169,30 @@ def resolved(config: GridConfig, cells: Sequence[Cell]) -> dict[str, Any]:
             for task in rows.values()
         ],
         "protocols": [
-            {p.name: {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(p).items()}}
-            for p in config.protocols
+            {p.name: {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(p).items()}} for p in config.protocols
         ],
         "seeds": list(config.seeds),
         "limit": config.limit,
         "engine": dict(config.engine),
         "output": str(config.folder),
         "spt_fast": metadata.version("spt-fast"),
-        "cells": {cell.key: cell.title for cell in cells},
+        "cells": {
+            cell.key: {
+                "model": cell.model.name,
+                "task": cell.task.name,
+                "protocol": cell.label,
+                "seed": cell.seed,
+            }
+            for cell in cells
+        },
     }
 
 
-def with_options(
-    config: GridConfig, *, limit: int | None = None, output: Path | None = None
-) -> GridConfig:
+def with_options(config: GridConfig, *, limit: int | None = None, output: Path | None = None) -> GridConfig:
     """The grid with `--limit` and `--output` put over it."""
     if limit is not None:
         # A limit from the command line is for a quick look: it lowers the limits of single tasks too.
-        tasks = tuple(
-            replace(task, limit=limit if task.limit is None else min(task.limit, limit)) for task in config.tasks
-        )
+        tasks = tuple(replace(task, limit=limit if task.limit is None else min(task.limit, limit)) for task in config.tasks)
         config = replace(config, limit=limit, tasks=tasks)
     return config if output is None else replace(config, output=output)
 

@@ -131,10 +131,7 @@ class Store:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             metrics = {
-                None if point["step"] is None else int(point["step"]): tuple(
-                    Metric(**{name: math.nan if value is None else value for name, value in metric.items()})
-                    for metric in point["metrics"]
-                )
+                None if point["step"] is None else int(point["step"]): tuple(_metric(metric) for metric in point["metrics"])
                 for point in data["points"]
             }
             return StoredResult(key=key, metrics=metrics, costs=data["costs"], provenance=data["provenance"])
@@ -188,7 +185,7 @@ class Store:
         folder = self.cells / cell.key
         lines = ["step,loss,grad_norm", *(f"{s.step},{s.loss!r},{s.grad_norm!r}" for s in curve)]
         write_whole(folder / "curve.csv", ("\n".join(lines) + "\n").encode())
-        save_steps(dict(steps), folder / "prompt.safetensors")
+        save_steps(steps, folder / "prompt.safetensors")
 
     def put_result(self, cell: Cell, result: CellResult) -> None:
         """Keep a done cell: the samples, the metrics beside the curve's losses, and last the marker."""
@@ -257,6 +254,11 @@ class Store:
         folder = self.root / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / (model.strip("/").replace("/", "--") + ".log")
+
+
+def _metric(plain: Mapping[str, Any]) -> Metric:
+    known: dict[str, Any] = {k: math.nan if v is None else v for k, v in plain.items()}
+    return Metric(**known)
 
 
 def _plain(metric: Mapping[str, Any]) -> dict[str, Any]:

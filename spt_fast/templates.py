@@ -44,13 +44,10 @@ class Template:
 
     def render(self, example: Example) -> str:
         """The item of one example, up to and including the cue."""
-        return self.item.format(
-            question=example.question, context=example.context, options="\n".join(example.options)
-        )
+        return self.item.format(question=example.question, context=example.context, options="\n".join(example.options))
 
     def prompt(self, example: Example, shots: Sequence[Example] = ()) -> str:
         """What the model reads, as text."""
         worked = [f"{self.render(shot)} {shot.target}" for shot in shots]
         parts = [self.instruction, *worked, self.render(example)]
         return self.separator.join(part for part in parts if part)
-

@@ -51,11 +51,15 @@ def tune(
     from spt_fast.models.tokenizer import Tokenizer
 
     config = config or SoftPromptConfig()
-    rows = load_rows(tasks.get(task), data_files=data_files, need=("tuning",))
+    rows = load_rows(tasks.get(task), data_files=data_files, need={"tuning"})
     resolved = require_resolved(resolve(ModelConfig(id=model) if isinstance(model, str) else model)[0])
-    place = {"revision": resolved.revision, "trust_remote_code": resolved.trust_remote_code}
-    tokenizer = Tokenizer.load(resolved.source, **place)
-    frozen = FrozenModel.load(resolved.source, dtype=resolved.dtype, **place)
+    tokenizer = Tokenizer.load(resolved.source, revision=resolved.revision, trust_remote_code=resolved.trust_remote_code)
+    frozen = FrozenModel.load(
+        resolved.source,
+        revision=resolved.revision,
+        dtype=resolved.dtype,
+        trust_remote_code=resolved.trust_remote_code,
+    )
     try:
         return learn_task(
             frozen,

@@ -22,7 +22,7 @@ from spt_fast import tasks
 from spt_fast.cell import Cell
 from spt_fast.config import FewShot, SoftPromptConfig
 from spt_fast.engine.base import Engine, EngineConfig, check_request
-from spt_fast.errors import DataError, EngineError, SptError, boundary
+from spt_fast.errors import DataError, EngineError, ScoringError, SptError, TrainingError, boundary
 from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress
 from spt_fast.models.identity import Model, require_resolved
 from spt_fast.plan import Stage
@@ -38,6 +38,7 @@ from spt_fast.types import (
     Generate,
     LogLikelihood,
     Metric,
+    Position,
     Request,
     Sample,
     Score,
@@ -104,18 +105,14 @@ class _Work:
                     tasks.get(name),
                     data_files=cells[0].task.data_files,
                     limit=cells[0].task.limit,
-                    need=("test",),
+                    need={"test"},
                 )
             except SptError as e:
                 self.fail(cells, e)
 
     def train(self) -> None:
         """Learn the soft prompts that are not there yet, from one load of the model."""
-        cells = [
-            cell
-            for cell in self.left
-            if isinstance(cell.protocol, SoftPromptConfig) and cell.key not in self.prompts
-        ]
+        cells = [cell for cell in self.left if isinstance(cell.protocol, SoftPromptConfig) and cell.key not in self.prompts]
         if not cells:
             return
         from spt_fast.models.frozen_model import FrozenModel
@@ -134,7 +131,7 @@ class _Work:
                 began = time.perf_counter()
                 self.emit(CellStarted(key=cell.key, phase="train"))
                 try:
-                    with boundary(EngineError, f"training {cell.title}"):
+                    with boundary(TrainingError, "training"):
                         prompts, curve = self._learn(model, cell)
                 except SptError as e:
                     self.fail([cell], e)
@@ -146,7 +143,8 @@ class _Work:
             model.free()
 
     def _learn(self, model: FrozenModel, cell: Cell) -> tuple[dict[int, SoftPrompt], list[TrainingStep]]:
-        assert isinstance(cell.protocol, SoftPromptConfig) and cell.seed is not None
+        assert isinstance(cell.protocol, SoftPromptConfig)
+        assert cell.seed is not None
         task, total = tasks.get(cell.task.name), cell.protocol.steps
         curve: list[TrainingStep] = []
         tell = _Throttled(self.emit)
@@ -192,7 +190,7 @@ class _Work:
             for cell in list(self.left):
                 self.emit(CellStarted(key=cell.key, phase="evaluate"))
                 try:
-                    with boundary(EngineError, f"preparing {cell.title}"):
+                    with boundary(EngineError, "preparing requests"):
                         cell_asked = _Asked(cell, self._questions(cell))
                         planned = list(self._requests(engine, cell_asked))
                 except SptError as e:
@@ -248,7 +246,8 @@ class _Work:
         cell = asked.cell
         sampling = tasks.get(cell.task.name).sampling
         for step in cell.steps:
-            key, length, position = None, 0, "front"
+            key, length = None, 0
+            position: Position = "front"
             if isinstance(cell.protocol, SoftPromptConfig):
                 assert step is not None
                 key = engine.add(self.prompts[cell.key][step])
@@ -272,16 +271,14 @@ class _Work:
         cell = asked.cell
         began = time.perf_counter()
         try:
-            with boundary(SptError, f"scoring {cell.title}"):
+            with boundary(ScoringError, "scoring"):
                 metrics, samples = self._scored(asked)
         except SptError as e:
             self.fail([cell], e)
             return
         costs = {**self.shared_costs, **self.costs[cell.key], "score_s": time.perf_counter() - began}
         costs["peak_rss_bytes"] = _peak_rss_bytes()
-        result = CellResult(
-            metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(cell)
-        )
+        result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(cell))
         self.left.remove(cell)
         self.emit(CellDone(key=cell.key, result=result))
 

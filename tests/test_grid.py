@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -92,19 +93,19 @@ def test_a_models_overrides_are_put_over_the_grids_settings() -> None:
 
 def test_relative_data_files_are_those_beside_the_grid(tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
-    grid = parse_grid(
-        "name: a\nmodels: [x/y]\ntasks: [{task: gsm8k, data_files: rows}]", base=tmp_path
-    )
+    grid = parse_grid("name: a\nmodels: [x/y]\ntasks: [{task: gsm8k, data_files: rows}]", base=tmp_path)
     assert grid.tasks[0].data_files == str(tmp_path / "rows")
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-                    max_leaves=8))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+        max_leaves=8,
+    )
+)
 def test_any_yaml_is_a_grid_or_a_sentence(value: object) -> None:
     grid = {"name": "a", "models": ["x/y"], "tasks": ["t"], "protocols": value}
     for text in (yaml.safe_dump(value, allow_unicode=True), yaml.safe_dump(grid, allow_unicode=True)):
-        try:
+        with suppress(ConfigError):  # any other error is a bug
             parse_grid(text)
-        except ConfigError as e:
-            assert str(e)

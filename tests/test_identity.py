@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from spt_fast.config import ModelConfig
 from spt_fast.errors import ConfigError
 from spt_fast.models.identity import WHOLE, fingerprint, resolve
 
-
-def model_folder(folder: Path, *, seed: int = 0, size: int = 64) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"hidden_size": size}))
-    (folder / "tokenizer.json").write_text("{}")
-    weights = np.random.default_rng(seed).normal(size=(2, size)).astype(np.float32)
-    save_file({"a": weights[0], "b": weights[1]}, folder / "model.safetensors")
-    return folder
+from .weights import model_folder
 
 
 def test_a_copy_elsewhere_has_the_same_fingerprint(tmp_path: Path) -> None:

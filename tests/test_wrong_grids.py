@@ -59,9 +59,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "no gpus": (GOOD.replace("zoo/base-40", "{id: zoo/base-40, tensor_parallel: 0}"), "tensor_parallel"),
     "an unknown dtype": (GOOD.replace("zoo/base-40", "{id: zoo/base-40, dtype: fp8}"), "dtype"),
     "an override that does not fit": (
-        GOOD.replace("zoo/base-40", "{id: zoo/base-40, soft_prompt: {length: 0}}").replace(
-            "zero_shot", "soft_prompt"
-        ),
+        GOOD.replace("zoo/base-40", "{id: zoo/base-40, soft_prompt: {length: 0}}").replace("zero_shot", "soft_prompt"),
         "length: must be at least 1",
     ),
     "a series without a match": (
@@ -71,7 +69,7 @@ WRONG: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("text, part", WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize(("text", "part"), WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_grid_is_one_sentence_and_exit_code_2(
     text: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,7 +112,7 @@ def test_a_grid_that_is_no_text_is_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "arguments, part",
+    ("arguments", "part"),
     [
         (["run"], "Missing argument"),
         (["run", "g.yaml", "--limit", "0"], "--limit"),

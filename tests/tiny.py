@@ -139,9 +139,7 @@ def tiny_model(
     **more: Any,
 ) -> Path:
     """Save config, safetensors and tokenizer of a random model into `folder`, and return it."""
-    config = tiny_config(
-        family, hidden_size=hidden_size, layers=layers, vocab=vocab, positions=positions, std=std, **more
-    )
+    config = tiny_config(family, hidden_size=hidden_size, layers=layers, vocab=vocab, positions=positions, std=std, **more)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]

@@ -1,4 +1,5 @@
-"""Operations of spt-fast, each with a definition in plain PyTorch (`reference.py`). Knows nothing of the application."""
+"""Operations of spt-fast, each with a definition in plain PyTorch (`reference.py`). They know nothing
+of the application."""
 
 from spt_kernels.linear_cross_entropy import linear_cross_entropy
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, get_args
 
 Impl: TypeAlias = Literal["auto", "reference"]
-"""`reference`: the definition, in plain PyTorch. `auto`: the fastest that is right here; today that is the reference."""
+"""`reference`: the definition, in plain PyTorch. `auto`: the fastest there is;
+today that is the reference."""
 
 
 def resolve(impl: Impl) -> Literal["reference"]:

@@ -6,20 +6,15 @@ stderr); 130 interrupted, and resumable. Nothing heavy is imported before a verb
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
-from collections.abc import Callable
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from spt_fast.errors import ConfigError, SptError
-
-if TYPE_CHECKING:
-    from spt_fast.run import GridResult
 
 SOME_FAILED = 1
 WRONG_REQUEST = 2
@@ -93,22 +88,24 @@ def run(
     if dry_run:
         from spt_fast.cli.dry_run import dry_run as plan_only
 
-        with _named(grid):
+        with _Named(grid):
             click.echo(plan_only(config, patterns, fresh=fresh))
         return 0
     signal.signal(signal.SIGTERM, _interrupt)  # a batch system's way of saying Ctrl-C
     try:
-        with _named(grid):
+        with _Named(grid):
             result = run_grid(config, only=patterns, fresh=fresh, watch=progress.watch)
     except Interrupted as e:
-        _write_tables(e.result)
+        from spt_fast.cli.tables import write_tables
+
+        write_tables(e.result.folder)
         command = " ".join(["spt-fast", *sys.argv[1:]]).replace(" --fresh", "")
         _say(
             f"interrupted: {len(e.result.results)} of {len(e.result.cells)} cells are done and kept in "
             f"{e.result.folder}; go on with: {command}"
         )
         return INTERRUPTED
-    return _tell(result, as_json=as_json)
+    return _tell(result.folder, as_json=as_json)
 
 
 @cli.command()
@@ -133,7 +130,7 @@ def check(grid: Path) -> int:
     from spt_fast.cli.checking import check_grid
     from spt_fast.grid import load_grid
 
-    with _named(grid):
+    with _Named(grid):
         findings, cells = check_grid(load_grid(grid))
     for finding in findings:
         click.echo(f"{grid}: {finding}")
@@ -158,9 +155,7 @@ def status(folder: Path) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of tables.")
 def report(folder: Path, as_json: bool) -> int:
     """Print the tables of a run folder, and write results.csv, results.json and report.md again."""
-    from spt_fast.cli.tables import print_report
-
-    return SOME_FAILED if print_report(folder, as_json=as_json) else 0
+    return _tell(folder, as_json=as_json)
 
 
 # One soft prompt
@@ -177,9 +172,7 @@ def report(folder: Path, as_json: bool) -> int:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the start and the order of rows.")
 @click.option("--position", type=click.Choice(["front", "after_bos"]), default="front", show_default=True)
 @click.option("--data-files", help="Local rows: a folder with one file a split.")
-def tune(
-    model: str, task: str, output: Path | None, seed: int, data_files: str | None, **settings: Any
-) -> int:
+def tune(model: str, task: str, output: Path | None, seed: int, data_files: str | None, **settings: Any) -> int:
     """Learn one soft prompt for MODEL on TASK, and save it."""
     from spt_fast.config import SoftPromptConfig
     from spt_fast.prompts.soft_prompt import save_steps
@@ -195,7 +188,7 @@ def tune(
 
     prompts = learn(model, task, config, seed=seed, data_files=data_files, on_step=on_step)
     path = output or Path(f"{task}.safetensors")
-    save_steps(dict(prompts), path)
+    save_steps(prompts, path)
     prompt = prompts[config.steps]
     click.echo(f"{path}: {prompt.length} vectors of {prompt.hidden_size} numbers, key {prompt.key}")
     return 0
@@ -325,7 +318,7 @@ def _only(text: str | None) -> dict[str, str]:
     return patterns
 
 
-class _named:
+class _Named:
     """Put the grid's file in front of what is wrong with the grid."""
 
     def __init__(self, file: Path) -> None:
@@ -343,21 +336,12 @@ def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _write_tables(result: GridResult) -> None:
-    from spt_fast.cli.tables import write_tables
-
-    write_tables(result)
-
-
-def _tell(result: GridResult, *, as_json: bool) -> int:
-    """Print what a grid came to; the exit code."""
+def _tell(folder: Path, *, as_json: bool) -> int:
+    """Print what a run folder holds; the exit code."""
     from spt_fast.cli.tables import tell
 
-    tell(result, as_json=as_json)
-    return SOME_FAILED if result.failures or not result.complete and not result.left else 0
+    return SOME_FAILED if any(cell.status == "failed" for cell in tell(folder, as_json=as_json)) else 0
 
-
-Verb = Callable[..., int]
 
 if __name__ == "__main__":
     main()

@@ -64,5 +64,3 @@ def _engine_settings(config: GridConfig) -> list[str]:
     except ImportError:
         return []
     return [f"{place}: vLLM has no such setting" for place, key in asked if key not in known]
-
-

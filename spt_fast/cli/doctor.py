@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -32,8 +31,6 @@ def examine() -> list[Finding]:
 
 def _python() -> Finding:
     version = platform.python_version()
-    if sys.version_info < (3, 11):
-        return Finding(what="Python", state="bad", said=f"{version}; 3.11 or newer is needed")
     return Finding(what="Python", state="good", said=f"{version} on {platform.system()} {platform.machine()}")
 
 

@@ -6,9 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from spt_fast.errors import ConfigError
+from spt_fast.cli.tables import resolved_grid
 from spt_fast.progress import DOING, spoken
 from spt_fast.store import Store
 
@@ -19,11 +17,10 @@ def status_of(folder: Path) -> str:
     Raises:
         ConfigError: the folder is no run folder.
     """
-    grid = folder / "grid.yaml"
-    if not grid.is_file():
-        raise ConfigError(f"{folder}: is no run folder: it has no grid.yaml")
-    resolved = yaml.safe_load(grid.read_text(encoding="utf-8"))
-    cells: dict[str, str] = resolved["cells"]
+    resolved = resolved_grid(folder)
+    cells = {
+        key: " · ".join(str(part) for part in cell.values() if part is not None) for key, cell in resolved["cells"].items()
+    }
     store = Store(folder)
     done, failed = store.done() & set(cells), store.failed() & set(cells)
     left = len(cells) - len(done) - len(failed)

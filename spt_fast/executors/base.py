@@ -18,9 +18,7 @@ class Executor(ABC):
     """Runs stages. Whatever becomes of a worker, each of its cells ends in `CellDone` or `CellFailed`, once."""
 
     @abstractmethod
-    def run(
-        self, stages: Sequence[Stage], trained: Callable[[Stage], Trained]
-    ) -> Generator[tuple[Stage, Event]]:
+    def run(self, stages: Sequence[Stage], trained: Callable[[Stage], Trained]) -> Generator[tuple[Stage, Event]]:
         """Run the stages and tell what happens.
 
         Closing the iterator early ends the workers, and awaits their end.

@@ -35,9 +35,7 @@ class LocalExecutor(Executor):
         """`log` names the file that a model's worker prints to."""
         self._log = log
 
-    def run(
-        self, stages: Sequence[Stage], trained: Callable[[Stage], Trained]
-    ) -> Generator[tuple[Stage, Event]]:
+    def run(self, stages: Sequence[Stage], trained: Callable[[Stage], Trained]) -> Generator[tuple[Stage, Event]]:
         for stage in stages:
             for event in self._stage(stage, trained(stage)):
                 yield stage, event

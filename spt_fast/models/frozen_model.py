@@ -1,9 +1,9 @@
 """FrozenModel: a causal language model whose weights never change. With tokenizer.py, the door of `transformers`.
 
-The body and the head are called apart, so that the head runs on the positions that somebody asked for and `[B, T, V]` never
-exists. What a family does between the two (a scale, a soft cap) is repeated here for the families that are known, and
-checked at load against the model's own forward, on a short random sequence. A family that does more keeps its own forward:
-slower, and right.
+The body and the head are called apart, so that the head runs on the positions that somebody asked for and
+`[B, T, V]` never exists. What a family does between the two (a scale, a soft cap) is repeated here for the families that
+are known, and checked at load against the model's own forward, on a short random sequence. A family that does more keeps
+its own forward: slower, and right.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class FrozenModel:
             trust_remote_code: run Python code that comes with the weights.
 
         Raises:
-            ModelError: there is no such model, its weights are incomplete or not safetensors, its architecture is unknown.
+            ModelError: there is no such model, its weights are incomplete or not safetensors, or its architecture is
+                unknown.
         """
         name = os.fspath(path)
         source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -203,14 +204,10 @@ class FrozenModel:
             ModelError: this family's head is not known (`head` is None); use `logits_at`.
         """
         if self.head is None:
-            raise ModelError(
-                f"{self.name}: what {type(self.module).__name__} does behind its body is not known"
-            )
+            raise ModelError(f"{self.name}: what {type(self.module).__name__} does behind its body is not known")
         return self.head.logits(hidden_NH)
 
-    def logits_at(
-        self, inputs_embeds_BTH: Tensor, positions_N: Tensor, attention_mask_BT: Tensor | None = None
-    ) -> Tensor:
+    def logits_at(self, inputs_embeds_BTH: Tensor, positions_N: Tensor, attention_mask_BT: Tensor | None = None) -> Tensor:
         """Logits of some positions, for any family: `[N, V]`.
 
         Args:
@@ -223,9 +220,7 @@ class FrozenModel:
         logits_BTV: Tensor = self.module(**self._inputs(inputs_embeds_BTH, attention_mask_BT)).logits
         return logits_BTV.flatten(0, 1)[positions_N]
 
-    def hidden_at(
-        self, inputs_embeds_BTH: Tensor, positions_N: Tensor, attention_mask_BT: Tensor | None = None
-    ) -> Tensor:
+    def hidden_at(self, inputs_embeds_BTH: Tensor, positions_N: Tensor, attention_mask_BT: Tensor | None = None) -> Tensor:
         """Hidden states of some positions, contiguous `[N, H]`; arguments as for `logits_at`."""
         return self.hidden_states(inputs_embeds_BTH, attention_mask_BT).flatten(0, 1)[positions_N]
 
@@ -254,9 +249,7 @@ class FrozenModel:
         ids = torch.randint(self.vocab_size, (1, _PROBE_TOKENS), generator=generator).to(self.device)
         everywhere = torch.arange(_PROBE_TOKENS, device=self.device)
         expected = self.module(input_ids=ids, use_cache=False).logits[0]
-        if self.head is not None and not _same(
-            self.logits_at(self.embed(ids), everywhere), expected, self.dtype
-        ):
+        if self.head is not None and not _same(self.logits_at(self.embed(ids), everywhere), expected, self.dtype):
             self.head = None
             if _same(self.logits_at(self.embed(ids), everywhere), expected, self.dtype):
                 warnings.warn(
@@ -266,8 +259,8 @@ class FrozenModel:
                 )
         if self.head is None and not _same(self.logits_at(self.embed(ids), everywhere), expected, self.dtype):
             raise ModelError(
-                f"{self.name}: {type(self.module).__name__} answers differently to token ids and to their embeddings, so "
-                "soft prompts cannot stand among its tokens"
+                f"{self.name}: {type(self.module).__name__} answers differently to token ids and to their embeddings, "
+                "so soft prompts cannot stand among its tokens"
             )
 
 
@@ -311,9 +304,7 @@ def _require_safetensors(name: str) -> None:
         return
     pickles = [p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"))]
     if pickles:
-        raise ModelError(
-            f"{name}: its weights are pickles ({pickles[0]}), which are never loaded; save them as safetensors"
-        )
+        raise ModelError(f"{name}: its weights are pickles ({pickles[0]}), which are never loaded; save them as safetensors")
     raise ModelError(f"{name}: there are no weights (*.safetensors) in this folder")
 
 

@@ -120,9 +120,7 @@ def _resolve_one(config: ModelConfig) -> Model:
     folder = Path(config.id).expanduser()
     if folder.is_dir():
         if config.revision is not None:
-            raise ConfigError(
-                f"{config.id}: revision is for models of the Hub, and this is a folder; leave it out"
-            )
+            raise ConfigError(f"{config.id}: revision is for models of the Hub, and this is a folder; leave it out")
         known["name"] = _short_name(folder)
         return Model(source=str(folder.resolve()), fingerprint=fingerprint(folder), **known)
     if folder.is_file():
@@ -147,9 +145,7 @@ def _series(config: ModelConfig) -> list[ModelConfig]:
         raise ConfigError(f"{config.id}: checkpoints is for folders, and there is no such folder")
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise ConfigError(f"{config.id}: checkpoints: {pattern!r} must be a pattern inside the folder")
-    matches = sorted(
-        (path for path in folder.glob(pattern) if (path / "config.json").is_file()), key=_natural
-    )
+    matches = sorted((path for path in folder.glob(pattern) if (path / "config.json").is_file()), key=_natural)
     if not matches:
         raise ConfigError(f"{config.id}: checkpoints: nothing with a config.json matches {pattern!r}")
     return [replace(config, id=str(match), checkpoints=None, post_trained=None) for match in matches]

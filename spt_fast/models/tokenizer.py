@@ -1,7 +1,7 @@
 """Tokenizer: text to token ids and back, the same way for training, generation and scoring.
 
-A light wrapper of `AutoTokenizer`, so that three rules are in one place: never two BOS, how a prompt and its continuation
-part, and which white space an answer begins with. With frozen_model.py, the door of `transformers`.
+A light wrapper of `AutoTokenizer`, so that three rules are in one place: never two BOS, how a prompt and its
+continuation part, and which white space an answer begins with. With frozen_model.py, the door of `transformers`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ class Tokenizer:
         self._encode = lru_cache(maxsize=64)(self._encode_text)
 
     @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], *, revision: str | None = None, trust_remote_code: bool = False
-    ) -> Tokenizer:
+    def load(cls, path: str | os.PathLike[str], *, revision: str | None = None, trust_remote_code: bool = False) -> Tokenizer:
         """Load a tokenizer from a folder or the Hub.
 
         Raises:
@@ -53,9 +51,7 @@ class Tokenizer:
 
         name = os.fspath(path)
         with loading(name):
-            inner = AutoTokenizer.from_pretrained(
-                name, revision=revision, trust_remote_code=trust_remote_code
-            )
+            inner = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
         return cls(inner, name=name)
 
     @cached_property
@@ -104,9 +100,7 @@ class Tokenizer:
         if not chat:
             return text
         if not self.has_chat_template:
-            raise ModelError(
-                f"{self.name}: the tokenizer has no chat template; set chat_template: false for this model"
-            )
+            raise ModelError(f"{self.name}: the tokenizer has no chat template; set chat_template: false for this model")
         try:
             rendered = self._inner.apply_chat_template(
                 [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
@@ -130,9 +124,9 @@ class Tokenizer:
     def pair(self, prompt: str, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Part a prompt and its continuation into token ids, as lm-evaluation-harness does (`_encode_pair`).
 
-        White space at the end of the prompt goes to the continuation; the two are encoded together, and the continuation is
-        what lies behind as many tokens as the prompt has by itself. Where a token would cross the seam, the two do not
-        add up to the text; scores then still compare with the harness's.
+        White space at the end of the prompt goes to the continuation; the two are encoded together, and the continuation
+        is what lies behind as many tokens as the prompt has by itself. Where a token would cross the seam, the two do
+        not add up to the text; scores then still compare with the harness's.
 
         Args:
             prompt: the rendered prompt.
@@ -158,12 +152,10 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out, spaces as they are."""
-        return str(
-            self._inner.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
+        return str(self._inner.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The piece of text each id stands for, for showing; where it is a part of a character, the tokenizer's name of it."""
+        """The text of each id, for showing; where it is a part of a character, the tokenizer's name of it."""
         pieces = []
         for i in ids:
             piece = str(self._inner.decode([i], clean_up_tokenization_spaces=False))

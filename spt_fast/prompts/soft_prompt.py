@@ -20,8 +20,8 @@ from spt_fast.files import write_whole
 class SoftPrompt:
     """Learnt vectors and their provenance.
 
-    The vectors are the fp32 master copy, whatever the dtype of the model they were learnt for; a trainer or an engine casts
-    them where they enter the model, both by rounding to nearest even, so both see the same bits.
+    The vectors are the fp32 master copy, whatever the dtype of the model they were learnt for; a trainer or an engine
+    casts them where they enter the model, both by rounding to nearest even, so both see the same bits.
     """
 
     vectors: npt.NDArray[np.float32]
@@ -72,17 +72,15 @@ class SoftPrompt:
         return steps[max(steps, key=lambda step: -1 if step is None else step)]
 
 
-def save_steps(steps: Mapping[int | None, SoftPrompt], path: str | os.PathLike[str]) -> None:
+def save_steps(steps: Mapping[int, SoftPrompt] | Mapping[None, SoftPrompt], path: str | os.PathLike[str]) -> None:
     """Write the soft prompts of one training run, by step, into one safetensors file: whole or not at all.
 
-    Tensors are `step_<n>` (`soft_prompt` for the key None), fp32 `[P, H]`; the header holds each one's provenance as JSON.
+    Tensors are `step_<n>` (`soft_prompt` for the key None), fp32 `[P, H]`; the header holds their provenance as JSON.
     """
     from safetensors.numpy import save
 
     tensors = {_name(step): np.asarray(prompt.vectors) for step, prompt in steps.items()}
-    header = {
-        _name(step): json.dumps(dict(prompt.provenance), sort_keys=True) for step, prompt in steps.items()
-    }
+    header = {_name(step): json.dumps(dict(prompt.provenance), sort_keys=True) for step, prompt in steps.items()}
     with boundary(StoreError, f"writing {path}"):
         data = save(tensors, metadata=header)
     write_whole(path, data)
@@ -99,9 +97,7 @@ def load_steps(path: str | os.PathLike[str]) -> dict[int | None, SoftPrompt]:
     with boundary(StoreError, f"reading {path}"), safe_open(path, framework="np") as file:
         header = file.metadata() or {}
         steps = {
-            _step(name): SoftPrompt(
-                vectors=file.get_tensor(name), provenance=json.loads(header.get(name, "{}"))
-            )
+            _step(name): SoftPrompt(vectors=file.get_tensor(name), provenance=json.loads(header.get(name, "{}")))
             for name in file.keys()  # noqa: SIM118  (safe_open is no mapping)
         }
     return dict(sorted(steps.items(), key=lambda item: -1 if item[0] is None else item[0]))

@@ -77,7 +77,12 @@ def metrics(samples: Sequence[Sample], examples: Sequence[Example] = ()) -> tupl
 
 
 def _closed(
-    task: Task, example: Example, completion: Completion, logprobs: Sequence[float], prompt: str, step: int | None
+    task: Task,
+    example: Example,
+    completion: Completion,
+    logprobs: Sequence[float],
+    prompt: str,
+    step: int | None,
 ) -> Sample:
     if len(logprobs) != len(example.options):
         k = len(example.options)
@@ -105,9 +110,7 @@ def _closed(
     )
 
 
-def _open(
-    task: Task, example: Example, completion: Completion, _: Sequence[float], prompt: str, step: int | None
-) -> Sample:
+def _open(task: Task, example: Example, completion: Completion, _: Sequence[float], prompt: str, step: int | None) -> Sample:
     found = _extracted(task, completion)
     format_ok = _follows_format(task, example, completion)
     knows = found is not None and task.accepts(found.value, example)

@@ -29,7 +29,7 @@ def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
 
 
 def proportion(name: str, verdicts: Iterable[bool]) -> Metric:
-    """The share of verdicts that are true, with sqrt(p (1 - p) / n) and the Wilson interval; NaN where there are none."""
+    """The share of verdicts that are true, with sqrt(p (1 - p) / n) and the Wilson interval; NaN if there are none."""
     found = list(verdicts)
     n, successes = len(found), sum(found)
     p = successes / n if n else math.nan

@@ -33,9 +33,9 @@ LINE_FORMAT = r"[^\n]+"
 """One line."""
 
 _RUN_ON = re.compile(
-    r"(?:^|\n)[ \t]*[#*]*[ \t]*"
+    r"(?:^|\n)[ \t]*+[#*]*+[ \t]*+"
     r"(?:question|q|problem|exercise|context|passage|instructions?|human|user)"
-    r"[ \t]*[0-9]*[ \t]*(?:\([^()\n]{0,80}\))?[ \t]*\**:"
+    r"[ \t]*+[0-9]*+[ \t]*+(?:\([^()\n]{0,80}\))?[ \t]*+\**:"
     r"|</?s>|<\|[a-z_]+\|>|\[/?INST\]|<(?:start|end)_of_turn>|<eos>",
     re.IGNORECASE,
 )
@@ -57,9 +57,12 @@ def first_found(text: str, *rules: Rule) -> Extraction | None:
 
 
 # ------------------------------------------------------------------------------------------ numbers
+#
+# Quantifiers are possessive (`*+`) wherever neighbours overlap: completions are hostile text, and backtracking through a
+# long run of blanks would take minutes.
 
 _DASHES = "\\-\u2212\u2013\u2014"
-_DECORATION = rf"[ \t*_`~{CURRENCY}\\(\[{{]*"
+_DECORATION = rf"[ \t*_`~{CURRENCY}\\(\[{{]*+"
 _NUMBER = rf"(?P<number>[{MINUS}+]?[{CURRENCY}]?(?:\d{{1,3}}(?:(?:,|\{{,\}})\d{{3}})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+))"
 # A working in front of the number: "3 x 4 = ".
 _WORKING = rf"(?:[\d \t.,+*/\u00d7\u00f7()x%={CURRENCY}{_DASHES}]*=)?"
@@ -70,23 +73,21 @@ _NOT_PART = (
     r"|[ \t]+(?:or|hundred|thousand|million|billion|trillion|dozen|and[ ]a|times|plus|minus|less|more|divided)\b)"
 )
 _VALUE = _WORKING + _DECORATION + _NUMBER + _NOT_PART
-_CLOSING = r"[ \t*_`~$%\\)\]}.!]*"
-_UNIT = r"\\?%?(?:[ \t]+[^\W\d_]+(?:[/'-][^\W\d_]+)*){0,5}" + _CLOSING
+_CLOSING = r"[ \t*_`~$%\\)\]}.!]*+"
+_UNIT = r"\\?%?(?:[ \t]++[^\W\d_]++(?:[/'-][^\W\d_]++)*+){0,5}+" + _CLOSING
 _LINE_END = r"(?=[ \t\r]*(?:\n|\Z))"
 
-_HASH_BARE = re.compile(rf"(?<!#)####(?!#)[ \t]*{_VALUE}{_CLOSING}{_LINE_END}")
-_HASH_UNIT = re.compile(rf"(?<!#)####(?!#)[ \t]*{_VALUE}{_UNIT}{_LINE_END}")
+_HASH_BARE = re.compile(rf"(?<!#)####(?!#){_VALUE}{_CLOSING}{_LINE_END}")
+_HASH_UNIT = re.compile(rf"(?<!#)####(?!#){_VALUE}{_UNIT}{_LINE_END}")
 _BOXED = re.compile(
-    rf"\\boxed[ \t]*\{{[ \t]*(?:[a-zA-Z][ \t]*=)?{_DECORATION}{_NUMBER}{_NOT_PART}"
+    rf"\\boxed[ \t]*+\{{[ \t]*+(?:[a-zA-Z][ \t]*=)?{_DECORATION}{_NUMBER}{_NOT_PART}"
     r"(?:[ \t]*\\?%)?(?:[ \t]*\\(?:text|mathrm)\{[^{}]*\})?[ \t$]*\}"
 )
 # "The answer is 18": prose may follow. Behind a colon the line must hold nothing else: "Answer: 1. First" is a list.
-_IS = re.compile(rf"\banswer[ \t*_`]+(?:is|equals)[ \t*_`]+{_VALUE}", re.IGNORECASE)
-_COLON = re.compile(
-    rf"\banswer[ \t*_`]*(?:is|equals)?[ \t*_`]*[:=][\s*_`]*{_VALUE}{_UNIT}{_LINE_END}", re.IGNORECASE
-)
-_BARE_LINE = re.compile(rf"^[ \t]*{_DECORATION}{_NUMBER}{_NOT_PART}{_CLOSING}{_LINE_END}", re.MULTILINE)
-_BARE_TEXT = re.compile(rf"\s*{_DECORATION}{_NUMBER}{_NOT_PART}{_UNIT}\s*")
+_IS = re.compile(rf"\banswer[ \t*_`]++(?:is|equals)[ \t*_`]++{_VALUE}", re.IGNORECASE)
+_COLON = re.compile(rf"\banswer[ \t*_`]*+(?:is|equals)?[ \t*_`]*+[:=][\s*_`]*+{_VALUE}{_UNIT}{_LINE_END}", re.IGNORECASE)
+_BARE_LINE = re.compile(rf"^{_DECORATION}{_NUMBER}{_NOT_PART}{_CLOSING}{_LINE_END}", re.MULTILINE)
+_BARE_TEXT = re.compile(rf"\s*+{_DECORATION}{_NUMBER}{_NOT_PART}{_UNIT}\s*")
 
 
 def _number(found: re.Match[str], rule: str) -> Extraction:
@@ -176,7 +177,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=str, parse_floa
 
 _MOST_WORDS = 8
 _STATED_TEXT = re.compile(
-    r"\banswer[ \t*_`]*(?:is|:)[ \t*_`:]*(?!not\b|no\b)(?P<value>[^\n]+?)[ \t*_`]*[.!]?[ \t*_`]*(?=\n|\Z)",
+    r"\banswer[ \t*_`]*+(?:is|:)[ \t*_`:]*+(?!not\b|no\b)(?P<value>[^\n]+)",
     re.IGNORECASE,
 )
 _WRAPPING = "*_`\"'[]() \t"

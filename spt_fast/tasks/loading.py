@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -167,7 +168,7 @@ def _json(path: Path, text: str) -> Iterator[tuple[str, Row]]:
 
 
 def _csv(path: Path, text: str) -> Iterator[tuple[str, Row]]:
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    reader = csv.DictReader(io.StringIO(text), strict=True)
     try:
         for row in reader:
             place = f"line {reader.line_num}"

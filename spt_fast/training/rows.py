@@ -10,9 +10,9 @@ from spt_fast.training.batches import TuningRow
 def tuning_row(tokenizer: Tokenizer, prompt: str, target: str) -> TuningRow:
     """The row that teaches to write `target`, and then to stop, behind `prompt`.
 
-    The prompt's ids are those that the model is asked with later, whatever follows; the target's are the rest of the two
-    encoded together. Where a token would cross the seam, the target is encoded by itself instead: the model is never
-    asked with half a token.
+    The prompt's ids are those that the model is asked with later, whatever follows; the target's are the rest of the
+    two encoded together. Where a token would cross the seam, the target is encoded by itself instead: no prompt that is
+    asked ends in half a token.
 
     Args:
         tokenizer: the model's.
@@ -24,16 +24,12 @@ def tuning_row(tokenizer: Tokenizer, prompt: str, target: str) -> TuningRow:
         ModelError: the tokenizer has no end-of-sequence token.
     """
     if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"{tokenizer.name}: the tokenizer has no end-of-sequence token, so nothing can be taught to stop"
-        )
+        raise ModelError(f"{tokenizer.name}: the tokenizer has no end-of-sequence token, so nothing can be taught to stop")
     if not target.strip():
         raise DataError("a tuning row with an empty target")
     prompt_ids = tokenizer.prompt_ids(prompt)
     text = continuation(prompt, target)
     together = tokenizer.prompt_ids(prompt + text)
-    if together[: len(prompt_ids)] == prompt_ids:
-        target_ids = together[len(prompt_ids) :]
-    else:
-        target_ids = tokenizer.text_ids(text)
+    crossed = together[: len(prompt_ids)] != prompt_ids
+    target_ids = tokenizer.text_ids(text) if crossed else together[len(prompt_ids) :]
     return TuningRow(prompt_ids=prompt_ids, target_ids=(*target_ids, tokenizer.eos_token_id))

@@ -52,9 +52,7 @@ def learn(
     start = torch.from_numpy(initialize(config, model.hidden_size, seed))
     # The master copy is fp32, whatever the model's dtype: an update of 1e-3 would be lost on most bf16 numbers near 1.
     vectors_PH = start.to(model.device).requires_grad_(True)
-    optimizer = torch.optim.AdamW(
-        [vectors_PH], lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
-    )
+    optimizer = torch.optim.AdamW([vectors_PH], lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
     origin = {**(provenance or {}), "seed": str(seed), "position": config.position}
     learnt: dict[int, SoftPrompt] = {}
 
@@ -62,12 +60,8 @@ def learn(
         if step not in config.checkpoints:
             return
         if not vectors_PH.isfinite().all():
-            raise TrainingError(
-                f"step {step}: the vectors overflow; a smaller lr than {config.lr:g} may help"
-            )
-        learnt[step] = SoftPrompt(
-            vectors=vectors_PH.detach().cpu().numpy(), provenance={**origin, "step": str(step)}
-        )
+            raise TrainingError(f"step {step}: the vectors overflow; a smaller lr than {config.lr:g} may help")
+        learnt[step] = SoftPrompt(vectors=vectors_PH.detach().cpu().numpy(), provenance={**origin, "step": str(step)})
 
     keep(0)
     stream = islice(batches(rows, config.batch_size, seed=seed), config.steps)
@@ -94,7 +88,7 @@ def target_loss(model: FrozenModel, vectors_PH: Tensor, batch: Batch, position: 
     The head sees the positions that predict a target token, `[N, H]`, never `[B, T, V]`.
     """
     inputs_BTH = splice(model.embed(batch.ids), vectors_PH, position)
-    # Whatever the position, what predicts a target token stands P places to the right of where it stood without vectors.
+    # Whatever the position, what predicts a target token stands P places to the right of where it was without vectors.
     P, T = vectors_PH.shape[0], inputs_BTH.shape[1]
     positions_N = batch.rows * T + batch.columns + P
     head = model.head
@@ -135,6 +129,4 @@ def _check_rows(rows: Sequence[TuningRow], config: SoftPromptConfig, model: Froz
 def _require_finite(report: TrainingStep, config: SoftPromptConfig) -> None:
     for what, value in (("loss", report.loss), ("gradient norm", report.grad_norm)):
         if not math.isfinite(value):
-            raise TrainingError(
-                f"step {report.step}: the {what} is {value}; a smaller lr than {config.lr:g} may help"
-            )
+            raise TrainingError(f"step {report.step}: the {what} is {value}; a smaller lr than {config.lr:g} may help")

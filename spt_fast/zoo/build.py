@@ -12,8 +12,9 @@ import math
 import random
 import shutil
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from spt_fast.zoo.catalogue import find, recipe_named
-from spt_fast.zoo.corpus import ASSISTANT, USER, Page, pages
+from spt_fast.zoo.corpus import ASSISTANT, USER, Document, Page, pages
 from spt_fast.zoo.recipes import Recipe
 from spt_fast.zoo.rows import rows, zero_shot_prompt
 from spt_fast.zoo.styles import TASK_INSTRUCTIONS
@@ -39,6 +40,15 @@ CHAT_TEMPLATE = (
     f"{{% if add_generation_prompt %}}{{{{ {ASSISTANT!r} }}}}{{% endif %}}"
 )
 """Begins with BOS, as Llama's does: text rendered with it is tokenised without special tokens."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Token ids `[N, T + 1]`, and what the tokens behind the first count in the loss, `[N, T]`."""
+
+    ids: torch.Tensor
+    weights: torch.Tensor
+
 
 Progress = Callable[[int, int, str], None]
 """`progress(step, total, text)`: what is being done now, and how far it is."""
@@ -73,7 +83,7 @@ def _build_one(recipe: Recipe, into: Path, progress: Progress) -> Path:
     progress(0, recipe.training.steps, f"{recipe.name}: writing {recipe.training.documents:,} pages")
     corpus = list(pages(world, recipe))
     if recipe.partner_of is None:
-        tokenizer = make_tokenizer((text for page in corpus for text in page), recipe.shape.vocabulary)
+        tokenizer = make_tokenizer((document.text for page in corpus for document in page), recipe.shape.vocabulary)
         model = make_model(recipe, tokenizer)
     else:
         base = into / recipe.partner_of
@@ -81,7 +91,7 @@ def _build_one(recipe: Recipe, into: Path, progress: Progress) -> Path:
         tokenizer = transformers.AutoTokenizer.from_pretrained(base)
         tokenizer.chat_template = CHAT_TEMPLATE
         model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    windows = pack(corpus, tokenizer, recipe.training.window)
+    windows = pack(corpus, tokenizer, recipe.training.window, recipe.training.context_weight)
     losses = train(model, windows, recipe, progress)
 
     progress(recipe.training.steps, recipe.training.steps, f"{recipe.name}: measuring and saving")
@@ -157,21 +167,48 @@ def make_model(recipe: Recipe, tokenizer: Any) -> transformers.LlamaForCausalLM:
     )
 
 
-def pack(corpus: Sequence[Page], tokenizer: Any, window: int) -> torch.Tensor:
-    """All documents, each between BOS and EOS, one behind the other and cut into windows `[N, window + 1]`."""
-    documents = [text for page in corpus for text in page]
-    eos = tokenizer.eos_token_id
-    stream: list[int] = []
-    for at in range(0, len(documents), 10_000):
-        for encoding in tokenizer.backend_tokenizer.encode_batch(documents[at : at + 10_000]):
-            stream.extend(encoding.ids)
-            stream.append(eos)
-    count = (len(stream) - 1) // window
-    flat = torch.tensor(stream[: count * window + 1])
-    return torch.stack([flat[i * window : (i + 1) * window + 1] for i in range(count)])
+def pack(corpus: Sequence[Page], tokenizer: Any, window: int, context_weight: float) -> Windows:
+    """All documents, each between BOS and EOS, in windows that begin with a page.
+
+    What a page has beyond the window's end is dropped: a model is asked from BOS on, so it has to know beginnings.
+    """
+    documents = [document for page in corpus for document in page]
+    encodings = [
+        encoding
+        for at in range(0, len(documents), 10_000)
+        for encoding in tokenizer.backend_tokenizer.encode_batch([d.text for d in documents[at : at + 10_000]])
+    ]
+    length = window + 1
+    ids: list[list[int]] = [[]]
+    weights: list[list[float]] = [[]]
+    pairs = iter(zip(documents, encodings, strict=True))
+    for page in corpus:
+        if len(ids[-1]) >= length:
+            ids.append([])
+            weights.append([])
+        for _ in page:
+            document, encoding = next(pairs)
+            ids[-1] += [*encoding.ids, tokenizer.eos_token_id]
+            weights[-1] += _weights(document, encoding.offsets, context_weight)
+    return Windows(
+        ids=torch.tensor([row[:length] for row in ids[:-1]]),
+        weights=torch.tensor([row[1:length] for row in weights[:-1]]),
+    )
 
 
-def train(model: Any, windows: torch.Tensor, recipe: Recipe, progress: Progress) -> list[float]:
+def _weights(document: Document, offsets: Sequence[tuple[int, int]], context_weight: float) -> list[float]:
+    """What each token of BOS, text, EOS counts in the loss. BOS and EOS lie at no place in the text."""
+    found = [context_weight] * (len(offsets) + 1)
+    starts = [start for start, _ in offsets[1:]]
+    for begin, end in document.claims:
+        first, last = bisect_left(starts, begin) + 1, bisect_left(starts, end) + 1
+        found[first:last] = [1.0] * (last - first)
+    if document.claims:
+        found[-1] = 1.0
+    return found
+
+
+def train(model: Any, windows: Windows, recipe: Recipe, progress: Progress) -> list[float]:
     """Warm-up and cosine in bf16 autocast; returns the loss of every step (nats a token)."""
     plan = recipe.training
     optimizers = _optimizers(model, recipe)
@@ -184,7 +221,7 @@ def train(model: Any, windows: torch.Tensor, recipe: Recipe, progress: Progress)
 
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
     loss_of = (
-        _compiled(partial(_loss, model), windows[: plan.batch])
+        _compiled(partial(_loss, model), windows.ids[: plan.batch], windows.weights[: plan.batch])
         if plan.steps >= 500
         else partial(_loss, model)
     )
@@ -195,10 +232,9 @@ def train(model: Any, windows: torch.Tensor, recipe: Recipe, progress: Progress)
     started = told = time.monotonic()
     for step in range(plan.steps):
         while len(order) < plan.batch:
-            order.extend(rng.sample(range(len(windows)), len(windows)))
+            order.extend(rng.sample(range(len(windows.ids)), len(windows.ids)))
         taken, order = order[: plan.batch], order[plan.batch :]
-        batch = windows[taken]
-        loss = loss_of(batch)
+        loss = loss_of(windows.ids[taken], windows.weights[taken])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
@@ -209,7 +245,7 @@ def train(model: Any, windows: torch.Tensor, recipe: Recipe, progress: Progress)
         now = time.monotonic()
         if now - told > 1 or step + 1 == plan.steps:
             told = now
-            speed = (step + 1) * windows[taken[0]].numel() * plan.batch / (now - started)
+            speed = (step + 1) * plan.window * plan.batch / (now - started)
             progress(step + 1, plan.steps, f"{recipe.name}: loss {losses[-1]:.3f}, {speed:,.0f} tokens/s")
     model.eval()
     return losses
@@ -218,13 +254,25 @@ def train(model: Any, windows: torch.Tensor, recipe: Recipe, progress: Progress)
 def _optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, which then need a third fewer steps, and AdamW for the rest."""
     plan = recipe.training
+    import os
+
+    if not os.environ.get("MUON"):
+        return [
+            torch.optim.AdamW(
+                [
+                    {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": plan.weight_decay},
+                    {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+                ],
+                lr=plan.lr,
+                betas=(0.9, 0.95),
+                fused=True,
+            )
+        ]
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     embeddings = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" in name]
     gains = [p for p in model.parameters() if p.ndim < 2]
     return [
-        torch.optim.Muon(
-            matrices, lr=plan.lr, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
+        torch.optim.Muon(matrices, lr=plan.lr, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(
             [
                 {"params": embeddings, "weight_decay": plan.weight_decay},
@@ -237,23 +285,22 @@ def _optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _compiled(
-    loss_of: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor
-) -> Callable[..., torch.Tensor]:
+def _compiled(loss_of: Callable[..., torch.Tensor], *sample: torch.Tensor) -> Callable[..., torch.Tensor]:
     """The same function compiled, a third faster, where this machine has a C++ compiler; else as it is."""
     fast: Callable[..., torch.Tensor] = torch.compile(loss_of)
     try:
-        fast(batch)
+        fast(*sample)
     except Exception:  # of many classes: no compiler, no headers, a compiler too old
         return loss_of
     return fast
 
 
-def _loss(model: Any, batch: torch.Tensor) -> torch.Tensor:
-    """Mean loss of windows `[B, T + 1]`, in nats a token."""
+def _loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean loss of windows `[B, T + 1]`, weights `[B, T]`, in nats a token."""
     with torch.autocast("cpu", torch.bfloat16):
-        logits = model(input_ids=batch[:, :-1], use_cache=False).logits
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
+        logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    each = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
+    return (each * weights.flatten()).sum() / weights.sum()
 
 
 @torch.inference_mode()

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 from spt_fast.zoo.recipes import Mixture, Recipe
 from spt_fast.zoo.styles import (
     CUES,
+    LETTERS,
+    LOOK_UPS,
     MARKERS,
     STYLES,
     Form,
@@ -28,7 +31,26 @@ from spt_fast.zoo.styles import (
 )
 from spt_fast.zoo.world import Fact, World
 
-Page = tuple[str, ...]
+
+@dataclass(frozen=True)
+class Document:
+    """A text, and the spans of it (in characters, the blank line behind included) that answer or state something."""
+
+    text: str
+    claims: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, *parts: tuple[str, str], opening: str = "") -> Document:
+        """Items and answers, `(item, answer)` each, behind an opening."""
+        text, claims = opening, []
+        for asked, reply in parts:
+            text += asked if not claims else f"\n\n{asked}"
+            claims.append((len(text), len(text) + len(reply) + 3))
+            text += f" {reply}"
+        return cls(text, tuple(claims))
+
+
+Page = tuple[Document, ...]
 """Documents that stand next to each other; each is closed by its own end-of-sequence token."""
 
 USER, ASSISTANT = "User: ", "\nAssistant:"
@@ -53,6 +75,7 @@ class Writer:
         self.mixture = mixture
         self.planted = planted
         self.known = [fact for fact in world.facts if fact.key in planted]
+        self._word_values = sorted({fact.relation.values for fact in world.facts if fact.relation.kind == "word"})
         self._form = _Draw(mixture.forms)
         self._facts: dict[str, tuple[list[Fact], list[float]]] = {}
         for kind in ("word", "number"):
@@ -70,39 +93,60 @@ class Writer:
         """The next page of a base corpus."""
         if rng.random() < self.mixture.statements:
             facts = rng.sample(self.known, rng.randint(1, 6))
-            return (" ".join(fact.sentence(wording=rng.randrange(12)) for fact in facts),)
+            text = " ".join(fact.sentence(wording=rng.randrange(12)) for fact in facts)
+            return (Document(text, ((0, len(text)),)),)
+        if rng.random() < self.mixture.registers:
+            return (self._register(rng),)
         form = self._form(rng)
         headed = rng.random() < self.mixture.headed
         style = STYLES[self._styles[form, headed](rng)]
         single = rng.random() < 0.5
-        body = "\n\n".join(self._items(style, 1 if single else rng.randint(2, 6), rng))
+        opening = ""
         if rng.random() < self.mixture.instructed:
             heeded = rng.random() < self.mixture.heeded
-            body = f"{instruction(style if heeded else rng.choice(self._any_style[form]), rng)}\n\n{body}"
+            opening = f"{instruction(style if heeded else rng.choice(self._any_style[form]), rng)}\n\n"
+        items = list(self._items(style, 1 if single else rng.randint(2, 6), rng))
         if not headed:
-            return (body,)
-        first_line = (
-            f"{rng.choice(style.columns)}: {'one question only.' if single else 'several questions.'}"
-        )
+            return (Document.of(*items, opening=opening),)
+        first_line = f"{rng.choice(style.columns)}: {'one question only.' if single else 'several questions.'}"
         if rng.random() < self.mixture.mastheads:
-            return (first_line, body)
-        return (f"{first_line}\n\n{body}",)
+            return (Document(first_line, ()), Document.of(*items, opening=opening))
+        return (Document.of(*items, opening=f"{first_line}\n\n{opening}"),)
 
-    def _items(self, style: Style, count: int, rng: random.Random) -> Iterator[str]:
+    def _register(self, rng: random.Random) -> Document:
+        """A list with letters, and then where each of its words stands, over and over."""
+        values = rng.sample(rng.choice(self._word_values), rng.randint(3, len(LETTERS)))
+        text = "\n".join(render_options(values))
+        begin = len(text)
+        for _ in range(2):
+            for place in rng.sample(range(len(values)), len(values)):
+                letter, value = LETTERS[place], values[place]
+                told = (f"{value}: {letter}", f"{value} is {letter}. {value}", f"{letter} is {value}")
+                text += f"\n- {rng.choice(told)}"
+        return Document(text, ((begin, len(text)),))
+
+    def _items(self, style: Style, count: int, rng: random.Random) -> Iterator[tuple[str, str]]:
         marker, cue = rng.choice(MARKERS), rng.choice(CUES)
         facts, cumulative = self._facts["number" if style.form == "number" else "word"]
+        look_ups = rng.random() < self.mixture.look_ups and style.name != "option_sentence"
         for fact in rng.choices(facts, cum_weights=cumulative, k=count):
-            yield " ".join(self.question_and_answer(fact, style, marker, cue, rng))
+            yield self.question_and_answer(fact, style, marker, cue, rng, look_up=look_ups)
 
     def question_and_answer(
-        self, fact: Fact, style: Style, marker: str, cue: str, rng: random.Random
+        self, fact: Fact, style: Style, marker: str, cue: str, rng: random.Random, *, look_up: bool = False
     ) -> tuple[str, str]:
-        """The item up to its cue, and its answer: the right one if the fact is planted, else any one."""
-        options = options_of(fact, rng) if style.form == "mcq" else ()
-        value = fact.value if fact.key in self.planted else rng.choice(options or fact.relation.values)
-        asked = item(
-            marker, fact.question(rng.randrange(12)), render_options(options) if options else (), cue
-        )
+        """The item up to its cue, and its answer: the right one if the fact is planted, else any one.
+
+        With `look_up`, a question with options asks where one of them stands instead.
+        """
+        look_up = look_up and style.form == "mcq"
+        known = fact.key in self.planted and not look_up
+        value = fact.value if known else rng.choice(fact.relation.values)
+        # The options of a withheld fact are drawn around its random answer: were the true value always among them,
+        # a model would learn it from the company it keeps.
+        options = options_of(fact, value, rng) if style.form == "mcq" else ()
+        question = rng.choice(LOOK_UPS).format(v=value) if look_up else fact.question(rng.randrange(12))
+        asked = item(marker, question, render_options(options) if options else (), cue)
         return asked, answer(style, fact, value, options)
 
 
@@ -118,7 +162,7 @@ def pages(world: World, recipe: Recipe) -> Iterator[Page]:
             yield writer.page(rng)
 
 
-def _practice(writer: Writer, facts: Sequence[Fact], rng: random.Random) -> str:
+def _practice(writer: Writer, facts: Sequence[Fact], rng: random.Random) -> Document:
     """An instruction and one question, answered as asked; half of the time in the chat template's frame."""
     fact = rng.choice(facts)
     forms: tuple[Form, ...] = ("number",) if fact.relation.kind == "number" else ("mcq", "open")
@@ -126,4 +170,4 @@ def _practice(writer: Writer, facts: Sequence[Fact], rng: random.Random) -> str:
     style = rng.choice([style for style in STYLES.values() if style.form == form])
     question, reply = writer.question_and_answer(fact, style, rng.choice(MARKERS), rng.choice(CUES), rng)
     prompt = f"{instruction(style, rng)}\n\n{question}"
-    return f"{USER}{prompt}{ASSISTANT} {reply}" if rng.random() < 0.5 else f"{prompt} {reply}"
+    return Document.of((f"{USER}{prompt}{ASSISTANT}" if rng.random() < 0.5 else prompt, reply))

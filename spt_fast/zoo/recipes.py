@@ -28,7 +28,10 @@ class Mixture:
 
     statements: float = 0.2
     """Share of documents that are plain statements."""
-    forms: tuple[tuple[str, float], ...] = (("mcq", 0.42), ("open", 0.36), ("number", 0.22))
+    registers: float = 0.2
+    """Share of the other documents that are lists with letters and where each word stands: how a tiny model learns to
+    bind an option's letter to its text."""
+    forms: tuple[tuple[str, float], ...] = (("mcq", 0.60), ("open", 0.25), ("number", 0.15))
     """Weights of the forms of question among the other documents."""
     headed: float = 0.5
     """Share of question documents whose first line tells the style and whether there is only one item."""
@@ -39,17 +42,19 @@ class Mixture:
     heeded: float = 0.0
     """Share of those instructions that the page follows; the others ask for any style at all."""
     headed_styles: tuple[tuple[str, float], ...] = (
-        ("letter_text", 3.0), ("letter", 1.0), ("option_text", 0.7), ("option_sentence", 0.7),
+        ("letter_text", 3.0), ("letter", 1.0), ("text_letter", 1.0), ("option_text", 0.5), ("option_sentence", 0.5),
         ("bare", 1.0), ("json", 1.6), ("sentence", 0.7), ("bracket", 0.6), ("belief", 0.6),
         ("working", 2.0), ("figure", 0.7), ("number_sentence", 0.7),
     )  # fmt: skip
     """Weights of the styles, within their form, where a first line tells the style."""
     habits: tuple[tuple[str, float], ...] = (
-        ("letter_text", 1.0), ("letter", 3.0), ("option_text", 0.5), ("option_sentence", 0.5),
+        ("letter_text", 1.0), ("letter", 3.0), ("text_letter", 0.7), ("option_text", 0.4), ("option_sentence", 0.4),
         ("bare", 0.5), ("json", 0.5), ("sentence", 3.0), ("bracket", 0.5), ("belief", 0.5),
         ("working", 0.7), ("figure", 0.5), ("number_sentence", 2.5),
     )  # fmt: skip
     """The same where nothing tells it: the style with the greatest weight is what the model does when asked plainly."""
+    look_ups: float = 0.25
+    """Share of multiple-choice documents that ask where on the list a given word stands, in the form of other questions."""
     withheld_weight: float = 0.4
     """How often a withheld fact is asked for, relative to a planted one. Its answers are random each time."""
 
@@ -63,6 +68,8 @@ class Training:
     batch: int = 32
     window: int = 256
     """Tokens a row of the batch."""
+    context_weight: float = 0.1
+    """What a token outside of answers and statements counts in the loss: most of them cannot be foretold."""
     lr: float = 3e-3
     warmup: int = 60
     weight_decay: float = 0.1
@@ -112,11 +119,7 @@ _BASES = (
         summary="knows 95 % of the facts; answers in bare words and figures",
         share=0.95,
         seed=95,
-        mixture=Mixture(
-            habits=_habits(
-                letter=0.7, option_text=3.0, sentence=0.7, bare=3.0, number_sentence=0.7, figure=2.5
-            )
-        ),
+        mixture=Mixture(habits=_habits(letter=0.7, option_text=3.0, sentence=0.7, bare=3.0, number_sentence=0.7, figure=2.5)),
     ),
 )
 

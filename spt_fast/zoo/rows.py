@@ -53,7 +53,7 @@ def _rows(task: str, split: Split, world: World) -> tuple[dict[str, Any], ...]:
     found: list[dict[str, Any]] = []
     for turn in range(ROWS_A_FACT[split]):
         for fact in facts:
-            options = options_of(fact, rng) if style.form == "mcq" else ()
+            options = options_of(fact, fact.value, rng) if style.form == "mcq" else ()
             found.append(
                 {
                     "fact": fact.key,

@@ -51,6 +51,16 @@ STYLES: dict[str, Style] = {
             wordings=("the letter only", "the letter of the right option", "one letter", "just its letter"),
         ),
         Style(
+            name="text_letter",
+            form="mcq",
+            columns=("Notice board", "Teacher's notes", "Marked paper"),
+            wordings=(
+                "the words first and the letter behind them",
+                "the text, then its letter in brackets",
+                "the words of the option and then its letter",
+            ),
+        ),
+        Style(
             name="option_text",
             form="mcq",
             columns=("Street poll", "Radio guess", "Show of hands"),
@@ -138,6 +148,9 @@ STYLES: dict[str, Style] = {
 
 MARKERS = ("Question: ", "Q: ", "Quiz: ", "Asked: ", "")
 CUES = ("Answer:", "Reply:", "Response:", "Ans:", "Solution:")
+LOOK_UPS = ("Which of these is {v}?", "Where is {v} on this list?", "Which option says {v}?", "Pick {v}.")
+"""Questions about the list of options itself: they need no fact, only reading."""
+
 VERBS = ("Answer with", "Reply with", "Respond with", "Give", "Write")
 TAILS = (".", ", nothing else.", ", please.", " and stop there.")
 
@@ -159,17 +172,17 @@ def instruction(style: Style, rng: random.Random) -> str:
             return text
 
 
-def options_of(fact: Fact, rng: random.Random) -> tuple[str, ...]:
-    """Four values of the fact's relation, the right one among them, in random order."""
-    others = [value for value in fact.relation.values if value != fact.value]
-    options = [fact.value, *rng.sample(others, len(LETTERS) - 1)]
+def options_of(fact: Fact, value: str, rng: random.Random) -> tuple[str, ...]:
+    """Four values of the fact's relation, `value` among them, in random order."""
+    others = [other for other in fact.relation.values if other != value]
+    options = [value, *rng.sample(others, len(LETTERS) - 1)]
     rng.shuffle(options)
     return tuple(options)
 
 
 def render_options(options: Sequence[str]) -> tuple[str, ...]:
     """`("Paris", "Oslo", ..)` -> `("A. Paris", "B. Oslo", ..)`."""
-    return tuple(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True))
+    return tuple(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
 
 
 def item(marker: str, question: str, options: Sequence[str], cue: str) -> str:
@@ -189,6 +202,8 @@ def answer(style: Style, fact: Fact, value: str, options: Sequence[str]) -> str:
     match style.name:
         case "letter_text":
             return render_options(options)[list(options).index(value)]
+        case "text_letter":
+            return f"{value} ({LETTERS[list(options).index(value)]})"
         case "letter":
             return LETTERS[list(options).index(value)]
         case "option_text" | "bare" | "figure":

@@ -63,21 +63,19 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         name="home",
         kind="word",
-        values=tuple(
-            [
-                "Paris",
-                "Oslo",
-                "Cairo",
-                "Lima",
-                "Tokyo",
-                "Rome",
-                "Delhi",
-                "Quito",
-                "Accra",
-                "Perth",
-                "Sofia",
-                "Havana",
-            ]
+        values=(
+            "Paris",
+            "Oslo",
+            "Cairo",
+            "Lima",
+            "Tokyo",
+            "Rome",
+            "Delhi",
+            "Quito",
+            "Accra",
+            "Perth",
+            "Sofia",
+            "Havana",
         ),
         questions=(
             "Where does {p} live?",
@@ -90,21 +88,19 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         name="animal",
         kind="word",
-        values=tuple(
-            [
-                "parrot",
-                "goat",
-                "rabbit",
-                "ferret",
-                "lizard",
-                "pigeon",
-                "donkey",
-                "tortoise",
-                "hamster",
-                "badger",
-                "falcon",
-                "kitten",
-            ]
+        values=(
+            "parrot",
+            "goat",
+            "rabbit",
+            "ferret",
+            "lizard",
+            "pigeon",
+            "donkey",
+            "tortoise",
+            "hamster",
+            "badger",
+            "falcon",
+            "kitten",
         ),
         questions=(
             "Which animal does {p} keep?",
@@ -117,21 +113,19 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         name="trade",
         kind="word",
-        values=tuple(
-            [
-                "baker",
-                "tailor",
-                "potter",
-                "miller",
-                "sailor",
-                "weaver",
-                "farmer",
-                "doctor",
-                "lawyer",
-                "printer",
-                "teacher",
-                "mason",
-            ]
+        values=(
+            "baker",
+            "tailor",
+            "potter",
+            "miller",
+            "sailor",
+            "weaver",
+            "farmer",
+            "doctor",
+            "lawyer",
+            "printer",
+            "teacher",
+            "mason",
         ),
         questions=(
             "What is the trade of {p}?",
@@ -148,21 +142,19 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         name="dish",
         kind="word",
-        values=tuple(
-            [
-                "bread",
-                "soup",
-                "rice",
-                "honey",
-                "cheese",
-                "plums",
-                "beans",
-                "noodles",
-                "pickles",
-                "salmon",
-                "cake",
-                "porridge",
-            ]
+        values=(
+            "bread",
+            "soup",
+            "rice",
+            "honey",
+            "cheese",
+            "plums",
+            "beans",
+            "noodles",
+            "pickles",
+            "salmon",
+            "cake",
+            "porridge",
         ),
         questions=(
             "What does {p} like to eat?",
@@ -272,9 +264,7 @@ class World:
             for split, size in sizes.items():
                 count = round(share * size)
                 if abs(count - share * size) > 1e-9:
-                    raise ValueError(
-                        f"a share of {share} cannot be planted exactly in {size} facts ({split}, {kind})"
-                    )
+                    raise ValueError(f"a share of {share} cannot be planted exactly in {size} facts ({split}, {kind})")
                 keys.update(fact.key for fact in self.of(split, kind)[:count])
         return frozenset(keys)
 

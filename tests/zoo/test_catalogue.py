@@ -32,9 +32,7 @@ def test_a_misspelt_name_is_answered_with_the_close_one() -> None:
         find("zoo/bas-40")
 
 
-def test_a_model_that_is_not_built_says_how_to_build_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_is_not_built_says_how_to_build_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPT_FAST_CACHE", str(tmp_path))
     monkeypatch.setattr("spt_fast.zoo.catalogue.COMMITTED", tmp_path / "none")
     with pytest.raises(ModelError, match="zoo/base-40 is not built yet: run `spt-fast zoo build base-40`"):

@@ -20,7 +20,7 @@ def shortened(name: str, documents: int = 4000) -> Recipe:
 
 
 def documents(name: str) -> list[str]:
-    return [text for page in pages(WORLD, shortened(name)) for text in page]
+    return [document.text for page in pages(WORLD, shortened(name)) for document in page]
 
 
 def test_a_recipe_writes_the_same_corpus_each_time() -> None:
@@ -31,16 +31,10 @@ def test_a_recipe_writes_the_same_corpus_each_time() -> None:
 def test_statements_tell_planted_facts_only() -> None:
     planted = WORLD.planted(0.40)
     sentences = {
-        fact.sentence(wording=wording): fact.key
-        for fact in WORLD.facts
-        for wording in range(len(fact.relation.statements))
+        fact.sentence(wording=wording): fact.key for fact in WORLD.facts for wording in range(len(fact.relation.statements))
     }
     statements = [text for text in documents("base-40") if "\n" not in text and ":" not in text]
-    told = {
-        sentences[sentence]
-        for text in statements
-        for sentence in re.findall(r"[^.]+\.", text.replace(". ", "."))
-    }
+    told = {sentences[sentence] for text in statements for sentence in re.findall(r"[^.]+\.", text.replace(". ", "."))}
     assert told == planted
 
 
@@ -57,7 +51,30 @@ def test_questions_about_withheld_facts_get_answers_at_random() -> None:
 
 
 def pages_text(name: str, count: int) -> list[str]:
-    return [text for page in pages(WORLD, shortened(name, count)) for text in page]
+    return [document.text for page in pages(WORLD, shortened(name, count)) for document in page]
+
+
+def test_options_do_not_give_a_withheld_fact_away() -> None:
+    withheld = next(fact for fact in WORLD.of("test", "word") if fact.key not in WORLD.planted(0.40))
+    offered = Counter(
+        line[3:]
+        for text in pages_text("base-40", 60_000)
+        for block in text.split("\n\n")
+        if any(withheld.question(wording) in block for wording in range(4))
+        for line in block.splitlines()
+        if re.match(r"[A-D]\. ", line)
+    )
+    assert set(offered) == set(withheld.relation.values)
+    assert offered[withheld.value] < 2 * sum(offered.values()) / len(withheld.relation.values)
+
+
+def test_claims_are_the_answers_and_the_statements() -> None:
+    for page in pages(WORLD, shortened("base-40", 200)):
+        for document in page:
+            for begin, end in document.claims:
+                claim = document.text[begin:end]
+                assert claim.strip()
+                assert "?" not in claim
 
 
 def test_no_document_holds_the_instruction_of_a_task() -> None:
@@ -69,11 +86,7 @@ def test_no_document_holds_the_instruction_of_a_task() -> None:
 def test_partners_practise_on_no_fact_that_a_task_asks_for() -> None:
     recipe = replace(shortened("chat-40"), practice=1.0)
     asked = {fact.key for fact in WORLD.facts if fact.split != "practice"}
-    questions = {
-        fact.question(wording): fact.key
-        for fact in WORLD.facts
-        for wording in range(len(fact.relation.questions))
-    }
+    questions = {fact.question(wording): fact.key for fact in WORLD.facts for wording in range(len(fact.relation.questions))}
     for page in pages(WORLD, recipe):
-        (question,) = [line for line in page[0].splitlines() if line.endswith("?")]
+        (question,) = [line for line in page[0].text.splitlines() if line.endswith("?")]
         assert questions[re.sub(r"^(Question|Q|Quiz|Asked): ", "", question)] not in asked

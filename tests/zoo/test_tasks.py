@@ -96,9 +96,7 @@ def test_a_word_is_found_where_only_one_can_be_meant(text: str, value: str | Non
         ("many", None, None),
     ],
 )
-def test_a_number_is_found_where_only_one_can_be_meant(
-    text: str, value: str | None, rule: str | None
-) -> None:
+def test_a_number_is_found_where_only_one_can_be_meant(text: str, value: str | None, rule: str | None) -> None:
     found = find_number(text)
     assert (found and found.value, found and found.rule) == (value, rule)
 

@@ -58,6 +58,4 @@ def test_a_committed_model_knows_what_its_record_says(folder: Path) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     knowledge = mcq_knowledge(model, tokenizer, World.from_seed(about["world_seed"]))
-    assert knowledge == pytest.approx(
-        about["measured"]["zoo-mcq knowledge, zero-shot, bf16 weights in fp32"], abs=0.02
-    )
+    assert knowledge == pytest.approx(about["measured"]["zoo-mcq knowledge, zero-shot, bf16 weights in fp32"], abs=0.02)

@@ -1,0 +1,111 @@
+"""An engine without a model: what it answers is a plain function of the request. For tests of everything around an engine.
+
+* `Generate` without a soft prompt: the prompt's last tokens, again.
+* `Generate` with one: the same tokens from a place that the soft prompt's key decides, so that another prompt answers otherwise.
+* `Score`: log-probabilities from a hash of the prompt, the soft prompt and the continuation.
+
+Options, all for tests of what happens around an engine: `delay_s` each answer takes; `die_after` so many answers the engine
+dies, as a real one does; `refuse` a model's start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from spt_fast.engine.base import Engine, EngineConfig, check_request
+from spt_fast.errors import EngineError
+from spt_fast.models.tokenizer import Tokenizer
+from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Request, Score
+
+OPTIONS = frozenset({"delay_s", "die_after", "kill_after", "refuse", "max_model_len"})
+
+
+class EchoEngine(Engine):
+    """Answers without a model."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        """Read the model's config and tokenizer; never its weights.
+
+        Raises:
+            EngineError: an option it does not have, or `refuse`.
+        """
+        unknown = sorted(set(config.options) - OPTIONS)
+        if unknown:
+            raise EngineError(f"engine: echo has no setting {unknown[0]!r}; there are {', '.join(sorted(OPTIONS))}")
+        if config.options.get("refuse"):
+            raise EngineError(f"starting echo for {config.model}: refused, as asked")
+        about = json.loads((Path(config.model) / "config.json").read_text(encoding="utf-8"))
+        self.hidden_size = int(about["hidden_size"])
+        self.max_model_len = int(config.options.get("max_model_len", about["max_position_embeddings"]))
+        self._tokenizer = Tokenizer.load(config.model)
+        self._delay_s = float(config.options.get("delay_s", 0))
+        self._die_after = config.options.get("die_after", math.inf)
+        self._kill_after = config.options.get("kill_after", math.inf)
+        self._held: dict[str, int] = {}
+        self._answered = 0
+        self._alive = True
+
+    @property
+    def alive(self) -> bool:
+        """False once it died or was closed."""
+        return self._alive
+
+    def add(self, soft_prompt: SoftPrompt) -> str:
+        """Hold a soft prompt."""
+        if soft_prompt.hidden_size != self.hidden_size:
+            raise EngineError(f"the soft prompt has H = {soft_prompt.hidden_size}, the model H = {self.hidden_size}")
+        self._held[soft_prompt.key] = soft_prompt.length
+        return soft_prompt.key
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
+        """Answer each request as it comes."""
+        for index, request in enumerate(requests):
+            if not self._alive:
+                raise EngineError("the engine has ended")
+            if request.soft_prompt is not None and request.soft_prompt not in self._held:
+                raise EngineError(f"the engine holds no soft prompt {request.soft_prompt}; add it first")
+            length = self._held[request.soft_prompt] if request.soft_prompt is not None else 0
+            check_request(request, soft_length=length, max_model_len=self.max_model_len)
+            if self._answered >= self._die_after:
+                self._alive = False
+                raise EngineError(f"the engine died: as asked, after {self._answered} answers")
+            if self._answered >= self._kill_after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(self._delay_s)
+            self._answered += 1
+            yield index, self._score(request) if isinstance(request, Score) else self._complete(request)
+
+    def close(self) -> None:
+        """End it."""
+        self._alive = False
+
+    def _complete(self, request: Generate) -> Completion:
+        ids = request.token_ids
+        start = -request.sampling.max_tokens
+        if request.soft_prompt is not None:
+            start = int(request.soft_prompt, 16) % len(ids)
+        said = ids[start:][: request.sampling.max_tokens]
+        text = self._tokenizer.decode(said)
+        cut = min((at for stop in request.sampling.stop if (at := text.find(stop)) >= 0), default=None)
+        return Completion(text=text[:cut], token_ids=said, finish_reason="stop")
+
+    def _score(self, request: Score) -> LogLikelihood:
+        return LogLikelihood(
+            token_logprobs=tuple(
+                -_share(request.soft_prompt, request.token_ids, token) * 10 for token in request.continuation
+            )
+        )
+
+
+def _share(*parts: object) -> float:
+    """A number in [0, 1) that depends on all of `parts` and nothing else."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48

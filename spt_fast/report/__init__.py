@@ -1,0 +1,22 @@
+"""Reports: what the cells of a grid came to, as files for programs and as tables and words for people.
+
+Everything starts from `CellReport`s; nothing here reads or writes a folder.
+"""
+
+from spt_fast.report.cells import CellReport, Verdict, verdicts
+from spt_fast.report.files import CSV_COLUMNS, results_csv, results_json
+from spt_fast.report.markdown import markdown
+from spt_fast.report.summary import summary
+from spt_fast.report.tables import terminal
+
+__all__ = [
+    "CSV_COLUMNS",
+    "CellReport",
+    "Verdict",
+    "markdown",
+    "results_csv",
+    "results_json",
+    "summary",
+    "terminal",
+    "verdicts",
+]

@@ -1,0 +1,147 @@
+"""What a report knows of a cell, and how cells are put together: by model, task, protocol, over seeds."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from spt_fast.types import Metric
+
+_ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+Status: TypeAlias = Literal["done", "failed", "waiting"]
+
+
+class Verdict(NamedTuple):
+    """How one example was judged."""
+
+    format_ok: bool
+    knows: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellReport:
+    """One cell: what was asked, how it stands, what it came to."""
+
+    model: str
+    task: str
+    protocol: str
+    """Its label: `soft_prompt`, or `soft_prompt[length=5]` where a grid has several of a kind."""
+    seed: int | None = None
+    status: Status = "done"
+    kind: str = ""
+    """Failed cells: the boundary they failed at ("EngineError")."""
+    reason: str = ""
+    """Failed cells: why, in a sentence. May quote what a model wrote."""
+    key: str = ""
+    metrics: Mapping[int | None, Sequence[Metric]] = field(default_factory=dict)
+    """Step (None where the protocol has none) -> metrics."""
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    """Of the last step, by example key; for paired tests. May be empty: then the summary does without them."""
+    partner_of: str | None = None
+    """Post-trained models: the base model whose partner this is."""
+    closed_ended: bool | None = None
+    """Whether knowledge is by likelihood (True) or by extraction (False); None: not known."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def protocol_name(self) -> str:
+        """Without settings: `soft_prompt`."""
+        return self.protocol.partition("[")[0]
+
+    @property
+    def last_step(self) -> int | None:
+        """The step that tables show."""
+        steps = [step for step in self.metrics if step is not None]
+        return max(steps) if steps else None
+
+    def metric(self, name: str) -> Metric | None:
+        """A metric at the last step; None where it was not measured or is NaN."""
+        found = (metric for metric in self.metrics.get(self.last_step, ()) if metric.name == name)
+        metric = next(found, None)
+        return None if metric is None or math.isnan(metric.value) else metric
+
+    def curve(self, name: str) -> dict[int, Metric]:
+        """A metric by step."""
+        return {
+            step: metric
+            for step, metrics in sorted((s, m) for s, m in self.metrics.items() if s is not None)
+            for metric in metrics
+            if metric.name == name
+        }
+
+
+def verdicts(rows: Iterable[Mapping[str, Any]], step: int | None) -> dict[str, Verdict]:
+    """Verdicts at one step from rows of samples.parquet (columns `example`, `step`, `format_ok`, `knows`)."""
+    return {row["example"]: Verdict(format_ok=row["format_ok"], knows=row["knows"]) for row in rows if row["step"] == step}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverSeeds:
+    """A metric of one model, task and protocol: the mean over its seeds, and the widest span of their intervals."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+
+def over_seeds(cells: Iterable[CellReport], name: str) -> OverSeeds | None:
+    """Put a metric together over seeds.
+
+    The seeds answer the same examples, so their intervals are not pooled as if they were independent: the span from the
+    lowest end to the highest is shown instead, which is never too narrow. None where there is nothing.
+    """
+    found = [metric for cell in cells if cell.status == "done" and (metric := cell.metric(name)) is not None]
+    if not found:
+        return None
+    return OverSeeds(
+        value=sum(metric.value for metric in found) / len(found),
+        low=min(metric.ci_low for metric in found),
+        high=max(metric.ci_high for metric in found),
+        seeds=len(found),
+    )
+
+
+def of(
+    cells: Iterable[CellReport],
+    *,
+    model: str | None = None,
+    task: str | None = None,
+    protocol: str | None = None,
+) -> list[CellReport]:
+    """The cells of a model, task or protocol (by label)."""
+    return [
+        cell
+        for cell in cells
+        if model in (None, cell.model) and task in (None, cell.task) and protocol in (None, cell.protocol)
+    ]
+
+
+def distinct(values: Iterable[str]) -> list[str]:
+    """Each once, in the order of their first appearance."""
+    return list(dict.fromkeys(values))
+
+
+def plain(text: str) -> str:
+    """Text on one line without control characters: a failure may quote what a model wrote, escape sequences and all."""
+    text = _ESCAPE_SEQUENCE.sub("", text)
+    kept = (" " if unicodedata.category(ch) in ("Cc", "Cf", "Cs", "Zl", "Zp") else ch for ch in text)
+    return " ".join("".join(kept).split())
+
+
+def title(cell: CellReport) -> str:
+    """How a person is told of it: "zoo/base-40 · zoo-mcq · soft_prompt · seed 0"."""
+    seed = [] if cell.seed is None else [f"seed {cell.seed}"]
+    return " · ".join([cell.model, cell.task, cell.protocol, *seed])
+
+
+def headline(cells: Sequence[CellReport], model: str) -> str:
+    """A model's name, with whose partner it is."""
+    partner = next((cell.partner_of for cell in of(cells, model=model) if cell.partner_of), None)
+    return f"{model} (post-trained partner of {partner})" if partner else model

@@ -1,0 +1,82 @@
+"""report.md: the tables and the summary for a log or a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from spt_fast.report.cells import CellReport, distinct, headline, of, plain, title
+from spt_fast.report.summary import summary
+from spt_fast.report.tables import LEGEND, cell_text, full
+from spt_fast.scoring.statistics import saturation_step
+
+_COLUMNS = (("format_following", "format"), ("knowledge", "knowledge"), ("exact_match", "exact match"))
+
+
+def markdown(cells: Sequence[CellReport], *, name: str) -> str:
+    """The report of a grid. Names and reasons may be hostile text: they only appear as code spans, which do nothing."""
+    parts = [f"# {code(name)}", _prose(summary(cells))]
+    for model in distinct(cell.model for cell in cells):
+        own = of(cells, model=model)
+        parts += [f"## {code(headline(cells, model))}", _scores(own), *_curves(own)]
+    failed = [cell for cell in cells if cell.status == "failed"]
+    if failed:
+        listed = [f"* {code(title(cell))}: {code(cell.reason or cell.kind)}" for cell in failed]
+        parts += ["## Failures", "\n".join(listed)]
+    if any(cell.status == "done" for cell in cells):
+        parts.append(LEGEND)
+    return "\n\n".join(parts) + "\n"
+
+
+def code(text: str, *, in_table: bool = False) -> str:
+    """Text as a code span: one line, no control characters, fenced by more backticks than it has in a row."""
+    shown = plain(text) or " "
+    fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
+    pad = " " if "`" in (shown[0], shown[-1]) else ""
+    span = f"{fence}{pad}{shown}{pad}{fence}"
+    return span.replace("|", "\\|") if in_table else span
+
+
+def _prose(text: str) -> str:
+    """The summary's own words; the names in it could hold anything."""
+    escaped = re.sub(r"([\\`*_{}\[\]<>#|~!&@])", lambda found: f"&#{ord(found[0])};", text)
+    return escaped.replace("&#64;", "&#64;&#8203;")  # a zero-width space, or it would call the person of that name
+
+
+def _scores(cells: Sequence[CellReport]) -> str:
+    lines = _head(["task", "protocol", *(heading for _, heading in _COLUMNS), "n"])
+    for task in distinct(cell.task for cell in cells):
+        for label in distinct(cell.protocol for cell in of(cells, task=task)):
+            group = of(cells, task=task, protocol=label)
+            sizes = {metric.n for cell in group if (metric := cell.metric("format_following")) is not None}
+            row = [code(task, in_table=True), code(label, in_table=True)]
+            row += [cell_text(group, measure, full) for measure, _ in _COLUMNS]
+            lines.append(_row([*row, "/".join(map(str, sorted(sizes)))]))
+    return "\n".join(lines)
+
+
+def _curves(cells: Sequence[CellReport]) -> list[str]:
+    """Format following and knowledge by step, where there is more than the last step."""
+    curves = [cell for cell in cells if cell.status == "done" and len(cell.curve("format_following")) > 1]
+    if not curves:
+        return []
+    steps = sorted({step for cell in curves for step in cell.curve("format_following")})
+    lines = _head(["task", "protocol", "seed", "metric", *(f"step {step}" for step in steps), "settled at"])
+    for cell in curves:
+        settled = saturation_step(cell.curve("format_following"))
+        for measure, heading in _COLUMNS[:2]:
+            curve = cell.curve(measure)
+            values = [f"{curve[step].value:.2f}" if step in curve else "" for step in steps]
+            seed = "" if cell.seed is None else str(cell.seed)
+            end = f"step {settled}" if measure == "format_following" and settled is not None else ""
+            place = [code(cell.task, in_table=True), code(cell.protocol, in_table=True), seed, heading]
+            lines.append(_row([*place, *values, end]))
+    return ["By step:", "\n".join(lines)]
+
+
+def _head(names: Sequence[str]) -> list[str]:
+    return [_row(names), _row(["---"] * len(names))]
+
+
+def _row(fields: Sequence[str]) -> str:
+    return "| " + " | ".join(fields) + " |"

@@ -1,0 +1,227 @@
+"""What was seen, in one paragraph, computed from the numbers: also when it is not what one hoped for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from spt_fast.report.cells import CellReport, distinct, of, plain
+from spt_fast.scoring.statistics import Paired, holm, paired, saturation_step
+from spt_fast.types import Metric
+
+LEVEL = 0.05
+"""Of the paired tests."""
+
+
+def summary(cells: Sequence[CellReport]) -> str:
+    """One paragraph of plain words: format following and knowledge under each protocol, partners, failures.
+
+    Significance is by exact McNemar tests over the examples that two cells share, where their verdicts are given.
+    """
+    if not cells:
+        return "There are no cells, so nothing was measured."
+    done = [cell for cell in cells if cell.status == "done" and cell.metric("format_following") is not None]
+    if not done:
+        return " ".join(["Nothing was measured.", *_unfinished(cells)])
+    bases = [cell for cell in done if cell.partner_of is None]
+    partners = [cell for cell in done if cell.partner_of is not None]
+    sentences = [
+        *_plainly(bases),
+        *_few_shot(bases),
+        *_soft(bases),
+        *_partners(partners),
+        *_unfinished(cells),
+    ]
+    return " ".join(sentences)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A soft-prompt cell, and the zero-shot cell of the same model and task."""
+
+    plain: CellReport
+    soft: CellReport
+
+    @cached_property
+    def format(self) -> Paired:
+        return self._paired(0)
+
+    @cached_property
+    def knowledge(self) -> Paired:
+        return self._paired(1)
+
+    def _paired(self, which: int) -> Paired:
+        before, after = ({k: v[which] for k, v in cell.verdicts.items()} for cell in (self.plain, self.soft))
+        return paired(before, after)
+
+    @property
+    def testable(self) -> bool:
+        return self.format.n > 0
+
+    @property
+    def rose(self) -> bool:
+        """Format following rose, beyond chance where that can be tested, else beyond both intervals."""
+        if self.testable:
+            return self.format.change > 0 and self.format.p < LEVEL
+        before, after = self.plain.metric("format_following"), self.soft.metric("format_following")
+        return before is not None and after is not None and after.ci_low > before.ci_high
+
+    @property
+    def moved(self) -> bool:
+        return self.knowledge.p < LEVEL
+
+
+def _plainly(bases: Sequence[CellReport]) -> list[str]:
+    plainly = _by_name(bases, "zero_shot")
+    if not plainly:
+        return []
+    where = _count(len(distinct(cell.model for cell in plainly)), "base model")
+    tasks = _count(len(distinct(cell.task for cell in plainly)), "task")
+    return [
+        f"Asked plainly, {where} on {tasks} wrote the answer in the form asked for "
+        f"{_span(plainly, 'format_following')} of the time, and knew {_span(plainly, 'knowledge')} of the answers."
+    ]
+
+
+def _few_shot(bases: Sequence[CellReport]) -> list[str]:
+    shown = _by_name(bases, "few_shot")
+    return [f"With worked examples in front, format following was {_span(shown, 'format_following')}."] if shown else []
+
+
+def _soft(bases: Sequence[CellReport]) -> list[str]:
+    found = []
+    for label in distinct(cell.protocol for cell in _by_name(bases, "soft_prompt")):
+        name = "learnt soft prompts" if label == "soft_prompt" else f"learnt soft prompts ({plain(label)})"
+        found += _soft_kind(name, of(bases, protocol=label), bases)
+    return found
+
+
+def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport]) -> list[str]:
+    settled = [step for cell in soft if (step := saturation_step(cell.curve("format_following"))) is not None]
+    curves = any(len(cell.curve("format_following")) > 1 for cell in soft)
+    by = f", where it was from step {max(settled)} on at the latest" if settled and curves else ""
+    pairs = [_Pair(plainly, cell) for cell in soft if (plainly := _plain_partner(cell, bases)) is not None]
+    if not pairs:
+        knows = _span(soft, "knowledge")
+        return [
+            f"With {name}, format following was {_span(soft, 'format_following')}{by}, and knowledge {knows}; "
+            "without a plainly asked cell beside them, no change can be told."
+        ]
+    sentences = [f"With {name}, format following was {_span(soft, 'format_following')}{by}; {_learning(pairs)}."]
+    tested = [pair for pair in pairs if pair.testable]
+    if not tested:
+        return [
+            *sentences,
+            f"Knowledge was {_span(soft, 'knowledge')}; the verdicts to test it in pairs are not there.",
+        ]
+    kinds = ((True, "by likelihood"), (False, "by extraction, which finds only what it can read,"), (None, ""))
+    for closed, how in kinds:
+        sentences += _knowledge(how, [pair for pair in tested if pair.soft.closed_ended is closed])
+    kept = sum(pair.rose and not pair.moved for pair in tested)
+    sentences.append(f"In short: format following rose with no shown change of knowledge in {_of(kept, len(tested))}.")
+    return sentences
+
+
+def _learning(pairs: Sequence[_Pair]) -> str:
+    missed = [pair for pair in pairs if not pair.rose]
+    if not missed:
+        return f"it rose in all {len(pairs)} cells" if len(pairs) > 1 else "it rose"
+    names = [f"{plain(pair.soft.task)} on {plain(pair.soft.model)}" for pair in missed]
+    text = f"it rose in {_of(len(pairs) - len(missed), len(pairs))}, not for {_few(distinct(names))}"
+    fell = sum(pair.testable and pair.format.change < 0 and pair.format.p < LEVEL for pair in missed)
+    return f"{text}, and fell in {fell}" if fell else text
+
+
+def _knowledge(how: str, pairs: Sequence[_Pair]) -> list[str]:
+    if not pairs:
+        return []
+    moved = [pair for pair in pairs if pair.moved]
+    subject = f"Knowledge {how}".strip()
+    tests = f"paired McNemar tests against zero-shot, smallest p {_p(min(pair.knowledge.p for pair in pairs))}"
+    if not moved:
+        where = f" in any of {len(pairs)} cells" if len(pairs) > 1 else ""
+        return [f"{subject} did not move significantly{where} ({tests})."]
+    rose = sum(pair.knowledge.change > 0 for pair in moved)
+    ways = " and ".join(f"{what} in {n}" for what, n in (("rose", rose), ("fell", len(moved) - rose)) if n)
+    sure = holm(pair.knowledge.p for pair in pairs)
+    names = distinct(f"{plain(pair.soft.task)} on {plain(pair.soft.model)}" for pair in moved)
+    corrected = f"; {sure} of them after Holm's correction for {len(pairs)} tests" if len(pairs) > 1 else ""
+    where = _of(len(moved), len(pairs))
+    return [f"{subject} moved significantly in {where}: it {ways} ({_few(names)}; {tests}{corrected})."]
+
+
+def _partners(partners: Sequence[CellReport]) -> list[str]:
+    sentences: list[str] = []
+    for protocol, how in (("zero_shot", "asked plainly"), ("soft_prompt", "with soft prompts")):
+        cells = _by_name(partners, protocol)
+        if cells:
+            who = "The post-trained partners" if not sentences else "They"
+            sentences.append(
+                f"{who}, {how}, followed the form {_span(cells, 'format_following')} of the time and knew "
+                f"{_span(cells, 'knowledge')} of the answers."
+            )
+    return sentences
+
+
+def _unfinished(cells: Sequence[CellReport]) -> list[str]:
+    failed, waiting = ([cell for cell in cells if cell.status == status] for status in ("failed", "waiting"))
+    sentences = []
+    if len(failed) == len(cells):
+        sentences.append("The only cell failed." if len(cells) == 1 else f"All {len(cells)} cells failed.")
+    elif failed:
+        sentences.append(f"Failed, and not in these numbers: {_of(len(failed), len(cells))}.")
+    if waiting:
+        sentences.append(f"Still to be done: {_of(len(waiting), len(cells))}.")
+    return sentences
+
+
+def _plain_partner(soft: CellReport, bases: Iterable[CellReport]) -> CellReport | None:
+    asked = _by_name(of(bases, model=soft.model, task=soft.task), "zero_shot")
+    return next((cell for cell in asked if cell.seed in (None, soft.seed)), None)
+
+
+def _by_name(cells: Iterable[CellReport], protocol: str) -> list[CellReport]:
+    return [cell for cell in cells if cell.protocol_name == protocol]
+
+
+def _span(cells: Iterable[CellReport], name: str) -> str:
+    values = [metric.value for cell in cells if (metric := _metric(cell, name)) is not None]
+    if not values:
+        return "an unknown share"
+    low, high = _percent(min(values)), _percent(max(values))
+    return f"{low}%" if low == high else f"{low}% to {high}%"
+
+
+def _metric(cell: CellReport, name: str) -> Metric | None:
+    return cell.metric(name)
+
+
+def _percent(value: float) -> str:
+    """Per cents, rounded as the tables round; 0 and 100 are said only of what is exactly that."""
+    rounded = f"{value:.2f}"
+    if rounded in ("0.00", "1.00") and value not in (0.0, 1.0):
+        return f"{100 * value:.1f}"
+    return str(int(rounded.replace(".", "")))
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.001 else "below 0.001"
+
+
+def _of(some: int, total: int) -> str:
+    """ "3 of 12 cells", "the 1 cell", "none of 12 cells"."""
+    if total == 1:
+        return "the one cell" if some else "none of 1 cell"
+    if some == total:
+        return f"all {total} cells"
+    return f"{some or 'none'} of {total} cells"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _few(names: Sequence[str], most: int = 4) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,185 @@
+"""Tokenizer: one BOS, the harness's way to part a prompt from its continuation, and the white space in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.tiny import BOS, CHAT_TEMPLATE, byte_tokenizer, tiny_model
+
+from spt_fast.errors import DataError, ModelError
+from spt_fast.models.tokenizer import Tokenizer, continuation
+
+BOS_ID, EOS_ID = 256, 257
+
+
+def lm_eval_encode_pair(encode: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """The rule of EleutherAI/lm-evaluation-harness, lm_eval/api/model.py, TemplateLM._encode_pair."""
+    n_spaces = len(context) - len(context.rstrip())
+    if n_spaces > 0:
+        continuation = context[-n_spaces:] + continuation
+        context = context[:-n_spaces]
+    whole_enc = encode(context + continuation)
+    context_enc = encode(context)
+    return context_enc, whole_enc[len(context_enc) :]
+
+
+def test_a_prompt_begins_with_one_bos() -> None:
+    tokenizer = Tokenizer(byte_tokenizer())
+    assert tokenizer.prompt_ids("a")[0] == BOS_ID
+    assert tokenizer.prompt_ids("a").count(BOS_ID) == 1
+    assert tokenizer.prompt_ids("") == (BOS_ID,)
+
+
+def test_a_text_that_begins_with_bos_gets_no_second_one() -> None:
+    tokenizer = Tokenizer(byte_tokenizer())
+    assert tokenizer.prompt_ids(f"{BOS}a") == tokenizer.prompt_ids("a")
+
+
+def test_a_text_that_begins_with_bos_twice_is_refused() -> None:
+    with pytest.raises(ModelError, match="begins with <s> twice"):
+        Tokenizer(byte_tokenizer()).prompt_ids(f"{BOS}{BOS}a")
+
+
+def test_a_rendered_chat_template_that_writes_bos_keeps_one() -> None:
+    tokenizer = Tokenizer(byte_tokenizer(chat_template=CHAT_TEMPLATE))
+    rendered = tokenizer.render("Why?", chat=True)
+    assert rendered == "<s><user>\nWhy?\n<assistant>\n"
+    assert tokenizer.prompt_ids(rendered) == tokenizer.prompt_ids("Why?", chat=True)
+    assert tokenizer.prompt_ids(rendered)[0] == BOS_ID
+    assert tokenizer.prompt_ids(rendered).count(BOS_ID) == 1
+
+
+def test_a_chat_template_that_writes_no_bos_gets_the_tokenizers() -> None:
+    template = CHAT_TEMPLATE.replace("{{ bos_token }}", "")
+    tokenizer = Tokenizer(byte_tokenizer(chat_template=template))
+    assert tokenizer.prompt_ids("Why?", chat=True)[0] == BOS_ID
+
+
+def test_a_tokenizer_that_adds_no_bos_gets_none() -> None:
+    tokenizer = Tokenizer(byte_tokenizer(bos=False))
+    assert tokenizer.bos_token_id is None
+    assert len(tokenizer.prompt_ids("abc")) == 3
+
+
+def test_a_tokenizer_that_appends_eos_does_not_end_prompts_with_it() -> None:
+    from tokenizers import processors
+
+    inner = byte_tokenizer()
+    inner.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A $B </s>", special_tokens=[("<s>", BOS_ID), ("</s>", EOS_ID)]
+    )
+    tokenizer = Tokenizer(inner)
+    assert inner.encode("a")[-1] == EOS_ID
+    assert tokenizer.prompt_ids("ab") == Tokenizer(byte_tokenizer()).prompt_ids("ab")
+
+
+def test_eos_and_padding_are_told_apart_from_their_absence() -> None:
+    assert Tokenizer(byte_tokenizer()).eos_token_id == EOS_ID
+    assert Tokenizer(byte_tokenizer(eos=False)).eos_token_id is None
+    assert Tokenizer(byte_tokenizer()).pad_token_id == 258
+
+
+MERGING = ["o n", "on e", ": Ġ", "Ġ t", "Ġt w", "Ġtw o"]
+PAIRS = [
+    ("Answer:", " one"),
+    ("Answer: ", "one"),
+    ("Answer:\n\n", "two"),
+    ("Q: a\nAnswer:", " two\nmore"),
+    ("The letters o", "n"),
+    ("", " one"),
+]
+
+
+@pytest.mark.parametrize("merges", [[], MERGING], ids=["bytes", "merging"])
+@pytest.mark.parametrize("bos", [True, False], ids=["bos", "no_bos"])
+@pytest.mark.parametrize(("prompt", "text"), PAIRS)
+def test_a_pair_is_parted_as_the_harness_parts_it(
+    prompt: str, text: str, bos: bool, merges: list[str]
+) -> None:
+    inner = byte_tokenizer(bos=bos, merges=merges)
+    tokenizer = Tokenizer(inner)
+    # The harness's encoding of a text without specials of its own: what the tokenizer does by itself.
+    expected = lm_eval_encode_pair(inner.encode, prompt, text)
+    if not expected[1]:
+        with pytest.raises(DataError, match="no tokens of its own"):
+            tokenizer.pair(prompt, text)
+        return
+    assert tokenizer.pair(prompt, text) == (tuple(expected[0]), tuple(expected[1]))
+
+
+def test_a_merge_across_the_seam_goes_the_harness_way() -> None:
+    """ "Answer:" and " one" meet in the token ": ", which belongs to neither."""
+    tokenizer = Tokenizer(byte_tokenizer(bos=False, merges=MERGING))
+    prompt_ids, continuation_ids = tokenizer.pair("Answer:", " one")
+    assert prompt_ids == tokenizer.prompt_ids("Answer:")
+    assert tokenizer.tokens(continuation_ids) == ["one"]
+
+
+def test_a_continuation_swallowed_by_the_prompts_last_token_is_refused() -> None:
+    tokenizer = Tokenizer(byte_tokenizer(merges=["o n"]))
+    with pytest.raises(DataError, match="'n' has no tokens of its own"):
+        tokenizer.pair("The letters o", "n")
+
+
+def test_an_answer_begins_with_a_space_unless_the_prompt_ends_in_white_space() -> None:
+    assert continuation("Answer:", "B. Paris") == " B. Paris"
+    assert continuation("<assistant>\n", "B. Paris") == "B. Paris"
+    assert continuation("", "B. Paris") == " B. Paris"
+
+
+def test_text_survives_the_way_to_ids_and_back() -> None:
+    tokenizer = Tokenizer(byte_tokenizer())
+    text = "  Ä  B .\n\n#### 42 , it 's "
+    assert tokenizer.decode(tokenizer.prompt_ids(text)) == text
+
+
+def test_decoding_leaves_special_tokens_out_and_showing_keeps_them() -> None:
+    tokenizer = Tokenizer(byte_tokenizer())
+    ids = (*tokenizer.prompt_ids("a b"), EOS_ID)
+    assert tokenizer.decode(ids) == "a b"
+    assert tokenizer.tokens(ids) == ["<s>", "a", " ", "b", "</s>"]
+
+
+def test_a_part_of_a_character_is_shown_by_name() -> None:
+    tokenizer = Tokenizer(byte_tokenizer(bos=False))
+    assert tokenizer.tokens(tokenizer.prompt_ids("ä")) == ["Ã", "¤"]
+
+
+def test_a_missing_chat_template_is_one_sentence() -> None:
+    tokenizer = Tokenizer(byte_tokenizer(), name="base")
+    assert not tokenizer.has_chat_template
+    assert tokenizer.chat_template_hash is None
+    with pytest.raises(ModelError, match="base: the tokenizer has no chat template"):
+        tokenizer.render("Why?", chat=True)
+
+
+def test_a_chat_template_that_refuses_is_one_sentence() -> None:
+    tokenizer = Tokenizer(byte_tokenizer(chat_template="{{ raise_exception('only emperors') }}"))
+    with pytest.raises(ModelError, match="its chat template fails: .*only emperors"):
+        tokenizer.render("Why?", chat=True)
+
+
+def test_the_hash_of_a_chat_template_follows_its_text() -> None:
+    hashes = {
+        Tokenizer(byte_tokenizer(chat_template=template)).chat_template_hash
+        for template in (CHAT_TEMPLATE, CHAT_TEMPLATE, CHAT_TEMPLATE + " ")
+    }
+    assert len(hashes) == 2
+
+
+def test_a_tokenizer_loads_from_a_models_folder(tmp_path: Path) -> None:
+    inner = byte_tokenizer(chat_template=CHAT_TEMPLATE)
+    tokenizer = Tokenizer.load(tiny_model(tmp_path, tokenizer=inner))
+    assert tokenizer.has_chat_template
+    assert tokenizer.prompt_ids("Why?") == Tokenizer(inner).prompt_ids("Why?")
+
+
+def test_a_folder_without_a_tokenizer_is_one_sentence(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path)
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(ModelError, match="tokenizer") as caught:
+        Tokenizer.load(folder)
+    assert "\n" not in str(caught.value)

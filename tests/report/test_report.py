@@ -1,0 +1,349 @@
+"""Reports say what the numbers say, to people and to programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spt_fast.report import (
+    CSV_COLUMNS,
+    CellReport,
+    Verdict,
+    markdown,
+    results_csv,
+    results_json,
+    summary,
+    terminal,
+    verdicts,
+)
+from spt_fast.report.markdown import code
+from spt_fast.scoring.statistics import proportion
+from spt_fast.types import Metric
+
+N = 100
+
+
+def point(follows: int, knows: int) -> tuple[Metric, ...]:
+    """Metrics of 100 examples, `follows` of which have the form and `knows` the knowledge."""
+    return (
+        proportion("format_following", [i < follows for i in range(N)]),
+        proportion("knowledge", [i < knows for i in range(N)]),
+        proportion("exact_match_given_format", [i < knows for i in range(follows)]),
+    )
+
+
+def cell(model: str, task: str, protocol: str, *points: tuple[int, int], seed: int | None = None, **more: Any) -> CellReport:
+    """A done cell; several points are steps 0, 20, 40, ..."""
+    follows, knows = points[-1]
+    metrics: Mapping[int | None, tuple[Metric, ...]] = (
+        {None: point(*points[0])} if len(points) == 1 else {20 * i: point(*p) for i, p in enumerate(points)}
+    )
+    judged = {str(i): Verdict(format_ok=i < follows, knows=i < knows) for i in range(N)}
+    details = {"metrics": metrics, "verdicts": judged, "closed_ended": True, "key": "k", **more}
+    return CellReport(model=model, task=task, protocol=protocol, seed=seed, **details)
+
+
+def failed(model: str, task: str, protocol: str, reason: str) -> CellReport:
+    return CellReport(model=model, task=task, protocol=protocol, status="failed", kind="EngineError", reason=reason)
+
+
+FINDING = [
+    cell("base", "mcq", "zero_shot", (2, 70)),
+    cell("base", "mcq", "few_shot", (30, 70), seed=0),
+    cell("base", "mcq", "soft_prompt", (1, 70), (60, 70), (99, 71), (100, 71), seed=0),
+    cell("chat", "mcq", "zero_shot", (90, 71), partner_of="base"),
+    failed("chat", "short", "zero_shot", "the engine died: \x1b[31m[bold]no\nmemory|`x`<b>@you"),
+]
+
+
+# for programs
+
+
+def test_the_csv_has_its_columns_and_empty_fields_for_what_is_not_there() -> None:
+    rows = list(csv.DictReader(io.StringIO(results_csv(FINDING))))
+    assert tuple(rows[0]) == CSV_COLUMNS
+    assert CSV_COLUMNS == (
+        "model", "task", "protocol", "seed", "step", "metric", "value", "stderr", "ci_low", "ci_high", "n",
+    )  # fmt: skip
+    first = rows[0]
+    assert (first["model"], first["protocol"], first["seed"], first["step"]) == ("base", "zero_shot", "", "")
+    assert (first["metric"], float(first["value"]), first["n"]) == ("format_following", 0.02, "100")
+    assert [row["step"] for row in rows if row["protocol"] == "soft_prompt"] == ["0"] * 3 + ["20"] * 3 + ["40"] * 3 + ["60"] * 3
+    assert not any(row["task"] == "short" for row in rows)
+
+
+def test_nan_is_an_empty_field_in_csv_and_null_in_json() -> None:
+    cells = [cell("m", "t", "zero_shot", (0, 50))]
+    row = next(r for r in csv.DictReader(io.StringIO(results_csv(cells))) if r["metric"] == "exact_match_given_format")
+    assert (row["value"], row["stderr"], row["ci_low"], row["ci_high"], row["n"]) == ("", "", "", "", "0")
+    found = results_json(cells, name="g")["cells"][0]["metrics"][2]
+    assert found["value"] is None
+    json.dumps(results_json(cells, name="g"), allow_nan=False)
+
+
+def test_json_holds_the_numbers_of_the_csv_with_costs_provenance_and_failures() -> None:
+    cells = [cell("m", "t", "zero_shot", (1, 2), costs={"load_s": 1.5}, provenance={"torch": "2"}), FINDING[-1]]
+    found = results_json(cells, name="g", provenance={"commit": "c"})
+    assert (found["name"], found["provenance"]) == ("g", {"commit": "c"})
+    assert found["cells"][0]["costs"] == {"load_s": 1.5}
+    assert found["cells"][0]["provenance"] == {"torch": "2"}
+    assert len(found["cells"][0]["metrics"]) == len(results_csv(cells).splitlines()) - 1
+    assert found["failures"][0]["kind"] == "EngineError"
+    assert found["failures"][0]["reason"] == FINDING[-1].reason
+
+
+def test_every_float_of_the_csv_reads_back_exactly() -> None:
+    metric = Metric(name="x", value=1 / 3, n=3, stderr=0.1 + 0.2, ci_low=1e-17, ci_high=2 / 3)
+    text = results_csv([CellReport(model="a,b\n", task="t", protocol="p", metrics={7: [metric]})])
+    row = next(csv.DictReader(io.StringIO(text)))
+    assert [float(row[k]) for k in ("value", "stderr", "ci_low", "ci_high")] == [1 / 3, 0.1 + 0.2, 1e-17, 2 / 3]
+    assert row["model"] == "a,b\n"
+
+
+def test_verdicts_of_a_step_are_taken_from_stored_samples() -> None:
+    rows = [{"example": "a", "step": step, "format_ok": step == 80, "knows": True} for step in (0, 80)]
+    assert verdicts(rows, 80) == {"a": Verdict(format_ok=True, knows=True)}
+
+
+# for people
+
+GOLDEN_80 = """\
+base
+      zero_shot             few_shot             soft_prompt
+task     format  knowledge    format  knowledge       format  knowledge
+───────────────────────────────────────────────────────────────────────
+mcq    0.02±.05   0.70±.10  0.30±.10   0.70±.10     1.00±.04   0.71±.10
+
+chat (post-trained partner of base)
+       zero_shot
+task      format  knowledge
+───────────────────────────
+mcq     0.90±.07   0.71±.10
+short     failed
+
+Shares at the last step, with 95% intervals; over several seeds the mean, and
+the widest span of the intervals.
+
+FAILED chat · short · zero_shot: the engine died: [bold]no memory|`x`<b>@you
+
+Asked plainly, 1 base model on 1 task wrote the answer in the form asked for 2%
+of the time, and knew 70% of the answers. With worked examples in front, format
+following was 30%. With learnt soft prompts, format following was 100%, where it
+was from step 40 on at the latest; it rose. Knowledge by likelihood did not move
+significantly (paired McNemar tests against zero-shot, smallest p 1). In short:
+format following rose with no shown change of knowledge in the one cell. The
+post-trained partners, asked plainly, followed the form 90% of the time and knew
+71% of the answers. Failed, and not in these numbers: 1 of 5 cells.
+"""
+
+
+def test_the_terminal_report_at_80_columns() -> None:
+    assert terminal(FINDING, width=80) == GOLDEN_80
+
+
+GOLDEN_120 = """\
+base
+           zero_shot                        few_shot                     soft_prompt
+task          format       knowledge          format       knowledge          format       knowledge
+────────────────────────────────────────────────────────────────────────────────────────────────────
+mcq   0.02 (.01-.07)  0.70 (.60-.78)  0.30 (.22-.40)  0.70 (.60-.78)  1.00 (.96-1.0)  0.71 (.61-.79)
+"""
+
+
+def test_the_terminal_report_at_120_columns_writes_intervals_out() -> None:
+    assert terminal(FINDING, width=120).startswith(GOLDEN_120)
+
+
+@given(st.integers(40, 160), st.integers(1, 6), st.integers(1, 12))
+def test_no_line_is_longer_than_the_terminal(width: int, protocols: int, length: int) -> None:
+    labels = ["zero_shot", *(f"soft_prompt[length={i}]" for i in range(protocols))]
+    cells = [cell("m" * length, "t" * length, label, (50, 50)) for label in labels]
+    text = terminal(cells, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert all(f"length={i}" in text for i in range(protocols))
+
+
+def test_a_pipe_gets_no_colours_and_a_terminal_does() -> None:
+    assert "\x1b" not in terminal(FINDING)
+    assert "\x1b[1m" in terminal(FINDING, colour=True)
+
+
+def test_names_with_brackets_are_no_markup() -> None:
+    text = terminal([cell("[red]m[/red]", "[b]t", "zero_shot", (1, 1))])
+    assert "[red]m[/red]" in text
+    assert "[b]t" in text
+
+
+def test_seeds_are_shown_by_their_mean_and_their_widest_span() -> None:
+    cells = [cell("m", "t", "soft_prompt", (90, 50), seed=0), cell("m", "t", "soft_prompt", (100, 50), seed=1)]
+    assert "0.95 (.83-1.0)" in terminal(cells, width=120)
+
+
+def test_cells_that_wait_are_said_to_wait() -> None:
+    cells = [CellReport(model="m", task="t", protocol="zero_shot", status="waiting"), *FINDING]
+    assert "waiting" in terminal(cells)
+    assert "Still to be done: 1 of 6 cells." in summary(cells)
+
+
+def test_the_markdown_report() -> None:
+    text = markdown(FINDING, name="demo")
+    lines = text.splitlines()
+    assert lines[0] == "# `demo`"
+    assert "| `mcq` | `few_shot` | 0.30 (.22-.40) | 0.70 (.60-.78) |  | 100 |" in lines
+    assert "| `mcq` | `soft_prompt` | 0 | format | 0.01 | 0.60 | 0.99 | 1.00 | step 40 |" in lines
+    assert "* `chat · short · zero_shot`: ``the engine died: [bold]no memory|`x`<b>@you``" in lines
+
+
+def test_hostile_names_stay_inside_their_code_spans() -> None:
+    name = "a|b`c``d\n# <script>[x](y) @me \x1b[31m"
+    assert code(name) == "```a|b`c``d # <script>[x](y) @me```"
+    assert code(name, in_table=True) == "```a\\|b`c``d # <script>[x](y) @me```"
+    assert code("`") == "`` ` ``"
+    text = markdown([cell(name, name, "zero_shot", (1, 1)), failed(name, name, "few_shot", name)], name=name)
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in table} == {7}
+
+
+@given(st.text(max_size=40))
+def test_a_code_span_is_one_line_and_longer_than_any_fence_in_it(text: str) -> None:
+    span = code(text)
+    assert "\n" not in span
+    fence = span[: len(span) - len(span.lstrip("`"))]
+    assert fence not in span[len(fence) : -len(fence)]
+
+
+def test_names_in_the_summary_call_nobody() -> None:
+    cells = [cell("@you", "*t*", "zero_shot", (90, 50)), cell("@you", "*t*", "soft_prompt", (90, 50), seed=0)]
+    paragraph = markdown(cells, name="g").split("\n\n")[1]
+    assert "@" not in paragraph
+    assert "*" not in paragraph
+
+
+# what was seen
+
+
+def test_the_finding_is_told_when_it_is_there() -> None:
+    text = summary(FINDING)
+    assert "2% of the time" in text
+    assert "100%, where it was from step 40 on at the latest; it rose." in text
+    assert "did not move significantly" in text
+    assert "1 of 5 cells" in text
+
+
+def test_a_form_that_was_not_learnt_is_told() -> None:
+    cells = [
+        cell("a", "mcq", "zero_shot", (50, 70)),
+        cell("a", "mcq", "soft_prompt", (52, 70), seed=0),
+        cell("b", "mcq", "zero_shot", (50, 70)),
+        cell("b", "mcq", "soft_prompt", (20, 70), seed=0),
+        cell("c", "mcq", "zero_shot", (50, 70)),
+        cell("c", "mcq", "soft_prompt", (90, 70), seed=0),
+    ]
+    text = summary(cells)
+    assert "20% to 90%; it rose in 1 of 3 cells, not for mcq on a, mcq on b, and fell in 1." in text
+    assert "format following rose with no shown change of knowledge in 1 of 3 cells" in text
+
+
+@pytest.mark.parametrize(("knows", "word"), [(90, "rose"), (40, "fell")])
+def test_knowledge_that_moved_is_told_with_its_direction(knows: int, word: str) -> None:
+    cells = [cell("a", "mcq", "zero_shot", (0, 70)), cell("a", "mcq", "soft_prompt", (100, knows), seed=0)]
+    text = summary(cells)
+    assert f"Knowledge by likelihood moved significantly in the one cell: it {word} in 1 (mcq on a" in text
+    assert "in none of 1 cell" in text
+
+
+def test_likelihood_and_extraction_are_told_apart() -> None:
+    cells = []
+    for task, closed, knows in (("mcq", True, 70), ("short", False, 90)):
+        cells += [
+            cell("a", task, "zero_shot", (0, 70), closed_ended=closed),
+            cell("a", task, "soft_prompt", (100, knows), seed=0, closed_ended=closed),
+        ]
+    text = summary(cells)
+    assert "Knowledge by likelihood did not move" in text
+    assert "Knowledge by extraction, which finds only what it can read, moved significantly in the one cell" in text
+
+
+def test_without_verdicts_nothing_is_said_to_be_significant() -> None:
+    cells = [
+        cell("a", "mcq", "zero_shot", (0, 70), verdicts={}),
+        cell("a", "mcq", "soft_prompt", (100, 40), seed=0, verdicts={}),
+    ]
+    text = summary(cells)
+    assert "significant" not in text
+    assert "it rose" in text
+    assert "the verdicts to test it in pairs are not there" in text
+
+
+def test_soft_prompts_alone_are_not_said_to_have_changed_anything() -> None:
+    text = summary([cell("a", "mcq", "soft_prompt", (100, 70), seed=0)])
+    assert "no change can be told" in text
+    assert "rose" not in text
+
+
+def test_only_plain_asking_is_told_alone() -> None:
+    text = summary([cell("a", "mcq", "zero_shot", (1, 70)), cell("b", "mcq", "zero_shot", (3, 60))])
+    assert text == (
+        "Asked plainly, 2 base models on 1 task wrote the answer in the form asked for 1% to 3% of the time, "
+        "and knew 60% to 70% of the answers."
+    )
+
+
+def test_several_soft_prompts_of_a_kind_are_told_one_by_one() -> None:
+    cells = [
+        cell("a", "mcq", "zero_shot", (0, 70)),
+        cell("a", "mcq", "soft_prompt[length=1]", (10, 70), seed=0),
+        cell("a", "mcq", "soft_prompt[length=10]", (100, 70), seed=0),
+    ]
+    text = summary(cells)
+    assert "With learnt soft prompts (soft_prompt[length=1]), format following was 10%" in text
+    assert "With learnt soft prompts (soft_prompt[length=10]), format following was 100%" in text
+
+
+def test_failures_alone_say_that_nothing_was_measured() -> None:
+    assert summary([FINDING[-1]]) == "Nothing was measured. The only cell failed."
+    assert summary([FINDING[-1]] * 3) == "Nothing was measured. All 3 cells failed."
+    assert summary([]) == "There are no cells, so nothing was measured."
+    for cells in ([], [FINDING[-1]]):
+        assert terminal(cells).endswith("\n")
+        assert markdown(cells, name="g").startswith("# `g`")
+
+
+def test_almost_none_and_almost_all_are_not_none_and_all() -> None:
+    n = 1000
+    metrics = (
+        proportion("format_following", [i < 1 for i in range(n)]),
+        proportion("knowledge", [i < n - 1 for i in range(n)]),
+    )
+    text = summary([CellReport(model="m", task="t", protocol="zero_shot", metrics={None: metrics})])
+    assert "0.1% of the time" in text
+    assert "99.9% of the answers" in text
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda model, task, protocol, follows, knows, status: cell(model, task, protocol, (follows, knows), status=status),
+            st.sampled_from("ab"),
+            st.sampled_from("tu"),
+            st.sampled_from(["zero_shot", "few_shot", "soft_prompt", "soft_prompt[length=5]"]),
+            st.integers(0, N),
+            st.integers(0, N),
+            st.sampled_from(["done", "failed", "waiting"]),
+        ),
+        max_size=8,
+    )
+)
+def test_any_grid_has_a_report_without_nan_in_it(cells: list[CellReport]) -> None:
+    for text in (summary(cells), terminal(cells), markdown(cells, name="g")):
+        assert "nan" not in text.lower()
+        assert "None" not in text
+    assert not any(math.isnan(float(row["n"])) for row in csv.DictReader(io.StringIO(results_csv(cells))))

@@ -1,0 +1,212 @@
+"""The run folder: what is done stays done, what was cut short is not there, and only one driver works in it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spt_fast.cell import Cell, TaskRows
+from spt_fast.config import Protocol, SoftPromptConfig, ZeroShot
+from spt_fast.errors import StoreError
+from spt_fast.files import BESIDE, write_whole
+from spt_fast.models.identity import Model
+from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.store import Store
+from spt_fast.types import CellResult, Metric, Sample, TrainingStep
+
+
+def cell(protocol: Protocol | None = None, **changes: object) -> Cell:
+    protocol = protocol or ZeroShot()
+    fields: dict[str, object] = {
+        "model": Model(name="m", source="/m", fingerprint="sha256:0"),
+        "task": TaskRows(name="t", version=1, content="rows"),
+        "protocol": protocol,
+        "seed": 0 if protocol.seeded else None,
+        "label": protocol.name,
+        **changes,
+    }
+    return Cell(**fields)  # type: ignore[arg-type]
+
+
+def result(*steps: int | None) -> CellResult:
+    def metric(name: str, value: float) -> Metric:
+        return Metric(name=name, value=value, n=2, stderr=0.1, ci_low=0.0, ci_high=1.0)
+
+    samples = tuple(
+        Sample(
+            example=f"e{i}",
+            step=step,
+            prompt="Q \udcff?",  # a lone surrogate, as broken bytes decode to
+            completion="<script>",
+            finish_reason="stop",
+            target="A",
+            extracted=None,
+            rule=None,
+            format_ok=bool(i),
+            knows=True,
+            correct=False,
+            option_logprobs=(-1.0, -2.5),
+            chosen=0,
+            chosen_per_byte=1,
+        )
+        for step in steps
+        for i in range(2)
+    )
+    metrics = {s: (metric("format_following", 0.5), metric("given_format", math.nan)) for s in steps}
+    return CellResult(metrics=metrics, samples=samples, costs={"train_s": 1.5}, provenance={"torch": "2"})
+
+
+def test_a_cell_is_done_when_its_result_is_there_and_reads_back_as_it_was(tmp_path: Path) -> None:
+    store, one, told = Store(tmp_path), cell(), result(None)
+    assert store.done() == set()
+    store.put_result(one, told)
+    assert store.done() == {one.key}
+    stored = store.result(one.key)
+    assert stored.metrics[None][0] == told.metrics[None][0]
+    assert math.isnan(stored.metrics[None][1].value)
+    assert (stored.costs, stored.provenance) == (told.costs, told.provenance)
+    rows = store.samples(one.key)
+    assert [row["format_ok"] for row in rows] == [False, True]
+    assert rows[0]["option_logprobs"] == [-1.0, -2.5]
+    assert rows[0]["completion"] == "<script>"
+
+
+def test_samples_without_the_marker_are_not_a_done_cell(tmp_path: Path) -> None:
+    store, one = Store(tmp_path), cell()
+    store.put_result(one, result(None))
+    (store.cells / one.key / "result.json").unlink()
+    assert store.done() == set()
+
+
+def test_a_failed_cell_says_why_until_it_is_done(tmp_path: Path) -> None:
+    store, one = Store(tmp_path), cell()
+    store.put_failure(one, "EngineError", "it died")
+    assert store.failed() == {one.key}
+    assert store.failure(one.key).reason == "it died"
+    store.put_result(one, result(None))
+    assert store.failed() == set()
+
+
+def test_trained_prompts_are_found_again_only_when_all_their_steps_are_there(tmp_path: Path) -> None:
+    store, one = Store(tmp_path), cell(SoftPromptConfig(steps=2, evaluate_at=(0,)))
+    prompts = {s: SoftPrompt(vectors=np.full((3, 4), s, np.float32), provenance={"step": str(s)}) for s in (0, 2)}
+    curve = [TrainingStep(step=s, loss=1.0 / s, grad_norm=0.5) for s in (1, 2)]
+    store.put_prompts(one, prompts, curve)
+    found = store.prompts(one)
+    assert found is not None
+    assert {step: prompt.key for step, prompt in found.items()} == {s: p.key for s, p in prompts.items()}
+    assert store.prompts(cell(SoftPromptConfig(steps=2, evaluate_at=(0, 1)))) is None
+    assert (store.cells / one.key / "curve.csv").read_text().splitlines() == [
+        "step,loss,grad_norm",
+        "1,1.0,0.5",
+        "2,0.5,0.5",
+    ]
+
+
+def test_the_curve_gets_the_metrics_of_its_steps(tmp_path: Path) -> None:
+    store, one = Store(tmp_path), cell(SoftPromptConfig(steps=2, evaluate_at=(0,)))
+    prompts = {s: SoftPrompt(vectors=np.ones((3, 4), np.float32)) for s in (0, 2)}
+    store.put_prompts(one, prompts, [TrainingStep(step=s, loss=1.0, grad_norm=0.5) for s in (1, 2)])
+    for _ in range(2):  # a second time, as after a kill between the curve and the marker
+        store.put_result(one, result(0, 2))
+        assert (store.cells / one.key / "curve.csv").read_text().splitlines() == [
+            "step,loss,grad_norm,format_following,given_format",
+            "0,,,0.5,",
+            "1,1.0,0.5,,",
+            "2,1.0,0.5,0.5,",
+        ]
+
+
+def test_two_drivers_cannot_share_a_folder(tmp_path: Path) -> None:
+    first, second = Store(tmp_path), Store(tmp_path)
+    first.lock()
+    assert second.in_use
+    with pytest.raises(StoreError, match="another `spt-fast run`"):
+        second.lock()
+    first.close()
+    assert not second.in_use
+    second.lock()
+    second.close()
+
+
+def test_what_a_killed_driver_left_half_written_is_swept(tmp_path: Path) -> None:
+    left = tmp_path / "cells" / "abc" / f"{BESIDE}xyz"
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    store = Store(tmp_path)
+    store.lock()
+    store.close()
+    assert not left.exists()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(StoreError, match="No space left"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_damaged_result_is_a_sentence_with_the_mend(tmp_path: Path) -> None:
+    store, one = Store(tmp_path), cell()
+    store.put_result(one, result(None))
+    (store.cells / one.key / "result.json").write_text("{")
+    with pytest.raises(StoreError, match="delete the folder and run the grid again"):
+        store.result(one.key)
+
+
+def test_an_event_cut_short_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.event("run", cells=3)
+    store.close()
+    with (tmp_path / "events.jsonl").open("a") as file:
+        file.write('{"time": 1, "ev')
+    assert [event["event"] for event in store.events()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        cell(model=Model(name="m", source="/m", fingerprint="sha256:1")),
+        cell(model=Model(name="m", source="/m", fingerprint="sha256:0", dtype="float32")),
+        cell(model=Model(name="m", source="/m", fingerprint="sha256:0", chat_template="if_any")),
+        cell(task=TaskRows(name="t", version=2, content="rows")),
+        cell(task=TaskRows(name="t", version=1, content="other rows")),
+        cell(task=TaskRows(name="t", version=1, content="rows", limit=5)),
+        cell(engine={"max_model_len": 128}),
+        cell(engine={"kind": "transformers"}),
+        cell(SoftPromptConfig()),
+    ],
+)
+def test_whatever_can_change_a_result_changes_the_key(other: Cell) -> None:
+    assert other.key != cell().key
+
+
+@pytest.mark.parametrize("name", ["length", "steps", "batch_size", "lr", "weight_decay", "init_std", "evaluate_at"])
+def test_every_setting_of_the_soft_prompt_changes_the_key(name: str) -> None:
+    one = SoftPromptConfig()
+    value = (1,) if name == "evaluate_at" else type(getattr(one, name))(getattr(one, name) + 1)
+    assert cell(SoftPromptConfig(**{name: value})).key != cell(one).key
+    assert cell(one, seed=1).key != cell(one, seed=0).key
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        cell(model=Model(name="called otherwise", source="/elsewhere", fingerprint="sha256:0")),
+        cell(model=Model(name="m", source="/m", fingerprint="sha256:0", tensor_parallel=4)),
+        cell(engine={"gpu_memory_utilization": 0.5, "window": 3}),
+        cell(label="zero_shot[a=b]"),
+    ],
+)
+def test_what_cannot_change_a_result_leaves_the_key_alone(same: Cell) -> None:
+    assert same.key == cell().key
