@@ -26,10 +26,9 @@ check: install ## style, types, and the order of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: install ## the benchmarks (SMOKE=1: a second each, only to see that they run)
+bench: install ## the benchmarks (SMOKE=1: seconds, only to see that they run)
 	@for file in $$(find benchmarks -mindepth 2 -name '*.py' | sort); do \
-	  module=$$(echo $${file%.py} | tr / .); echo "== $$module"; \
-	  $(BIN)/python -m $$module $(if $(SMOKE),--smoke) || exit 1; \
+	  echo "== $$file"; $(BIN)/python $$file $(if $(SMOKE),--smoke) || exit 1; \
 	done
 
 lock: ## write the lock files anew, with the newest versions that fit

@@ -70,7 +70,7 @@ def byte_tokenizer(
         )
     names = {"bos_token": BOS if bos else None, "eos_token": EOS if eos else None, "pad_token": PAD}
     named: dict[str, Any] = {k: v for k, v in names.items() if v}
-    fast: Any = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)  # type: ignore[no-untyped-call]
+    fast: Any = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
     fast.chat_template = chat_template
     return cast(PreTrainedTokenizerFast, fast)
 
@@ -142,7 +142,7 @@ def tiny_model(
     config = tiny_config(family, hidden_size=hidden_size, layers=layers, vocab=vocab, positions=positions, std=std, **more)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        model = transformers.AutoModelForCausalLM.from_config(config)
     model.to(dtype).save_pretrained(folder)
     (tokenizer if tokenizer is not None else byte_tokenizer()).save_pretrained(folder)
     return Path(folder)

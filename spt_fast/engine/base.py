@@ -32,7 +32,7 @@ class EngineConfig:
     trust_remote_code: bool = False
     tensor_parallel: int = 1
     window: int | None = None
-    """Most requests held at once; None: twice what the engine runs at a time."""
+    """Most requests held at once; None: the engine's own, a few times what it runs together."""
     options: dict[str, Any] = field(default_factory=dict)
     """Passed to the engine's constructor as it is."""
 
@@ -90,9 +90,7 @@ class Engine(ABC):
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
 

@@ -1,11 +1,11 @@
 """An engine without a model: what it answers is a plain function of the request. For tests of everything around an engine.
 
 * `Generate` without a soft prompt: the prompt's last tokens, again.
-* `Generate` with one: the same tokens from a place that the soft prompt's key decides, so that another prompt answers otherwise.
+* `Generate` with one: the tokens from a place that the soft prompt's key decides, so that another prompt answers otherwise.
 * `Score`: log-probabilities from a hash of the prompt, the soft prompt and the continuation.
 
 Options, all for tests of what happens around an engine: `delay_s` each answer takes; `die_after` so many answers the engine
-dies, as a real one does; `refuse` a model's start.
+dies, as a real one does; `kill_after` so many the process is killed; `refuse` a model's start; `max_model_len` positions.
 """
 
 from __future__ import annotations
@@ -99,9 +99,7 @@ class EchoEngine(Engine):
 
     def _score(self, request: Score) -> LogLikelihood:
         return LogLikelihood(
-            token_logprobs=tuple(
-                -_share(request.soft_prompt, request.token_ids, token) * 10 for token in request.continuation
-            )
+            token_logprobs=tuple(-_share(request.soft_prompt, request.token_ids, token) * 10 for token in request.continuation)
         )
 
 

@@ -170,9 +170,8 @@ class FrozenModel:
 
     @property
     def _embeddings(self) -> torch.nn.Embedding:
-        embeddings = self.module.get_input_embeddings()
-        assert isinstance(embeddings.weight, Tensor)
-        return embeddings  # type: ignore[return-value]
+        embeddings: torch.nn.Embedding = self.module.get_input_embeddings()
+        return embeddings
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids `[...]` -> what enters the model as `inputs_embeds`, `[..., H]`.
@@ -266,7 +265,7 @@ class FrozenModel:
 
 def _head(module: transformers.PreTrainedModel) -> Head | None:
     """The head of the families that are known; a wrong guess is found by `FrozenModel._check`."""
-    linear = module.get_output_embeddings()  # type: ignore[no-untyped-call]
+    linear = module.get_output_embeddings()
     if not isinstance(linear, torch.nn.Linear) or module.base_model is module:
         return None
     config = module.config.get_text_config()
@@ -312,9 +311,9 @@ def _require_safetensors(name: str) -> None:
 def _without_progress_bars() -> Iterator[None]:
     """Progress is shown by the command line, a model at a time, not by Transformers, a tensor at a time."""
     shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            transformers_logging.enable_progress_bar()

@@ -141,6 +141,18 @@ def title(cell: CellReport) -> str:
     return " · ".join([cell.model, cell.task, cell.protocol, *seed])
 
 
+def failures(cells: Iterable[CellReport]) -> list[tuple[str, str]]:
+    """Who failed, and why: cells of one model that failed of the same are named together."""
+    alike: dict[tuple[str, str], list[CellReport]] = {}
+    for cell in cells:
+        if cell.status == "failed":
+            alike.setdefault((cell.model, cell.reason or cell.kind), []).append(cell)
+    return [
+        (title(group[0]) if len(group) == 1 else f"{model} · {len(group)} cells", reason)
+        for (model, reason), group in alike.items()
+    ]
+
+
 def headline(cells: Sequence[CellReport], model: str) -> str:
     """A model's name, with whose partner it is."""
     partner = next((cell.partner_of for cell in of(cells, model=model) if cell.partner_of), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from spt_fast.report.cells import CellReport, distinct, headline, of, plain, title
+from spt_fast.report.cells import CellReport, distinct, failures, headline, of, plain
 from spt_fast.report.summary import summary
 from spt_fast.report.tables import LEGEND, cell_text, full
 from spt_fast.scoring.statistics import saturation_step
@@ -19,9 +19,8 @@ def markdown(cells: Sequence[CellReport], *, name: str) -> str:
     for model in distinct(cell.model for cell in cells):
         own = of(cells, model=model)
         parts += [f"## {code(headline(cells, model))}", _scores(own), *_curves(own)]
-    failed = [cell for cell in cells if cell.status == "failed"]
-    if failed:
-        listed = [f"* {code(title(cell))}: {code(cell.reason or cell.kind)}" for cell in failed]
+    listed = [f"* {code(who)}: {code(why)}" for who, why in failures(cells)]
+    if listed:
         parts += ["## Failures", "\n".join(listed)]
     if any(cell.status == "done" for cell in cells):
         parts.append(LEGEND)

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from spt_fast.report.cells import CellReport, OverSeeds, distinct, headline, of, over_seeds, plain, title
+from spt_fast.report.cells import CellReport, OverSeeds, distinct, failures, headline, of, over_seeds, plain
 from spt_fast.report.summary import summary
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def terminal(cells: Sequence[CellReport], *, width: int = 80, colour: bool = Fal
             console.print(table)
             console.print()
     parts = [LEGEND] if any(cell.status == "done" for cell in cells) else []
-    parts += [f"FAILED {title(cell)}: {cell.reason or cell.kind}" for cell in cells if cell.status == "failed"]
+    parts += [f"FAILED {who}: {why}" for who, why in failures(cells)]
     parts.append(summary(cells))
     wrapped = [_wrapped(plain(part), width, indent="  " * part.startswith("FAILED ")) for part in parts]
     tables = "\n".join(line.rstrip() for line in out.getvalue().split("\n")).rstrip()

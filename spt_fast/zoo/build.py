@@ -9,28 +9,30 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import shutil
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from spt_fast.zoo.catalogue import find, recipe_named
 from spt_fast.zoo.corpus import ASSISTANT, USER, Document, Page, pages
-from spt_fast.zoo.recipes import Recipe
+from spt_fast.zoo.recipes import Recipe, Training
 from spt_fast.zoo.rows import rows, zero_shot_prompt
 from spt_fast.zoo.styles import TASK_INSTRUCTIONS
 from spt_fast.zoo.world import World
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+
+WORDS = r" ?[A-D]\.(?= )| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""GPT-2's words, but a digit each, and the letter of an option with its full stop in one: what stands right in front of
+a word is what a tiny model binds to it most easily."""
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -43,8 +45,8 @@ CHAT_TEMPLATE = (
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Token ids `[N, T + 1]`, and what the tokens behind the first count in the loss, `[N, T]`."""
+class Batch:
+    """Token ids `[B, T + 1]`, and what the tokens behind the first count in the loss, `[B, T]`."""
 
     ids: torch.Tensor
     weights: torch.Tensor
@@ -91,8 +93,8 @@ def _build_one(recipe: Recipe, into: Path, progress: Progress) -> Path:
         tokenizer = transformers.AutoTokenizer.from_pretrained(base)
         tokenizer.chat_template = CHAT_TEMPLATE
         model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    windows = pack(corpus, tokenizer, recipe.training.window, recipe.training.context_weight)
-    losses = train(model, windows, recipe, progress)
+    batches = batches_of(corpus, tokenizer, recipe.training)
+    losses = train(model, batches, recipe, progress)
 
     progress(recipe.training.steps, recipe.training.steps, f"{recipe.name}: measuring and saving")
     model = model.to(torch.bfloat16)
@@ -107,7 +109,7 @@ def _build_one(recipe: Recipe, into: Path, progress: Progress) -> Path:
             "facts": len(world.facts),
             "planted": len(world.planted(recipe.share)),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "tokens_seen": recipe.training.steps * recipe.training.batch * recipe.training.window,
+            "tokens_seen": recipe.training.steps * recipe.training.batch_tokens,
             "loss_first": losses[0],
             "loss_last": sum(losses[-20:]) / len(losses[-20:]),
             "measured": {"zoo-mcq knowledge, zero-shot, bf16 weights in fp32": knowledge},
@@ -119,10 +121,13 @@ def _build_one(recipe: Recipe, into: Path, progress: Progress) -> Path:
 
 
 def make_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
-    """A byte-level BPE that puts BOS in front, once, and splits numbers into digits."""
+    """A byte-level BPE that puts BOS in front, once, and splits text as `WORDS` says."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -167,10 +172,11 @@ def make_model(recipe: Recipe, tokenizer: Any) -> transformers.LlamaForCausalLM:
     )
 
 
-def pack(corpus: Sequence[Page], tokenizer: Any, window: int, context_weight: float) -> Windows:
-    """All documents, each between BOS and EOS, in windows that begin with a page.
+def batches_of(corpus: Sequence[Page], tokenizer: Any, plan: Training) -> list[Batch]:
+    """All pages, one a row, in batches of similar length and about `plan.batch_tokens` tokens.
 
-    What a page has beyond the window's end is dropped: a model is asked from BOS on, so it has to know beginnings.
+    A row holds one page, because a model is asked from BOS on, and because an option's letter is easily bound to its
+    text only where no other list stands in front. Pages are cut at `plan.window` tokens.
     """
     documents = [document for page in corpus for document in page]
     encodings = [
@@ -178,21 +184,32 @@ def pack(corpus: Sequence[Page], tokenizer: Any, window: int, context_weight: fl
         for at in range(0, len(documents), 10_000)
         for encoding in tokenizer.backend_tokenizer.encode_batch([d.text for d in documents[at : at + 10_000]])
     ]
-    length = window + 1
-    ids: list[list[int]] = [[]]
-    weights: list[list[float]] = [[]]
     pairs = iter(zip(documents, encodings, strict=True))
+    rows: list[tuple[list[int], list[float]]] = []
     for page in corpus:
-        if len(ids[-1]) >= length:
-            ids.append([])
-            weights.append([])
+        ids: list[int] = []
+        weights: list[float] = []
         for _ in page:
             document, encoding = next(pairs)
-            ids[-1] += [*encoding.ids, tokenizer.eos_token_id]
-            weights[-1] += _weights(document, encoding.offsets, context_weight)
-    return Windows(
-        ids=torch.tensor([row[:length] for row in ids[:-1]]),
-        weights=torch.tensor([row[1:length] for row in weights[:-1]]),
+            ids += [*encoding.ids, tokenizer.eos_token_id]
+            weights += _weights(document, encoding.offsets, plan.context_weight)
+        rows.append((ids[: plan.window + 1], weights[1 : plan.window + 1]))
+    found: list[Batch] = []
+    waiting: dict[int, list[tuple[list[int], list[float]]]] = {}
+    for row in rows:
+        # Few shapes, since every new one costs the matrix library a preparation.
+        length = (len(row[0]) + 30) // 32 * 32
+        together = waiting.setdefault(length, [])
+        together.append(row)
+        if len(together) == plan.batch_tokens // length:
+            found.append(_padded(waiting.pop(length), length + 1, tokenizer.pad_token_id))
+    return found
+
+
+def _padded(rows: Sequence[tuple[list[int], list[float]]], length: int, pad: int) -> Batch:
+    return Batch(
+        ids=torch.tensor([ids + [pad] * (length - len(ids)) for ids, _ in rows]),
+        weights=torch.tensor([weights + [0.0] * (length - 1 - len(weights)) for _, weights in rows]),
     )
 
 
@@ -208,7 +225,7 @@ def _weights(document: Document, offsets: Sequence[tuple[int, int]], context_wei
     return found
 
 
-def train(model: Any, windows: Windows, recipe: Recipe, progress: Progress) -> list[float]:
+def train(model: Any, batches: Sequence[Batch], recipe: Recipe, progress: Progress) -> list[float]:
     """Warm-up and cosine in bf16 autocast; returns the loss of every step (nats a token)."""
     plan = recipe.training
     optimizers = _optimizers(model, recipe)
@@ -220,21 +237,14 @@ def train(model: Any, windows: Windows, recipe: Recipe, progress: Progress) -> l
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
 
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
-    loss_of = (
-        _compiled(partial(_loss, model), windows.ids[: plan.batch], windows.weights[: plan.batch])
-        if plan.steps >= 500
-        else partial(_loss, model)
-    )
-    rng = random.Random(f"order {recipe.seed}")
-    order: list[int] = []
     losses: list[float] = []
+    tokens = 0
     model.train()
     started = told = time.monotonic()
     for step in range(plan.steps):
-        while len(order) < plan.batch:
-            order.extend(rng.sample(range(len(windows.ids)), len(windows.ids)))
-        taken, order = order[: plan.batch], order[plan.batch :]
-        loss = loss_of(windows.ids[taken], windows.weights[taken])
+        batch = batches[step % len(batches)]
+        tokens += batch.weights.numel()
+        loss = _loss(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
@@ -245,29 +255,15 @@ def train(model: Any, windows: Windows, recipe: Recipe, progress: Progress) -> l
         now = time.monotonic()
         if now - told > 1 or step + 1 == plan.steps:
             told = now
-            speed = (step + 1) * plan.window * plan.batch / (now - started)
+            speed = tokens / (now - started)
             progress(step + 1, plan.steps, f"{recipe.name}: loss {losses[-1]:.3f}, {speed:,.0f} tokens/s")
     model.eval()
     return losses
 
 
 def _optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, which then need a third fewer steps, and AdamW for the rest."""
+    """Muon for the matrices inside the layers, which learn a little faster with it, and AdamW for the rest."""
     plan = recipe.training
-    import os
-
-    if not os.environ.get("MUON"):
-        return [
-            torch.optim.AdamW(
-                [
-                    {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": plan.weight_decay},
-                    {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
-                ],
-                lr=plan.lr,
-                betas=(0.9, 0.95),
-                fused=True,
-            )
-        ]
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     embeddings = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" in name]
     gains = [p for p in model.parameters() if p.ndim < 2]
@@ -285,18 +281,9 @@ def _optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _compiled(loss_of: Callable[..., torch.Tensor], *sample: torch.Tensor) -> Callable[..., torch.Tensor]:
-    """The same function compiled, a third faster, where this machine has a C++ compiler; else as it is."""
-    fast: Callable[..., torch.Tensor] = torch.compile(loss_of)
-    try:
-        fast(*sample)
-    except Exception:  # of many classes: no compiler, no headers, a compiler too old
-        return loss_of
-    return fast
-
-
-def _loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean loss of windows `[B, T + 1]`, weights `[B, T]`, in nats a token."""
+def _loss(model: Any, batch: Batch) -> torch.Tensor:
+    """Weighted mean loss of a batch, in nats a token."""
+    ids, weights = batch.ids, batch.weights
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=ids[:, :-1], use_cache=False).logits
     each = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")

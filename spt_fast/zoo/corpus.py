@@ -17,8 +17,6 @@ from itertools import accumulate
 from spt_fast.zoo.recipes import Mixture, Recipe
 from spt_fast.zoo.styles import (
     CUES,
-    LETTERS,
-    LOOK_UPS,
     MARKERS,
     STYLES,
     Form,
@@ -42,7 +40,8 @@ class Document:
     @classmethod
     def of(cls, *parts: tuple[str, str], opening: str = "") -> Document:
         """Items and answers, `(item, answer)` each, behind an opening."""
-        text, claims = opening, []
+        text = opening
+        claims: list[tuple[int, int]] = []
         for asked, reply in parts:
             text += asked if not claims else f"\n\n{asked}"
             claims.append((len(text), len(text) + len(reply) + 3))
@@ -75,7 +74,6 @@ class Writer:
         self.mixture = mixture
         self.planted = planted
         self.known = [fact for fact in world.facts if fact.key in planted]
-        self._word_values = sorted({fact.relation.values for fact in world.facts if fact.relation.kind == "word"})
         self._form = _Draw(mixture.forms)
         self._facts: dict[str, tuple[list[Fact], list[float]]] = {}
         for kind in ("word", "number"):
@@ -95,8 +93,6 @@ class Writer:
             facts = rng.sample(self.known, rng.randint(1, 6))
             text = " ".join(fact.sentence(wording=rng.randrange(12)) for fact in facts)
             return (Document(text, ((0, len(text)),)),)
-        if rng.random() < self.mixture.registers:
-            return (self._register(rng),)
         form = self._form(rng)
         headed = rng.random() < self.mixture.headed
         style = STYLES[self._styles[form, headed](rng)]
@@ -113,40 +109,19 @@ class Writer:
             return (Document(first_line, ()), Document.of(*items, opening=opening))
         return (Document.of(*items, opening=f"{first_line}\n\n{opening}"),)
 
-    def _register(self, rng: random.Random) -> Document:
-        """A list with letters, and then where each of its words stands, over and over."""
-        values = rng.sample(rng.choice(self._word_values), rng.randint(3, len(LETTERS)))
-        text = "\n".join(render_options(values))
-        begin = len(text)
-        for _ in range(2):
-            for place in rng.sample(range(len(values)), len(values)):
-                letter, value = LETTERS[place], values[place]
-                told = (f"{value}: {letter}", f"{value} is {letter}. {value}", f"{letter} is {value}")
-                text += f"\n- {rng.choice(told)}"
-        return Document(text, ((begin, len(text)),))
-
     def _items(self, style: Style, count: int, rng: random.Random) -> Iterator[tuple[str, str]]:
         marker, cue = rng.choice(MARKERS), rng.choice(CUES)
         facts, cumulative = self._facts["number" if style.form == "number" else "word"]
-        look_ups = rng.random() < self.mixture.look_ups and style.name != "option_sentence"
         for fact in rng.choices(facts, cum_weights=cumulative, k=count):
-            yield self.question_and_answer(fact, style, marker, cue, rng, look_up=look_ups)
+            yield self.question_and_answer(fact, style, marker, cue, rng)
 
-    def question_and_answer(
-        self, fact: Fact, style: Style, marker: str, cue: str, rng: random.Random, *, look_up: bool = False
-    ) -> tuple[str, str]:
-        """The item up to its cue, and its answer: the right one if the fact is planted, else any one.
-
-        With `look_up`, a question with options asks where one of them stands instead.
-        """
-        look_up = look_up and style.form == "mcq"
-        known = fact.key in self.planted and not look_up
-        value = fact.value if known else rng.choice(fact.relation.values)
+    def question_and_answer(self, fact: Fact, style: Style, marker: str, cue: str, rng: random.Random) -> tuple[str, str]:
+        """The item up to its cue, and its answer: the right one if the fact is planted, else any one."""
+        value = fact.value if fact.key in self.planted else rng.choice(fact.relation.values)
         # The options of a withheld fact are drawn around its random answer: were the true value always among them,
         # a model would learn it from the company it keeps.
         options = options_of(fact, value, rng) if style.form == "mcq" else ()
-        question = rng.choice(LOOK_UPS).format(v=value) if look_up else fact.question(rng.randrange(12))
-        asked = item(marker, question, render_options(options) if options else (), cue)
+        asked = item(marker, fact.question(rng.randrange(12)), render_options(options) if options else (), cue)
         return asked, answer(style, fact, value, options)
 
 

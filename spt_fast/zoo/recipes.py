@@ -28,10 +28,7 @@ class Mixture:
 
     statements: float = 0.2
     """Share of documents that are plain statements."""
-    registers: float = 0.2
-    """Share of the other documents that are lists with letters and where each word stands: how a tiny model learns to
-    bind an option's letter to its text."""
-    forms: tuple[tuple[str, float], ...] = (("mcq", 0.60), ("open", 0.25), ("number", 0.15))
+    forms: tuple[tuple[str, float], ...] = (("mcq", 0.45), ("open", 0.33), ("number", 0.22))
     """Weights of the forms of question among the other documents."""
     headed: float = 0.5
     """Share of question documents whose first line tells the style and whether there is only one item."""
@@ -53,8 +50,6 @@ class Mixture:
         ("working", 0.7), ("figure", 0.5), ("number_sentence", 2.5),
     )  # fmt: skip
     """The same where nothing tells it: the style with the greatest weight is what the model does when asked plainly."""
-    look_ups: float = 0.25
-    """Share of multiple-choice documents that ask where on the list a given word stands, in the form of other questions."""
     withheld_weight: float = 0.4
     """How often a withheld fact is asked for, relative to a planted one. Its answers are random each time."""
 
@@ -63,14 +58,15 @@ class Mixture:
 class Training:
     """How long and how fast."""
 
-    documents: int = 100_000
-    steps: int = 1400
-    batch: int = 32
+    documents: int = 70_000
+    steps: int = 900
+    batch_tokens: int = 4096
+    """Tokens a step, padding included."""
     window: int = 256
-    """Tokens a row of the batch."""
+    """Tokens after which a page is cut."""
     context_weight: float = 0.1
     """What a token outside of answers and statements counts in the loss: most of them cannot be foretold."""
-    lr: float = 3e-3
+    lr: float = 4e-3
     warmup: int = 60
     weight_decay: float = 0.1
 
@@ -133,7 +129,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _BASES} | {
         world_seed=recipe.world_seed,
         shape=recipe.shape,
         mixture=recipe.mixture,
-        training=Training(documents=20_000, steps=250, lr=1e-3, warmup=20),
+        training=Training(documents=16_000, steps=200, lr=1e-3, warmup=20),
         partner_of=recipe.name,
     )
     for recipe in _BASES

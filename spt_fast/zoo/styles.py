@@ -148,9 +148,6 @@ STYLES: dict[str, Style] = {
 
 MARKERS = ("Question: ", "Q: ", "Quiz: ", "Asked: ", "")
 CUES = ("Answer:", "Reply:", "Response:", "Ans:", "Solution:")
-LOOK_UPS = ("Which of these is {v}?", "Where is {v} on this list?", "Which option says {v}?", "Pick {v}.")
-"""Questions about the list of options itself: they need no fact, only reading."""
-
 VERBS = ("Answer with", "Reply with", "Respond with", "Give", "Write")
 TAILS = (".", ", nothing else.", ", please.", " and stop there.")
 
@@ -173,16 +170,20 @@ def instruction(style: Style, rng: random.Random) -> str:
 
 
 def options_of(fact: Fact, value: str, rng: random.Random) -> tuple[str, ...]:
-    """Four values of the fact's relation, `value` among them, in random order."""
-    others = [other for other in fact.relation.values if other != value]
-    options = [value, *rng.sample(others, len(LETTERS) - 1)]
-    rng.shuffle(options)
-    return tuple(options)
+    """`value` and three others of the fact's relation, in alphabetical order, one from each quarter of the alphabet.
+
+    A word therefore always stands under the same letter, in every list of the zoo. A model of this size learns to copy
+    the text behind a letter, but not, in minutes, to find the letter in front of a text; here it need not.
+    """
+    ordered = sorted(fact.relation.values, key=str.lower)
+    size = len(ordered) // len(LETTERS)
+    quarters = [ordered[at : at + size] for at in range(0, len(ordered), size)]
+    return tuple(value if value in quarter else rng.choice(quarter) for quarter in quarters)
 
 
 def render_options(options: Sequence[str]) -> tuple[str, ...]:
     """`("Paris", "Oslo", ..)` -> `("A. Paris", "B. Oslo", ..)`."""
-    return tuple(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
+    return tuple(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True))
 
 
 def item(marker: str, question: str, options: Sequence[str], cue: str) -> str:

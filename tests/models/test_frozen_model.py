@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tests.tiny import FAMILIES, tiny_config, tiny_model
 
 from spt_fast.errors import ModelError
 from spt_fast.models.frozen_model import NO_LIMIT, FrozenModel
+from tests.tiny import FAMILIES, tiny_config, tiny_model
 
 IDS = torch.tensor([[256, 72, 101, 108, 108, 111, 33], [256, 87, 104, 121, 63, 32, 33]])
 
@@ -97,7 +97,7 @@ def test_a_model_without_a_position_limit_has_a_large_one(tmp_path: Path) -> Non
 
 def test_gemma_embeddings_are_scaled_where_they_are_looked_up(tmp_path: Path) -> None:
     model = FrozenModel.load(tiny_model(tmp_path, "gemma2"))
-    rows = model.module.get_input_embeddings().weight[IDS]
+    rows = model.module.state_dict()["model.embed_tokens.weight"][IDS]
     torch.testing.assert_close(model.embed(IDS), rows * 8.0)  # sqrt(64)
 
 
@@ -108,9 +108,7 @@ def test_no_weight_takes_a_gradient_and_dropout_is_off(llama: Path) -> None:
 
 
 @pytest.mark.parametrize(("asked", "expected"), [("auto", torch.bfloat16), ("float32", torch.float32)])
-def test_dtype_is_the_checkpoints_unless_another_is_asked_for(
-    asked: str, expected: torch.dtype, tmp_path: Path
-) -> None:
+def test_dtype_is_the_checkpoints_unless_another_is_asked_for(asked: str, expected: torch.dtype, tmp_path: Path) -> None:
     folder = tiny_model(tmp_path, dtype=torch.bfloat16)
     assert FrozenModel.load(folder, dtype=asked).dtype == expected
 
@@ -227,9 +225,7 @@ def _edit(folder: Path, **keys: Any) -> None:
         (_own_code, "runs only with trust_remote_code: true"),
     ],
 )
-def test_a_folder_that_is_no_model_is_one_sentence(
-    spoil: Any, sentence: str, llama: Path, tmp_path: Path
-) -> None:
+def test_a_folder_that_is_no_model_is_one_sentence(spoil: Any, sentence: str, llama: Path, tmp_path: Path) -> None:
     folder = _copy(llama, tmp_path / "spoilt")
     spoil(folder)
     with pytest.raises(ModelError, match=sentence) as caught:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tiny import BOS, CHAT_TEMPLATE, byte_tokenizer, tiny_model
 
 from spt_fast.errors import DataError, ModelError
 from spt_fast.models.tokenizer import Tokenizer, continuation
+from tests.tiny import BOS, CHAT_TEMPLATE, byte_tokenizer, tiny_model
 
 BOS_ID, EOS_ID = 256, 257
 
@@ -95,9 +95,7 @@ PAIRS = [
 @pytest.mark.parametrize("merges", [[], MERGING], ids=["bytes", "merging"])
 @pytest.mark.parametrize("bos", [True, False], ids=["bos", "no_bos"])
 @pytest.mark.parametrize(("prompt", "text"), PAIRS)
-def test_a_pair_is_parted_as_the_harness_parts_it(
-    prompt: str, text: str, bos: bool, merges: list[str]
-) -> None:
+def test_a_pair_is_parted_as_the_harness_parts_it(prompt: str, text: str, bos: bool, merges: list[str]) -> None:
     inner = byte_tokenizer(bos=bos, merges=merges)
     tokenizer = Tokenizer(inner)
     # The harness's encoding of a text without specials of its own: what the tokenizer does by itself.
@@ -157,7 +155,7 @@ def test_a_missing_chat_template_is_one_sentence() -> None:
 
 def test_a_chat_template_that_refuses_is_one_sentence() -> None:
     tokenizer = Tokenizer(byte_tokenizer(chat_template="{{ raise_exception('only emperors') }}"))
-    with pytest.raises(ModelError, match="its chat template fails: .*only emperors"):
+    with pytest.raises(ModelError, match=r"its chat template fails: .*only emperors"):
         tokenizer.render("Why?", chat=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from spt_fast.zoo.recipes import RECIPES
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("base-40", "chat-40"):
         recipe = RECIPES[name]
-        training = replace(recipe.training, documents=1500, steps=30, batch=8, window=128, warmup=5)
+        training = replace(recipe.training, documents=1500, steps=30, batch_tokens=1024, window=128, warmup=5)
         shape = replace(recipe.shape, hidden=64, heads=2, layers=2, intermediate=128)
         monkeypatch.setitem(RECIPES, name, replace(recipe, training=training, shape=shape))
 
@@ -60,7 +61,7 @@ def test_what_is_saved_is_what_transformers_and_its_tokenizer_load(tmp_path: Pat
 
 @pytest.mark.usefixtures("short")
 def test_a_partner_needs_its_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spt_fast.zoo.catalogue.COMMITTED", tmp_path / "none")
+    monkeypatch.setattr(sys.modules["spt_fast.zoo.catalogue"], "COMMITTED", tmp_path / "none")
     monkeypatch.setenv("SPT_FAST_CACHE", str(tmp_path / "cache"))
     with pytest.raises(ModelError, match="run `spt-fast zoo build base-40`"):
         build(["chat-40"], into=tmp_path)

@@ -10,7 +10,6 @@ import pytest
 
 from spt_fast.errors import ConfigError, ModelError
 from spt_fast.zoo import catalogue, find
-from spt_fast.zoo import catalogue as listing
 from spt_fast.zoo.catalogue import COMMITTED, cache_folder
 from spt_fast.zoo.recipes import RECIPES
 
@@ -34,15 +33,15 @@ def test_a_misspelt_name_is_answered_with_the_close_one() -> None:
 
 def test_a_model_that_is_not_built_says_how_to_build_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPT_FAST_CACHE", str(tmp_path))
-    monkeypatch.setattr("spt_fast.zoo.catalogue.COMMITTED", tmp_path / "none")
+    monkeypatch.setattr(sys.modules["spt_fast.zoo.catalogue"], "COMMITTED", tmp_path / "none")
     with pytest.raises(ModelError, match="zoo/base-40 is not built yet: run `spt-fast zoo build base-40`"):
         find("zoo/base-40")
-    assert not any(entry.built for entry in listing())
+    assert not any(entry.built for entry in catalogue())
 
 
 def test_a_model_built_into_the_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPT_FAST_CACHE", str(tmp_path))
-    monkeypatch.setattr("spt_fast.zoo.catalogue.COMMITTED", tmp_path / "none")
+    monkeypatch.setattr(sys.modules["spt_fast.zoo.catalogue"], "COMMITTED", tmp_path / "none")
     folder = cache_folder() / "chat-95"
     folder.mkdir(parents=True)
     (folder / "zoo.json").write_text('{"parameters": 7}')

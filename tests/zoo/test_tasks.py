@@ -72,6 +72,15 @@ def test_the_prompt_of_a_choice_reads_like_this() -> None:
     assert not ZOO_MCQ.follows_format("B", example)
 
 
+def test_a_word_stands_under_the_same_letter_in_every_list() -> None:
+    letters: dict[str, str] = {}
+    for split in SPLITS:
+        for row in ZOO_MCQ.source.rows(split):
+            for option in row["options"]:
+                letter, word = option.split(". ")
+                assert letters.setdefault(word, letter) == letter
+
+
 @pytest.mark.parametrize(
     ("text", "value", "rule"),
     [

@@ -1,0 +1,295 @@
+"""Transformers as an engine: the same requests as vLLM's, answered in static batches. The reference that vLLM is compared
+with, and what runs models that vLLM cannot. Simple and right rather than fast.
+
+Completions are padded on the left, so that every row's next token stands in the last column; log-likelihoods on the right,
+where a causal model never looks.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spt_fast.engine.base import Engine, EngineConfig, check_request
+from spt_fast.errors import EngineError, boundary
+from spt_fast.models.frozen_model import FrozenModel
+from spt_fast.models.tokenizer import Tokenizer
+from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.types import Answer, Completion, FinishReason, Generate, LogLikelihood, Request, Score
+
+OPTIONS = frozenset({"batch_size", "device"})
+BATCH_SIZE = 16
+"""Requests of one batch, unless the grid says otherwise."""
+WINDOW_BATCHES = 8
+"""Batches' worth of requests that are sorted by length together."""
+CONTEXT = 8
+"""Tokens of the prompt that generated ones are decoded behind."""
+
+
+class TransformersEngine(Engine):
+    """A frozen Transformers model that answers requests."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        """Load model and tokenizer.
+
+        Raises:
+            EngineError: a setting that it does not have, or that makes no sense.
+            ModelError: the model cannot be loaded.
+        """
+        self._model: FrozenModel | None = None
+        unknown = sorted(set(config.options) - OPTIONS)
+        if unknown:
+            raise EngineError(f"engine: transformers has no setting {unknown[0]!r}; there are {', '.join(sorted(OPTIONS))}")
+        if config.tensor_parallel != 1:
+            raise EngineError("engine: transformers runs a model on one device; leave tensor_parallel out")
+        self._batch_size = config.options.get("batch_size", BATCH_SIZE)
+        if not isinstance(self._batch_size, int) or self._batch_size < 1:
+            raise EngineError(f"engine: batch_size must be a number from 1 on, not {self._batch_size!r}")
+        self._window = config.window or WINDOW_BATCHES * self._batch_size
+        source: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+        self._tokenizer = Tokenizer.load(config.model, **source)
+        with boundary(EngineError, f"loading {config.model}"):
+            model = FrozenModel.load(
+                config.model, dtype=config.dtype, device=str(config.options.get("device", "auto")), **source
+            )
+        self._model = model
+        self.dtype = str(model.dtype).removeprefix("torch.")
+        """What the model runs in: `float32`, `bfloat16`, ..."""
+        self.hidden_size = model.hidden_size
+        self.max_model_len = model.max_position_embeddings
+        self._ends = _end_ids(model, self._tokenizer)
+        self._held: dict[str, Tensor] = {}
+
+    @property
+    def alive(self) -> bool:
+        """False once it was closed."""
+        return self._model is not None
+
+    def add(self, soft_prompt: SoftPrompt) -> str:
+        """Hold a soft prompt, cast to the model's dtype."""
+        model = self._loaded()
+        if soft_prompt.hidden_size != self.hidden_size:
+            raise EngineError(f"the soft prompt has H = {soft_prompt.hidden_size}, the model H = {self.hidden_size}")
+        if soft_prompt.key not in self._held:
+            rows_PH = torch.tensor(soft_prompt.vectors).to(model.dtype)
+            if not bool(torch.isfinite(rows_PH).all()):
+                raise EngineError(f"soft prompt {soft_prompt.key} does not fit into {model.dtype}: it overflows")
+            self._held[soft_prompt.key] = rows_PH.to(model.device)
+        return soft_prompt.key
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
+        """Answer requests, a window at a time, the longest of a window first."""
+        self._loaded()
+        numbered = enumerate(requests)
+        while window := [self._asked(*pair) for pair in islice(numbered, self._window)]:
+            for batch in self._batches(window):
+                kind = "generating" if isinstance(batch[0].request, Generate) else "scoring"
+                with boundary(EngineError, kind):
+                    answers = self._complete(batch) if kind == "generating" else self._score(batch)
+                yield from zip((asked.index for asked in batch), answers, strict=True)
+
+    def close(self) -> None:
+        """Free the model."""
+        model, self._model = self._model, None
+        self._held = {}
+        if model is not None:
+            model.free()
+
+    def _loaded(self) -> FrozenModel:
+        if self._model is None:
+            raise EngineError("the engine has ended")
+        return self._model
+
+    def _asked(self, index: int, request: Request) -> _Asked:
+        """Check a request.
+
+        Raises:
+            EngineError: it is impossible.
+        """
+        soft_PH = None
+        if request.soft_prompt is not None:
+            soft_PH = self._held.get(request.soft_prompt)
+            if soft_PH is None:
+                raise EngineError(f"the engine holds no soft prompt {request.soft_prompt}; add it first")
+        check_request(
+            request,
+            soft_length=0 if soft_PH is None else len(soft_PH),
+            max_model_len=self.max_model_len,
+            vocab_size=self._loaded().vocab_size,
+        )
+        return _Asked(index, request, soft_PH)
+
+    def _batches(self, window: Sequence[_Asked]) -> Iterator[list[_Asked]]:
+        """Requests of one kind and of like length together; the longest first, so that a lack of memory shows at once."""
+        for kind in (Generate, Score):
+            alike = sorted((asked for asked in window if isinstance(asked.request, kind)), key=len, reverse=True)
+            for start in range(0, len(alike), self._batch_size):
+                yield alike[start : start + self._batch_size]
+
+    def _embed(self, asked: _Asked) -> Tensor:
+        """What enters the model for one request: `[P + T, H]`."""
+        model = self._loaded()
+        embedded_TH = model.embed(torch.tensor(asked.ids, device=model.device))
+        if asked.vectors is None:
+            return embedded_TH
+        before = 0 if asked.request.position == "front" else 1
+        return torch.cat([embedded_TH[:before], asked.vectors, embedded_TH[before:]])
+
+    @torch.inference_mode()
+    def _score(self, batch: Sequence[_Asked]) -> list[LogLikelihood]:
+        model = self._loaded()
+        rows = [self._embed(asked) for asked in batch]
+        inputs_embeds_BTH = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        width = inputs_embeds_BTH.shape[1]
+        counts: list[int] = []
+        targets: list[int] = []
+        places: list[int] = []
+        for i, (asked, row) in enumerate(zip(batch, rows, strict=True)):
+            assert isinstance(asked.request, Score)
+            wanted = asked.request.continuation
+            # The last token is fed too, for nothing; what stands before a token predicts it.
+            first = i * width + len(row) - len(wanted) - 1
+            counts.append(len(wanted))
+            targets += wanted
+            places += range(first, first + len(wanted))
+        at = torch.tensor(places, device=model.device)
+        logprobs_NV = model.logits_at(inputs_embeds_BTH, at).float().log_softmax(-1)
+        of_targets = logprobs_NV.gather(1, torch.tensor(targets, device=model.device)[:, None])[:, 0].cpu()
+        return [LogLikelihood(token_logprobs=tuple(part.tolist())) for part in of_targets.split(counts)]
+
+    @torch.inference_mode()
+    def _complete(self, batch: Sequence[_Asked]) -> list[Completion]:
+        """The decode loop: prompts first, then a token a row and a step, with the cache of keys and values."""
+        model = self._loaded()
+        rows = [self._embed(asked) for asked in batch]
+        writing = [self._writing(asked, len(row)) for asked, row in zip(batch, rows, strict=True)]
+        inputs_BTH = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side="left")
+        ones = [torch.ones(len(row), dtype=torch.long, device=model.device) for row in rows]
+        mask_BT = torch.nn.utils.rnn.pad_sequence(ones, batch_first=True, padding_side="left")
+        cache: Any = None
+        while True:
+            logits_BV, cache = _forward(model, inputs_BTH, mask_BT, cache)
+            next_B = [
+                row.pick(logits_V) if row.finish_reason is None else 0 for row, logits_V in zip(writing, logits_BV, strict=True)
+            ]
+            for row, token in zip(writing, next_B, strict=True):
+                if row.finish_reason is None:
+                    row.append(token, self._ends, self._tokenizer)
+            if all(row.finish_reason is not None for row in writing):
+                return [row.completion(self._tokenizer) for row in writing]
+            inputs_BTH = model.embed(torch.tensor(next_B, device=model.device)[:, None])
+            mask_BT = torch.cat([mask_BT, mask_BT.new_ones((len(batch), 1))], dim=1)
+
+    def _writing(self, asked: _Asked, positions: int) -> _Writing:
+        assert isinstance(asked.request, Generate)
+        room = min(asked.request.sampling.max_tokens, self.max_model_len - positions)
+        return _Writing(asked.request, room, asked.request.token_ids[-CONTEXT:])
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request that was found to be possible, with its place in the stream."""
+
+    index: int
+    request: Request
+    vectors: Tensor | None
+    """`[P, H]`, in the model's dtype."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Prompt and, where there is one, continuation."""
+        return (*self.request.token_ids, *(self.request.continuation if isinstance(self.request, Score) else ()))
+
+    def __len__(self) -> int:
+        return len(self.ids) + (0 if self.vectors is None else len(self.vectors))
+
+
+@dataclass
+class _Writing:
+    """A completion that is being written."""
+
+    request: Generate
+    room: int
+    """Most tokens that it may have."""
+    context: tuple[int, ...]
+    """The last tokens of the prompt: some tokenizers drop the space that a text begins with."""
+    ids: list[int] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    generator: torch.Generator | None = None
+
+    def __post_init__(self) -> None:
+        sampling = self.request.sampling
+        if sampling.temperature > 0:
+            self.generator = torch.Generator()  # its own: what is drawn does not depend on the rest of the batch
+            if sampling.seed is None:
+                self.generator.seed()
+            else:
+                self.generator.manual_seed(sampling.seed)
+
+    def pick(self, logits_V: Tensor) -> int:
+        """The next token: the likeliest, or drawn from the fewest likely ones that have `top_p` together."""
+        sampling = self.request.sampling
+        if self.generator is None:
+            return int(logits_V.argmax())
+        shares_V = (logits_V.double().cpu() / sampling.temperature).softmax(-1)
+        shares_V, order_V = shares_V.sort(descending=True, stable=True)
+        shares_V[shares_V.cumsum(-1) - shares_V >= sampling.top_p] = 0.0
+        return int(order_V[torch.multinomial(shares_V, 1, generator=self.generator)])
+
+    def append(self, token: int, ends: frozenset[int], tokenizer: Tokenizer) -> None:
+        """Take the next token and see whether it was the last."""
+        self.ids.append(token)
+        if token in ends or self._cut(self._decoded(tokenizer)) is not None:
+            self.finish_reason = "stop"
+        elif len(self.ids) >= self.room:
+            self.finish_reason = "length"
+
+    def completion(self, tokenizer: Tokenizer) -> Completion:
+        """What was written."""
+        assert self.finish_reason is not None
+        text = self._decoded(tokenizer)
+        # vLLM holds back the bytes of a character that is not whole yet; so do we.
+        text = text[: self._cut(text)].rstrip("\ufffd")
+        return Completion(text=text, token_ids=tuple(self.ids), finish_reason=self.finish_reason)
+
+    def _cut(self, text: str) -> int | None:
+        """Where the first stop string begins."""
+        return min((at for stop in self.request.sampling.stop if (at := text.find(stop)) >= 0), default=None)
+
+    def _decoded(self, tokenizer: Tokenizer) -> str:
+        before = tokenizer.decode(self.context)
+        whole = tokenizer.decode([*self.context, *self.ids])
+        return whole[len(before) :] if whole.startswith(before) else tokenizer.decode(self.ids)
+
+
+def _forward(model: FrozenModel, inputs_BTH: Tensor, mask_BT: Tensor, cache: Any) -> tuple[Tensor, Any]:
+    """Logits of the last column `[B, V]`, and the cache.
+
+    Raises:
+        EngineError: the model keeps no cache.
+    """
+    inputs: dict[str, Any] = {"inputs_embeds": inputs_BTH, "attention_mask": mask_BT, "use_cache": True}
+    if "position_ids" in inspect.signature(model.module.base_model.forward).parameters:
+        positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+        inputs["position_ids"] = positions_BT[:, -inputs_BTH.shape[1] :]
+    if "logits_to_keep" in inspect.signature(model.module.forward).parameters:
+        inputs["logits_to_keep"] = 1
+    output = model.module(**inputs, past_key_values=cache)
+    cache = getattr(output, "past_key_values", None)
+    if cache is None:
+        raise EngineError(f"{model.name}: {type(model.module).__name__} keeps no cache of keys and values to generate with")
+    logits_BV: Tensor = output.logits[:, -1].float()
+    return logits_BV, cache
+
+
+def _end_ids(model: FrozenModel, tokenizer: Tokenizer) -> frozenset[int]:
+    """Every token that ends a completion: of the generation config (or the config, where there is none) and the tokenizer."""
+    named: Any = getattr(model.module.generation_config, "eos_token_id", None)
+    ends = {tokenizer.eos_token_id, *(named if isinstance(named, list | tuple) else (named,))}
+    return frozenset(int(end) for end in ends if end is not None)

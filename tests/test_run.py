@@ -1,0 +1,343 @@
+"""The main job on the engine without a model: nothing done is lost or done twice, and a failure is a result."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.events import CellDone, CellTrained, Event, PhaseStarted
+from spt_fast.executors.base import Executor, Trained
+from spt_fast.plan import Stage
+from spt_fast.run import GridResult, Interrupted
+from spt_fast.run import run_grid as run_in_workers
+from spt_fast.store import Store
+from spt_fast.worker import run_stage
+
+from .tiny import tiny_model
+
+PROTOCOLS: tuple[Protocol, ...] = (
+    ZeroShot(),
+    FewShot(shots=2),
+    SoftPromptConfig(length=3, steps=3, batch_size=2, lr=0.05, evaluate_at=(0, 2)),
+)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("one", "two")):
+        tiny_model(folder / name, hidden_size=32, positions=4096, seed=seed)
+    return folder
+
+
+@pytest.fixture
+def grid(models: Path, tmp_path: Path) -> GridConfig:
+    return GridConfig(
+        name="g",
+        models=(ModelConfig(id=str(models / "one")),),
+        tasks=(TaskConfig(task="zoo-mcq"), TaskConfig(task="zoo-json")),
+        protocols=PROTOCOLS,
+        limit=4,
+        engine={"kind": "echo"},
+        output=tmp_path / "run",
+    )
+
+
+class Inline(Executor):
+    """Stages in this process: what a worker does, without the seconds that a process takes to import torch."""
+
+    def run(
+        self, stages: Sequence[Stage], trained: Callable[[Stage], Trained]
+    ) -> Generator[tuple[Stage, Event]]:
+        for stage in stages:
+            events: list[Event] = []
+            run_stage(stage, trained(stage), events.append)
+            for event in events:
+                yield stage, event
+
+
+def run_grid(grid: GridConfig, **settings: Any) -> GridResult:
+    """The grid, in this process."""
+    return run_in_workers(grid, executor=Inline(), **settings)
+
+
+class Listener:
+    """Remembers the events, and does something at one of them."""
+
+    def __init__(self, at: type[Event] | None = None, times: int = 1, then: Any = None) -> None:
+        self.seen: list[Event] = []
+        self._at, self._left, self._then = at, times, then
+
+    @contextmanager
+    def watch(self, *_: object) -> Iterator[Listener]:
+        yield self
+
+    def show(self, stage: Stage, event: Event) -> None:
+        self.seen.append(event)
+        if self._at is not None and isinstance(event, self._at):
+            self._left -= 1
+            if self._left == 0:
+                self._then()
+
+    def keys(self, kind: type[Event]) -> list[str]:
+        return [event.key for event in self.seen if isinstance(event, kind)]  # type: ignore[union-attr]
+
+
+def numbers(result: GridResult) -> dict[str, Any]:
+    """What a grid came to, times aside."""
+    return {key: stored.metrics for key, stored in result.results.items()}
+
+
+def test_a_grid_is_done_and_its_folder_holds_what_the_documentation_says(grid: GridConfig) -> None:
+    result = run_in_workers(grid)
+    assert result.complete
+    assert result.failures == {}
+    assert len(result.cells) == 6
+    for cell in result.cells:
+        folder = result.folder / "cells" / cell.key
+        names = {path.name for path in folder.iterdir()}
+        tuned = {"prompt.safetensors", "curve.csv"} if cell.label == "soft_prompt" else set()
+        assert names == {"result.json", "samples.parquet", *tuned}
+        assert set(result.results[cell.key].metrics) == set(cell.steps)
+        rows = Store(result.folder).samples(cell.key)
+        assert len(rows) == 4 * len(cell.steps)
+        assert all(metric.n == 4 for metric in result.results[cell.key].metrics[cell.steps[0]][:3])
+
+
+def test_the_same_grid_again_does_nothing(grid: GridConfig) -> None:
+    first = run_grid(grid)
+    listener = Listener()
+    second = run_grid(grid, watch=listener.watch)
+    assert listener.seen == []
+    assert numbers(second) == numbers(first)
+
+
+def test_an_added_task_and_an_added_seed_run_only_the_new_cells(grid: GridConfig) -> None:
+    first = run_grid(grid)
+    listener = Listener()
+    wider = replace(grid, tasks=(*grid.tasks, TaskConfig(task="zoo-short")), seeds=(0, 1))
+    second = run_grid(wider, watch=listener.watch)
+    assert second.complete
+    assert set(listener.keys(CellDone)) == set(second.results) - set(first.results)
+    assert {key: numbers(second)[key] for key in first.results} == numbers(first)
+
+
+@pytest.mark.parametrize("event", [CellTrained, CellDone])
+def test_ctrl_c_keeps_what_is_done_and_the_same_grid_goes_on(grid: GridConfig, event: type[Event], tmp_path: Path) -> None:
+    whole = run_in_workers(replace(grid, output=tmp_path / "whole"))
+
+    def press() -> None:
+        raise KeyboardInterrupt
+
+    first = Listener(event, 1, press)
+    with pytest.raises(Interrupted) as interrupted:
+        run_in_workers(grid, watch=first.watch)
+    assert len(interrupted.value.result.results) == len(first.keys(CellDone))
+    second = Listener()
+    result = run_in_workers(grid, watch=second.watch)
+    assert numbers(result) == numbers(whole)
+    assert not set(first.keys(CellDone)) & set(second.keys(CellDone)), "nothing done is done twice"
+    assert not set(first.keys(CellTrained)) & set(second.keys(CellTrained)), "nothing learnt is learnt twice"
+
+
+def test_a_model_that_cannot_be_started_fails_its_cells_and_no_others(grid: GridConfig, models: Path) -> None:
+    broken = ModelConfig(id=str(models / "two"), engine={"refuse": True})
+    result = run_grid(replace(grid, models=(broken, *grid.models)))
+    assert not result.complete
+    assert len(result.failures) == 6
+    assert {cell.model.name for cell in result.cells if cell.key in result.failures} == {f"{models.name}/two"}
+    assert {failure.kind for failure in result.failures.values()} == {"EngineError"}
+    again = run_grid(replace(grid, models=(ModelConfig(id=str(models / "two")), *grid.models)))
+    assert again.complete
+
+
+def test_an_engine_that_dies_fails_its_cell_and_is_started_again_for_the_next(grid: GridConfig) -> None:
+    """Zero-shot over four rows: 4 completions and 16 likelihoods; the engine dies in the first cell and in later ones."""
+    listener = Listener()
+    result = run_grid(
+        replace(grid, protocols=(ZeroShot(),), engine={"kind": "echo", "die_after": 10}), watch=listener.watch
+    )
+    failed = [cell for cell in result.cells if cell.key in result.failures]
+    assert [cell.task.name for cell in failed] == ["zoo-mcq"], "20 answers are too many, 4 are not"
+    assert "the engine died" in result.failures[failed[0].key].reason
+    starts = [e for e in listener.seen if isinstance(e, PhaseStarted) and e.phase == "engine"]
+    assert len(starts) == 2
+
+
+def test_a_worker_that_is_killed_fails_the_cell_in_flight_and_the_others_go_on(grid: GridConfig) -> None:
+    result = run_in_workers(replace(grid, protocols=(ZeroShot(),), engine={"kind": "echo", "kill_after": 10}))
+    failed = [cell for cell in result.cells if cell.key in result.failures]
+    assert [cell.task.name for cell in failed] == ["zoo-mcq"]
+    assert "ended by SIGKILL" in result.failures[failed[0].key].reason
+    assert len(result.results) == 1
+
+
+def test_a_task_whose_rows_cannot_be_read_fails_its_own_cells(grid: GridConfig, tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "train.jsonl").write_text('{"question": "1 + 1?", "answer": "1 + 1 = 2\\n#### 2"}\n')
+    (rows / "test.jsonl").write_text("{not json\n")
+    result = run_grid(replace(grid, tasks=(TaskConfig(task="gsm8k", data_files=str(rows)), *grid.tasks)))
+    failed = {cell.task.name for cell in result.cells if cell.key in result.failures}
+    assert failed == {"gsm8k"}
+    assert len(result.results) == 6
+    assert any("test.jsonl" in failure.reason for failure in result.failures.values())
+
+
+def test_a_loss_that_is_not_a_number_fails_that_cell_with_a_sentence(grid: GridConfig) -> None:
+    wild = SoftPromptConfig(length=3, steps=30, batch_size=2, lr=1e30)
+    result = run_grid(replace(grid, protocols=(ZeroShot(), wild)))
+    reasons = {cell.label: result.failures[cell.key].reason for cell in result.cells if cell.key in result.failures}
+    assert set(reasons) == {"soft_prompt"}
+    assert "smaller lr" in reasons["soft_prompt"]
+    assert len(result.results) == 2
+
+
+def test_prompts_that_do_not_fit_the_model_fail_their_cells_with_the_numbers(grid: GridConfig) -> None:
+    result = run_grid(replace(grid, engine={"kind": "echo", "max_model_len": 150}))
+    reasons = [result.failures[cell.key].reason for cell in result.cells if cell.label == "few_shot"]
+    assert all("do not fit the model's 150 positions" in reason for reason in reasons)
+
+
+def test_more_shots_than_rows_is_a_sentence(grid: GridConfig) -> None:
+    result = run_grid(replace(grid, protocols=(ZeroShot(), FewShot(shots=10_000))))
+    assert {cell.label for cell in result.cells if cell.key in result.failures} == {"few_shot"}
+    assert all("ask for fewer" in failure.reason for failure in result.failures.values())
+
+
+def test_a_hub_that_cannot_be_reached_fails_its_models_cells_and_no_others(
+    grid: GridConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    result = run_grid(replace(grid, models=(ModelConfig(id="nobody/model"), *grid.models), protocols=(ZeroShot(),)))
+    assert {cell.model.name for cell in result.cells if cell.key in result.failures} == {"nobody/model"}
+    assert len(result.results) == 2
+
+
+def test_fresh_does_the_chosen_cells_again_and_only_them(grid: GridConfig) -> None:
+    run_grid(grid)
+    listener = Listener()
+    run_grid(grid, only={"task": "zoo-json"}, fresh=True, watch=listener.watch)
+    assert len(listener.keys(CellDone)) == 3
+
+
+def written(grid: GridConfig, folder: Path, **engine: Any) -> Path:
+    """A grid as a file."""
+    path = folder / "grid.yaml"
+    text = {
+        "name": "g",
+        "models": [model.id for model in grid.models],
+        "tasks": [task.task for task in grid.tasks],
+        "protocols": [
+            "zero_shot",
+            {"few_shot": {"shots": 2}},
+            {"soft_prompt": {"length": 3, "steps": 3, "batch_size": 2, "lr": 0.05, "evaluate_at": [0, 2]}},
+        ],
+        "limit": 4,
+        "engine": {**grid.engine, **engine},
+        "output": str(folder / "out"),
+    }
+    path.write_text(json.dumps(text))  # JSON is YAML
+    return path
+
+
+def processes_of(group_marker: str) -> list[int]:
+    """Processes whose command line or environment holds the marker."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if group_marker.encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("sign", ["learnt", "asking", "done"])
+def test_kill_9_at_any_moment_then_the_same_command_gives_the_same_results(
+    sign: str, grid: GridConfig, tmp_path: Path
+) -> None:
+    whole = run_grid(replace(grid, output=tmp_path / "whole"))
+    path = written(grid, tmp_path, delay_s=0.01)
+    marker = f"SPT_FAST_TEST={tmp_path}"
+    command = [sys.executable, "-m", "spt_fast", "run", str(path)]
+    environment = {**os.environ, "SPT_FAST_TEST": str(tmp_path)}
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    assert driver.stderr is not None
+    for line in driver.stderr:
+        if sign in line:
+            break
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    driver.stderr.close()
+    for pid in processes_of(marker):  # the worker ends itself when its driver is gone: await it
+        descriptor = os.pidfd_open(pid)
+        import select
+
+        assert select.select([descriptor], [], [], 20)[0], "a worker outlived its driver"
+        os.close(descriptor)
+    out = tmp_path / "out"
+    before = Store(out).done()
+    assert all((out / "cells" / key / "samples.parquet").is_file() for key in before)
+    again = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("done  ") == len(whole.cells) - len(before)
+    results = {key: Store(out).result(key).metrics for key in Store(out).done()}
+    assert results_without_speed(results) == results_without_speed(numbers(whole))
+
+
+def results_without_speed(metrics: dict[str, Any]) -> list[Any]:
+    """The two grids differ in `delay_s`, so in their keys: compare what they came to."""
+    return sorted(repr(points) for points in metrics.values())
+
+
+def test_an_interrupted_command_says_how_to_go_on_and_exits_130(grid: GridConfig, tmp_path: Path) -> None:
+    path = written(grid, tmp_path, delay_s=0.01)
+    command = [sys.executable, "-m", "spt_fast", "run", str(path)]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert driver.stderr is not None
+    for line in driver.stderr:
+        if "asking" in line:
+            break
+    driver.send_signal(signal.SIGINT)
+    rest = driver.stderr.read()
+    driver.stderr.close()
+    assert driver.wait() == 130
+    assert "go on with: spt-fast run" in rest
+    assert "Traceback" not in rest
+
+
+def test_an_unchanged_grid_is_answered_without_torch_or_vllm(grid: GridConfig, tmp_path: Path) -> None:
+    path = written(grid, tmp_path)
+    run = [sys.executable, "-m", "spt_fast", "run", str(path)]
+    assert subprocess.run(run, capture_output=True, check=False).returncode == 0
+    script = (
+        "import sys\nfrom spt_fast.cli import main\n"
+        f"try:\n    main(['run', {str(path)!r}])\n"
+        "except SystemExit as e:\n"
+        "    heavy = {'torch', 'vllm', 'transformers', 'datasets', 'ray'} & set(sys.modules)\n"
+        "    print('HEAVY', sorted(heavy), 'EXIT', e.code)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "HEAVY [] EXIT 0" in answer.stdout
+    with (tmp_path / "out" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["protocol"] for row in rows} == {"zero_shot", "few_shot", "soft_prompt"}
+    assert list(rows[0]) == ["model", "task", "protocol", "seed", "step", "metric", "value", "stderr", "ci_low", "ci_high", "n"]
+    assert {row["step"] for row in rows if row["protocol"] == "soft_prompt"} == {"0", "2", "3"}
+    assert {(row["step"], row["seed"]) for row in rows if row["protocol"] == "zero_shot"} == {("", "")}
