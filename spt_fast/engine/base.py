@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from spt_fast.errors import EngineError
 from spt_fast.prompts.soft_prompt import SoftPrompt
@@ -87,7 +87,7 @@ class Engine(ABC):
             raise EngineError(f"{len(requests)} requests, {len(answers)} answers")
         return [answers[i] for i in range(len(requests))]
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -98,23 +98,22 @@ def check_request(request: Request, *, soft_length: int, max_model_len: int, voc
     """Refuse what would be cut short silently or would kill an engine.
 
     Raises:
-        EngineError: an empty prompt, an empty continuation, an id outside the vocabulary, or more positions than there are.
+        EngineError: an empty prompt, an empty continuation, an id outside the vocabulary, or no position left for one more
+            token. A `Score` needs it too: vLLM does not read a prompt without generating behind it.
     """
     if not request.token_ids:
         raise EngineError("a request without tokens")
     ids = request.token_ids
-    more = 0
     if isinstance(request, Score):
         if not request.continuation:
             raise EngineError("a continuation without tokens has no log-likelihood")
         ids = (*ids, *request.continuation)
-    else:
-        if request.sampling.max_tokens < 1:
-            raise EngineError(f"max_tokens must be at least 1, not {request.sampling.max_tokens}")
-        more = 1
-    if len(ids) + soft_length + more > max_model_len:
+    elif request.sampling.max_tokens < 1:
+        raise EngineError(f"max_tokens must be at least 1, not {request.sampling.max_tokens}")
+    if len(ids) + soft_length + 1 > max_model_len:
         raise EngineError(
-            f"{len(ids)} tokens and {soft_length} soft positions do not fit the model's {max_model_len} positions"
+            f"{len(ids)} tokens and {soft_length} soft positions do not fit the model's {max_model_len} positions, "
+            "one left to write in"
         )
     if min(ids) < 0 or (vocab_size is not None and max(ids) >= vocab_size):
         raise EngineError(f"a token id outside the vocabulary of {vocab_size}")

@@ -254,8 +254,9 @@ class _Writing:
         """What was written."""
         assert self.finish_reason is not None
         text = self._decoded(tokenizer)
-        # vLLM holds back the bytes of a character that is not whole yet; so do we.
-        text = text[: self._cut(text)].rstrip("\ufffd")
+        cut = self._cut(text)
+        # As vLLM does, hold back the bytes of a last character that is not whole.
+        text = text.rstrip("\ufffd") if cut is None else text[:cut]
         return Completion(text=text, token_ids=tuple(self.ids), finish_reason=self.finish_reason)
 
     def _cut(self, text: str) -> int | None:

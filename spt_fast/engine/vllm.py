@@ -13,7 +13,6 @@ import contextlib
 import gc
 import logging
 import os
-import shutil
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -65,7 +64,7 @@ class VllmEngine(Engine):
             self._engine = _start(config, on_cpu=on_cpu)
         settings = self._engine.vllm_config
         self._dtype: torch.dtype = settings.model_config.dtype
-        self.hidden_size = int(settings.model_config.get_hidden_size())
+        self.hidden_size = int(settings.model_config.get_inputs_embeds_size())
         self.max_model_len = int(settings.model_config.max_model_len)
         self._vocab_size = int(settings.model_config.get_vocab_size())
         self._window = config.window or 2 * int(settings.scheduler_config.max_num_seqs)
@@ -208,6 +207,10 @@ def _start(config: EngineConfig, *, on_cpu: bool) -> LLMEngine:
         options["dtype"] = "float32"
     if on_cpu:
         _register_in_process(about.architectures)
+        if options["enforce_eager"]:
+            # vLLM compiles small functions of its sampler even so: 6 s of a C++ compiler at a start, which must then be on the
+            # machine. For the whole process, in which nothing else of ours compiles.
+            torch._dynamo.config.disable = True
     # The defaults for work that nobody waits for: larger batches than a server's.
     settings = EngineArgs(**options).create_engine_config(UsageContext.LLM_CLASS)
     cache = settings.cache_config
@@ -262,9 +265,9 @@ def _cpu_cache_bytes(settings: VllmConfig) -> int:
     block: int = settings.cache_config.block_size
     # A sequence fills its last block in part; vLLM keeps one block for itself.
     each = (min(model.max_model_len, CPU_CACHE_TOKENS) // block + 1) * block
-    longest = (model.max_model_len // block + 2) * block
+    longest: int = (model.max_model_len // block + 2) * block
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    wanted = per_token * each * settings.scheduler_config.max_num_seqs
+    wanted: int = per_token * each * settings.scheduler_config.max_num_seqs
     return max(per_token * longest, min(wanted, CPU_CACHE_BYTES, machine // 8))
 
 
@@ -378,8 +381,6 @@ def _prepare_environment() -> bool:
     if on_cpu:
         # In this process: it starts in 3 s instead of 13, and requests are not sent to another process and back.
         defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        if shutil.which("gcc") is None and shutil.which("clang") is None:
-            defaults["TORCHDYNAMO_DISABLE"] = "1"  # small functions are compiled even with enforce_eager
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     for name in [name for name in os.environ if name.startswith("VLLM_DP_")]:

@@ -1,0 +1,112 @@
+"""The reference engine, by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spt_fast.engine import open_engine
+from spt_fast.engine.base import EngineConfig
+from spt_fast.engine.transformers import TransformersEngine
+from spt_fast.errors import EngineError
+from spt_fast.types import Generate, Request, Sampling, Score
+from tests.engine.asking import LENGTHS, PLACES, generate, ids, score, soft
+from tests.tiny import tiny_model
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("llama"), hidden_size=128)
+
+
+@pytest.fixture(scope="module")
+def engine(llama: Path) -> Iterator[TransformersEngine]:
+    options = {"batch_size": 3, "device": "cpu"}
+    started = TransformersEngine(EngineConfig(kind="transformers", model=str(llama), window=6, options=options))
+    yield started
+    started.close()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "opt", "gemma2"])
+def test_a_batch_of_different_lengths_gives_what_each_gives_alone(tmp_path: Path, family: str) -> None:
+    folder = tiny_model(tmp_path, family, hidden_size=128)
+    options = {"batch_size": 8, "device": "cpu"}
+    with open_engine(EngineConfig(kind="transformers", model=str(folder), options=options)) as engine:
+        prompt = soft(0, hidden_size=engine.hidden_size)
+        key = engine.add(prompt)
+        asked = [generate(ids(length), k, "front", tokens=4) for length in LENGTHS for k in (None, key)]
+        alone = [engine.generate([request])[0] for request in asked]
+        assert engine.generate(asked) == alone
+        scored = [score(ids(length), k, "after_bos") for length in LENGTHS for k in (None, key)]
+        each = np.array([engine.score([request])[0].token_logprobs for request in scored])
+        assert np.abs(np.array([answer.token_logprobs for answer in engine.score(scored)]) - each).max() < 1e-4
+
+
+def test_greedy_completions_are_the_likeliest_tokens_by_their_own_scores(engine: TransformersEngine) -> None:
+    """The cache, the positions and the mask of the decode loop, against one forward without any of them."""
+    key = engine.add(soft(0))
+    for place in PLACES:
+        prompt = ids(9)
+        (answer,) = engine.generate([generate(prompt, key, place, tokens=5)])
+        written = answer.token_ids[-1]
+        until = prompt + answer.token_ids[:-1]
+        asked = [score(until, key, place)]
+        asked = [type(asked[0])(token_ids=until, continuation=(i,), soft_prompt=key, position=place) for i in range(272)]
+        totals = [answer.total for answer in engine.score(asked)]
+        assert int(np.argmax(totals)) == written
+
+
+def test_what_is_drawn_depends_on_the_seed_and_not_on_the_batch(engine: TransformersEngine) -> None:
+    def drawn(seed: int | None, length: int = 5) -> Generate:
+        return Generate(token_ids=ids(length), sampling=Sampling(max_tokens=6, temperature=1.5, top_p=0.9, seed=seed))
+
+    first, again, other = engine.generate([drawn(1), drawn(1), drawn(2)])
+    assert first == again
+    assert first.token_ids != other.token_ids
+    assert engine.generate([drawn(3, 30), generate(ids(2)), drawn(1)])[2] == first
+
+
+def test_requests_are_read_no_further_than_the_window(engine: TransformersEngine) -> None:
+    read = 0
+
+    def source() -> Iterator[Request]:
+        nonlocal read
+        for i in range(14):
+            read += 1
+            yield generate(ids(3 + i), tokens=1) if i % 2 else score(ids(3 + i))
+
+    found = []
+    for answered, (index, _) in enumerate(engine.stream(source())):
+        assert read <= answered + 6
+        found.append(index)
+    assert sorted(found) == list(range(14))
+
+
+def test_wrong_requests_and_settings_are_sentences(engine: TransformersEngine, llama: Path) -> None:
+    with pytest.raises(EngineError, match="H = 64, the model H = 128"):
+        engine.add(soft(0, hidden_size=64))
+    for request, said in (
+        (generate(()), "without tokens"),
+        (generate((272,)), "outside the vocabulary"),
+        (generate((65,) * 512), "do not fit"),
+        (Score(token_ids=(65,) * 511, continuation=(65,)), "do not fit"),
+        (generate((65,), "0123456789abcdef"), "holds no soft prompt"),
+    ):
+        with pytest.raises(EngineError, match=said):
+            engine.generate([request])
+    with pytest.raises(EngineError, match="has no setting 'max_num_seqs'"):
+        TransformersEngine(EngineConfig(kind="transformers", model=str(llama), options={"max_num_seqs": 1}))
+    with pytest.raises(EngineError, match="batch_size"):
+        TransformersEngine(EngineConfig(kind="transformers", model=str(llama), options={"batch_size": 0}))
+
+
+def test_a_closed_engine_says_so(llama: Path) -> None:
+    engine = TransformersEngine(EngineConfig(kind="transformers", model=str(llama), options={"device": "cpu"}))
+    engine.close()
+    engine.close()
+    assert not engine.alive
+    with pytest.raises(EngineError, match="has ended"):
+        engine.generate([generate(ids(3))])
