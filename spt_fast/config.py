@@ -72,7 +72,7 @@ class SoftPromptConfig:
     batch_size: int = 8
     """Rows an update."""
     lr: float = 0.001
-    """Learning rate, constant. 0.001 suits models of H >= 2,048; small ones want more (0.05 for H of about 200)."""
+    """Learning rate, constant. 0.001 suits models of H >= 2,048; small ones want more (0.02 for H of about 200)."""
     weight_decay: float = 0.0
     """Of AdamW."""
     betas: tuple[float, float] = (0.9, 0.999)

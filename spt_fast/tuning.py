@@ -89,6 +89,8 @@ def learn_task(
     on_step: Callable[[TrainingStep], None] | None = None,
 ) -> dict[int, SoftPrompt]:
     """Render a task's tuning rows for a loaded model and learn the soft prompts by step."""
+    if config.position == "after_bos" and tokenizer.bos_token_id is None:
+        raise ModelError(f"{tokenizer.name}: puts no BOS in front of a text, so nothing can stand after it; use front")
     from spt_fast.training.rows import tuning_row
     from spt_fast.training.trainer import learn
 

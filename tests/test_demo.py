@@ -100,14 +100,12 @@ def test_the_soft_prompt_does_not_move_the_knowledge(demo: Demo, model: str) -> 
     assert p_value >= 0.05, f"{gained} gained, {lost} lost"
 
 
-def test_a_partner_follows_the_form_better_than_its_base_model_when_both_are_asked_plainly(demo: Demo) -> None:
-    for base in BASES:
-        chat = base.replace("base", "chat")
-        means = [
-            sum(demo.number(model, task, "zero_shot", "format_following").value for task in TASKS) / len(TASKS)
-            for model in (base, chat)
-        ]
-        assert means[0] < means[1]
+def test_the_partner_follows_the_form_better_than_its_base_model_when_both_are_asked_plainly(demo: Demo) -> None:
+    base, partner = (
+        [demo.number(model, task, "zero_shot", "format_following").value for task in TASKS]
+        for model in ("zoo/base-40", "zoo/chat-40")
+    )
+    assert sum(base) < sum(partner)
 
 
 def test_the_demo_ends_with_a_table_a_paragraph_and_the_place_of_the_report(demo: Demo) -> None:

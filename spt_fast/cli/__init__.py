@@ -168,7 +168,7 @@ def report(folder: Path, as_json: bool) -> int:
 @click.option("--length", type=int, default=10, show_default=True, help="Soft positions.")
 @click.option("--steps", type=int, default=80, show_default=True, help="Updates.")
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Rows an update.")
-@click.option("--lr", type=float, default=0.001, show_default=True, help="Learning rate (0.05 for the zoo).")
+@click.option("--lr", type=float, default=0.001, show_default=True, help="Learning rate (0.02 for the zoo).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the start and the order of rows.")
 @click.option("--position", type=click.Choice(["front", "after_bos"]), default="front", show_default=True)
 @click.option("--data-files", help="Local rows: a folder with one file a split.")

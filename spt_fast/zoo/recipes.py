@@ -19,7 +19,7 @@ class Shape:
     layers: int = 4
     heads: int = 6
     intermediate: int = 384
-    positions: int = 1024
+    positions: int = 4096
 
 
 @dataclass(frozen=True, kw_only=True)

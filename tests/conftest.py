@@ -1,0 +1,11 @@
+"""Before anything imports torch: what a worker's environment says, engines inside the tests' own process need too."""
+
+from __future__ import annotations
+
+import os
+
+from spt_fast.executors.local import ENVIRONMENT
+
+for name, value in ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
