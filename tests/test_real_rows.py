@@ -1,4 +1,4 @@
-"""Real benchmark rows from local files, through training, injection and scoring. The zoo knows nothing of them: the path counts."""
+"""Real benchmark rows from local files, through training, injection and scoring. The zoo knows nothing of them."""
 
 from __future__ import annotations
 

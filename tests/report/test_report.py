@@ -350,9 +350,7 @@ def test_any_grid_has_a_report_without_nan_in_it(cells: list[CellReport]) -> Non
 
 
 def test_cells_that_failed_of_the_same_are_named_together() -> None:
-    cells = [
-        CellReport(model="m", task=task, protocol="zero_shot", status="failed", reason="no memory") for task in ("a", "b")
-    ]
+    cells = [CellReport(model="m", task=task, protocol="zero_shot", status="failed", reason="no memory") for task in ("a", "b")]
     text = terminal(cells)
     assert text.count("no memory") == 1
     assert "FAILED m · 2 cells: no memory" in text
