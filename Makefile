@@ -15,7 +15,6 @@ install: ## make .venv from the lock files (DEVICE=cpu|cuda, PYTHON=python3.12);
 
 demo: install ## the finding on this machine: the quick-start grid through real vLLM, into runs/demo
 	@$(BIN)/spt-fast run benchmarks/grids/demo.yaml --output $(DEMO)
-	@echo "the report: $(DEMO)/report.md"
 
 test: install ## every test that this machine can run (ARGS='-k store')
 	@$(BIN)/python -m pytest $(ARGS)

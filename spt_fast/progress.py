@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from spt_fast.cell import Cell
+from spt_fast.config import SoftPromptConfig
 from spt_fast.events import (
     CellDone,
     CellFailed,
@@ -41,6 +42,8 @@ class Watcher(ABC):
         self.done_before = done
         self.done = 0
         self.failed = 0
+        self.learnt = 0
+        self.to_learn = sum(isinstance(cell.protocol, SoftPromptConfig) for cell in cells.values())
         self.began = time.monotonic()
 
     @abstractmethod
@@ -51,15 +54,20 @@ class Watcher(ABC):
         """Keep the books."""
         self.done += isinstance(event, CellDone)
         self.failed += isinstance(event, CellFailed)
+        self.learnt += isinstance(event, CellTrained)
 
     @property
     def time_left(self) -> str:
-        """A guess from the cells so far: "about 4 min left", or nothing before the first."""
-        finished = self.done + self.failed
-        if not finished:
+        """A guess from what is behind: "about 4 min left", or nothing before a first cell is done.
+
+        To learn a soft prompt counts as much as to ask a cell: models first learn all of theirs, then are asked, and a guess
+        from cells alone would begin far too high.
+        """
+        behind = self.done + self.failed + self.learnt
+        if not self.done + self.failed:
             return ""
-        left = (time.monotonic() - self.began) / finished * (len(self.cells) - finished)
-        return f"about {spoken(left)} left"
+        ahead = len(self.cells) - self.done - self.failed + max(0, self.to_learn - self.learnt)
+        return f"about {spoken((time.monotonic() - self.began) / behind * ahead)} left"
 
     def __enter__(self) -> Watcher:
         return self

@@ -6,6 +6,7 @@ stderr); 130 interrupted, and resumable. Nothing heavy is imported before a verb
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import metadata, resources
@@ -174,6 +175,7 @@ def report(folder: Path, as_json: bool) -> int:
 @click.option("--data-files", help="Local rows: a folder with one file a split.")
 def tune(model: str, task: str, output: Path | None, seed: int, data_files: str | None, **settings: Any) -> int:
     """Learn one soft prompt for MODEL on TASK, and save it."""
+    _settle_threads()
     from spt_fast.config import SoftPromptConfig
     from spt_fast.prompts.soft_prompt import save_steps
     from spt_fast.tuning import tune as learn
@@ -283,6 +285,7 @@ def zoo_build(names: tuple[str, ...], into: Path | None, force: bool) -> int:
 @click.option("--prompt", type=click.Path(path_type=Path), help="Verify with this soft prompt too.")
 def verify(model: str, dtype: str, prompt: Path | None) -> int:
     """Ask vLLM and Transformers the same: equal, or the first difference."""
+    _settle_threads()
     from spt_fast.verify import verify as compare
 
     outcome = compare(model, dtype=dtype, prompt=prompt)
@@ -330,6 +333,14 @@ class _Named:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ConfigError) and not str(error).startswith(("--", f"{self.file}:")):
             raise ConfigError(f"{self.file}: {error}") from None
+
+
+def _settle_threads() -> None:
+    """Give a verb that computes in this process what workers get in theirs; before torch is imported."""
+    from spt_fast.executors.local import ENVIRONMENT
+
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -143,8 +143,12 @@ class VllmEngine(Engine):
         check_request(request, soft_length=length, max_model_len=self.max_model_len, vocab_size=self._vocab_size)
         name = str(self._sent)
         self._sent += 1
-        with boundary(EngineError, "vLLM refused a request"):
+        try:
             self._engine.add_request(name, engine_input(request, rows_PH), sampling_params(request))
+        except Exception as e:
+            self._alive = type(e).__name__ != "EngineDeadError"  # its process ended while nobody waited for it
+            said = "vLLM refused a request" if self._alive else "the engine died"
+            raise EngineError(f"{said}: {type(e).__name__}: {_first_line(e)}") from e
         return name
 
     def _rows(self, request: Request) -> torch.Tensor | None:

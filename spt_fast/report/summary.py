@@ -100,7 +100,7 @@ def _soft(bases: Sequence[CellReport]) -> list[str]:
 def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport]) -> list[str]:
     settled = [step for cell in soft if (step := saturation_step(cell.curve("format_following"))) is not None]
     curves = any(len(cell.curve("format_following")) > 1 for cell in soft)
-    by = f", where it was from step {max(settled)} on at the latest" if settled and curves else ""
+    by = f", {_settling(settled)}" if settled and curves else ""
     pairs = [_Pair(plainly, cell) for cell in soft if (plainly := _plain_partner(cell, bases)) is not None]
     if not pairs:
         knows = _span(soft, "knowledge")
@@ -121,6 +121,15 @@ def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport
     kept = sum(pair.rose and not pair.moved for pair in tested)
     sentences.append(f"In short: format following rose with no shown change of knowledge in {_of(kept, len(tested))}.")
     return sentences
+
+
+def _settling(settled: Sequence[int]) -> str:
+    """When format following came to where it ends: "reached by step 10 in 10 of 12 cells and by step 80 in all"."""
+    middle, last = sorted(settled)[(len(settled) - 1) // 2], max(settled)
+    if middle == last:
+        return f"reached by step {last}"
+    early = sum(step <= middle for step in settled)
+    return f"reached by step {middle} in {_of(early, len(settled))} and by step {last} in all"
 
 
 def _learning(pairs: Sequence[_Pair]) -> str:

@@ -136,12 +136,12 @@ FAILED chat · short · zero_shot: the engine died: [bold]no memory|`x`<b>@you
 
 Asked plainly, 1 base model on 1 task wrote the answer in the form asked for 2%
 of the time, and knew 70% of the answers. With worked examples in front, format
-following was 30%. With learnt soft prompts, format following was 100%, where it
-was from step 40 on at the latest; it rose. Knowledge by likelihood did not move
-significantly (paired McNemar tests against zero-shot, smallest p 1). In short:
-format following rose with no shown change of knowledge in the one cell. The
-post-trained partners, asked plainly, followed the form 90% of the time and knew
-71% of the answers. Failed, and not in these numbers: 1 of 5 cells.
+following was 30%. With learnt soft prompts, format following was 100%, reached
+by step 40; it rose. Knowledge by likelihood did not move significantly (paired
+McNemar tests against zero-shot, smallest p 1). In short: format following rose
+with no shown change of knowledge in the one cell. The post-trained partners,
+asked plainly, followed the form 90% of the time and knew 71% of the answers.
+Failed, and not in these numbers: 1 of 5 cells.
 """
 
 
@@ -233,7 +233,7 @@ def test_names_in_the_summary_call_nobody() -> None:
 def test_the_finding_is_told_when_it_is_there() -> None:
     text = summary(FINDING)
     assert "2% of the time" in text
-    assert "100%, where it was from step 40 on at the latest; it rose." in text
+    assert "100%, reached by step 40; it rose." in text
     assert "did not move significantly" in text
     assert "1 of 5 cells" in text
 
