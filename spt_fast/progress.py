@@ -157,7 +157,8 @@ class BarWatcher(Watcher):
         self.count(event)
         match event:
             case PhaseStarted(phase=phase):
-                self._bars.reset(self._phase, total=None, description=f"{stage.model.name}: {DOING[phase]}", note="")
+                self._bars.remove_task(self._phase)  # rich keeps a total that is set to None
+                self._phase = self._bars.add_task(f"{stage.model.name}: {DOING[phase]}", total=None, note="")
             case Progress():
                 cell = self.cells.get(event.key) if event.key else None
                 doing = f"{cell.task.name}, seed {cell.seed}" if cell else DOING[event.phase]

@@ -100,8 +100,9 @@ def _soft(bases: Sequence[CellReport]) -> list[str]:
 def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport]) -> list[str]:
     settled = [step for cell in soft if (step := saturation_step(cell.curve("format_following"))) is not None]
     curves = any(len(cell.curve("format_following")) > 1 for cell in soft)
-    by = f", {_settling(settled)}" if settled and curves else ""
     pairs = [_Pair(plainly, cell) for cell in soft if (plainly := _plain_partner(cell, bases)) is not None]
+    rose = any(pair.rose for pair in pairs) or not pairs  # what never rose settled nowhere
+    by = f", {_settling(settled)}" if settled and curves and rose else ""
     if not pairs:
         knows = _span(soft, "knowledge")
         return [

@@ -1,0 +1,121 @@
+"""The verbs, as a newcomer uses them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spt_fast.cli import main
+from spt_fast.grid import load_grid
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def spt_fast(*arguments: str) -> int:
+    """Run a command; its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_the_starter_grid_is_good_and_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert spt_fast("init") == 0
+    assert load_grid("grid.yaml").name == "grid"
+    assert spt_fast("check", "grid.yaml") == 0
+    assert spt_fast("init") == 2, "a file that is there is not overwritten"
+    echo = Path("grid.yaml").read_text() + "\nengine: {kind: echo}\n"
+    Path("grid.yaml").write_text(echo.replace("steps: 80", "steps: 2").replace("[0, 10, 20, 40, 80]", "[0]"))
+    capsys.readouterr()
+    assert spt_fast("run", "grid.yaml", "--dry-run") == 0
+    assert "6 cells, 0 done, 6 to do" in capsys.readouterr().out
+    assert not Path("runs").exists(), "a dry run does nothing"
+    assert spt_fast("run", "grid.yaml", "--limit", "3", "--json") == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)["cells"]) == 6, "results on stdout"
+    assert "asking" in err, "progress on stderr"
+    assert spt_fast("status", "runs/grid") == 0
+    assert "6 cells: 6 done, 0 failed, 0 left" in capsys.readouterr().out
+    assert spt_fast("report", "runs/grid") == 0
+    assert "zoo/base-40" in capsys.readouterr().out
+    assert spt_fast("run", "grid.yaml", "--limit", "3", "--dry-run", "--fresh") == 0
+    assert "time: about " in capsys.readouterr().out
+
+
+def test_some_failed_cells_are_exit_code_1_and_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    grid = {
+        "name": "g",
+        "models": ["zoo/base-40"],
+        "tasks": ["zoo-json"],
+        "protocols": ["zero_shot", {"few_shot": {"shots": 999}}],
+        "limit": 2,
+        "engine": {"kind": "echo"},
+    }
+    Path("g.yaml").write_text(yaml.safe_dump(grid))
+    assert spt_fast("run", "g.yaml") == 1
+    assert "FAILED zoo/base-40 · zoo-json · few_shot · seed 0: few_shot wants 999 shots" in capsys.readouterr().out.replace(
+        "\n  ", " "
+    )
+    assert spt_fast("report", "runs/g") == 1
+    assert spt_fast("check", "g.yaml") == 2, "what the run found could have been known"
+    assert "few_shot wants 999 shots" in capsys.readouterr().out
+
+
+def test_check_finds_an_engine_setting_that_vllm_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    grid = {"name": "g", "models": ["zoo/base-40"], "tasks": ["zoo-json"], "engine": {"max_num_seq": 8, "seed": 1}}
+    Path("g.yaml").write_text(yaml.safe_dump(grid))
+    assert spt_fast("check", "g.yaml") == 2
+    assert capsys.readouterr().out == "g.yaml: engine.max_num_seq: vLLM has no such setting\n"
+
+
+def test_one_soft_prompt_is_learnt_and_inspected(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--steps", "2", "--length", "3", "--lr", "0.02", "-o", "p.safetensors")
+    assert spt_fast("tune", "zoo/base-40", "zoo-short", *arguments) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("p.safetensors: 3 vectors of 192 numbers, key ")
+    assert "step    2/2  loss " in err
+    assert spt_fast("inspect", "p.safetensors") == 0
+    shown = capsys.readouterr().out
+    assert "task: zoo-short v1" in shown
+    assert "norms of the vocabulary" in shown
+    assert shown.count("nearest '") == 3
+    assert spt_fast("inspect", "p.safetensors", "--model", "zoo/base-41") == 2
+
+
+def test_a_task_is_shown_with_its_white_space_and_its_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    assert spt_fast("tasks", "list") == 0
+    assert capsys.readouterr().out.startswith("zoo-mcq ")
+    assert spt_fast("tasks", "show", "zoo-number", "--model", "zoo/base-40", "--shots", "1") == 0
+    shown = capsys.readouterr().out
+    assert "Answer:·" in shown
+    assert "↵\n####·" in shown
+    assert "stops '\\n\\n'" in shown
+    assert "prompt  <s>|" in shown
+    assert shown.rstrip().endswith("|</s>")
+
+
+def test_the_zoo_and_the_machine_are_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert spt_fast("zoo", "list") == 0
+    assert "zoo/base-40" in capsys.readouterr().out
+    assert spt_fast("zoo", "build", "base-40") == 2, "it is there already"
+    assert "--force builds it again" in capsys.readouterr().err
+    assert spt_fast("doctor") in (0, 1)
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("Python", "torch", "vllm", "GPU", "memory", "zoo"))
+
+
+def test_the_public_names_are_those_that_are_documented() -> None:
+    import spt_fast as package
+
+    assert package.__all__ == sorted(package.__all__)
+    assert {"load_grid", "run_grid", "tune", "SoftPrompt"} <= set(package.__all__)
+    for name in package.__all__:
+        assert getattr(package, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = package.nothing
