@@ -9,20 +9,20 @@ keeps it.
 
 from __future__ import annotations
 
-import random
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeAlias
 
 from spt_fast import tasks
+from spt_fast.asking import Asked, Slot, questions, requests_of
 from spt_fast.cell import Cell
-from spt_fast.config import FewShot, SoftPromptConfig
-from spt_fast.engine.base import Engine, EngineConfig, check_request
-from spt_fast.errors import DataError, EngineError, ScoringError, SptError, TrainingError, boundary
+from spt_fast.config import SoftPromptConfig
+from spt_fast.engine.base import Engine, EngineConfig
+from spt_fast.errors import EngineError, ScoringError, SptError, TrainingError, boundary
 from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress
 from spt_fast.models.identity import Model, require_resolved
 from spt_fast.plan import Stage
@@ -31,17 +31,10 @@ from spt_fast.scoring import measures
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.tuning import learn_task, provenance, uses_chat
 from spt_fast.types import (
-    Answer,
     CellResult,
-    Completion,
-    Example,
-    Generate,
-    LogLikelihood,
     Metric,
-    Position,
     Request,
     Sample,
-    Score,
     TrainingStep,
 )
 
@@ -181,8 +174,8 @@ class _Work:
 
     def _ask(self, engine: Engine, tell: Callable[[Progress], None]) -> None:
         """Stream the requests of all cells that are left; return when they are done, or with the engine dead."""
-        asked: list[tuple[_Asked, _Slot]] = []
-        open_cells: dict[str, _Asked] = {}
+        asked: list[tuple[Asked, Slot]] = []
+        open_cells: dict[str, Asked] = {}
         total = sum(self._requests_of(cell) for cell in self.left)
         began = last = time.perf_counter()
 
@@ -191,8 +184,9 @@ class _Work:
                 self.emit(CellStarted(key=cell.key, phase="evaluate"))
                 try:
                     with boundary(EngineError, "preparing requests"):
-                        cell_asked = _Asked(cell, self._questions(cell))
-                        planned = list(self._requests(engine, cell_asked))
+                        rows = self.rows[cell.task.name]
+                        cell_asked = Asked(cell, questions(cell, rows, self.tokenizer, chat=self.chat))
+                        planned = list(requests_of(cell_asked, engine, self.prompts.get(cell.key, {})))
                 except SptError as e:
                     self.fail([cell], e)
                     continue
@@ -217,56 +211,12 @@ class _Work:
                     self.costs[cell_asked.cell.key]["answer_s"] = now - last
                     last = now
                     self._finish(cell_asked)
+            if open_cells:
+                raise EngineError("the engine ended its stream before every request was answered")
         except EngineError as e:
             self.fail([cell_asked.cell for cell_asked in open_cells.values()] or list(self.left), e)
 
-    def _questions(self, cell: Cell) -> list[_Question]:
-        """The prompts of a cell's test rows as text and tokens, with the continuations to be scored."""
-        from spt_fast.models.tokenizer import continuation
-
-        task = tasks.get(cell.task.name)
-        rows = self.rows[task.name]
-        shots = draw_shots(rows.few_shot, cell.protocol.shots, cell.seed) if isinstance(cell.protocol, FewShot) else ()
-        questions = []
-        for example in rows.test:
-            text = self._text(task.template.prompt(example, shots))
-            pairs = [self.tokenizer.pair(text, continuation(text, option)) for option in example.options]
-            questions.append(
-                _Question(
-                    example=example,
-                    prompt=text,
-                    token_ids=self.tokenizer.prompt_ids(text),
-                    options=tuple(pairs),
-                )
-            )
-        return questions
-
-    def _requests(self, engine: Engine, asked: _Asked) -> Iterator[tuple[_Slot, Request]]:
-        """The requests of a cell: for each step and question a completion, and each option's log-likelihood."""
-        cell = asked.cell
-        sampling = tasks.get(cell.task.name).sampling
-        for step in cell.steps:
-            key, length = None, 0
-            position: Position = "front"
-            if isinstance(cell.protocol, SoftPromptConfig):
-                assert step is not None
-                key = engine.add(self.prompts[cell.key][step])
-                length, position = cell.protocol.length, cell.protocol.position
-            for i, question in enumerate(asked.questions):
-                room = engine.max_model_len - length - len(question.token_ids)
-                tokens = replace(sampling, max_tokens=max(1, min(sampling.max_tokens, room)))
-                requests: list[Request] = [
-                    Generate(token_ids=question.token_ids, sampling=tokens, soft_prompt=key, position=position)
-                ]
-                requests += [
-                    Score(token_ids=ids, continuation=continuation, soft_prompt=key, position=position)
-                    for ids, continuation in question.options
-                ]
-                for k, request in enumerate(requests):
-                    check_request(request, soft_length=length, max_model_len=engine.max_model_len)
-                    yield _Slot(step, i, k - 1 if k else None), request
-
-    def _finish(self, asked: _Asked) -> None:
+    def _finish(self, asked: Asked) -> None:
         """Score a cell whose requests are all answered."""
         cell = asked.cell
         began = time.perf_counter()
@@ -282,7 +232,7 @@ class _Work:
         self.left.remove(cell)
         self.emit(CellDone(key=cell.key, result=result))
 
-    def _scored(self, asked: _Asked) -> _Scored:
+    def _scored(self, asked: Asked) -> _Scored:
         task = tasks.get(asked.cell.task.name)
         metrics: dict[int | None, tuple[Metric, ...]] = {}
         samples: list[Sample] = []
@@ -322,56 +272,11 @@ class _Work:
         rows = self.rows[cell.task.name].test
         return len(cell.steps) * sum(1 + len(example.options) for example in rows)
 
-    def _text(self, prompt: str) -> str:
-        return self.tokenizer.render(prompt, chat=self.chat)
-
     def fail(self, cells: Sequence[Cell], error: SptError) -> None:
         """Fail these cells with a reason."""
         for cell in cells:
             self.left.remove(cell)
             self.emit(CellFailed(key=cell.key, kind=type(error).__name__, reason=str(error)))
-
-
-@dataclass(frozen=True)
-class _Slot:
-    """Where an answer belongs: the completion of question `i` (`option` None), or the likelihood of one of its options."""
-
-    step: int | None
-    i: int
-    option: int | None
-
-
-@dataclass(frozen=True)
-class _Question:
-    """One test row as it is asked."""
-
-    example: Example
-    prompt: str
-    token_ids: tuple[int, ...]
-    options: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
-
-
-@dataclass
-class _Asked:
-    """A cell whose requests are in the stream."""
-
-    cell: Cell
-    questions: Sequence[_Question]
-    answers: dict[_Slot, Answer] = field(default_factory=dict)
-    waiting: int = 0
-
-    def completions(self, step: int | None) -> list[Completion]:
-        """One a question."""
-        found = [self.answers[_Slot(step, i, None)] for i in range(len(self.questions))]
-        return [answer for answer in found if isinstance(answer, Completion)]
-
-    def option_logprobs(self, step: int | None) -> list[tuple[float, ...]]:
-        """`[N][K]` log-likelihoods."""
-        rows = []
-        for i, question in enumerate(self.questions):
-            found = [self.answers[_Slot(step, i, k)] for k in range(len(question.options))]
-            rows.append(tuple(answer.total for answer in found if isinstance(answer, LogLikelihood)))
-        return rows
 
 
 class _Throttled:
@@ -386,17 +291,6 @@ class _Throttled:
         if now - self._last >= TELL_EVERY_S or progress.done == progress.total:
             self._last = now
             self._emit(progress)
-
-
-def draw_shots(rows: Sequence[Example], shots: int, seed: int | None) -> tuple[Example, ...]:
-    """The worked examples of a seed: the same for every question of a cell, so that they share a prefix.
-
-    Raises:
-        DataError: there are fewer rows than shots.
-    """
-    if len(rows) < shots:
-        raise DataError(f"few_shot wants {shots} shots, and there are {len(rows)} few-shot rows; ask for fewer")
-    return tuple(random.Random(f"shots {seed}").sample(list(rows), shots))
 
 
 def engine_config(model: Model, settings: Mapping[str, object]) -> EngineConfig:

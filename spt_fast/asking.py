@@ -1,0 +1,121 @@
+"""What is asked of a cell, and which answer belongs where."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from spt_fast import tasks
+from spt_fast.cell import Cell
+from spt_fast.config import FewShot, SoftPromptConfig
+from spt_fast.engine.base import Engine, check_request
+from spt_fast.errors import DataError
+from spt_fast.models.tokenizer import Tokenizer, continuation
+from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.tasks.rows import Rows
+from spt_fast.types import Answer, Completion, Example, Generate, LogLikelihood, Position, Request, Score
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an answer belongs: the completion of question `i` (`option` None), or the likelihood of one of its options."""
+
+    step: int | None
+    i: int
+    option: int | None
+
+
+@dataclass(frozen=True)
+class Question:
+    """One test row as it is asked."""
+
+    example: Example
+    prompt: str
+    token_ids: tuple[int, ...]
+    options: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+
+
+@dataclass
+class Asked:
+    """A cell whose requests are in the stream."""
+
+    cell: Cell
+    questions: Sequence[Question]
+    answers: dict[Slot, Answer] = field(default_factory=dict)
+    waiting: int = 0
+
+    def completions(self, step: int | None) -> list[Completion]:
+        """One a question."""
+        found = [self.answers[Slot(step, i, None)] for i in range(len(self.questions))]
+        return [answer for answer in found if isinstance(answer, Completion)]
+
+    def option_logprobs(self, step: int | None) -> list[tuple[float, ...]]:
+        """`[N][K]` log-likelihoods."""
+        rows = []
+        for i, question in enumerate(self.questions):
+            found = [self.answers[Slot(step, i, k)] for k in range(len(question.options))]
+            rows.append(tuple(answer.total for answer in found if isinstance(answer, LogLikelihood)))
+        return rows
+
+
+def questions(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> list[Question]:
+    """The prompts of a cell's test rows as text and tokens, with the continuations to be scored.
+
+    Raises:
+        DataError: there are fewer rows than shots.
+    """
+    task, protocol = tasks.get(cell.task.name), cell.protocol
+    shots = draw_shots(rows.few_shot, protocol.shots, cell.seed) if isinstance(protocol, FewShot) else ()
+    asked = []
+    for example in rows.test:
+        text = tokenizer.render(task.template.prompt(example, shots), chat=chat)
+        pairs = [tokenizer.pair(text, continuation(text, option)) for option in example.options]
+        asked.append(Question(example=example, prompt=text, token_ids=tokenizer.prompt_ids(text), options=tuple(pairs)))
+    return asked
+
+
+def requests_of(asked: Asked, engine: Engine, prompts: Mapping[int, SoftPrompt]) -> Iterator[tuple[Slot, Request]]:
+    """The requests of a cell: for each step and question a completion, and each option's log-likelihood.
+
+    Args:
+        asked: the cell and its questions.
+        engine: who will be asked; it is given the soft prompts.
+        prompts: step -> soft prompt; empty for other protocols.
+
+    Raises:
+        EngineError: a request does not fit the model.
+    """
+    cell = asked.cell
+    sampling = tasks.get(cell.task.name).sampling
+    for step in cell.steps:
+        key, length = None, 0
+        position: Position = "front"
+        if isinstance(cell.protocol, SoftPromptConfig):
+            assert step is not None
+            key = engine.add(prompts[step])
+            length, position = cell.protocol.length, cell.protocol.position
+        for i, question in enumerate(asked.questions):
+            room = engine.max_model_len - length - len(question.token_ids)
+            tokens = replace(sampling, max_tokens=max(1, min(sampling.max_tokens, room)))
+            requests: list[Request] = [
+                Generate(token_ids=question.token_ids, sampling=tokens, soft_prompt=key, position=position)
+            ]
+            requests += [
+                Score(token_ids=ids, continuation=option, soft_prompt=key, position=position)
+                for ids, option in question.options
+            ]
+            for k, request in enumerate(requests):
+                check_request(request, soft_length=length, max_model_len=engine.max_model_len)
+                yield Slot(step, i, k - 1 if k else None), request
+
+
+def draw_shots(rows: Sequence[Example], shots: int, seed: int | None) -> tuple[Example, ...]:
+    """The worked examples of a seed: the same for every question of a cell, so that they share a prefix.
+
+    Raises:
+        DataError: there are fewer rows than shots.
+    """
+    if len(rows) < shots:
+        raise DataError(f"few_shot wants {shots} shots, and there are {len(rows)} few-shot rows; ask for fewer")
+    return tuple(random.Random(f"shots {seed}").sample(list(rows), shots))
