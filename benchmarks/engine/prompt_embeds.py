@@ -29,7 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LENGTH = 10
-FULL = {"hidden": 512, "layers": 8, "vocab": 32_000, "requests": 256, "most": 300, "tokens": 16, "batch": 32, "rounds": 5}
+FULL = {"hidden": 512, "layers": 4, "vocab": 32_000, "requests": 96, "most": 200, "tokens": 16, "batch": 32, "rounds": 3}
 SMOKE = {"hidden": 128, "layers": 2, "vocab": 272, "requests": 12, "most": 40, "tokens": 4, "batch": 4, "rounds": 1}
 SAME = 0.98
 """Least share of equal first tokens: two likeliest tokens may be a near tie."""
