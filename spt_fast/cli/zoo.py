@@ -25,7 +25,7 @@ def build_with_progress(names: Sequence[str], *, into: Path | None, force: bool)
     if not wanted:
         return []
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     from spt_fast.zoo.build import build
 
@@ -35,8 +35,8 @@ def build_with_progress(names: Sequence[str], *, into: Path | None, force: bool)
         for name in wanted:
             bar = bars.add_task(name, total=None)
 
-            def show(step: int, total: int, text: str, *, bar: object = bar, name: str = name) -> None:
-                bars.update(bar, total=total, completed=step, description=f"{name}: {text}")  # type: ignore[arg-type]
+            def show(step: int, total: int, text: str, *, bar: TaskID = bar) -> None:
+                bars.update(bar, total=total, completed=step, description=text)  # begins with the model's name
 
             folders += build([name], into=into, progress=show)
     return folders

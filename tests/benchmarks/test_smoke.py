@@ -1,0 +1,30 @@
+"""Every benchmark runs, and its numbers come with the hardware, versions, commit and command they were taken with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ("engine/prompt_embeds.py", "training/step.py")
+
+
+def test_every_benchmark_is_in_the_list() -> None:
+    found = {path.relative_to(ROOT / "benchmarks").as_posix() for path in (ROOT / "benchmarks").rglob("*.py")}
+    assert found == set(BENCHMARKS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_benchmark_runs_and_says_where_its_numbers_come_from(benchmark: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / benchmark), "--smoke", "--output", str(tmp_path / "out.json")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert run.returncode == 0, run.stderr
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert {"date", "command", "commit", "hardware", "versions"} <= set(written)
+    assert "times_faster_than_peft" in json.dumps(written)
