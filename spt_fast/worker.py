@@ -111,12 +111,16 @@ class _Work:
         from spt_fast.models.frozen_model import FrozenModel
 
         began = time.perf_counter()
-        model = FrozenModel.load(
-            self.model.source,
-            revision=self.model.revision,
-            dtype=self.model.dtype,
-            trust_remote_code=self.model.trust_remote_code,
-        )
+        try:
+            model = FrozenModel.load(
+                self.model.source,
+                revision=self.model.revision,
+                dtype=self.model.dtype,
+                trust_remote_code=self.model.trust_remote_code,
+            )
+        except SptError as e:  # the engine may still be able to run what the trainer cannot load
+            self.fail(cells, e)
+            return
         self.shared_costs["load_s"] = time.perf_counter() - began
         self.emit(PhaseStarted(phase="train"))
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.events import CellDone, CellTrained, Event, PhaseStarted
@@ -159,6 +161,18 @@ def test_a_model_that_cannot_be_started_fails_its_cells_and_no_others(grid: Grid
     assert {failure.kind for failure in result.failures.values()} == {"EngineError"}
     again = run_grid(replace(grid, models=(ModelConfig(id=str(models / "two")), *grid.models)))
     assert again.complete
+
+
+def test_weights_that_cannot_be_trained_on_fail_the_soft_prompts_and_leave_the_rest_to_the_engine(
+    grid: GridConfig, tmp_path: Path, models: Path
+) -> None:
+    folder = Path(shutil.copytree(models / "one", tmp_path / "m"))
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: tensor for name, tensor in tensors.items() if "layers.1" not in name}, folder / "model.safetensors")
+    result = run_grid(replace(grid, models=(ModelConfig(id=str(folder)),)))
+    assert {cell.label for cell in result.cells if cell.key in result.failures} == {"soft_prompt"}
+    assert {failure.kind for failure in result.failures.values()} == {"ModelError"}
+    assert len(result.results) == 4
 
 
 def test_an_engine_that_dies_fails_its_cell_and_is_started_again_for_the_next(grid: GridConfig) -> None:
