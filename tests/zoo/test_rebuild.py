@@ -1,4 +1,4 @@
-"""The recipe still gives a model as good as the committed one. Ten minutes: only where it is asked for."""
+"""The recipe still gives a model as good as the committed one. Some minutes: only where it is asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spt_fast import zoo
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("SPT_FAST_REBUILD" not in os.environ, reason="takes ten minutes: SPT_FAST_REBUILD=1 asks for it")
+@pytest.mark.skipif("SPT_FAST_REBUILD" not in os.environ, reason="takes five to ten minutes: SPT_FAST_REBUILD=1 asks for it")
 def test_a_model_built_anew_knows_as_much_as_the_committed_one(tmp_path: Path) -> None:
     from spt_fast.zoo.build import build
 
