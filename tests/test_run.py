@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -294,11 +295,10 @@ def test_kill_9_at_any_moment_then_the_same_command_gives_the_same_results(sign:
     driver.wait()
     driver.stderr.close()
     for pid in processes_of(marker):  # the worker ends itself when its driver is gone: await it
-        descriptor = os.pidfd_open(pid)
-        import select
-
-        assert select.select([descriptor], [], [], 20)[0], "a worker outlived its driver"
-        os.close(descriptor)
+        with suppress(ProcessLookupError):  # it has ended already
+            descriptor = os.pidfd_open(pid)
+            assert select.select([descriptor], [], [], 60)[0], "a worker outlived its driver"
+            os.close(descriptor)
     out = tmp_path / "out"
     before = Store(out).done()
     assert all((out / "cells" / key / "samples.parquet").is_file() for key in before)
