@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -193,8 +193,3 @@ class GridConfig:
     def folder(self) -> Path:
         """The run folder."""
         return self.output if self.output is not None else Path("runs") / self.name
-
-
-def names_of(config: type[Any]) -> tuple[str, ...]:
-    """The keys that a mapping may have."""
-    return tuple(f.name for f in fields(config))
