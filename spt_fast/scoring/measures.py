@@ -99,6 +99,7 @@ def _closed(
         knows=chosen == example.gold,
         correct=format_ok and example.gold is not None and completion.text.strip() == example.options[example.gold],
         answers=example.answers,
+        group=example.group,
         option_logprobs=tuple(logprobs),
         chosen=chosen,
         chosen_per_byte=_first_best(per_byte),
@@ -125,6 +126,7 @@ def _open(task: Task, example: Example, completion: Completion, _: Sequence[floa
         knows=knows,
         correct=format_ok and knows,
         answers=example.answers,
+        group=example.group,
         scores=scores,
     )
 

@@ -104,6 +104,19 @@ def holm(p_values: Iterable[float], level: float = 0.05) -> int:
     return len(ordered)
 
 
+def holm_adjusted(p_values: Iterable[float]) -> list[float]:
+    """Each p-value as it counts among the others: at most `level` exactly where `holm` finds the test significant.
+
+    Adjusted p-values of Holm's procedure, in the order given: Wright (1992), Biometrics 48, 1005-1013.
+    """
+    given = list(p_values)
+    adjusted, largest = [0.0] * len(given), 0.0
+    for i, place in enumerate(sorted(range(len(given)), key=given.__getitem__)):
+        largest = max(largest, min(1.0, given[place] * (len(given) - i)))
+        adjusted[place] = largest
+    return adjusted
+
+
 def saturation_step(curve: Mapping[int, Metric]) -> int | None:
     """The first step from which format following stays within the confidence interval of the last step.
 

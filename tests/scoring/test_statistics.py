@@ -15,6 +15,7 @@ from spt_fast.scoring.statistics import (
     Z_95,
     Paired,
     holm,
+    holm_adjusted,
     mcnemar_exact,
     mean,
     paired,
@@ -134,3 +135,16 @@ def test_a_mean_of_too_few_values_has_no_standard_error(values: list[float]) -> 
     assert found.n == len(values)
     assert math.isnan(found.stderr)
     assert (found.ci_low, found.ci_high) == (0.0, 1.0)
+
+
+def test_holms_adjusted_p_values_are_those_of_rs_p_adjust() -> None:
+    assert holm_adjusted([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm_adjusted([0.6, 0.5]) == [1.0, 1.0]
+    assert holm_adjusted([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=12), st.sampled_from([0.01, 0.05, 0.1]))
+def test_as_many_adjusted_p_values_are_within_a_level_as_holm_finds(p_values: list[float], level: float) -> None:
+    adjusted = holm_adjusted(p_values)
+    assert sum(p <= level for p in adjusted) == holm(p_values, level)
+    assert all(found >= p for found, p in zip(adjusted, p_values, strict=True))

@@ -1,0 +1,61 @@
+"""What the scores say: orders of models, paired differences, and whether a new run may replace an old one.
+
+    from spt_fast.analysis import compare_runs, gate_runs, load_policy, rank_run, read_run
+
+    before, after = read_run("runs/monday"), read_run("runs/tuesday")
+    for each in rank_run(after).agreements:
+        print(each.task, each.protocol, each.truth, each.agreement.tau_b, each.intervals["tau_b"]["all"])
+    for each in compare_runs(before, after).moved:
+        print(each.pair, each.metric, each.difference.change, each.difference.interval, each.p_holm)
+    print(gate_runs(before, after, load_policy("policy.yaml")).verdict)
+
+From the bottom up: `resampling`, `agreement` (two orders), `variance` (rows and seeds, apart), `paired` (the same rows twice);
+`runs` and `scores` (run folders, plain tables); `ranking`, `compare`, `gate` (the answers). Arrays are numpy's: `N` rows, `S`
+seeds, `R` resamples, `n` models. `plain_values` makes JSON of any answer.
+"""
+
+from spt_fast.analysis.agreement import Agreement, Chance, agree, chance, swap_distribution
+from spt_fast.analysis.compare import Compared, Comparison, compare_runs, flips
+from spt_fast.analysis.gate import Check, Gate, Policy, decide, gate_runs, load_policy
+from spt_fast.analysis.paired import PairedDifference, paired_difference
+from spt_fast.analysis.plain import plain_values
+from spt_fast.analysis.ranking import Ranking, rank_run, rank_scores
+from spt_fast.analysis.resampling import Interval
+from spt_fast.analysis.runs import Run, read_run
+from spt_fast.analysis.scores import ScoreTable, read_scores
+from spt_fast.analysis.variance import ScoreError, SignalToNoise, clustered_stderr, detectable, score_error, signal_to_noise
+
+__all__ = [
+    "Agreement",
+    "Chance",
+    "Check",
+    "Compared",
+    "Comparison",
+    "Gate",
+    "Interval",
+    "PairedDifference",
+    "Policy",
+    "Ranking",
+    "Run",
+    "ScoreError",
+    "ScoreTable",
+    "SignalToNoise",
+    "agree",
+    "chance",
+    "clustered_stderr",
+    "compare_runs",
+    "decide",
+    "detectable",
+    "flips",
+    "gate_runs",
+    "load_policy",
+    "paired_difference",
+    "plain_values",
+    "rank_run",
+    "rank_scores",
+    "read_run",
+    "read_scores",
+    "score_error",
+    "signal_to_noise",
+    "swap_distribution",
+]

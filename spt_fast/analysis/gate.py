@@ -1,0 +1,326 @@
+"""May the new run replace the old one? A test of non-inferiority with three answers, of which the third is never a pass.
+
+For each check, with the drop d = A - B, its largest allowed value m, and the level alpha:
+
+* **pass**: the one-sided upper bound of d, of level 1 - alpha, is below m. A drop of m or more passes with probability alpha at
+  most. All checks must pass, so that holds for the whole gate without correction: Berger (1982), Technometrics 24, 295-300.
+* **fail**: d is significantly above 0, after Holm's correction over all checks, and the estimate of d is at least m. Where
+  nothing has dropped, any check fails with probability alpha at most. A true drop between 0 and m fails only where its estimate
+  is beyond m, which is so in half of all cases at most.
+* **undecided**: anything else: too few rows, or cells that are missing or cannot be compared.
+
+In simulation, with 2,000 rows of which 4 % flip by chance, and m of 2 points: a drop of 3 points fails in 96 % of cases and
+passes in fewer than 0.1 %; no change passes in 99.6 % and never fails; a drop of exactly m passes in 5 %.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from scipy import stats  # type: ignore[import-untyped]
+
+from spt_fast.analysis.compare import Compared, Comparison, Pair, Skipped, compare_runs
+from spt_fast.analysis.paired import PairedDifference
+from spt_fast.analysis.resampling import Interval
+from spt_fast.analysis.runs import Run
+from spt_fast.errors import ConfigError
+from spt_fast.scoring.statistics import holm_adjusted
+from spt_fast.strict import filled, known_keys, mapping_of, read, safe_yaml
+
+Verdict: TypeAlias = Literal["pass", "fail", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of a policy."""
+
+    largest_drop: float
+    """Largest allowed drop from A to B, as a share: 0.01 is one point."""
+    metric: str = "exact_match"
+    """What must not drop."""
+    tasks: tuple[str, ...] = ("*",)
+    """Patterns."""
+    protocols: tuple[str, ...] = ("*",)
+    """Patterns of labels."""
+    models: tuple[str, ...] = ("*",)
+    """Patterns of A's models."""
+    over: Literal["each", "mean"] = "each"
+    """`each`: every task must hold it; `mean`: the mean over the tasks, which takes fewer rows to decide."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.largest_drop < 1:
+            raise ConfigError(f"largest_drop: must be between 0 and 1, a share (0.01 is one point), not {self.largest_drop}")
+        for name in ("tasks", "protocols", "models"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name}: is empty; leave it out for all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a new run must hold."""
+
+    checks: tuple[Check, ...]
+    alpha: float = 0.05
+    """Probability of a wrong pass, and of a wrong fail."""
+    power: float = 0.8
+    """How probable a decision should be, for what is said of the rows that it takes."""
+
+    def __post_init__(self) -> None:
+        for name, most in (("alpha", 0.5), ("power", 1.0)):
+            if not 0 < getattr(self, name) < most:
+                raise ConfigError(f"{name}: must be between 0 and {most}, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one check came to on one pair, or on the mean over tasks."""
+
+    verdict: Verdict
+    metric: str
+    task: str
+    """A task, or "mean of 7 tasks"."""
+    model: str
+    protocol: str
+    largest_drop: float
+    drop: float
+    """A less B; NaN where nothing could be compared."""
+    bounds: Interval
+    """One-sided bounds of the drop, each of level 1 - alpha; NaN where nothing could be compared."""
+    p: float
+    """One-sided p-value of "it did not drop", after Holm's correction."""
+    rows: int
+    rows_needed: int | None
+    """Undecided: rows that would let it pass with probability `power` if nothing has changed. None: not a matter of rows."""
+    why: str
+    """A sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """The answer."""
+
+    verdict: Verdict
+    """`fail` if any check fails, else `undecided` if any is, else `pass`."""
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    a: str
+    b: str
+    policy: Policy
+
+
+def load_policy(file: str | os.PathLike[str]) -> Policy:
+    """Read a policy from YAML, strictly.
+
+    Raises:
+        ConfigError: what is wrong, and where.
+    """
+    path = Path(file)
+    try:
+        data = safe_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError) as e:
+        raise ConfigError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
+    except ConfigError as e:
+        raise ConfigError(f"{path}: {e}") from None
+    try:
+        return parse_policy(data)
+    except ConfigError as e:
+        raise ConfigError(f"{path}: {e}") from None
+
+
+def parse_policy(data: Any) -> Policy:
+    """A policy from plain values.
+
+    Raises:
+        ConfigError: what is wrong, and where.
+    """
+    mapping = mapping_of(data, "policy")
+    known_keys(mapping, Policy, "policy")
+    if "checks" not in mapping:
+        raise ConfigError("checks: is missing; give one at least, like {metric: exact_match, largest_drop: 0.01}")
+    checks = []
+    for i, item in enumerate(filled(mapping["checks"], "checks")):
+        place = f"checks[{i}]"
+        plain = dict(mapping_of(item, place))
+        for name in ("tasks", "protocols", "models"):
+            if isinstance(plain.get(name), str):  # one pattern
+                plain[name] = [plain[name]]
+        checks.append(read(Check, plain, place))
+    levels = read(_Levels, {key: value for key, value in mapping.items() if key != "checks"}, "policy")
+    return Policy(checks=tuple(checks), alpha=levels.alpha, power=levels.power)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Levels:
+    alpha: float = Policy.alpha
+    power: float = Policy.power
+
+
+def gate_runs(a: Run, b: Run, policy: Policy, *, a_model: str | None = None, b_model: str | None = None) -> Gate:
+    """Hold run B against run A.
+
+    Args:
+        a: the run that is good.
+        b: the run that is to replace it.
+        policy: what must not drop.
+        a_model: of A, where models are not paired by name; see `compare_runs`.
+        b_model: of B.
+
+    Raises:
+        ConfigError: a check that nothing in A matches; or nothing can be paired.
+        StoreError: a file is damaged.
+    """
+    metrics = tuple(dict.fromkeys(check.metric for check in policy.checks))
+    return decide(compare_runs(a, b, metrics=metrics, a_model=a_model, b_model=b_model, resamples=0), policy)
+
+
+def decide(compared: Compared, policy: Policy) -> Gate:
+    """Hold two runs that are compared against a policy.
+
+    Raises:
+        ConfigError: a check that nothing in A matches.
+    """
+    drafts: list[_Draft] = []
+    for i, check in enumerate(policy.checks):
+        found = _drafts(check, compared)
+        if not found:
+            raise ConfigError(f"checks[{i}]: nothing in {compared.a} matches it; a check of nothing would always pass")
+        drafts += found
+    adjusted = iter(holm_adjusted(draft.p for draft in drafts if draft.parts))
+    findings = tuple(_finding(draft, policy, next(adjusted) if draft.parts else math.nan) for draft in drafts)
+    verdicts = {finding.verdict for finding in findings}
+    verdict: Verdict = "fail" if "fail" in verdicts else "undecided" if "undecided" in verdicts else "pass"
+    return Gate(verdict=verdict, findings=findings, notes=compared.notes, a=compared.a, b=compared.b, policy=policy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Draft:
+    """A check on what it is held against, before the others are known."""
+
+    check: Check
+    pair: Pair
+    parts: tuple[PairedDifference, ...]
+    """One, or one a task; empty where nothing could be compared."""
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def drop(self) -> float:
+        return -sum(part.change for part in self.parts) / len(self.parts) if self.parts else math.nan
+
+    @property
+    def p(self) -> float:
+        """One-sided p-value of "it did not drop"."""
+        if len(self.parts) == 1:
+            return self.parts[0].p_drop
+        if any(part.clusters < 2 for part in self.parts):
+            return 1.0
+        variances = [part.stderr**2 for part in self.parts]
+        total = sum(variances)
+        if total == 0:
+            return 1.0
+        shares = sum(v**2 / part.degrees_of_freedom for v, part in zip(variances, self.parts, strict=True))
+        freedom = total**2 / shares if shares else math.inf  # Satterthwaite's
+        return float(stats.t.sf(self.drop * len(self.parts) / math.sqrt(total), freedom))
+
+    def bounds(self, alpha: float) -> Interval:
+        """One-sided bounds of the drop. A mean's from its tasks' by the method of variance estimates recovery: Zou and Donner
+        (2008), Statistics in Medicine 27, 1693-1702."""
+        limits = [part.limits(1 - 2 * alpha) for part in self.parts]
+        n = len(self.parts)
+        if not n:
+            return Interval(low=math.nan, high=math.nan, level=1 - alpha)
+        up = math.sqrt(sum((part.change - limit.low) ** 2 for part, limit in zip(self.parts, limits, strict=True))) / n
+        down = math.sqrt(sum((limit.high - part.change) ** 2 for part, limit in zip(self.parts, limits, strict=True))) / n
+        return Interval(low=self.drop - down, high=self.drop + up, level=1 - alpha)
+
+
+def _drafts(check: Check, compared: Compared) -> list[_Draft]:
+    mine: list[Comparison] = [each for each in compared.comparisons if _matches(check, each)]
+    skipped: list[Skipped] = [each for each in compared.skipped if _matches(check, each)]
+    if check.over == "each":
+        return [
+            *(_Draft(check=check, pair=each.pair, parts=(each.difference,)) for each in mine),
+            *(_Draft(check=check, pair=each.pair, parts=(), skipped=(each,)) for each in skipped),
+        ]
+    drafts = []
+    for rest in dict.fromkeys([*(each.pair[1:] for each in mine), *(each.pair[1:] for each in skipped)]):
+        done = [each for each in mine if each.pair[1:] == rest]
+        left = [each for each in skipped if each.pair[1:] == rest]
+        tasks = len(done) + len(left)
+        drafts.append(
+            _Draft(
+                check=check,
+                pair=Pair(f"mean of {tasks} tasks" if tasks > 1 else "mean of 1 task", *rest),
+                parts=tuple(each.difference for each in done) if not left else (),
+                skipped=tuple(left),
+            )
+        )
+    return drafts
+
+
+def _matches(check: Check, each: Comparison | Skipped) -> bool:
+    pair = each.pair
+    return each.metric == check.metric and all(
+        any(fnmatchcase(name, pattern) for pattern in patterns)
+        for name, patterns in ((pair.task, check.tasks), (pair.a_protocol, check.protocols), (pair.a_model, check.models))
+    )
+
+
+def _finding(draft: _Draft, policy: Policy, p: float) -> Finding:
+    bounds, margin = draft.bounds(policy.alpha), draft.check.largest_drop
+    verdict, why, needed = _decide(draft, bounds, p, policy)
+    return Finding(
+        verdict=verdict,
+        metric=draft.check.metric,
+        task=draft.pair.task,
+        model=draft.pair.model,
+        protocol=draft.pair.protocol,
+        largest_drop=margin,
+        drop=draft.drop,
+        bounds=bounds,
+        p=p,
+        rows=sum(part.rows for part in draft.parts),
+        rows_needed=needed,
+        why=why,
+    )
+
+
+def _decide(draft: _Draft, bounds: Interval, p: float, policy: Policy) -> tuple[Verdict, str, int | None]:
+    margin = draft.check.largest_drop
+    if not draft.parts:
+        reasons = dict.fromkeys(f"{each.pair.task}: {each.why}" for each in draft.skipped)
+        return "undecided", f"cannot be compared: {'; '.join(reasons)}.", None
+    if bounds.high < margin:
+        return "pass", f"a drop of {_points(margin)} or more is ruled out.", None
+    if draft.drop >= margin and p <= policy.alpha:
+        return "fail", f"it dropped by {_points(draft.drop)}, and {_points(margin)} is allowed.", None
+    if any(part.clusters < 2 for part in draft.parts):
+        return "undecided", "all rows share one passage or subject, which says nothing of others.", None
+    needed = rows_needed(draft.parts, margin, alpha=policy.alpha, power=policy.power)
+    dropped = p <= policy.alpha
+    seen = "it dropped, but perhaps by less than is allowed" if dropped else "neither a drop nor its absence is shown"
+    rows = sum(part.rows for part in draft.parts)
+    more = f"; with about {needed:,} rows in place of {rows:,} it would pass if nothing has changed" if needed > rows else ""
+    return "undecided", f"{seen}{more}.", needed
+
+
+def rows_needed(parts: Sequence[PairedDifference], margin: float, *, alpha: float, power: float) -> int:
+    """Rows that rule out a drop of `margin` with probability `power` if there is none, differing as often as they do here.
+
+    n (z(1 - alpha) + z(power))^2 stderr^2 / margin^2, and never fewer than where no row differs: z^2 (1 - margin) / margin.
+    """
+    z, w = float(stats.norm.isf(alpha)), float(stats.norm.isf(1 - power))
+    rows = sum(part.rows for part in parts)
+    stderr = math.sqrt(sum(part.stderr**2 for part in parts)) / len(parts)
+    return math.ceil(max(rows * ((z + w) * stderr / margin) ** 2, z * z * (1 - margin) / margin))
+
+
+def _points(share: float) -> str:
+    """ "1.5 points"."""
+    points = f"{100 * share:.3g}"
+    return f"{points} point" if points == "1" else f"{points} points"

@@ -1,0 +1,671 @@
+"""Which order of models each protocol gives, how far it is the order of their post-trained partners, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import combinations
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from spt_fast.analysis.agreement import (
+    MEASURES,
+    Agreement,
+    Chance,
+    Measures,
+    agree,
+    chance,
+    mean_tau_b,
+    measures,
+    pair_signs,
+    pair_weights,
+    places,
+)
+from spt_fast.analysis.resampling import RESAMPLES, Counts, Floats, Interval, centred_interval, drawn
+from spt_fast.analysis.runs import Rows, Run
+from spt_fast.analysis.scores import Score, ScoreTable
+from spt_fast.analysis.variance import SignalToNoise, score_error, signal_to_noise
+from spt_fast.errors import ConfigError
+
+Kind: TypeAlias = Literal["rows", "seeds", "models", "all"]
+KINDS: tuple[Kind, ...] = ("rows", "seeds", "models", "all")
+"""What a bootstrap draws again: test rows (whole clusters), tuning seeds, models (with their partners), or all three."""
+Intervals: TypeAlias = Mapping[Kind, Interval]
+
+ALL_TASKS = "all tasks"
+"""Stands for a task: the order by the mean score over tasks."""
+MEAN = "mean of tasks"
+"""Stands for a task: the mean of what the tasks give."""
+PLANTED = "given"
+"""The ground truth that `truth` gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """A model's place in an order."""
+
+    place: int
+    """1 for the best; models of equal score share a place."""
+    model: str
+    score: float
+    stderr: float
+    """Over rows and seeds; NaN where it is not known."""
+    sampling: float
+    """The part of it that rows have; NaN where it is not known."""
+    between_seeds: float
+    """Standard deviation over seeds; NaN for one seed, and over all tasks, which have each their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """Models by their score."""
+
+    task: str
+    protocol: str
+    models: tuple[Ranked, ...]
+    """Best first; equal ones as they stand in the grid, sharing their place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankAgreement:
+    """How far base models stand in the order of a ground truth."""
+
+    task: str
+    """A task, `ALL_TASKS` or `MEAN`."""
+    protocol: str
+    truth: str
+    """"post-trained, soft_prompt", "post-trained, zero_shot", or `PLANTED`."""
+    models: tuple[str, ...]
+    """The base models that have both scores."""
+    agreement: Agreement
+    """Of `MEAN`: the means of its numbers; ties summed."""
+    intervals: Mapping[str, Intervals]
+    """Measure (`distance`, `tau_b`, `spearman`, `decision_accuracy`) -> 95 % interval by what is drawn again. One without width
+    says that no draw moved anything, which with a handful of models in perfect order is no proof: see `chance`."""
+    chance: Chance | None
+    """None for `MEAN`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """By how much one protocol's order agrees better than another's, under the same draws."""
+
+    task: str
+    truth: str
+    protocol: str
+    over: str
+    """The other protocol."""
+    tau_b: float
+    """Difference of the two tau-b; above 0: `protocol` agrees better."""
+    intervals: Intervals
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetweenTasks:
+    """How far tasks agree among themselves on the order of models."""
+
+    protocol: str
+    tasks: tuple[str, ...]
+    models: int
+    tau_b: float
+    """Mean over all pairs of tasks."""
+    intervals: Intervals
+    pairs: int
+    """Pairs of tasks."""
+    higher_than: Mapping[str, int]
+    """Other protocol -> on how many pairs of tasks tau-b is higher here, over the tasks that both have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSignal:
+    """How well a task tells the base models apart under a protocol."""
+
+    task: str
+    protocol: str
+    signal: SignalToNoise
+    sampling: float
+    """Root mean square over models of the standard error that rows make; NaN where it is not known."""
+    between_seeds: float
+    """Root mean square over models of the standard deviation over seeds; NaN where no model has several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """All there is to say about orders of models."""
+
+    source: str
+    metric: str
+    models: tuple[str, ...]
+    """That are ranked: nobody's post-trained partner."""
+    partners: Mapping[str, str]
+    """Base model -> post-trained partner."""
+    orders: tuple[Order, ...]
+    agreements: tuple[RankAgreement, ...]
+    gains: tuple[Gain, ...]
+    between_tasks: tuple[BetweenTasks, ...]
+    signals: tuple[TaskSignal, ...]
+    notes: tuple[str, ...]
+    """What was left out, and why, in sentences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """Scores of `n` models under one protocol, and what they would be with other rows and seeds."""
+
+    point: Floats
+    """`[n]`; NaN: not measured."""
+    stderr: Floats
+    """`[n]` over rows and seeds."""
+    sampling: Floats
+    """`[n]` what rows have in it."""
+    between: Floats
+    """`[n]` standard deviation over seeds."""
+    rows: Floats
+    """`[R, n]` with other rows; `[1, n]` where no errors are known."""
+    seeds: Floats
+    """`[R, n]` with other seeds; `[1, n]` where no model has several."""
+    both: Floats
+    """`[R, n]` with other rows and seeds."""
+
+    def of(self, kind: Kind) -> Floats:
+        """The scores to go with what is drawn again."""
+        return {"rows": self.rows, "seeds": self.seeds, "models": self.point[None], "all": self.both}[kind]
+
+    def at(self, places: Sequence[int]) -> Draws:
+        """Those of some models."""
+        return Draws(**{f.name: getattr(self, f.name)[..., list(places)] for f in fields(self)})
+
+
+Drawn: TypeAlias = Mapping[str, Mapping[str, Draws]]
+"""Task -> protocol -> draws."""
+
+
+@dataclass(kw_only=True)
+class _Scope:
+    """What an analysis works on."""
+
+    models: tuple[str, ...]
+    """All, partners included: the order of `Draws`."""
+    partners: Mapping[str, str]
+    draws: Drawn
+    resamples: int
+    generator: np.random.Generator
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ranked(self) -> list[str]:
+        """Models that are nobody's partner."""
+        others = set(self.partners.values())
+        return [model for model in self.models if model not in others]
+
+    @property
+    def protocols(self) -> list[str]:
+        return list(dict.fromkeys(protocol for by_protocol in self.draws.values() for protocol in by_protocol))
+
+    @property
+    def everywhere(self) -> list[str]:
+        """Protocols that every task has: a transfer is not asked of the task that it comes from."""
+        return [protocol for protocol in self.protocols if all(protocol in each for each in self.draws.values())]
+
+    def places(self, models: Iterable[str]) -> list[int]:
+        return [self.models.index(model) for model in models]
+
+
+def rank_run(
+    run: Run,
+    *,
+    metric: str = "exact_match",
+    tasks: Sequence[str] = (),
+    truth: Mapping[str, Mapping[str, float]] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Ranking:
+    """Rank the models of a run folder.
+
+    Args:
+        run: from `read_run`.
+        metric: what the order goes by.
+        tasks: only these; none: all.
+        truth: task ("" for all) -> base model -> what it is known to score: a ground truth beside the partners.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        ConfigError: fewer than two models, or no cell has the metric.
+        StoreError: a file is damaged.
+    """
+    generator = np.random.default_rng(seed)
+    notes: list[str] = []
+    names = list(dict.fromkeys(place.task for place in run.done if not tasks or place.task in tasks))
+    found = {}
+    for task in names:
+        rows = _task_rows(run, task, metric)
+        if rows:
+            found[task] = _draws_of_rows(run.models, rows, resamples, generator, notes, task)
+    if not found:
+        raise ConfigError(f"{run.folder}: no done cell has the metric {metric!r} on the tasks asked for")
+    if run.missing:
+        notes.append(f"{len(run.missing)} of {len(run.done) + len(run.missing)} cells are not done, and not in these numbers.")
+    scope = _Scope(models=run.models, partners=run.partners, draws=found, resamples=resamples, generator=generator, notes=notes)
+    return _ranking(scope, source=run.folder, metric=metric, truth=truth or {})
+
+
+def rank_scores(
+    table: ScoreTable,
+    *,
+    partners: Mapping[str, str] | None = None,
+    lower_is_better: Sequence[str] = (),
+    truth: Mapping[str, Mapping[str, float]] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Ranking:
+    """Rank the models of a plain table. Other rows are drawn from normal distributions with the standard errors given.
+
+    Args:
+        table: from `read_scores`.
+        partners: base model -> post-trained partner; None: what the table says.
+        lower_is_better: tasks whose order goes from the lowest score up (perplexities).
+        truth: task ("" for all) -> base model -> what it is known to score.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        ConfigError: fewer than two models, or a partner that the table does not have.
+    """
+    generator = np.random.default_rng(seed)
+    known = dict(table.partners if partners is None else partners)
+    for base, partner in known.items() if partners is not None else ():
+        for model in (base, partner):
+            if model not in table.models:
+                raise ConfigError(f"partners: {model} is not in {table.source}")
+    by_place: dict[tuple[str, str], dict[str, list[Score]]] = {}
+    for score in table.scores:
+        by_place.setdefault((score.task, score.protocol), {}).setdefault(score.model, []).append(score)
+    draws: dict[str, dict[str, Draws]] = {}
+    for (task, protocol), by_model in by_place.items():
+        sign = -1.0 if task in lower_is_better else 1.0
+        draws.setdefault(task, {})[protocol] = _draws_of_scores(table.models, by_model, sign, resamples, generator)
+    scope = _Scope(
+        models=table.models,
+        partners={base: partner for base, partner in known.items() if {base, partner} <= set(table.models)},
+        draws=draws,
+        resamples=resamples,
+        generator=generator,
+    )
+    if all(math.isnan(score.stderr) for score in table.scores):
+        scope.notes.append("No standard errors are given, so intervals do not know of the choice of rows.")
+    return _ranking(scope, source=table.source, metric=table.metric or "score", truth=truth or {})
+
+
+def _ranking(scope: _Scope, *, source: str, metric: str, truth: Mapping[str, Mapping[str, float]]) -> Ranking:
+    if len(scope.ranked) < 2:
+        raise ConfigError(f"{source}: an order wants two models at least, and there is {len(scope.ranked)}")
+    tasks = _complete(scope)
+    agreements, taus = _agreements(scope, tasks, truth)
+    return Ranking(
+        source=source,
+        metric=metric,
+        models=tuple(scope.ranked),
+        partners=scope.partners,
+        orders=tuple(_orders(scope, tasks)),
+        agreements=tuple(agreements),
+        gains=tuple(_gains(taus)),
+        between_tasks=tuple(_between_tasks(scope, tasks)),
+        signals=tuple(_signals(scope)),
+        notes=tuple(scope.notes),
+    )
+
+
+# What there is to draw from
+
+
+def _task_rows(run: Run, task: str, metric: str) -> dict[tuple[str, str], Rows]:
+    """(model, protocol) -> scores of the task's rows."""
+    places = dict.fromkeys((place.model, place.protocol) for place in run.done if place.task == task)
+    found = {(model, protocol): run.rows(model, task, protocol, metric) for model, protocol in places}
+    return {place: rows for place, rows in found.items() if rows is not None}
+
+
+def _draws_of_rows(
+    models: Sequence[str],
+    rows: Mapping[tuple[str, str], Rows],
+    resamples: int,
+    generator: np.random.Generator,
+    notes: list[str],
+    task: str,
+) -> dict[str, Draws]:
+    """All models and protocols under the same resamples of rows, because they answered the same."""
+    first = next(iter(rows.values()))
+    shared = set(first.examples).intersection(*(each.examples for each in rows.values()))
+    kept = [example for example in first.examples if example in shared]
+    most = max(len(each.examples) for each in rows.values())
+    if not kept:
+        raise ConfigError(f"{task}: no row was answered in all of its cells")
+    if len(kept) < most:
+        notes.append(f"{task}: {len(kept)} of {most} rows were answered in all cells; the others are left out.")
+    clusters = first.of(kept).clusters
+    sizes = np.bincount(clusters).astype(np.float64)
+    often = drawn(len(sizes), resamples, generator).astype(np.float64)  # [R, G]
+    total = often @ sizes
+    found: dict[str, Draws] = {}
+    for protocol in dict.fromkeys(protocol for _, protocol in rows):
+        n = len(models)
+        columns = _empty(resamples, n)
+        for i, model in enumerate(models):
+            mine = rows.get((model, protocol))
+            if mine is None:
+                continue
+            values = mine.of(kept).values
+            by_cluster = np.stack([np.bincount(clusters, each) for each in values])  # [S, G]
+            by_seed = values.mean(1)
+            seeds = len(values)
+            weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds  # [R, S]
+            under = (often @ by_cluster.T) / total[:, None]  # [R, S]
+            error = score_error(values, clusters)
+            columns["point"][:, i], columns["stderr"][:, i] = error.value, error.total
+            columns["sampling"][:, i], columns["between"][:, i] = error.sampling, error.between_seeds
+            columns["rows"][:, i] = under.mean(1)
+            columns["seeds"][:, i] = weights @ by_seed
+            columns["both"][:, i] = (under * weights).sum(1)
+        if all(len(mine.seeds) < 2 for (_, label), mine in rows.items() if label == protocol):
+            columns["seeds"] = columns["point"]
+        found[protocol] = _draws(columns)
+    return found
+
+
+def _draws_of_scores(
+    models: Sequence[str], by_model: Mapping[str, Sequence[Score]], sign: float, resamples: int, generator: np.random.Generator
+) -> Draws:
+    columns = _empty(resamples, len(models))
+    for i, model in enumerate(models):
+        mine = by_model.get(model, ())
+        if not mine:
+            continue
+        values = sign * np.array([score.value for score in mine])
+        seeds = len(values)
+        known = [score.stderr for score in mine if not math.isnan(score.stderr)]
+        sampling = math.sqrt(sum(error**2 for error in known) / len(known)) if known else 0.0
+        noise = sampling * generator.standard_normal(resamples)  # the seeds answer the same rows
+        weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+        between = values.var(ddof=1) if seeds > 1 else math.nan
+        columns["point"][:, i] = values.mean()
+        columns["stderr"][:, i] = math.sqrt(sampling**2 + (between / seeds if seeds > 1 else 0.0)) or math.nan
+        columns["sampling"][:, i], columns["between"][:, i] = sampling or math.nan, math.sqrt(between)
+        columns["rows"][:, i] = values.mean() + noise
+        columns["seeds"][:, i] = weights @ values
+        columns["both"][:, i] = weights @ values + noise
+    if all(len(mine) < 2 for mine in by_model.values()):
+        columns["seeds"] = columns["point"]
+    if all(math.isnan(score.stderr) for mine in by_model.values() for score in mine):
+        columns["rows"] = columns["point"]
+    return _draws(columns)
+
+
+_FIELDS = tuple(f.name for f in fields(Draws))
+_ONCE = ("point", "stderr", "sampling", "between")
+"""Fields that are not drawn."""
+
+
+def _empty(resamples: int, models: int) -> dict[str, Floats]:
+    return {name: np.full((1 if name in _ONCE else resamples, models), np.nan) for name in _FIELDS}
+
+
+def _draws(columns: Mapping[str, Floats]) -> Draws:
+    return Draws(**{name: column[0] if name in _ONCE else column for name, column in columns.items()})
+
+
+def _complete(scope: _Scope) -> list[str]:
+    """Tasks on which every ranked model has a score under every protocol that all tasks have: these can be put together."""
+    ranked = scope.places(scope.ranked)
+    found, left_out = [], []
+    for task, by_protocol in scope.draws.items():
+        short = max((int(np.isnan(by_protocol[protocol].point[ranked]).sum()) for protocol in scope.everywhere), default=0)
+        if short:
+            left_out.append(f"{task} ({len(ranked) - short} of {len(ranked)} models)")
+        else:
+            found.append(task)
+    if left_out:
+        names = ", ".join(left_out)
+        scope.notes.append(f"Not in what is said over tasks, because scores are missing: {names}.")
+    return found
+
+
+def _mean_draws(draws: Sequence[Draws]) -> Draws:
+    """Of the mean score over tasks, whose rows are drawn independently."""
+    columns = {name: np.mean([getattr(each, name) for each in draws], axis=0) for name in ("point", "rows", "seeds", "both")}
+    stderr, sampling = (
+        np.sqrt(np.sum([getattr(each, name) ** 2 for each in draws], axis=0)) / len(draws) for name in ("stderr", "sampling")
+    )
+    return Draws(**columns, stderr=stderr, sampling=sampling, between=np.full_like(stderr, np.nan))
+
+
+def _with_all(scope: _Scope, tasks: Sequence[str]) -> dict[str, Mapping[str, Draws]]:
+    """Every task, and the mean over those that are complete."""
+    found = dict(scope.draws)
+    if len(tasks) > 1:
+        found[ALL_TASKS] = {p: _mean_draws([scope.draws[task][p] for task in tasks]) for p in scope.everywhere}
+    return found
+
+
+# What is said of it
+
+
+def _orders(scope: _Scope, tasks: Sequence[str]) -> Iterable[Order]:
+    for task, by_protocol in _with_all(scope, tasks).items():
+        for protocol, draws in by_protocol.items():
+            there = [i for i in scope.places(scope.ranked) if not math.isnan(draws.point[i])]
+            found = [
+                Ranked(
+                    place=place,
+                    model=scope.models[i],
+                    score=float(draws.point[i]),
+                    stderr=float(draws.stderr[i]),
+                    sampling=float(draws.sampling[i]),
+                    between_seeds=float(draws.between[i]),
+                )
+                for i, place in zip(there, places(draws.point[there]), strict=True)
+            ]
+            yield Order(task=task, protocol=protocol, models=tuple(sorted(found, key=lambda ranked: ranked.place)))
+
+
+_Taus: TypeAlias = dict[tuple[str, str], dict[str, tuple[float, Mapping[Kind, Floats]]]]
+"""(task, truth) -> protocol -> tau-b and its draws."""
+
+
+def _agreements(
+    scope: _Scope, tasks: Sequence[str], truth: Mapping[str, Mapping[str, float]]
+) -> tuple[list[RankAgreement], _Taus]:
+    found: list[RankAgreement] = []
+    taus: _Taus = {}
+    counts = drawn(len(scope.ranked), scope.resamples, scope.generator)
+    for name, true_draws in _truths(scope, tasks, truth):
+        for protocol in scope.protocols:
+            by_task: dict[str, tuple[RankAgreement, Mapping[Kind, Measures]]] = {}
+            for task, by_protocol in _with_all(scope, tasks).items():
+                true = true_draws(task)
+                if protocol in by_protocol and true is not None:
+                    agreed = _agreed(scope, task, protocol, name, by_protocol[protocol], true, counts)
+                    if agreed is not None:
+                        by_task[task] = agreed
+            whole = [by_task[task] for task in tasks if task in by_task]
+            if len(whole) > 1 and len({one.models for one, _ in whole}) == 1 and protocol in scope.everywhere:
+                by_task[MEAN] = _mean_agreement(whole)
+            for task, (one, draws) in by_task.items():
+                found.append(one)
+                by_kind = {kind: each.tau_b for kind, each in draws.items()}
+                taus.setdefault((task, name), {})[protocol] = (one.agreement.tau_b, by_kind)
+    return found, taus
+
+
+def _truths(
+    scope: _Scope, tasks: Sequence[str], truth: Mapping[str, Mapping[str, float]]
+) -> Iterable[tuple[str, Callable[[str], Draws | None]]]:
+    """Each ground truth, and what it says on a task of the ranked models (NaN: nothing), in their order."""
+    named = [p for p in scope.protocols if p.partition("[")[0] in ("soft_prompt", "zero_shot")]
+    with_all = _with_all(scope, tasks)
+    of_partner = [scope.partners.get(model) for model in scope.ranked]
+    for protocol in named or scope.protocols if scope.partners else ():
+
+        def partners(task: str, protocol: str = protocol) -> Draws | None:
+            draws = with_all[task].get(protocol)
+            if draws is None:
+                return None
+            missing = Draws(**{name: np.full_like(getattr(draws, name)[..., :1], np.nan) for name in _FIELDS})
+            columns = [missing if p is None else draws.at([scope.models.index(p)]) for p in of_partner]
+            return Draws(**{name: np.concatenate([getattr(c, name) for c in columns], -1) for name in _FIELDS})
+
+        yield f"post-trained, {protocol}", partners
+    if truth:
+
+        def planted(task: str) -> Draws | None:
+            known = truth.get(task, truth.get("", {}))
+            if not known:
+                return None
+            point = np.array([known.get(model, math.nan) for model in scope.ranked])
+            none = np.zeros_like(point)
+            same = point[None]
+            return Draws(point=point, stderr=none, sampling=none, between=none, rows=same, seeds=same, both=same)
+
+        yield PLANTED, planted
+
+
+def _agreed(
+    scope: _Scope, task: str, protocol: str, truth: str, draws: Draws, true: Draws, counts: Counts
+) -> tuple[RankAgreement, Mapping[Kind, Measures]] | None:
+    """None where fewer than two models have both."""
+    mine = draws.at(scope.places(scope.ranked))
+    both = [i for i in range(len(scope.ranked)) if not math.isnan(mine.point[i]) and not math.isnan(true.point[i])]
+    if len(both) < 2:
+        return None
+    mine, true = mine.at(both), true.at(both)
+    found = {
+        kind: measures(mine.of(kind), true.of(kind), counts[:, both] if kind in ("models", "all") else None) for kind in KINDS
+    }
+    whole = agree(mine.point, true.point)
+    agreed = RankAgreement(
+        task=task,
+        protocol=protocol,
+        truth=truth,
+        models=tuple(scope.ranked[i] for i in both),
+        agreement=whole,
+        intervals=_intervals(whole, found),
+        chance=chance(mine.point, true.point),
+    )
+    return agreed, found
+
+
+def _intervals(estimate: Agreement, found: Mapping[Kind, Measures]) -> dict[str, Intervals]:
+    scale = {"distance": (0.0, float(estimate.most)), "decision_accuracy": (0.0, 1.0)}
+    return {
+        name: {
+            kind: centred_interval(getattr(each, name), getattr(estimate, name), *scale.get(name, (-1.0, 1.0)))
+            for kind, each in found.items()
+        }
+        for name in MEASURES
+    }
+
+
+def _mean_agreement(
+    of: Sequence[tuple[RankAgreement, Mapping[Kind, Measures]]],
+) -> tuple[RankAgreement, Mapping[Kind, Measures]]:
+    """The mean over tasks of each number, and of each draw of it; tasks where it is undefined are left out."""
+    first = of[0][0]
+    draws = {
+        kind: Measures(**{name: _means([getattr(each[kind], name) for _, each in of]) for name in MEASURES}) for kind in KINDS
+    }
+    means = {name: _mean(np.array([getattr(one.agreement, name) for one, _ in of])) for name in MEASURES}
+    tied, truth_tied = (sum(getattr(one.agreement, name) for one, _ in of) for name in ("tied", "truth_tied"))
+    whole = Agreement(models=len(first.models), tied=tied, truth_tied=truth_tied, **means)
+    agreed = RankAgreement(
+        task=MEAN,
+        protocol=first.protocol,
+        truth=first.truth,
+        models=first.models,
+        agreement=whole,
+        intervals=_intervals(whole, draws),
+        chance=None,
+    )
+    return agreed, draws
+
+
+def _means(arrays: Sequence[Floats]) -> Floats:
+    """`_mean`, place by place."""
+    shape = np.broadcast_shapes(*(each.shape for each in arrays))
+    stacked = np.stack([np.broadcast_to(each, shape) for each in arrays])
+    known = ~np.isnan(stacked)
+    total, count = np.where(known, stacked, 0.0).sum(0), known.sum(0)
+    found: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return found
+
+
+def _gains(taus: _Taus) -> Iterable[Gain]:
+    """Each soft prompt against each other protocol."""
+    for (task, truth), by_protocol in taus.items():
+        for soft, over in combinations(by_protocol, 2):
+            if soft.startswith("soft_prompt") == over.startswith("soft_prompt"):
+                continue
+            better, other = (soft, over) if soft.startswith("soft_prompt") else (over, soft)
+            (tau, draws), (other_tau, other_draws) = by_protocol[better], by_protocol[other]
+            gain = tau - other_tau
+            intervals = {kind: centred_interval(draws[kind] - other_draws[kind], gain, -2.0, 2.0) for kind in KINDS}
+            yield Gain(task=task, truth=truth, protocol=better, over=other, tau_b=gain, intervals=intervals)
+
+
+def _between_tasks(scope: _Scope, tasks: Sequence[str]) -> Iterable[BetweenTasks]:
+    if len(tasks) < 2:
+        return
+    ranked = scope.places(scope.ranked)
+    counts = drawn(len(ranked), scope.resamples, scope.generator)
+    by_pair: dict[str, Floats] = {}
+    intervals: dict[str, Intervals] = {}
+    for protocol in scope.everywhere:
+        draws = [scope.draws[task][protocol].at(ranked) for task in tasks]
+        by_pair[protocol] = np.array([agree(one.point, other.point).tau_b for one, other in combinations(draws, 2)])
+        mean = _mean(by_pair[protocol])
+        intervals[protocol] = {
+            kind: centred_interval(_between_draws([each.of(kind) for each in draws], counts, kind), mean, -1.0, 1.0)
+            for kind in KINDS
+        }
+    for protocol, found in by_pair.items():
+        others = {other: int((found > by_pair[other]).sum()) for other in by_pair if other != protocol}
+        yield BetweenTasks(
+            protocol=protocol,
+            tasks=tuple(tasks),
+            models=len(ranked),
+            tau_b=_mean(found),
+            intervals=intervals[protocol],
+            pairs=len(found),
+            higher_than=others,
+        )
+
+
+def _between_draws(scores: Sequence[Floats], counts: Counts, kind: Kind) -> Floats:
+    """Mean tau-b between tasks under each resample: `[R]`."""
+    weights = pair_weights(counts) if kind in ("models", "all") else None
+    resamples = max(*(len(each) for each in scores), 1 if weights is None else len(weights))
+    signs = pair_signs(np.stack([each[0] for each in scores]))
+    found = np.empty(resamples)
+    for r in range(resamples):
+        if any(len(each) > 1 for each in scores):
+            signs = pair_signs(np.stack([each[r if len(each) > 1 else 0] for each in scores]))
+        found[r] = mean_tau_b(signs, None if weights is None else weights[r])
+    return found
+
+
+def _mean(values: Floats) -> float:
+    """The mean of those that are no NaN; NaN where all are."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
+
+
+def _signals(scope: _Scope) -> Iterable[TaskSignal]:
+    ranked = scope.places(scope.ranked)
+    for task, by_protocol in scope.draws.items():
+        for protocol, draws in by_protocol.items():
+            there = [i for i in ranked if not math.isnan(draws.point[i])]
+            if len(there) > 1:
+                signal = signal_to_noise(draws.point[there].tolist(), draws.stderr[there].tolist())
+                sampling, between = (math.sqrt(_mean(each[there] ** 2)) for each in (draws.sampling, draws.between))
+                yield TaskSignal(task=task, protocol=protocol, signal=signal, sampling=sampling, between_seeds=between)

@@ -1,0 +1,244 @@
+"""A run folder as numbers: the score of each row under each seed, and which rows share a passage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spt_fast.analysis.resampling import Floats, clusters
+from spt_fast.errors import ConfigError, StoreError
+from spt_fast.output import Location
+from spt_fast.store import Store
+
+METRICS: Mapping[str, str] = {
+    "format_following": "format_ok",
+    "knowledge": "knows",
+    "exact_match": "correct",
+    "knowledge_per_byte": "knows_per_byte",
+}
+"""Metrics that every row has a verdict for, and the columns of samples.parquet that they are in."""
+
+
+class Place(NamedTuple):
+    """Where in a grid a cell is."""
+
+    model: str
+    task: str
+    protocol: str
+    """Its label."""
+    seed: int | None
+
+    @property
+    def protocol_name(self) -> str:
+        """Without settings: `soft_prompt`."""
+        return self.protocol.partition("[")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """One metric of the cells that differ in their seed alone."""
+
+    examples: tuple[str, ...]
+    """`[N]` keys of the rows."""
+    groups: tuple[str, ...]
+    """`[N]` rows that share a passage or subject share a group; empty: none."""
+    values: Floats
+    """`[S, N]` in 0 to 1."""
+    seeds: tuple[int | None, ...]
+    """`[S]`"""
+
+    @property
+    def clusters(self) -> NDArray[np.int64]:
+        """`[N]` the cluster of each row, from 0."""
+        return clusters(list(self.groups))
+
+    def of(self, examples: Sequence[str], seeds: Sequence[int | None] | None = None) -> Rows:
+        """These rows, in this order, under these seeds (None: all)."""
+        place = {example: i for i, example in enumerate(self.examples)}
+        rows = [place[example] for example in examples]
+        kept = self.seeds if seeds is None else tuple(seeds)
+        values = self.values[[self.seeds.index(seed) for seed in kept]][:, rows]
+        return Rows(examples=tuple(examples), groups=tuple(self.groups[i] for i in rows), values=values, seeds=kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run folder, as `read_run` finds it. Rows are read when they are asked for."""
+
+    folder: str
+    grid: Mapping[str, Any] = field(repr=False)
+    """grid.yaml, as resolved."""
+    done: Mapping[Place, str]
+    """Cells that are done, and their keys."""
+    missing: tuple[Place, ...]
+    """Cells of the grid that failed or are still to be done."""
+    store: Store = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Of the grid."""
+        return str(self.grid["name"])
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """All, in the order of the grid."""
+        return tuple(dict.fromkeys(place.model for place in (*self.done, *self.missing)))
+
+    @cached_property
+    def partners(self) -> Mapping[str, str]:
+        """Base model -> its post-trained partner."""
+        return {m["id"]: m["post_trained"] for m in self.grid["models"] if m["post_trained"] in self.models}
+
+    @cached_property
+    def bases(self) -> tuple[str, ...]:
+        """The models that are nobody's partner."""
+        partners = set(self.partners.values())
+        return tuple(model for model in self.models if model not in partners)
+
+    def task(self, name: str) -> Mapping[str, Any]:
+        """What grid.yaml says of a task: version, content, limit."""
+        return next((task for task in self.grid["tasks"] if task["task"] == name), {})
+
+    def model(self, name: str) -> Mapping[str, Any]:
+        """What grid.yaml says of a model: fingerprint, chat template."""
+        return next((model for model in self.grid["models"] if model["id"] == name), {})
+
+    def seeds(self, model: str, task: str, protocol: str) -> tuple[int | None, ...]:
+        """The seeds under which this is done."""
+        return tuple(place.seed for place in self.done if place[:3] == (model, task, protocol))
+
+    def rows(self, model: str, task: str, protocol: str, metric: str) -> Rows | None:
+        """The scores of the rows that all seeds of a model, task and protocol have; None where there are none.
+
+        Raises:
+            StoreError: a file is damaged.
+        """
+        found = []
+        for seed in self.seeds(model, task, protocol):
+            scored = self.scores(Place(model, task, protocol, seed))
+            if metric in scored.values:
+                found.append((seed, scored))
+        if not found:
+            return None
+        first = found[0][1]
+        shared = set(first.examples).intersection(*(scored.examples for _, scored in found[1:]))
+        kept = [example for example in first.examples if example in shared]
+        group = dict(zip(first.examples, first.groups, strict=True))
+        return Rows(
+            examples=tuple(kept),
+            groups=tuple(group[example] for example in kept),
+            values=np.stack([scored.of(metric, kept) for _, scored in found]),
+            seeds=tuple(seed for seed, _ in found),
+        )
+
+    def scores(self, place: Place) -> Scored:
+        """The scores of one done cell's rows at its last step.
+
+        Raises:
+            StoreError: its file is damaged.
+        """
+        known = self._read.get(place)
+        if known is None:
+            if len(self._read) >= _KEPT:
+                self._read.clear()
+            known = self._read[place] = _scored(self.answers(place, [*METRICS.values(), "scores"]))
+        return known
+
+    def answers(self, place: Place, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Columns of samples.parquet at the last step of a done cell, with `example` and `group`.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        key = self.done[place]
+        wanted = ["example", "step", *columns]
+        try:
+            samples = self.store.samples(key, [*wanted, "group"])
+        except StoreError:  # run folders of version 0.1 have no groups; what is damaged fails again
+            samples = [{**row, "group": ""} for row in self.store.samples(key, wanted)]
+        last = max((row["step"] for row in samples if row["step"] is not None), default=None)
+        return [row for row in samples if row["step"] == last]
+
+    @cached_property
+    def _read(self) -> dict[Place, Scored]:
+        return {}
+
+
+_KEPT = 16
+"""Cells whose rows are kept in memory: those of a large grid would fill it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What the rows of one cell came to."""
+
+    examples: tuple[str, ...]
+    groups: tuple[str, ...]
+    values: Mapping[str, Floats]
+    """Metric -> `[N]` scores, 0 to 1."""
+
+    def of(self, metric: str, examples: Sequence[str]) -> Floats:
+        """The scores of these rows, in this order."""
+        if tuple(examples) == self.examples:
+            return self.values[metric]
+        place = {example: i for i, example in enumerate(self.examples)}
+        found: Floats = self.values[metric][[place[example] for example in examples]]
+        return found
+
+
+def read_run(folder: Location) -> Run:
+    """Open a run folder for analysis.
+
+    Args:
+        folder: a folder, or the URL of one.
+
+    Raises:
+        ConfigError: it is no run folder, or nothing in it is done.
+    """
+    store = Store(folder)
+    try:
+        grid = store.grid()
+    except OSError:
+        raise ConfigError(f"{folder}: is no run folder: it has no grid.yaml") from None
+    except ValueError:
+        grid = None
+    if not isinstance(grid, dict) or not isinstance(grid.get("cells"), dict):
+        raise ConfigError(f"{folder}: its grid.yaml was not written by a run; name the folder that `spt-fast run` made")
+    done = store.done()
+    found = {Place(**{name: cell[name] for name in Place._fields}): key for key, cell in grid["cells"].items()}
+    run = Run(
+        folder=str(store.root),
+        grid=grid,
+        done={place: key for place, key in found.items() if key in done},
+        missing=tuple(place for place, key in found.items() if key not in done),
+        store=store,
+    )
+    if not run.done:
+        raise ConfigError(f"{folder}: no cell is done yet; run the grid first")
+    return run
+
+
+def metric_names(run: Run) -> list[str]:
+    """Metrics that rows of a run have, those of tasks of its own (`f1`) included."""
+    names = dict.fromkeys(METRICS)
+    for task in dict.fromkeys(place.task for place in run.done):
+        place = next(place for place in run.done if place.task == task)
+        names |= dict.fromkeys(run.scores(place).values)
+    return list(names)
+
+
+def _scored(rows: Sequence[Mapping[str, Any]]) -> Scored:
+    """Metrics that every row has."""
+    further = [dict(row["scores"] or ()) for row in rows]
+    columns: dict[str, list[Any]] = {metric: [row[column] for row in rows] for metric, column in METRICS.items()}
+    columns |= {name: [each.get(name) for each in further] for name in dict.fromkeys(name for each in further for name in each)}
+    return Scored(
+        examples=tuple(row["example"] for row in rows),
+        groups=tuple(row["group"] or "" for row in rows),
+        values={metric: np.array(found, np.float64) for metric, found in columns.items() if None not in found},
+    )

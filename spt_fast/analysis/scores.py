@@ -1,0 +1,304 @@
+"""Plain tables of scores: a CSV or JSON file that anybody may have measured."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from spt_fast.errors import ConfigError
+from spt_fast.strict import did_you_mean, not_this, safe_yaml
+
+_STDERR = "_stderr"
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "model": ("model",),
+    "task": ("task", "benchmark"),
+    "value": ("value", "score"),
+    "protocol": ("protocol", "condition"),
+    "seed": ("seed",),
+    "stderr": ("stderr",),
+    "metric": ("metric",),
+    "step": ("step",),
+    "partner_of": ("partner_of",),
+}
+"""What a column may be called. The first three must be there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """One measured number."""
+
+    model: str
+    task: str
+    value: float
+    stderr: float = math.nan
+    """Of the choice of rows; NaN where it is not known."""
+    protocol: str = "score"
+    """How the model was asked; `score` where the file does not tell."""
+    seed: str = ""
+    metric: str = ""
+    step: float = math.nan
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What tells it from other scores of its metric."""
+        return (self.model, self.task, self.protocol, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreTable:
+    """Scores of models on tasks, under one protocol or several."""
+
+    source: str
+    """The file."""
+    scores: tuple[Score, ...]
+    partners: Mapping[str, str] = field(default_factory=dict)
+    """Base model -> its post-trained partner, where that is known."""
+    metric: str = ""
+    """The metric, where the file names it."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """In the order of the file."""
+        return tuple(dict.fromkeys(score.task for score in self.scores))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """In the order of the file."""
+        return tuple(dict.fromkeys(score.model for score in self.scores))
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """In the order of the file."""
+        return tuple(dict.fromkeys(score.protocol for score in self.scores))
+
+
+def read_scores(file: str | os.PathLike[str], *, metric: str | None = None) -> ScoreTable:
+    """Read a table of scores.
+
+    * CSV with the columns `model`, `task`, `value` (or `score`), and if it has them `protocol` (or `condition`), `seed`,
+      `stderr`, `metric`, `step`, `partner_of`: our results.csv is one. Or a JSON list of objects with such keys.
+    * JSON {task: {model: value}}, or {protocol: {task: {model: value}}}; what ends in `_stderr` are the errors of its namesake.
+    * Our results.json.
+
+    Of several steps the last counts. An empty value, null or "N/A" is one that is missing.
+
+    Args:
+        file: ends in .csv, .json or .jsonl.
+        metric: which, where the file has several; None: `exact_match` if it is there, else the only one.
+
+    Raises:
+        ConfigError: the file cannot be read, or is none of these.
+    """
+    path = Path(file)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError) as e:
+        raise ConfigError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
+    partners: Mapping[str, str] = {}
+    if path.suffix.lower() == ".csv":
+        records = _csv(path, text)
+        scores = [_record(path, f"line {i}", record) for i, record in records]
+        partners = _partners_of(record for _, record in records)
+    else:
+        data = _json(path, text)
+        if isinstance(data, dict) and isinstance(data.get("cells"), list):
+            data = [{**cell, **metric} for cell in data["cells"] for metric in cell.get("metrics", ())]
+        if isinstance(data, list):
+            scores = [_record(path, f"[{i}]", record) for i, record in enumerate(data)]
+            partners = _partners_of(data)
+        else:
+            scores = _nested(path, data)
+    kept = _last_steps(_of_metric(path, [score for score in scores if score is not None], metric))
+    if not kept:
+        raise ConfigError(f"{path}: holds no score; columns model, task and value are wanted, or {{task: {{model: value}}}}")
+    _no_repeats(path, kept)
+    return ScoreTable(source=str(path), scores=tuple(kept), partners=partners, metric=kept[0].metric)
+
+
+def read_partners(file: str | os.PathLike[str]) -> dict[str, str]:
+    """Base model -> post-trained partner, from YAML or JSON: {base: partner}.
+
+    Raises:
+        ConfigError: the file cannot be read, or is something else.
+    """
+    data = _mapping(Path(file), "{base model: post-trained partner}")
+    for base, partner in data.items():
+        if not isinstance(partner, str):
+            raise ConfigError(f"{file}: {base}: must be the name of a model, {not_this(partner)}")
+    return {str(base): partner for base, partner in data.items()}
+
+
+def read_truth(file: str | os.PathLike[str]) -> dict[str, dict[str, float]]:
+    """Scores that are known otherwise, from YAML or JSON: {model: value}, or {task: {model: value}}.
+
+    Returns:
+        task -> model -> value; the task "" stands for all.
+
+    Raises:
+        ConfigError: the file cannot be read, or is something else.
+    """
+    data = _mapping(Path(file), "{model: value}, or {task: {model: value}}")
+    if all(isinstance(value, dict) for value in data.values()):
+        return {str(task): _numbers(Path(file), str(task), values) for task, values in data.items()}
+    return {"": _numbers(Path(file), "", data)}
+
+
+def only(table: ScoreTable, *, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> ScoreTable:
+    """The scores of these tasks and models; nothing given is all of them."""
+    kept = tuple(
+        score for score in table.scores if (not tasks or score.task in tasks) and (not models or score.model in models)
+    )
+    return replace(table, scores=kept)
+
+
+def _csv(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as e:
+        raise ConfigError(f"{path}: line {reader.line_num}: not CSV: {e}") from None
+    columns = list(reader.fieldnames or ())
+    for name in ("model", "task", "value"):
+        if not set(_NAMES[name]) & set(columns):
+            close = did_you_mean(name, [str(column) for column in columns])
+            raise ConfigError(f"{path}: there is no column {' or '.join(_NAMES[name])}{close}")
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise ConfigError(f"{path}: line {line}: has not {len(columns)} fields, as the first line has")
+    return rows
+
+
+def _json(path: Path, text: str) -> Any:
+    try:
+        if path.suffix.lower() == ".jsonl":
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise ConfigError(f"{path}: not JSON: {e}; a table of scores ends in .csv or .json") from None
+
+
+def _record(path: Path, place: str, record: Any) -> Score | None:
+    if not isinstance(record, Mapping):
+        raise ConfigError(f"{path}: {place}: must be an object with model, task and value, {not_this(record)}")
+    found: dict[str, Any] = {}
+    for name, spellings in _NAMES.items():
+        spelling = next((each for each in spellings if each in record), None)
+        if spelling is None:
+            if name in ("model", "task", "value"):
+                raise ConfigError(f"{path}: {place}: {name} is missing")
+        elif name in ("value", "stderr", "step"):
+            number = _number(path, f"{place}: {spelling}", record[spelling])
+            if number is not None:
+                found[name] = number
+        elif name != "partner_of" and record[spelling] not in (None, ""):
+            found[name] = str(record[spelling])
+    for name in ("model", "task"):
+        if name not in found:
+            raise ConfigError(f"{path}: {place}: {name} is empty")
+    return Score(**found) if "value" in found else None
+
+
+def _partners_of(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    return {str(record["partner_of"]): str(record["model"]) for record in records if record.get("partner_of")}
+
+
+def _nested(path: Path, data: Any) -> list[Score | None]:
+    """{task: {model: value}} or {protocol: {task: {model: value}}}."""
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: must be {{task: {{model: value}}}} or a list of objects, {not_this(data)}")
+    deep = any(isinstance(inner, dict) and any(isinstance(v, dict) for v in inner.values()) for inner in data.values())
+    tables: Mapping[str, Any] = data if deep else {"score": data}
+    found: list[Score | None] = []
+    for protocol, by_task in tables.items():
+        if protocol.endswith(_STDERR) and protocol.removesuffix(_STDERR) in tables:
+            continue
+        errors = tables.get(protocol + _STDERR, {})
+        for task, by_model in _object(path, protocol, by_task).items():
+            for model, value in _object(path, f"{protocol}.{task}", by_model).items():
+                number = _number(path, f"{protocol}.{task}.{model}", value)
+                error = errors.get(task, {}).get(model) if isinstance(errors, dict) else None
+                stderr = _number(path, f"{protocol}{_STDERR}.{task}.{model}", error)
+                if number is not None:
+                    known = math.nan if stderr is None else stderr
+                    found.append(Score(model=model, task=task, value=number, stderr=known, protocol=protocol))
+    return found
+
+
+def _object(path: Path, place: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: {place}: must be {{name: value}}, {not_this(value)}")
+    return value
+
+
+def _number(path: Path, place: str, value: Any) -> float | None:
+    """None where there is none; lm-evaluation-harness writes "N/A" for that."""
+    if value in (None, "", "N/A"):
+        return None
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        number = float(value)
+    except ValueError:
+        raise ConfigError(f"{path}: {place}: must be a number, {not_this(value)}") from None
+    if math.isinf(number):
+        raise ConfigError(f"{path}: {place}: is infinite")
+    return None if math.isnan(number) else number
+
+
+def _of_metric(path: Path, scores: list[Score], metric: str | None) -> list[Score]:
+    names = list(dict.fromkeys(score.metric for score in scores))
+    if metric is None:
+        if len(names) > 1 and "exact_match" not in names:
+            raise ConfigError(f"{path}: has several metrics; choose one with --metric: {', '.join(names)}")
+        metric = "exact_match" if "exact_match" in names else "".join(names)
+    elif metric not in names and names != [""]:
+        raise ConfigError(f"{path}: has no metric {metric!r}; there are {', '.join(names)}")
+    return [score for score in scores if score.metric in (metric, "")]
+
+
+def _last_steps(scores: list[Score]) -> list[Score]:
+    last: dict[tuple[str, ...], float] = {}
+    for score in scores:
+        if not math.isnan(score.step):
+            last[score.place] = max(score.step, last.get(score.place, -math.inf))
+    return [score for score in scores if math.isnan(score.step) or score.step == last[score.place]]
+
+
+def _no_repeats(path: Path, scores: list[Score]) -> None:
+    seen = set()
+    for score in scores:
+        if score.place in seen:
+            raise ConfigError(
+                f"{path}: {score.model} on {score.task} is there twice; a column seed or protocol would tell them apart"
+            )
+        seen.add(score.place)
+
+
+def _mapping(path: Path, what: str) -> Mapping[Any, Any]:
+    try:
+        data = safe_yaml(path.read_text(encoding="utf-8"))  # JSON is YAML
+    except (OSError, UnicodeError) as e:
+        raise ConfigError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
+    except ConfigError as e:
+        raise ConfigError(f"{path}: {e}") from None
+    if not isinstance(data, dict) or not data:
+        raise ConfigError(f"{path}: must be {what}, {not_this(data)}")
+    return data
+
+
+def _numbers(path: Path, place: str, values: Mapping[Any, Any]) -> dict[str, float]:
+    found = {}
+    for model, value in values.items():
+        where = f"{place}.{model}" if place else str(model)
+        number = _number(path, where, value)
+        if number is None:
+            raise ConfigError(f"{path}: {where}: must be a number, not nothing")
+        found[str(model)] = number
+    return found
