@@ -32,7 +32,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
         except BaseException:
             Path(beside).unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as e:
         raise StoreError(f"{path}: cannot be written: {e.strerror or e}") from e
 
@@ -43,7 +43,7 @@ def sweep(folder: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename survive a power cut; not every file system can."""
     try:
         fd = os.open(folder, os.O_RDONLY)

@@ -1,35 +1,41 @@
 """The run folder: what is done, and what it came to. Only the driver writes here.
 
     grid.yaml            as resolved; a line a cell
-    events.jsonl         what happened when
+    events.jsonl         what happened when; in parts below events/ where files cannot be appended to
     rows/<task>.json     what the rows of a task are: sizes, hashes, near-duplicates between tuning and test rows
     cells/<key>/         prompt.safetensors, curve.csv, samples.parquet, and result.json, written last: the cell is done
                          failure.json instead, where it failed
     logs/                what the workers and their engines printed
+    .asked               keys of the cells that earlier nights have been asked for (`nights`)
 
-Every file appears whole or not at all, so that killing the driver at any moment loses the cell in flight and nothing else.
+It may be a folder of this machine or a URL; `storage` knows the difference. Every file appears whole or not at all, so that
+killing the driver at any moment loses the cell in flight and nothing else.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
 import re
-import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from spt_fast.cell import Cell, TaskRows
 from spt_fast.errors import StoreError
-from spt_fast.files import BESIDE, sweep, write_whole
-from spt_fast.prompts.soft_prompt import SoftPrompt, load_steps, save_steps
+from spt_fast.output import Location
+from spt_fast.prompts.soft_prompt import SoftPrompt, load_steps, steps_as_bytes
+from spt_fast.storage import Version, open_storage
 from spt_fast.types import CellResult, Metric, Sample, TrainingStep
+
+RESULT, FAILURE = "result.json", "failure.json"
+PROMPT, CURVE, SAMPLES = "prompt.safetensors", "curve.csv", "samples.parquet"
+EVENTS = "events.jsonl"
+GRID = "grid.yaml"
+ASKED = ".asked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,8 @@ class StoredResult:
     metrics: Mapping[int | None, tuple[Metric, ...]]
     costs: Mapping[str, float]
     provenance: Mapping[str, str]
+    content: Mapping[str, Any] = field(default_factory=dict)
+    """`Cell.content`: what the key is the hash of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +66,20 @@ class Store:
     Opened with `lock`, it belongs to this process until it is closed: two drivers in one folder would do everything twice.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._lock: IO[str] | None = None
-        self._events: IO[str] | None = None
+    def __init__(self, root: Location) -> None:
+        """
+        Args:
+            root: a folder, or any URL that fsspec knows. Nothing is asked of a network yet.
 
-    @property
-    def cells(self) -> Path:
-        """Folder of the cells."""
-        return self.root / "cells"
+        Raises:
+            ConfigError: a URL that cannot be used: an unknown scheme, or a package that is missing.
+        """
+        self._storage = open_storage(root)
+        self.root = self._storage.root
+
+    def name(self, path: str) -> str:
+        """How a person is told of one of its files."""
+        return self._storage.name(path)
 
     def lock(self) -> None:
         """Take the folder, making it where it is not there, and remove what a killed driver left half-written.
@@ -74,82 +87,73 @@ class Store:
         Raises:
             StoreError: another driver has it, or it cannot be written.
         """
-        try:
-            self.cells.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.root / ".lock", "a+")  # noqa: SIM115  (held until close)
-        except OSError as e:
-            raise StoreError(f"{self.root}: cannot be written: {e.strerror or e}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            self._lock = None
-            raise StoreError(
-                f"{self.root}: another `spt-fast run` is at work here; wait for it, or choose another --output"
-            ) from None
-        self._sweep()
+        self._storage.lock()
+        if self._storage.half_written:
+            self._sweep()
 
     def _sweep(self) -> None:
         """Remove what a killed driver left half-written.
 
         Not in done cells, where nothing can be: their marker is written last, and not before this has been here.
         """
-        for left in self.root.glob(f"{BESIDE}*"):
-            left.unlink(missing_ok=True)
+        self._storage.sweep("", deep=False)
         for name in ("rows", "logs"):
-            sweep(self.root / name)
-        for key in self._keys() - self.done():
-            sweep(self.cells / key)
+            self._storage.sweep(name)
+        for key in set(self._storage.names("cells")) - self.done():
+            self._storage.sweep(f"cells/{key}")
 
     @property
     def in_use(self) -> bool:
         """Whether a driver is at work in the folder."""
-        try:
-            with open(self.root / ".lock") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
-        return False
+        return self._storage.in_use
 
     def close(self) -> None:
-        """Give the folder back."""
-        for file in (self._events, self._lock):
-            if file is not None:
-                file.close()
-        self._events = self._lock = None
+        """Give the folder back.
+
+        Raises:
+            StoreError: events or logs could not be brought to where they belong.
+        """
+        self._storage.close()
 
     # what is there
 
     def done(self) -> set[str]:
         """Keys of the cells that are done."""
-        return self._having("result.json")
+        return set(self._storage.versions("cells", [RESULT]))
 
     def failed(self) -> set[str]:
         """Keys of the cells that failed when they were last tried."""
-        return self._having("failure.json", self._keys() - self.done())
+        found = self._storage.versions("cells", [RESULT, FAILURE])
+        return {key for key, (name, _) in found.items() if name == FAILURE}
 
-    def versions(self) -> dict[str, tuple[str, int, int, int]]:
+    def versions(self) -> dict[str, tuple[str, Version]]:
         """How each cell that is done or failed stands, without reading it: another result, another version."""
-        found = {}
-        for key in self._keys():
-            for name in ("result.json", "failure.json"):
-                with suppress(OSError):
-                    about = os.stat(f"{self.cells}/{key}/{name}")
-                    found[key] = (name, about.st_mtime_ns, about.st_size, about.st_ino)
-                    break
-        return found
+        return self._storage.versions("cells", [RESULT, FAILURE])
 
-    def _keys(self) -> set[str]:
-        try:
-            return set(os.listdir(self.cells))
-        except FileNotFoundError:
-            return set()
+    def made_from(self) -> list[Any]:
+        """Versions of all that tables are made from: the grid, the rows, and how each cell stands. JSON can hold it.
 
-    def _having(self, name: str, keys: Iterable[str] | None = None) -> set[str]:
-        cells = str(self.cells)
-        return {key for key in (self._keys() if keys is None else keys) if os.path.exists(f"{cells}/{key}/{name}")}
+        Raises:
+            OSError: there is no grid.
+        """
+        rows = [(name, self._storage.version(f"rows/{name}")) for name in self._row_files()]
+        return [self._storage.version(GRID), rows, sorted(self.versions().items())]
+
+    def version(self, name: str) -> Version:
+        """Of one of the run's tables; differs when it has been written anew.
+
+        Raises:
+            OSError: it is not there.
+        """
+        return self._storage.version(name)
+
+    def text(self, name: str) -> str:
+        """One of the run's tables: results.csv, results.json, report.md.
+
+        Raises:
+            OSError: it is not there.
+        """
+        return self._storage.read(name).decode("utf-8")
 
     def result(self, key: str) -> StoredResult:
         """A done cell.
@@ -157,33 +161,63 @@ class Store:
         Raises:
             StoreError: it is not done, or its file is damaged.
         """
-        path = self.cells / key / "result.json"
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            metrics = {
-                None if point["step"] is None else int(point["step"]): tuple(_metric(metric) for metric in point["metrics"])
-                for point in data["points"]
-            }
-            return StoredResult(key=key, metrics=metrics, costs=data["costs"], provenance=data["provenance"])
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise StoreError(f"{path}: cannot be read ({e}); delete the folder and run the grid again") from None
+        (found,) = self.results([key])
+        return found
+
+    def results(self, keys: Iterable[str]) -> Iterator[StoredResult]:
+        """Done cells, in this order; where they come through a network, many at a time.
+
+        Raises:
+            StoreError: one is not done, or its file is damaged.
+        """
+        keys = list(keys)
+        found = self._storage.read_each(f"cells/{key}/{RESULT}" for key in keys)
+        for key in keys:
+            try:
+                data = json.loads(next(found))
+                metrics = {
+                    None if point["step"] is None else int(point["step"]): tuple(_metric(metric) for metric in point["metrics"])
+                    for point in data["points"]
+                }
+                costs, provenance, content = data["costs"], data["provenance"], data["content"]
+            except (OSError, ValueError, KeyError, TypeError) as e:
+                raise self._damaged(f"cells/{key}/{RESULT}", e) from None
+            yield StoredResult(key=key, metrics=metrics, costs=costs, provenance=provenance, content=content)
 
     def failure(self, key: str) -> Failure:
-        """Why a cell failed."""
-        path = self.cells / key / "failure.json"
+        """Why a cell failed.
+
+        Raises:
+            StoreError: it did not, or its file is damaged.
+        """
+        path = f"cells/{key}/{FAILURE}"
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(self._storage.read(path))
             return Failure(key=key, kind=data["kind"], reason=data["reason"])
         except (OSError, ValueError, KeyError, TypeError) as e:
-            raise StoreError(f"{path}: cannot be read ({e}); delete the folder and run the grid again") from None
+            raise self._damaged(path, e) from None
+
+    def _damaged(self, path: str, error: Exception) -> StoreError:
+        return StoreError(f"{self.name(path)}: cannot be read ({error}); delete the folder and run the grid again")
 
     def prompts(self, cell: Cell) -> dict[int, SoftPrompt] | None:
         """The soft prompts of a cell by step, or None where they are not all there yet."""
-        path = self.cells / cell.key / "prompt.safetensors"
-        if not path.is_file():
+        if cell.steps == (None,):
             return None
-        found = {step: prompt for step, prompt in load_steps(path).items() if step is not None}
+        found = self.soft_prompts(cell.key)
         return found if set(found) == set(cell.steps) else None
+
+    def soft_prompts(self, key: str) -> dict[int, SoftPrompt]:
+        """The soft prompts of a cell by step, those that there are; none where it has none.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        try:
+            with self._storage.local(f"cells/{key}/{PROMPT}") as file:
+                return {step: prompt for step, prompt in load_steps(file).items() if step is not None}
+        except FileNotFoundError:
+            return {}
 
     def samples(self, key: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """The rows of a cell's samples.parquet.
@@ -194,13 +228,14 @@ class Store:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self.cells / key / "samples.parquet"
+        path = f"cells/{key}/{SAMPLES}"
         try:
-            with pq.ParquetFile(path) as file:  # read_table would look for a data set of many files first
+            # read_table would look for a data set of many files first
+            with self._storage.local(path) as local, pq.ParquetFile(local) as file:
                 names = list(columns) if columns else file.schema_arrow.names
                 rows: list[dict[str, Any]] = file.read(names, use_threads=False).select(names).to_pylist()
         except (OSError, KeyError, pa.ArrowException) as e:  # KeyError: a column is not there
-            raise StoreError(f"{path}: cannot be read ({e}); delete the folder and run the grid again") from None
+            raise self._damaged(path, e) from None
         return rows
 
     def cell_result(self, key: str) -> CellResult:
@@ -220,7 +255,7 @@ class Store:
     def describes(self, rows: TaskRows) -> bool:
         """Whether rows/ holds what these rows are."""
         try:
-            known = json.loads(self._rows_path(rows.name).read_text(encoding="utf-8"))
+            known = json.loads(self._storage.read(_rows_path(rows.name)))
             return bool(known["key"] == _rows_key(rows))
         except (OSError, ValueError, KeyError, TypeError):
             return False
@@ -228,26 +263,64 @@ class Store:
     def rows(self) -> list[dict[str, Any]]:
         """What rows/ tells of each task, by name; a damaged file is left out."""
         found = []
-        for path in sorted((self.root / "rows").glob("*.json")):
+        for name in self._row_files():
             with suppress(OSError, ValueError):
-                found.append(json.loads(path.read_text(encoding="utf-8")))
+                found.append(json.loads(self._storage.read(f"rows/{name}")))
         return found
+
+    def _row_files(self) -> list[str]:
+        return sorted(name for name in self._storage.names("rows") if name.endswith(".json") and not name.startswith("."))
+
+    def asked(self) -> set[str]:
+        """Keys of the cells that earlier nights have been asked for."""
+        try:
+            return set(self._storage.read(ASKED).decode("ascii", "replace").split())
+        except OSError:
+            return set()
 
     # what is new
 
     def put_rows(self, rows: TaskRows, report: Mapping[str, Any]) -> None:
         """Keep what the rows of a task are: sizes, hashes, near-duplicates."""
-        write_whole(self._rows_path(rows.name), _json({"key": _rows_key(rows), **report}))
+        self._storage.write(_rows_path(rows.name), _json({"key": _rows_key(rows), **report}))
 
-    def _rows_path(self, name: str) -> Path:
-        return self.root / "rows" / f"{name.replace('/', '--')}.json"
+    def put_asked(self, keys: Collection[str]) -> None:
+        """Keep that earlier nights have been asked for these cells, beside those that they were asked for before."""
+        self._storage.write(ASKED, "".join(f"{key}\n" for key in sorted({*self.asked(), *keys})).encode())
+
+    def take_cells(self, source: Store, keys: Collection[str]) -> None:
+        """Have cells that are done in another run folder here too, whole: their marker comes last."""
+        files = source._storage.files("cells", keys)
+        order = {
+            f"cells/{key}": [*(name for name in names if name not in (RESULT, FAILURE)), RESULT]
+            for key, names in files.items()
+            if RESULT in names
+        }
+        self._storage.take(source._storage, order)
+
+    def learnt(self, keys: Collection[str]) -> set[str]:
+        """Those of these cells whose soft prompts are here, of all steps or of some."""
+        return set(self._storage.versions("cells", [PROMPT])) & set(keys)
+
+    def take_prompts(self, source: Store, keys: Collection[str]) -> None:
+        """Have the soft prompts of another run folder here too, with their curves, of cells that are not done there either."""
+        files = source._storage.files("cells", keys)
+        order = {
+            f"cells/{key}": [*([CURVE] if CURVE in names else []), PROMPT] for key, names in files.items() if PROMPT in names
+        }
+        self._storage.take(source._storage, order)
+
+    def take_rows(self, source: Store, rows: Iterable[TaskRows]) -> None:
+        """Have what another run folder tells of the rows of tasks, where it is of the same rows and not told here."""
+        for each in rows:
+            if not self.describes(each) and source.describes(each):
+                self._storage.write(_rows_path(each.name), source._storage.read(_rows_path(each.name)))
 
     def share_prompts(self, source: Cell, cell: Cell) -> None:
         """Give a judged cell the soft prompt and the curve of the cell whose completions it rules on."""
-        for name in ("prompt.safetensors", "curve.csv"):
-            path = self.cells / source.key / name
-            if path.is_file():
-                write_whole(self.cells / cell.key / name, path.read_bytes())
+        for name in (PROMPT, CURVE):
+            with suppress(FileNotFoundError):
+                self._storage.write(f"cells/{cell.key}/{name}", self._storage.read(f"cells/{source.key}/{name}"))
 
     def put_grid(self, resolved: Mapping[str, Any]) -> None:
         """Write grid.yaml as resolved, unless it says so already."""
@@ -260,9 +333,10 @@ class Store:
         cells = resolved["cells"]
         lines = "".join(f" {_LINE.encode(key)}: {_LINE.encode(cell)}\n" for key, cell in cells.items())
         data = f"{text}cells:\n{_NOT_IN_YAML.sub(_escaped, lines)}".encode()
-        path = self.root / "grid.yaml"
-        if not path.is_file() or path.read_bytes() != data:
-            write_whole(path, data)
+        with suppress(FileNotFoundError):
+            if self._storage.read(GRID) == data:
+                return
+        self._storage.write(GRID, data)
 
     def grid(self) -> Any:
         """What grid.yaml says: also where a person has written it anew.
@@ -273,7 +347,7 @@ class Store:
         """
         import yaml
 
-        text = (self.root / "grid.yaml").read_text(encoding="utf-8")
+        text = self._storage.read(GRID).decode("utf-8")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         head, mark, lines = text.partition("\ncells:\n")
         try:
@@ -287,18 +361,17 @@ class Store:
 
     def put_prompts(self, cell: Cell, steps: Mapping[int, SoftPrompt], curve: Sequence[TrainingStep]) -> None:
         """Keep what was trained, so that it is not trained again."""
-        folder = self.cells / cell.key
         lines = ["step,loss,grad_norm", *(f"{s.step},{s.loss!r},{s.grad_norm!r}" for s in curve)]
-        write_whole(folder / "curve.csv", ("\n".join(lines) + "\n").encode())
-        save_steps(steps, folder / "prompt.safetensors")
+        self._storage.write(f"cells/{cell.key}/{CURVE}", ("\n".join(lines) + "\n").encode())
+        self._storage.write(f"cells/{cell.key}/{PROMPT}", steps_as_bytes(steps))
 
     def put_result(self, cell: Cell, result: CellResult) -> None:
         """Keep a done cell: the samples, the metrics beside the curve's losses, and last the marker."""
-        folder = self.cells / cell.key
-        write_whole(folder / "samples.parquet", _parquet(result.samples))
-        curve = folder / "curve.csv"
-        if curve.is_file():
-            write_whole(curve, _with_metrics(curve.read_text(encoding="utf-8"), result.metrics).encode())
+        folder = f"cells/{cell.key}"
+        self._storage.write(f"{folder}/{SAMPLES}", _parquet(result.samples))
+        with suppress(FileNotFoundError):
+            curve = self._storage.read(f"{folder}/{CURVE}").decode("utf-8")
+            self._storage.write(f"{folder}/{CURVE}", _with_metrics(curve, result.metrics).encode())
         data = {
             "key": cell.key,
             "cell": {
@@ -315,35 +388,28 @@ class Store:
             "costs": dict(result.costs),
             "provenance": dict(result.provenance),
         }
-        write_whole(folder / "result.json", _json(data))
-        (folder / "failure.json").unlink(missing_ok=True)
+        self._storage.write(f"{folder}/{RESULT}", _json(data))
+        self._storage.remove(f"{folder}/{FAILURE}")
 
     def put_failure(self, cell: Cell, kind: str, reason: str) -> None:
         """Keep why a cell failed; it is tried again when the grid is run again."""
         data = {"key": cell.key, "cell": cell.title, "kind": kind, "reason": reason}
-        write_whole(self.cells / cell.key / "failure.json", _json(data))
+        self._storage.write(f"cells/{cell.key}/{FAILURE}", _json(data))
 
     def discard(self, key: str) -> None:
         """Forget a cell. The marker goes first, so that half a removal is not a done cell."""
-        folder = self.cells / key
-        (folder / "result.json").unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        self._storage.remove(f"cells/{key}/{RESULT}")
+        self._storage.remove_folder(f"cells/{key}")
 
     def event(self, what: str, **details: Any) -> None:
         """Append a line to events.jsonl."""
-        if self._events is None:
-            self._events = open(self.root / "events.jsonl", "a", encoding="utf-8")  # noqa: SIM115  (held until close)
         line = {"time": round(time.time(), 3), "event": what, **details}
-        self._events.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
-        self._events.flush()
+        self._storage.append(EVENTS, json.dumps(line, ensure_ascii=False, default=str) + "\n")
 
     def events(self) -> list[dict[str, Any]]:
         """The lines of events.jsonl; a last line that was cut short by a kill is left out."""
-        path = self.root / "events.jsonl"
-        if not path.is_file():
-            return []
         found = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in self._storage.appended(EVENTS).splitlines():
             try:
                 found.append(json.loads(line))
             except ValueError:
@@ -352,13 +418,15 @@ class Store:
 
     def put(self, name: str, text: str) -> None:
         """Write one of the run's tables: results.csv, results.json, report.md."""
-        write_whole(self.root / name, text.encode())
+        self._storage.write(name, text.encode())
 
     def log(self, model: str) -> Path:
-        """Where a model's workers print."""
-        folder = self.root / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / (model.strip("/").replace("/", "--") + ".log")
+        """Where a model's workers print: a file of this machine, which ends up at `log_name`."""
+        return self._storage.printed(_log_path(model))
+
+    def log_name(self, model: str) -> str:
+        """Where a person finds what a model's workers have printed."""
+        return self.name(_log_path(model))
 
 
 class Results(Mapping[str, StoredResult]):
@@ -396,6 +464,14 @@ _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff
 
 def _escaped(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"
+
+
+def _rows_path(task: str) -> str:
+    return f"rows/{task.replace('/', '--')}.json"
+
+
+def _log_path(model: str) -> str:
+    return f"logs/{model.strip('/').replace('/', '--')}.log"
 
 
 def _rows_key(rows: TaskRows) -> dict[str, Any]:
@@ -441,6 +517,7 @@ def _parquet(samples: Sequence[Sample]) -> bytes:
             ("knows_per_byte", pa.bool_()),
             ("format_by_rule", pa.bool_()),
             ("knows_by_rule", pa.bool_()),
+            ("group", pa.string()),
         ]
     )
     # Completions are whatever a model wrote; a lone surrogate would be refused by Arrow.

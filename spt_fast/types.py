@@ -172,6 +172,8 @@ class Sample:
     """Where a judge has decided `format_ok`: what the task's regular expression says."""
     knows_by_rule: bool | None = None
     """Where a judge has decided `knows`: what the task's extractor says."""
+    group: str = ""
+    """`Example.group`; empty where rows share nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

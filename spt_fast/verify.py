@@ -22,6 +22,7 @@ from spt_fast.engine.base import EngineConfig, check_request
 from spt_fast.errors import ConfigError, EngineError
 from spt_fast.models.identity import Model, require_resolved, resolve
 from spt_fast.models.tokenizer import Tokenizer, continuation
+from spt_fast.output import Location
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.tasks.rows import load_rows
 from spt_fast.tuning import load_tokenizer
@@ -109,7 +110,7 @@ def verify(
     model: str,
     *,
     dtype: str = "auto",
-    prompt: Path | None = None,
+    prompt: Location | None = None,
     requests: Sequence[Request] | None = None,
     tie_nats: float = 0.05,
 ) -> VerifyReport:

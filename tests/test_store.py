@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -18,7 +19,9 @@ from spt_fast.config import Protocol, SoftPromptConfig, ZeroShot
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.files import BESIDE, write_whole
 from spt_fast.models.identity import Model
+from spt_fast.output import Location
 from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.storage import open_storage
 from spt_fast.store import Results, Store
 from spt_fast.types import CellResult, Metric, Sample, TrainingStep
 
@@ -64,8 +67,12 @@ def result(*steps: int | None) -> CellResult:
     return CellResult(metrics=metrics, samples=samples, costs={"train_s": 1.5}, provenance={"torch": "2"})
 
 
-def test_a_cell_is_done_when_its_result_is_there_and_reads_back_as_it_was(tmp_path: Path) -> None:
-    store, one, told = Store(tmp_path), cell(), result(None)
+def remove(store: Store, path: str) -> None:
+    open_storage(store.root).remove(path)
+
+
+def test_a_cell_is_done_when_its_result_is_there_and_reads_back_as_it_was(place: Location) -> None:
+    store, one, told = Store(place), cell(), result(None)
     assert store.done() == set()
     store.put_result(one, told)
     assert store.done() == {one.key}
@@ -79,15 +86,15 @@ def test_a_cell_is_done_when_its_result_is_there_and_reads_back_as_it_was(tmp_pa
     assert rows[0]["completion"] == "<script>"
 
 
-def test_samples_without_the_marker_are_not_a_done_cell(tmp_path: Path) -> None:
-    store, one = Store(tmp_path), cell()
+def test_samples_without_the_marker_are_not_a_done_cell(place: Location) -> None:
+    store, one = Store(place), cell()
     store.put_result(one, result(None))
-    (store.cells / one.key / "result.json").unlink()
+    remove(store, f"cells/{one.key}/result.json")
     assert store.done() == set()
 
 
-def test_a_failed_cell_says_why_until_it_is_done(tmp_path: Path) -> None:
-    store, one = Store(tmp_path), cell()
+def test_a_failed_cell_says_why_until_it_is_done(place: Location) -> None:
+    store, one = Store(place), cell()
     store.put_failure(one, "EngineError", "it died")
     assert store.failed() == {one.key}
     assert store.failure(one.key).reason == "it died"
@@ -95,8 +102,8 @@ def test_a_failed_cell_says_why_until_it_is_done(tmp_path: Path) -> None:
     assert store.failed() == set()
 
 
-def test_trained_prompts_are_found_again_only_when_all_their_steps_are_there(tmp_path: Path) -> None:
-    store, one = Store(tmp_path), cell(SoftPromptConfig(steps=2, evaluate_at=(0,)))
+def test_trained_prompts_are_found_again_only_when_all_their_steps_are_there(place: Location) -> None:
+    store, one = Store(place), cell(SoftPromptConfig(steps=2, evaluate_at=(0,)))
     prompts = {s: SoftPrompt(vectors=np.full((3, 4), s, np.float32), provenance={"step": str(s)}) for s in (0, 2)}
     curve = [TrainingStep(step=s, loss=1.0 / s, grad_norm=0.5) for s in (1, 2)]
     store.put_prompts(one, prompts, curve)
@@ -104,20 +111,20 @@ def test_trained_prompts_are_found_again_only_when_all_their_steps_are_there(tmp
     assert found is not None
     assert {step: prompt.key for step, prompt in found.items()} == {s: p.key for s, p in prompts.items()}
     assert store.prompts(cell(SoftPromptConfig(steps=2, evaluate_at=(0, 1)))) is None
-    assert (store.cells / one.key / "curve.csv").read_text().splitlines() == [
+    assert store.text(f"cells/{one.key}/curve.csv").splitlines() == [
         "step,loss,grad_norm",
         "1,1.0,0.5",
         "2,0.5,0.5",
     ]
 
 
-def test_the_curve_gets_the_metrics_of_its_steps(tmp_path: Path) -> None:
-    store, one = Store(tmp_path), cell(SoftPromptConfig(steps=2, evaluate_at=(0,)))
+def test_the_curve_gets_the_metrics_of_its_steps(place: Location) -> None:
+    store, one = Store(place), cell(SoftPromptConfig(steps=2, evaluate_at=(0,)))
     prompts = {s: SoftPrompt(vectors=np.ones((3, 4), np.float32)) for s in (0, 2)}
     store.put_prompts(one, prompts, [TrainingStep(step=s, loss=1.0, grad_norm=0.5) for s in (1, 2)])
     for _ in range(2):  # a second time, as after a kill between the curve and the marker
         store.put_result(one, result(0, 2))
-        assert (store.cells / one.key / "curve.csv").read_text().splitlines() == [
+        assert store.text(f"cells/{one.key}/curve.csv").splitlines() == [
             "step,loss,grad_norm,format_following,given_format",
             "0,,,0.5,",
             "1,1.0,0.5,,",
@@ -125,8 +132,8 @@ def test_the_curve_gets_the_metrics_of_its_steps(tmp_path: Path) -> None:
         ]
 
 
-def test_two_drivers_cannot_share_a_folder(tmp_path: Path) -> None:
-    first, second = Store(tmp_path), Store(tmp_path)
+def test_two_drivers_cannot_share_a_folder(place: Location) -> None:
+    first, second = Store(place), Store(place)
     first.lock()
     assert second.in_use
     with pytest.raises(StoreError, match="another `spt-fast run`"):
@@ -150,7 +157,7 @@ def test_what_a_killed_driver_left_half_written_is_swept(tmp_path: Path) -> None
 def test_done_cells_are_not_searched_for_what_was_half_written(tmp_path: Path) -> None:
     store, one = Store(tmp_path), cell()
     store.put_result(one, result(None))
-    beside = [tmp_path / f"{BESIDE}a", tmp_path / "rows" / f"{BESIDE}b", store.cells / "undone" / f"{BESIDE}c"]
+    beside = [tmp_path / f"{BESIDE}a", tmp_path / "rows" / f"{BESIDE}b", store.root / "cells" / "undone" / f"{BESIDE}c"]
     for left in beside:
         left.parent.mkdir(exist_ok=True)
         left.write_text("half")
@@ -160,12 +167,12 @@ def test_done_cells_are_not_searched_for_what_was_half_written(tmp_path: Path) -
     assert store.done() == {one.key}
 
 
-def test_results_are_counted_without_being_read(tmp_path: Path) -> None:
-    store, one, other = Store(tmp_path), cell(), cell(SoftPromptConfig(steps=2, evaluate_at=()))
+def test_results_are_counted_without_being_read(place: Location) -> None:
+    store, one, other = Store(place), cell(), cell(SoftPromptConfig(steps=2, evaluate_at=()))
     store.put_result(one, result(None))
     store.put_result(other, result(2))
     found = Results(store, [one.key, other.key])
-    (store.cells / other.key / "result.json").write_text("{")
+    store.put(f"cells/{other.key}/result.json", "{")
     assert (len(found), list(found), other.key in found, "no" in found) == (2, [one.key, other.key], True, False)
     assert found[one.key].costs == {"train_s": 1.5}
     with pytest.raises(StoreError, match="delete the folder"):
@@ -174,8 +181,8 @@ def test_results_are_counted_without_being_read(tmp_path: Path) -> None:
         found["no"]
 
 
-def test_another_result_is_another_version(tmp_path: Path) -> None:
-    store, one, other = Store(tmp_path), cell(), cell(seed=1)
+def test_another_result_is_another_version(place: Location) -> None:
+    store, one, other = Store(place), cell(), cell(seed=1)
     assert store.versions() == {}
     store.put_failure(one, "EngineError", "it died")
     failed = store.versions()
@@ -184,22 +191,25 @@ def test_another_result_is_another_version(tmp_path: Path) -> None:
     store.put_result(one, result(None))
     again = store.versions()
     assert [found[one.key][0] for found in (failed, done, again)] == ["failure.json", "result.json", "result.json"]
-    assert done != again, "the same words, written anew"
+    assert isinstance(place, str) or done != again, "the same words, written anew"
+    store.put_result(one, result(0))
+    assert store.versions() != again
+    again = store.versions()
     assert store.versions() == again
-    (store.cells / other.key).mkdir()
+    store.put_prompts(other, {0: SoftPrompt(vectors=np.ones((3, 4), np.float32))}, [])
     assert store.versions() == again, "a cell that only began has none"
 
 
 NAMES = ("plain", "a: b", "{x}", "\u00e9\U0001f600", "\x7f\x85\u2028\ufeff", "line\nbreak", "0123456789012345", "null")
 
 
-def test_the_grid_reads_back_as_it_was_by_us_and_by_any_yaml(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_the_grid_reads_back_as_it_was_by_us_and_by_any_yaml(place: Location) -> None:
+    store = Store(place)
     told = {"name": "g", "models": [], "cells": {name: {"model": name, "seed": None, "closed_ended": True} for name in NAMES}}
     store.put_grid(told)
     assert store.grid() == told
-    assert yaml.safe_load((tmp_path / "grid.yaml").read_text(encoding="utf-8")) == told
-    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
+    assert yaml.safe_load(store.text("grid.yaml")) == told
+    store.put("grid.yaml", yaml.safe_dump(told, sort_keys=False))
     assert store.grid() == told, "also where a person has written it anew"
 
 
@@ -214,14 +224,14 @@ def test_a_grid_that_says_what_it_said_is_not_written_again(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("text", ["cells: [", "\x00", "a\ncells:\n b: {}\n", "{a\ncells:\n b\n"])
-def test_a_grid_that_is_no_yaml_is_a_value_error_or_no_run(tmp_path: Path, text: str) -> None:
-    (tmp_path / "grid.yaml").write_text(text)
+def test_a_grid_that_is_no_yaml_is_a_value_error_or_no_run(place: Location, text: str) -> None:
+    Store(place).put("grid.yaml", text)
     with pytest.raises(ConfigError, match="was not written by a run"):
-        resolved_grid(tmp_path)
+        resolved_grid(place)
 
 
-def test_samples_read_back_column_by_column(tmp_path: Path) -> None:
-    store, one, told = Store(tmp_path), cell(), result(None)
+def test_samples_read_back_column_by_column(place: Location) -> None:
+    store, one, told = Store(place), cell(), result(None)
     sample = replace(told.samples[0], scores={"f1": 0.5}, answers=("A", "B"), chosen=None)
     store.put_result(one, replace(told, samples=(sample, told.samples[1])))
     first, second = store.cell_result(one.key).samples
@@ -230,16 +240,18 @@ def test_samples_read_back_column_by_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["gone", "cut short", "a column less"])
-def test_damaged_samples_are_a_sentence_with_the_mend(tmp_path: Path, harm: str) -> None:
-    store, one = Store(tmp_path), cell()
+def test_damaged_samples_are_a_sentence_with_the_mend(place: Location, harm: str) -> None:
+    store, one = Store(place), cell()
     store.put_result(one, result(None))
-    path = store.cells / one.key / "samples.parquet"
+    path = f"cells/{one.key}/samples.parquet"
     if harm == "gone":
-        path.unlink()
-    elif harm == "cut short":
-        path.write_bytes(path.read_bytes()[:-20])
+        remove(store, path)
     else:
-        pq.write_table(pq.read_table(path).drop_columns(["knows"]), path)
+        storage = open_storage(place)
+        data = storage.read(path)
+        less = pa.BufferOutputStream()
+        pq.write_table(pq.read_table(pa.BufferReader(data)).drop_columns(["knows"]), less)
+        storage.write(path, data[:-20] if harm == "cut short" else less.getvalue().to_pybytes())
     with pytest.raises(StoreError, match="delete the folder and run the grid again"):
         store.samples(one.key, ["example", "knows"])
 
@@ -258,12 +270,34 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path,
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_damaged_result_is_a_sentence_with_the_mend(tmp_path: Path) -> None:
-    store, one = Store(tmp_path), cell()
+def test_a_damaged_result_is_a_sentence_with_the_mend(place: Location) -> None:
+    store, one = Store(place), cell()
     store.put_result(one, result(None))
-    (store.cells / one.key / "result.json").write_text("{")
+    store.put(f"cells/{one.key}/result.json", "{")
     with pytest.raises(StoreError, match="delete the folder and run the grid again"):
         store.result(one.key)
+
+
+def test_events_are_told_in_the_order_in_which_they_came(place: Location) -> None:
+    for run in range(3):
+        store = Store(place)
+        store.event("run", number=run)
+        store.event("end", number=run)
+        store.close()
+    assert [(event["event"], event["number"]) for event in Store(place).events()] == [
+        (what, run) for run in range(3) for what in ("run", "end")
+    ]
+
+
+def test_a_cell_that_is_discarded_is_gone_and_others_are_not(place: Location) -> None:
+    store, one, other = Store(place), cell(), cell(SoftPromptConfig())
+    for each in (one, other):
+        store.put_result(each, result(None))
+    store.discard(one.key)
+    store.discard("never there")
+    assert store.done() == {other.key}
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.samples(one.key)
 
 
 def test_an_event_cut_short_by_a_kill_is_left_out(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_table_that_is_gone_or_was_changed_is_written_again(name: str, store: 
 
 def test_a_result_damaged_after_its_tables_were_written_is_a_sentence(store: Store, told: Callable[..., str]) -> None:
     told()
-    (store.cells / ASKED.key / "result.json").write_text("{")
+    (store.root / "cells" / ASKED.key / "result.json").write_text("{")
     with pytest.raises(StoreError, match="delete the folder and run the grid again"):
         told()
 

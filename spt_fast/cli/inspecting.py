@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from spt_fast.config import ModelConfig
 from spt_fast.errors import ConfigError
 from spt_fast.models.identity import require_resolved, resolve
+from spt_fast.output import Location
 from spt_fast.prompts.soft_prompt import SoftPrompt, load_steps
 
 
-def inspect_file(path: Path, model: str | None, *, top: int) -> str:
+def inspect_file(path: Location, model: str | None, *, top: int) -> str:
     """Provenance and norms; nearest tokens too where the model can be loaded.
 
     Raises:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from spt_fast.cli.tables import resolved_grid
-from spt_fast.progress import DOING, spoken
+from spt_fast.output import Location
+from spt_fast.progress import DOING, counted, spoken
 from spt_fast.store import Store
 
 
-def status_of(folder: Path) -> str:
+def status_of(folder: Location) -> str:
     """Cells done, failed and left, what is being done now, and why cells failed.
 
     Raises:
@@ -51,17 +51,40 @@ def _now(events: list[dict[str, Any]], *, running: bool, left: int, failed: int)
     took = time.time() - this[0]["time"]
     finished = sum(event["event"] in ("done", "failed") for event in this)
     doing = "; ".join(_doing(this)) or "starting"
-    rest = f", about {spoken(took / finished * (this[0]['todo'] - finished))} left" if finished else ""
-    return f"running for {spoken(took)}; {doing}; {finished} of {this[0]['todo']} cells in this run{rest}"
+    pulse: dict[str, Any] = next((event for event in reversed(this) if event["event"] == "pulse"), {})
+    in_flight = f", {pulse['running']} in flight" if pulse.get("running") else ""
+    rest = f"{finished} of {this[0]['todo']} cells in this run{in_flight}{_left(this, pulse, took, finished)}"
+    return "; ".join([f"running for {spoken(took)}", *_workers(this, pulse), doing, rest])
+
+
+def _left(this: list[dict[str, Any]], pulse: dict[str, Any], took: float, finished: int) -> str:
+    if "seconds_left" in pulse:
+        return f", about {spoken(max(0.0, pulse['seconds_left'] - (time.time() - pulse['time'])))} left"
+    return f", about {spoken(took / finished * (this[0]['todo'] - finished))} left" if finished else ""
+
+
+def _workers(events: list[dict[str, Any]], pulse: dict[str, Any]) -> list[str]:
+    """How many there are, on how many GPUs, and how fast they answer."""
+    there: dict[tuple[str, int], float] = {}
+    for event in events:
+        if event["event"] == "worker":
+            there[event["model"], event["worker"]] = event["gpus"]
+        elif event["event"] == "ended":
+            there.pop((event["model"], event["worker"]), None)
+    gpus = sum(there.values())
+    found = [f"{len(there)} worker{'s' * (len(there) != 1)}{f' on {counted(gpus)}' if gpus else ''}"]
+    return [*found, f"{pulse['requests_per_s']:.0f} requests/s"] if pulse.get("requests_per_s") else found
 
 
 def _doing(events: list[dict[str, Any]], most: int = 4) -> list[str]:
     """What each model is at; several are on a cluster."""
-    phases: dict[str, str] = {}
+    phases: dict[tuple[str, int], str] = {}
     for event in events:
         if event["event"] == "phase":
-            phases[event["model"]] = event["phase"]
+            phases[event["model"], event.get("worker", 0)] = event["phase"]
+        elif event["event"] == "worker":
+            phases.pop((event["model"], 0), None)  # it waits no longer
         elif event["event"] == "ended":
-            phases.pop(event["model"], None)
-    shown = [f"{model}: {DOING.get(phase, phase)}" for model, phase in phases.items()]
+            phases.pop((event["model"], event.get("worker", 0)), None)
+    shown = list(dict.fromkeys(f"{model}: {DOING.get(phase, phase)}" for (model, _), phase in phases.items()))
     return [*shown[:most], *([f"{len(shown) - most} more"] if len(shown) > most else [])]

@@ -19,6 +19,7 @@ import click
 
 from spt_fast import report
 from spt_fast.errors import ConfigError
+from spt_fast.output import Location, joined
 from spt_fast.report import CellReport, Verdict, disagreements, markdown, results_csv, results_json, terminal, verdicts
 from spt_fast.store import Store
 
@@ -27,7 +28,7 @@ TABLES = ("results.csv", "results.json", "report.md")
 KEPT = ".tables.json"
 
 
-def tell(folder: Path, *, as_json: bool) -> list[CellReport]:
+def tell(folder: Location, *, as_json: bool) -> list[CellReport]:
     """Print the tables of a run folder on stdout; write them, unless they stand there as they would be written.
 
     Returns:
@@ -50,16 +51,16 @@ def tell(folder: Path, *, as_json: bool) -> list[CellReport]:
             store.put(KEPT, json.dumps(kept))
     else:
         failed = _failed(store, grid)
-        text = (folder / "results.json").read_text(encoding="utf-8") if as_json else ""
+        text = store.text("results.json") if as_json else ""
     if as_json:
         click.echo(text, nl=False)
     else:
         click.echo(kept["shown"] if kept else "", color=True, nl=False)
-        click.echo(f"\n{folder / 'report.md'}, results.csv, results.json")
+        click.echo(f"\n{store.name('report.md')}, results.csv, results.json")
     return failed
 
 
-def write_tables(folder: Path) -> tuple[list[CellReport], str]:
+def write_tables(folder: Location) -> tuple[list[CellReport], str]:
     """Write results.csv, results.json and report.md; the cells, and the text of results.json.
 
     Raises:
@@ -75,24 +76,25 @@ def write_tables(folder: Path) -> tuple[list[CellReport], str]:
     store.put("results.csv", results_csv(cells))
     store.put("results.json", text)
     store.put("report.md", markdown(cells, name=grid["name"], rows=store.rows()))
-    store.put(KEPT, json.dumps({"made_from": made_from, "tables": _tables(folder)}))
+    store.put(KEPT, json.dumps({"made_from": made_from, "tables": _tables(store)}))
     return cells, text
 
 
-def resolved_grid(folder: Path) -> dict[str, Any]:
+def resolved_grid(folder: Location) -> dict[str, Any]:
     """grid.yaml of a run folder.
 
     Raises:
         ConfigError: the folder is no run folder.
     """
+    store = Store(folder)
     try:
-        grid = Store(folder).grid()
+        grid = store.grid()
     except OSError:
         raise ConfigError(f"{folder}: is no run folder: it has no grid.yaml") from None
     except ValueError:
         grid = None
     if not isinstance(grid, dict) or not isinstance(grid.get("cells"), dict):
-        raise ConfigError(f"{folder / 'grid.yaml'}: was not written by a run; name the folder that `spt-fast run` made")
+        raise ConfigError(f"{joined(folder, 'grid.yaml')}: was not written by a run; name the folder that `spt-fast run` made")
     return grid
 
 
@@ -103,9 +105,10 @@ def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:
     columns = ["example", "step", "format_ok", "knows"]
     read = lru_cache(maxsize=64)(lambda key, step: verdicts(store.samples(key, columns), step))
     reports = []
+    results = store.results(key for key in grid["cells"] if key in done)
     for key, place in _places(grid):
         if key in done:
-            result = store.result(key)
+            result = next(results)
             last = max((step for step in result.metrics if step is not None), default=None)
             known: dict[str, Any] = {}
             if grid["cells"][key].get("rests_on"):
@@ -188,8 +191,8 @@ def _json(data: Mapping[str, Any]) -> str:
 def _kept(store: Store) -> dict[str, Any] | None:
     """What was written and shown last, if it were the same again."""
     try:
-        kept = json.loads((store.root / KEPT).read_text(encoding="utf-8"))
-        same = kept["made_from"] == _made_from(store) and kept["tables"] == _tables(store.root)
+        kept = json.loads(store.text(KEPT))
+        same = kept["made_from"] == _made_from(store) and kept["tables"] == _tables(store)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return kept if same else None
@@ -197,15 +200,13 @@ def _kept(store: Store) -> dict[str, Any] | None:
 
 def _made_from(store: Store) -> str:
     """Hash of the versions of all that tables are made from: the grid, how each cell stands, the rows, and our own code."""
-    files = [store.root / "grid.yaml", *sorted((store.root / "rows").glob("*.json"))]
-    code = sorted(Path(report.__file__).parent.glob("*.py"))
-    versions = sorted(store.versions().items())
-    told = json.dumps([[_version(path) for path in (*files, *code, Path(__file__))], versions])
+    code = [*sorted(Path(report.__file__).parent.glob("*.py")), Path(__file__)]
+    told = json.dumps([[_version(path) for path in code], store.made_from()])
     return hashlib.sha256(told.encode()).hexdigest()
 
 
-def _tables(folder: Path) -> list[list[Any]]:
-    return [_version(folder / name) for name in TABLES]
+def _tables(store: Store) -> list[list[Any]]:
+    return [[name, *store.version(name)] for name in TABLES]
 
 
 def _version(path: Path) -> list[Any]:

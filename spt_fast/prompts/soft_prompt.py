@@ -6,14 +6,18 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from spt_fast.errors import StoreError, boundary
 from spt_fast.files import write_whole
+from spt_fast.output import Location, location
+from spt_fast.storage import open_storage
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,10 +65,10 @@ class SoftPrompt:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SoftPrompt:
-        """Read the (last) soft prompt of a file.
+        """Read the (last) soft prompt of a file, or the folder of a PEFT prompt-tuning adapter.
 
         Raises:
-            StoreError: the file is missing or is not one that spt-fast wrote.
+            StoreError: the file is missing or is not one that spt-fast wrote; the folder is no such adapter.
         """
         steps = load_steps(path)
         if not steps:
@@ -75,32 +79,54 @@ class SoftPrompt:
 def save_steps(steps: Mapping[int, SoftPrompt] | Mapping[None, SoftPrompt], path: str | os.PathLike[str]) -> None:
     """Write the soft prompts of one training run, by step, into one safetensors file: whole or not at all.
 
+    Raises:
+        StoreError: the folder cannot be written, or the disk is full.
+    """
+    with boundary(StoreError, f"writing {path}"):
+        data = steps_as_bytes(steps)
+    write_whole(path, data)
+
+
+def steps_as_bytes(steps: Mapping[int, SoftPrompt] | Mapping[None, SoftPrompt]) -> bytes:
+    """The soft prompts of one training run, by step, as a safetensors file.
+
     Tensors are `step_<n>` (`soft_prompt` for the key None), fp32 `[P, H]`; the header holds their provenance as JSON.
     """
     from safetensors.numpy import save
 
     tensors = {_name(step): np.asarray(prompt.vectors) for step, prompt in steps.items()}
     header = {_name(step): json.dumps(dict(prompt.provenance), sort_keys=True) for step, prompt in steps.items()}
-    with boundary(StoreError, f"writing {path}"):
-        data = save(tensors, metadata=header)
-    write_whole(path, data)
+    return bytes(save(tensors, metadata=header))
 
 
 def load_steps(path: str | os.PathLike[str]) -> dict[int | None, SoftPrompt]:
-    """Read what `save_steps` wrote, in order of the steps.
+    """Read what `save_steps` wrote, in order of the steps; through a URL too. Or the folder of a PEFT prompt-tuning adapter,
+    under the key None.
 
     Raises:
-        StoreError: the file is missing or is not one that spt-fast wrote.
+        StoreError: the file is missing or is not one that spt-fast wrote; the folder is no such adapter.
     """
     from safetensors import safe_open
 
-    with boundary(StoreError, f"reading {path}"), safe_open(path, framework="np") as file:
+    place = location(os.fspath(path))
+    if isinstance(place, Path) and place.is_dir():
+        from spt_fast.prompts.adapters import load_adapter
+
+        return {None: load_adapter(place)}
+    with boundary(StoreError, f"reading {path}"), _at_hand(place) as here, safe_open(here, framework="np") as file:
         header = file.metadata() or {}
         steps = {
             _step(name): SoftPrompt(vectors=file.get_tensor(name), provenance=json.loads(header.get(name, "{}")))
             for name in file.keys()  # noqa: SIM118  (safe_open is no mapping)
         }
     return dict(sorted(steps.items(), key=lambda item: -1 if item[0] is None else item[0]))
+
+
+def _at_hand(place: Location) -> AbstractContextManager[Path]:
+    if isinstance(place, Path):
+        return nullcontext(place)
+    folder, _, name = place.rpartition("/")
+    return open_storage(folder).local(name)
 
 
 def _name(step: int | None) -> str:

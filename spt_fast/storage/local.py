@@ -1,0 +1,175 @@
+"""A folder of this machine, or of a file system that is mounted here: whole-file writes by rename, a lock by flock."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import IO
+
+from spt_fast.errors import StoreError
+from spt_fast.files import BESIDE, sweep, sync_folder, write_whole
+from spt_fast.storage.base import Storage, Version, busy
+
+LINKING = 16
+"""Folders that are taken over at once: each waits for the disk, and disks wait for many at a time as for one."""
+
+
+class FolderStorage(Storage):
+    """Files in a folder."""
+
+    root: Path
+    half_written = True
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock: IO[str] | None = None
+        self._appending: dict[str, IO[str]] = {}
+
+    def read(self, path: str) -> bytes:
+        return (self.root / path).read_bytes()
+
+    def read_each(self, paths: Iterable[str]) -> Iterator[bytes]:
+        return map(self.read, paths)
+
+    def local(self, path: str) -> nullcontext[Path]:
+        found = self.root / path
+        if not found.is_file():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(found))
+        return nullcontext(found)
+
+    def write(self, path: str, data: bytes) -> None:
+        write_whole(self.root / path, data)
+
+    def append(self, path: str, text: str) -> None:
+        try:
+            if path not in self._appending:
+                self._appending[path] = open(self.root / path, "a", encoding="utf-8")  # noqa: SIM115  (held until close)
+            self._appending[path].write(text)
+            self._appending[path].flush()
+        except OSError as e:
+            raise StoreError(f"{self.name(path)}: cannot be written: {e.strerror or e}") from None
+
+    def appended(self, path: str) -> str:
+        try:
+            return (self.root / path).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def printed(self, path: str) -> Path:
+        found = self.root / path
+        try:
+            found.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise StoreError(f"{found}: cannot be written: {e.strerror or e}") from None
+        return found
+
+    def remove(self, path: str) -> None:
+        try:
+            (self.root / path).unlink(missing_ok=True)
+        except OSError as e:
+            raise StoreError(f"{self.name(path)}: cannot be removed: {e.strerror or e}") from None
+
+    def remove_folder(self, folder: str) -> None:
+        shutil.rmtree(self.root / folder, ignore_errors=True)
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return os.listdir(self.root / folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as e:
+            raise StoreError(f"{self.name(folder)}: cannot be read: {e.strerror or e}") from None
+
+    def versions(self, folder: str, names: Sequence[str]) -> dict[str, tuple[str, Version]]:
+        # Text instead of Path, and `stat` at once: there may be 100,000 of them.
+        base, stat = f"{self.root}/{folder}", os.stat
+        found: dict[str, tuple[str, Version]] = {}
+        for each in self.names(folder):
+            for name in names:
+                try:
+                    about = stat(f"{base}/{each}/{name}")
+                except OSError:
+                    continue
+                found[each] = (name, (about.st_mtime_ns, about.st_size, about.st_ino))
+                break
+        return found
+
+    def files(self, folder: str, among: Iterable[str]) -> dict[str, list[str]]:
+        found = {each: [name for name in self.names(f"{folder}/{each}") if not name.startswith(BESIDE)] for each in among}
+        return {each: names for each, names in found.items() if names}
+
+    def version(self, path: str) -> Version:
+        about = (self.root / path).stat()
+        return (about.st_mtime_ns, about.st_size, about.st_ino)
+
+    def take(self, source: Storage, folders: Mapping[str, Sequence[str]]) -> None:
+        with ThreadPoolExecutor(LINKING) as pool:
+            for _ in pool.map(lambda item: self._take(source, *item), folders.items()):
+                pass
+        for above in {(self.root / folder).parent for folder in folders}:
+            sync_folder(above)
+
+    def _take(self, source: Storage, folder: str, names: Sequence[str]) -> None:
+        here = self.root / folder
+        try:
+            here.mkdir(parents=True, exist_ok=True)
+            for name in names[:-1]:
+                self._take_file(source, f"{folder}/{name}")
+            sync_folder(here)
+            self._take_file(source, f"{folder}/{names[-1]}")
+        except OSError as e:
+            raise StoreError(f"{source.name(folder)}: cannot be taken over into {here}: {e.strerror or e}") from None
+
+    def _take_file(self, source: Storage, path: str) -> None:
+        with source.local(path) as there:
+            (self.root / path).unlink(missing_ok=True)
+            try:
+                os.link(there, self.root / path)
+            except OSError as e:
+                if isinstance(e, FileNotFoundError):
+                    raise
+                write_whole(self.root / path, there.read_bytes())  # another file system, or one without hard links
+
+    def lock(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.root / ".lock", "a+")  # noqa: SIM115  (held until close)
+        except OSError as e:
+            raise StoreError(f"{self.root}: cannot be written: {e.strerror or e}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            self._lock = None
+            raise StoreError(busy(self.root)) from None
+
+    @property
+    def in_use(self) -> bool:
+        try:
+            with open(self.root / ".lock") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
+    def sweep(self, folder: str, *, deep: bool = True) -> None:
+        if deep:
+            sweep(self.root / folder)
+        else:
+            for left in (self.root / folder).glob(f"{BESIDE}*"):
+                left.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        files = [*self._appending.values(), *([self._lock] if self._lock else [])]
+        self._appending, self._lock = {}, None
+        for file in files:
+            with suppress(OSError):
+                file.close()
