@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from spt_fast.errors import ConfigError
+from spt_fast.output import Location, check, folder_on, location
 from spt_fast.types import Position
 
 Init: TypeAlias = Literal["normal"]
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a revision stands for a series: a name of git has none of these characters."""
+    return any(character in text for character in "*?[")
 
 
 def _at_least(what: str, value: float, least: float) -> None:
@@ -174,13 +181,16 @@ class ModelConfig:
     id: str
     """A Hub id, a folder, or zoo/<name>."""
     revision: str | None = None
-    """Branch, tag or commit of a Hub id; resolved to a commit, which is recorded."""
+    """Branch, tag or commit of a Hub id; resolved to a commit, which is recorded. A pattern ("step*") is a series: every
+    branch or tag that matches is a model, in natural order, named `<id>@<revision>`."""
     post_trained: str | None = None
     """Its post-trained partner, evaluated too."""
     checkpoints: str | None = None
     """A pattern inside the folder `id`: every match is a model, in natural order ("step-*")."""
     tensor_parallel: int = 1
     """GPUs a copy of the model is spread over."""
+    gpus: float | None = None
+    """GPUs a worker of it takes: a share (0.5) lets small models have one GPU together. Unset: `tensor_parallel`."""
     dtype: str = "auto"
     """`auto` (the checkpoint's), `bfloat16`, `float16` or `float32`."""
     chat_template: bool | None = None
@@ -201,6 +211,17 @@ class ModelConfig:
         dtypes = ("auto", "bfloat16", "float16", "float32")
         if self.dtype not in dtypes:
             raise ConfigError(f"dtype: must be one of {', '.join(dtypes)}, not {self.dtype!r}")
+        share = self.gpus is not None and 0 < self.gpus < 1
+        if share and self.tensor_parallel > 1:
+            raise ConfigError(
+                f"gpus: {self.gpus:g} is a share of one GPU, and tensor_parallel spreads the model over "
+                f"{self.tensor_parallel}; leave one of them out"
+            )
+        if self.gpus is not None and not share and self.gpus != self.tensor_parallel:
+            raise ConfigError(
+                f"gpus: must be a share of one GPU (0.5) or as many as tensor_parallel ({self.tensor_parallel}), "
+                f"not {self.gpus:g}; to spread a model over several, set tensor_parallel"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +250,8 @@ class JudgeConfig:
     """Branch, tag or commit of a Hub id."""
     tensor_parallel: int = 1
     """GPUs the judge is spread over."""
+    gpus: float | None = None
+    """GPUs a worker of it takes: a share (0.5), or `tensor_parallel`. Unset: `tensor_parallel`."""
     dtype: str = "auto"
     """`auto` (the checkpoint's), `bfloat16`, `float16` or `float32`."""
     chat_template: bool | None = None
@@ -241,8 +264,10 @@ class JudgeConfig:
     """Engine settings of the judge, instead of the grid's."""
 
     def __post_init__(self) -> None:
+        if self.revision is not None and is_pattern(self.revision):
+            raise ConfigError(f"revision: {self.revision!r} is a pattern, and the judge is one model; name one revision")
         # As a model of the grid: what is wrong with one is wrong with the other.
-        ModelConfig(id=self.model, tensor_parallel=self.tensor_parallel, dtype=self.dtype)
+        ModelConfig(id=self.model, tensor_parallel=self.tensor_parallel, gpus=self.gpus, dtype=self.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,10 +287,19 @@ class GridConfig:
     """Who rules on open-ended answers; null: the tasks' own rules."""
     engine: Mapping[str, Any] = field(default_factory=dict)
     """`kind` (vllm, transformers or echo), `window`; the rest is passed to vLLM as it is."""
-    output: Path | None = None
-    """The run folder."""
+    output: Location | None = None
+    """The run folder, or its URL (s3://bucket/runs/x). With {date} in it, each day has a folder of its own, which begins with
+    what the days before have done; {name} is the grid's."""
+
+    def __post_init__(self) -> None:
+        if self.output is not None:
+            try:
+                object.__setattr__(self, "output", location(self.output))
+                check(self.output)
+            except ConfigError as e:
+                raise ConfigError(f"output: {e}") from None
 
     @property
-    def folder(self) -> Path:
-        """The run folder."""
-        return self.output if self.output is not None else Path("runs") / self.name
+    def folder(self) -> Location:
+        """The run folder, a `Path`, or its URL, text. With {date} in `output`, today's, by local time: another one tomorrow."""
+        return Path("runs") / self.name if self.output is None else folder_on(date.today(), self.output, name=self.name)

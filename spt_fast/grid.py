@@ -82,7 +82,7 @@ def parse_grid(text: str, *, base: Path = Path()) -> GridConfig:
     if grid.get("judge") is not None:
         protocols["judge"] = _judge(grid["judge"], base)
     if grid.get("output") is not None:
-        protocols["output"] = Path(scalar(str, grid["output"], "output")).expanduser()
+        protocols["output"] = scalar(str, grid["output"], "output")
     config = GridConfig(
         name=name,
         models=tuple(_model(item, f"models[{i}]", base) for i, item in enumerate(filled(grid["models"], "models"))),

@@ -1,17 +1,19 @@
 """A small Hub on localhost, for tests: `from tests.hub import Hub`.
 
 It speaks as much of the Hub's HTTP API as `huggingface_hub`, `datasets` and `transformers` ask for to read a repository: its
-commit, its tree, its files. They read `HF_ENDPOINT` and where their caches are when they are imported, so what is tested
-against it runs in a process of its own, in `environment(hub.endpoint, cache)`.
+branches, tags and commits, its tree, its files. They read `HF_ENDPOINT` and where their caches are when they are imported, so
+what is tested against it runs in a process of its own, in `environment(hub.endpoint, cache)`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from safetensors import deserialize
 
 COMMIT = "c0ffee" * 6 + "c0de"
 TOKEN = "hf_of_nobody"
@@ -30,7 +34,7 @@ _FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Repo:
-    """A repository of one commit, which is `main`."""
+    """A repository: one commit, which is `main`, and other branches and tags, if any."""
 
     kind: Literal["models", "datasets"]
     files: Mapping[str, bytes]
@@ -38,6 +42,15 @@ class Repo:
     commit: str = COMMIT
     gated: bool = False
     """Anybody is told what it is; nobody gets a file."""
+    branches: Mapping[str, Repo] = field(default_factory=dict)
+    """Name -> what is there: a repository of one commit."""
+    tags: Mapping[str, Repo] = field(default_factory=dict)
+
+    def at(self, revision: str) -> Repo | None:
+        """What is there at a branch, a tag or a commit."""
+        others = {**self.tags, **self.branches}
+        at = {"": self, "main": self, self.commit: self, **{repo.commit: repo for repo in others.values()}, **others}
+        return at.get(revision)
 
 
 @dataclass
@@ -93,22 +106,24 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(401, b"", {"X-Error-Message": "Invalid credentials in Authorization header"})
         elif repo is None or repo.kind != kind:
             self._refuse(404, "RepoNotFound")
-        elif revision not in ("", "main", repo.commit):
+        elif (at := repo.at(revision)) is None:
             self._refuse(404, "RevisionNotFound")
         elif repo.gated and what in ("resolve", "auth-check"):
             self._refuse(403, "GatedRepo")
-        elif what == "resolve" and path in repo.files:
-            content = repo.files[path]
-            self._send(200, content, {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": repo.commit})
+        elif what == "resolve" and path in at.files:
+            content = at.files[path]
+            self._send(200, content, {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": at.commit})
         elif what in ("", "revision", "auth-check"):
-            self._json({"id": name, "sha": repo.commit, "gated": "manual" if repo.gated else False})
+            self._json({"id": name, "sha": at.commit, "gated": "manual" if repo.gated else False, **_sizes(at)})
+        elif what == "refs":
+            self._json({"branches": _refs({"main": repo, **repo.branches}), "tags": _refs(repo.tags), "converts": []})
         elif what == "tree":
             recursive = parse_qs(url.query).get("recursive", ["false"])[0].lower() == "true"
-            self._json([entry for entry in _tree(repo) if _is_in(entry["path"], path, recursive)])
+            self._json([entry for entry in _tree(at) if _is_in(entry["path"], path, recursive)])
         elif what == "paths-info":
-            self._json([entry for entry in _tree(repo) if entry["path"] in parse_qs(sent)["paths"]])
+            self._json([entry for entry in _tree(at) if entry["path"] in parse_qs(sent)["paths"]])
         else:
-            self._refuse(404, "EntryNotFound", {"X-Repo-Commit": repo.commit})
+            self._refuse(404, "EntryNotFound", {"X-Repo-Commit": at.commit})
 
     do_HEAD = do_POST = do_GET
 
@@ -128,6 +143,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def _refs(repos: Mapping[str, Repo]) -> list[dict[str, str]]:
+    return [{"name": name, "ref": f"refs/{name}", "targetCommit": repo.commit} for name, repo in repos.items()]
+
+
+def _sizes(repo: Repo) -> dict[str, Any]:
+    """How large the files are, and how many numbers the weights among them hold."""
+    siblings = [{"rfilename": path, "size": len(file)} for path, file in repo.files.items()]
+    tensors = [tensor for path, file in repo.files.items() if path.endswith(".safetensors") for _, tensor in deserialize(file)]
+    if not tensors:
+        return {"siblings": siblings}
+    numbers = Counter[str]()
+    for tensor in tensors:
+        numbers[tensor["dtype"]] += math.prod(tensor["shape"])
+    return {"siblings": siblings, "safetensors": {"parameters": dict(numbers), "total": numbers.total()}}
 
 
 def _tree(repo: Repo) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from spt_fast import plan
 from spt_fast.cell import Cell
 from spt_fast.config import FewShot, GridConfig, SoftPromptConfig
-from spt_fast.errors import DataError, SptError, UnreachableError
+from spt_fast.errors import ConfigError, DataError, SptError, UnreachableError
+from spt_fast.storage import open_storage
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.tuning import require_rows
 
@@ -22,6 +23,8 @@ class Checked:
     """Models and data sets that nothing can be said of, because the Hub cannot be reached from here."""
     cells: int
     """How many cells the grid has."""
+    series: tuple[str, ...] = ()
+    """What the patterns of checkpoints and revisions stand for, a sentence each."""
 
 
 def check_grid(config: GridConfig) -> Checked:
@@ -39,8 +42,24 @@ def check_grid(config: GridConfig) -> Checked:
     wrong = [model.unresolved for model in models.values() if model.unresolved and not model.unreachable]
     unseen = [model.name for model in models.values() if model.unreachable]
     rows_wrong, rows_unseen = _rows(cells)
-    wrong += [*rows_wrong, *_engine_settings(config)]
-    return Checked(wrong=tuple(dict.fromkeys(wrong)), unseen=(*unseen, *rows_unseen), cells=len(cells))
+    wrong += [*rows_wrong, *_engine_settings(config), *_output(config)]
+    return Checked(wrong=tuple(dict.fromkeys(wrong)), unseen=(*unseen, *rows_unseen), cells=len(cells), series=_series(cells))
+
+
+def _output(config: GridConfig) -> list[str]:
+    try:
+        open_storage(config.folder)
+    except ConfigError as e:
+        return [f"output: {e}"]
+    return []
+
+
+def _series(cells: list[Cell]) -> tuple[str, ...]:
+    found: dict[str, list[str]] = {}
+    for name, model in {cell.model.name: cell.model for cell in cells}.items():
+        if model.series is not None and not model.unresolved:
+            found.setdefault(model.series, []).append(name)
+    return tuple(f"{series}: {len(names)} models, {names[0]} to {names[-1]}" for series, names in found.items())
 
 
 def _rows(cells: list[Cell]) -> tuple[list[str], list[str]]:

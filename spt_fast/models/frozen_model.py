@@ -8,12 +8,11 @@ its own forward: slower, and right.
 
 from __future__ import annotations
 
-import gc
 import inspect
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,15 @@ import transformers
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from spt_fast.errors import ModelError
+from spt_fast.errors import ModelError, first_line
+from spt_fast.models import memory
 from spt_fast.models.loading import loading
 
 NO_LIMIT = 1 << 20
 """Positions of a model whose config names no limit (ALiBi, recurrent ones)."""
+
+WORKING_SHARE = 0.1
+"""Of a GPU's memory, what the work on a model takes beside its weights at the least."""
 
 _PROBE_TOKENS = 8
 # Largest difference of two logits that are the same number, relative to the largest logit: products in another order.
@@ -81,6 +84,9 @@ class FrozenModel:
         self.name = name
         self.head = _head(module)
         """How hidden states become logits; None: only the model's own forward knows."""
+        self.most_positions: int | None = None
+        """Most positions `B * T` that memory has room for in one training pass; None: none were too many so far."""
+        self._gpus = 1.0
         parameters = inspect.signature(module.base_model.forward).parameters
         self._takes_positions = "position_ids" in parameters
         self._check()
@@ -94,6 +100,7 @@ class FrozenModel:
         dtype: str = "auto",
         device: str = "auto",
         trust_remote_code: bool = False,
+        gpus: float = 1.0,
     ) -> FrozenModel:
         """Load a model from a folder or the Hub; safetensors only.
 
@@ -103,10 +110,11 @@ class FrozenModel:
             dtype: `auto` (the checkpoint's) or the name of a torch dtype.
             device: `auto` (a GPU if there is one), or a name torch knows.
             trust_remote_code: run Python code that comes with the weights.
+            gpus: below 1, the share of a GPU that this process has beside others; it then keeps to it.
 
         Raises:
-            ModelError: there is no such model, its weights are incomplete or not safetensors, or its architecture is
-                unknown.
+            ModelError: there is no such model, its weights are incomplete or not safetensors, its architecture is
+                unknown, or the device has too little memory for it.
         """
         name = os.fspath(path)
         source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -129,8 +137,37 @@ class FrozenModel:
         if missing := sorted(report["missing_keys"]):
             raise ModelError(f"{name}: {len(missing)} weights are not in its files, among them {missing[0]}")
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(module.to(device), name=name)
+            device = "cuda" if memory.on_gpu() else "cpu"
+        return cls._on(device, module, name=name, gpus=gpus)
+
+    @classmethod
+    def _on(cls, device: str, module: transformers.PreTrainedModel, *, name: str, gpus: float) -> FrozenModel:
+        """Put a model on its device; on a GPU, as soon as there is room for it.
+
+        Raises:
+            ModelError: there is none.
+        """
+        weights = sum(parameter.nbytes for parameter in module.parameters())
+        on_gpu = torch.device(device).type == "cuda"
+        room = memory.room(lambda total: weights + WORKING_SHARE * gpus * total, gpus=gpus) if on_gpu else nullcontext()
+        with room:
+            if on_gpu:
+                memory.limit(gpus)
+            try:
+                model = cls(module.to(device), name=name)
+            except Exception as e:
+                if not memory.ran_out(e):
+                    raise
+                said = first_line(e)
+            else:
+                model._gpus = gpus if on_gpu else 1.0
+                return model
+            module.to("meta")  # whoever holds it still: what was moved already is freed
+            memory.release()
+        raise ModelError(
+            f"{name}: its weights of {memory.gib(weights)} GiB do not fit ({memory.described()}: {said}); it needs a GPU with "
+            "more memory, or a larger share of one (gpus)"
+        )
 
     @property
     def module(self) -> transformers.PreTrainedModel:
@@ -226,9 +263,8 @@ class FrozenModel:
     def free(self) -> None:
         """Give the weights' memory back. The model is of no use afterwards; freeing it twice is no error."""
         self._module = self.head = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        with memory.turn(self._gpus):
+            memory.release()
 
     def _inputs(self, inputs_embeds: Tensor, attention_mask: Tensor | None) -> dict[str, Any]:
         inputs: dict[str, Any] = {

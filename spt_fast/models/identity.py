@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import struct
@@ -13,8 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from spt_fast.config import ModelConfig
+from spt_fast.config import ModelConfig, is_pattern
 from spt_fast.errors import ConfigError, ModelError
+from spt_fast.models import hub
+from spt_fast.models.weights import Size, read_header, size_of
 
 WHOLE = 1 << 20
 """Tensors of up to this many bytes are hashed whole; of larger ones, `SAMPLES` pieces of `PIECE` bytes."""
@@ -33,8 +34,6 @@ SMALL_FILES = (
     "chat_template.jinja",
 )
 
-UNREACHABLE = "the Hub cannot be reached"
-
 ChatTemplate: TypeAlias = Literal["always", "never", "if_any"]
 """Whether prompts go through the tokenizer's chat template; `if_any`: where it has one."""
 
@@ -52,6 +51,8 @@ class Model:
     fingerprint: str
     """From the content of its weights, config and tokenizer, or from the commit: new weights, new fingerprint."""
     tensor_parallel: int = 1
+    gpus: float = 0.0
+    """GPUs that a worker of it takes: a share of one in (0, 1), or `tensor_parallel`, which it is where nothing is said."""
     dtype: str = "auto"
     chat_template: ChatTemplate = "never"
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -62,15 +63,25 @@ class Model:
     """Name of its partner among the models of the grid."""
     partner_of: str | None = None
     """Name of the base model whose partner this is."""
+    series: str | None = None
+    """The series that it is one of, by its pattern: `<id>@<revision>` on the Hub, `<folder>/<checkpoints>` elsewhere."""
     from_cache: bool = False
     """A Hub id whose commit is the cache's word, because the Hub gave none: nobody need ask it for the files either."""
     unresolved: str | None = None
     """Why it cannot be reached, in a sentence; its cells then fail with it."""
+    weight_bytes: int | None = None
+    """Bytes of its weight files; None where nobody says. Like `gpus`, part of no key."""
+    parameters: int | None = None
+    """Numbers in its weight files; None where nobody says."""
+
+    def __post_init__(self) -> None:
+        if not self.gpus:
+            object.__setattr__(self, "gpus", float(self.tensor_parallel))
 
     @property
     def unreachable(self) -> bool:
         """Whether that is because there is no way to the Hub from here now: then nothing is known to be wrong with it."""
-        return self.unresolved is not None and UNREACHABLE in self.unresolved
+        return self.unresolved is not None and hub.UNREACHABLE in self.unresolved
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -85,17 +96,24 @@ class Model:
         }
 
 
-def resolve(config: ModelConfig) -> list[Model]:
-    """The models that an entry of the grid stands for: itself or its checkpoints, each, and its partner.
+def resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
+    """The models that an entry of the grid stands for: itself or its series, each, and its partner.
+
+    Args:
+        config: the entry.
+        by_revision: a single revision is named `<id>@<revision>` too, as those of a series are.
 
     Raises:
         ConfigError: the entry names a folder that is not there or is no model, or a series without a match.
     """
-    entries = [config] if config.checkpoints is None else _series(config)
-    models = [_resolve_one(entry) for entry in entries]
+    if config.checkpoints is None:
+        models = _resolve(config, by_revision=by_revision)
+    else:
+        series = f"{config.id.rstrip('/')}/{config.checkpoints}"
+        models = [replace(model, series=series) for entry in _series(config) for model in _resolve(entry)]
     if config.post_trained is None:
         return models
-    partner = _resolve_one(
+    (partner,) = _resolve(
         replace(
             config,
             id=config.post_trained,
@@ -109,10 +127,12 @@ def resolve(config: ModelConfig) -> list[Model]:
     return [*(replace(model, post_trained=partner.name) for model in models), partner]
 
 
-def _resolve_one(config: ModelConfig) -> Model:
+def _resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
+    """The model that an entry without `checkpoints` names, or the revisions of it that match a pattern."""
     known: dict[str, Any] = {
         "name": config.id.rstrip("/"),
         "tensor_parallel": config.tensor_parallel,
+        "gpus": config.gpus or 0.0,
         "dtype": config.dtype,
         "chat_template": "always" if config.chat_template else "never",
         "chat_template_kwargs": dict(config.chat_template_kwargs),
@@ -129,21 +149,47 @@ def _resolve_one(config: ModelConfig) -> Model:
             folder = zoo.find(config.id)
         except ModelError as e:
             raise ConfigError(str(e)) from None
-        return Model(source=str(folder), fingerprint=fingerprint(folder), **known)
+        return [_of_folder(folder, known)]
     folder = Path(config.id).expanduser()
     if folder.is_dir():
         if config.revision is not None:
-            raise ConfigError(f"{config.id}: revision is for models of the Hub, and this is a folder; leave it out")
-        known["name"] = _short_name(folder)
-        return Model(source=str(folder.resolve()), fingerprint=fingerprint(folder), **known)
+            raise ConfigError(
+                f"{config.id}: revision is for models of the Hub, and this is a folder; leave it out, "
+                "or name a series inside the folder by checkpoints"
+            )
+        return [_of_folder(folder, {**known, "name": _short_name(folder)})]
     if folder.is_file():
         raise ConfigError(f"{config.id}: is a file; name the folder that holds config.json and the weights")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", config.id) or config.id.startswith("."):
         raise ConfigError(f"{config.id}: no such folder, and no id of the Hub either")
-    commit, reason = _hub_commit(config.id, config.revision)
-    if commit is None:
-        return Model(source=config.id, fingerprint="unresolved", unresolved=reason, **known)
-    return Model(source=config.id, revision=commit, fingerprint=f"commit:{commit}", from_cache=reason is not None, **known)
+    if config.revision is not None and is_pattern(config.revision):
+        known["series"] = f"{config.id}@{config.revision}"
+        found = hub.revisions(config.id, config.revision)
+        return [_of_hub(config.id, each, {**known, "name": f"{config.id}@{name}"}) for name, each in found.items()]
+    if by_revision and config.revision is not None:
+        known["name"] = f"{config.id}@{config.revision}"
+    return [_of_hub(config.id, hub.revision(config.id, config.revision), known)]
+
+
+def _of_folder(folder: Path, known: Mapping[str, Any]) -> Model:
+    return Model(source=str(folder.resolve()), fingerprint=fingerprint(folder), **_size(size_of(folder)), **known)
+
+
+def _of_hub(model_id: str, found: hub.Revision, known: Mapping[str, Any]) -> Model:
+    known = {**known, **_size(found.size)}
+    if found.commit is None:
+        return Model(source=model_id, fingerprint="unresolved", unresolved=found.reason, **known)
+    return Model(
+        source=model_id,
+        revision=found.commit,
+        fingerprint=f"commit:{found.commit}",
+        from_cache=found.reason is not None,
+        **known,
+    )
+
+
+def _size(size: Size) -> dict[str, Any]:
+    return {"weight_bytes": size.weight_bytes, "parameters": size.parameters}
 
 
 def _short_name(folder: Path) -> str:
@@ -155,19 +201,17 @@ def _series(config: ModelConfig) -> list[ModelConfig]:
     folder = Path(config.id).expanduser()
     pattern = config.checkpoints or ""
     if not folder.is_dir():
-        raise ConfigError(f"{config.id}: checkpoints is for folders, and there is no such folder")
+        raise ConfigError(
+            f"{config.id}: checkpoints is for folders, and there is no such folder; "
+            'a series on the Hub is named by a pattern of revisions (revision: "step*")'
+        )
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise ConfigError(f"{config.id}: checkpoints: {pattern!r} must be a pattern inside the folder")
-    matches = sorted((path for path in folder.glob(pattern) if (path / "config.json").is_file()), key=_natural)
+    found = (path for path in folder.glob(pattern) if (path / "config.json").is_file())
+    matches = sorted(found, key=lambda path: hub.natural(path.relative_to(folder).as_posix()))
     if not matches:
         raise ConfigError(f"{config.id}: checkpoints: nothing with a config.json matches {pattern!r}")
     return [replace(config, id=str(match), checkpoints=None, post_trained=None) for match in matches]
-
-
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """step-9 before step-10."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
 
 
 def fingerprint(folder: Path) -> str:
@@ -202,23 +246,17 @@ def fingerprint(folder: Path) -> str:
 def _hash_safetensors(path: Path, digest: Any) -> None:
     try:
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if not 2 <= length <= 100_000_000:  # the format's own bound
-                raise ValueError("header too long")
-            header = file.read(length)
-            tensors = json.loads(header)
-            digest.update(header)
-            data = 8 + length
-            for name in sorted(tensors):
-                if name != "__metadata__":
-                    begin, end = tensors[name]["data_offsets"]
-                    for at, size in _pieces(begin, end):
-                        file.seek(data + at)
-                        digest.update(file.read(size))
-            ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
-            if file.seek(0, os.SEEK_END) < data + max(ends, default=0):
+            header = read_header(file)
+            digest.update(header.text)
+            for name in sorted(header.tensors):
+                begin, end = header.tensors[name]["data_offsets"]
+                for at, size in _pieces(begin, end):
+                    file.seek(header.data + at)
+                    digest.update(file.read(size))
+            ends = [tensor["data_offsets"][1] for tensor in header.tensors.values()]
+            if file.seek(0, os.SEEK_END) < header.data + max(ends, default=0):
                 raise ValueError("it ends too early")
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as e:
         raise ConfigError(f"{path}: is not a whole safetensors file: {e}") from None
 
 
@@ -227,63 +265,6 @@ def _pieces(begin: int, end: int) -> list[tuple[int, int]]:
     if size <= WHOLE:
         return [(begin, size)]
     return [(begin + (size - PIECE) * i // (SAMPLES - 1), PIECE) for i in range(SAMPLES)]
-
-
-def _hub_commit(model_id: str, revision: str | None) -> tuple[str | None, str | None]:
-    """The commit that a revision of a Hub id stands for, and why the Hub did not say so: then it is the cache's, or unknown.
-
-    Raises:
-        ConfigError: the Hub says that there is no such model or revision.
-    """
-    if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
-        return revision, None
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        RemoteEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    branch = revision or "main"
-    ref = Path(constants.HF_HUB_CACHE) / f"models--{model_id.replace('/', '--')}" / "refs" / branch
-    found = ref.read_text().strip() if ref.is_file() else None
-    mend = "connect, or name a folder"
-    if constants.HF_HUB_OFFLINE:
-        if found:
-            return found, None
-        return (
-            None,
-            f"{model_id}: is no folder here and not in the Hub's cache, and {UNREACHABLE} (HF_HUB_OFFLINE is set); {mend}",
-        )
-    told = None
-    try:
-        told = HfApi().model_info(model_id, revision=branch, timeout=10).sha
-        # The commit of a gated model is told to everybody, its files are not. And what is downloaded by its commit leaves no
-        # note in the cache of the branch, by which it is looked for when the Hub is out of reach.
-        HfApi().hf_hub_download(model_id, "config.json", revision=branch)
-        return told, None if told else f"{model_id}: the Hub names no commit for {branch}"
-    except GatedRepoError:
-        reason = f"{model_id}: is gated; accept its licence on the Hub and set HF_TOKEN"
-    except RemoteEntryNotFoundError:
-        raise ConfigError(f"{model_id}: is no model: it has no config.json on the Hub") from None
-    except RevisionNotFoundError:
-        raise ConfigError(f"{model_id}: the Hub has no revision {branch!r} of it") from None
-    except RepositoryNotFoundError:
-        raise ConfigError(
-            f"{model_id}: no such folder, and the Hub has no such model (or it is private: set HF_TOKEN)"
-        ) from None
-    except HfHubHTTPError as e:
-        status = e.response.status_code
-        if status in (401, 403):
-            reason = f"{model_id}: the Hub refuses it ({status}); renew HF_TOKEN, or unset it"
-        else:
-            reason = f"{model_id}: is no folder here, and {UNREACHABLE} (it answers {status}); {mend}"
-    except Exception as e:  # no network, proxies, time-outs: each library has its own classes
-        found = found or told  # a cache that cannot be written is no reason: it may hold the model
-        reason = f"{model_id}: is no folder here, and {UNREACHABLE} ({type(e).__name__}); {mend}"
-    return found, reason
 
 
 def require_resolved(model: Model) -> Model:

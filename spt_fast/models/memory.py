@@ -1,0 +1,189 @@
+"""Memory of the device that models are on: how much is free, whose turn it is to take some, which errors say that it ran out.
+
+What is free is asked of NVML, as nvidia-smi does: asked of CUDA, the answer would cost this process a context (about half a
+GiB), which the engine, whose memory is another process's, would then lack.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+FREED_S = 60.0
+"""How long a process that was ended may take to give its GPU memory back."""
+POLL_S = 0.5
+
+RAN_OUT = re.compile(
+    r"(CUDA|HIP|XPU|MPS)[\w ]*?:? out of memory|CUBLAS_STATUS_ALLOC_FAILED"
+    r"|DefaultCPUAllocator: (not enough|can't allocate) memory"
+)
+"""What PyTorch 2.13 says where memory ran out, whatever the device."""
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error, or one that it came of, says that memory ran out."""
+    import torch
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, torch.OutOfMemoryError | MemoryError) or RAN_OUT.search(str(seen)):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def release() -> None:
+    """Give back what nothing points to any more, to the device too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def on_gpu() -> bool:
+    """Whether models run on a GPU here."""
+    # Counting devices through CUDA would forbid it to every process that is forked from this one, as vLLM's engine can be.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def count_gpus() -> int:
+    """How many NVIDIA GPUs this process may use, by NVML; 0 where it cannot be asked. Imports no PyTorch."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return len([name for name in listed.split(",") if name.strip() and name.strip() != "-1"])
+    try:
+        nvml = import_module("pynvml")
+        nvml.nvmlInit()
+        try:
+            return int(nvml.nvmlDeviceGetCount())
+        finally:
+            nvml.nvmlShutdown()
+    except Exception as e:  # not installed, or there is no driver
+        if not (isinstance(e, ImportError) or type(e).__name__.startswith("NVMLError")):
+            raise
+        return 0
+
+
+def free_and_total(devices: int = 1) -> tuple[int, int] | None:
+    """Free and total bytes of that of this process's first `devices` GPUs that has the least free.
+
+    Returns:
+        None without a GPU, and where neither NVML nor a CUDA context that is there already tells.
+    """
+    if not on_gpu():
+        return None
+    import torch
+
+    try:
+        seen = _of_nvml(import_module("pynvml"), _visible(devices))
+    except Exception as e:  # not installed (ROCm), or it knows the device by another name
+        if not (isinstance(e, ImportError) or type(e).__name__.startswith("NVMLError")):
+            raise
+        seen = [torch.cuda.mem_get_info(i) for i in range(devices)] if torch.cuda.is_initialized() else []
+    return min(seen, default=None)
+
+
+def _visible(devices: int) -> list[str]:
+    """What NVML knows the first `devices` GPUs of this process by: an index or a UUID each."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(i) for i in range(devices)] if listed is None else [name.strip() for name in listed.split(",")]
+    return names[:devices]
+
+
+def _of_nvml(nvml: Any, names: list[str]) -> list[tuple[int, int]]:
+    nvml.nvmlInit()
+    try:
+        handles = [
+            nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else nvml.nvmlDeviceGetHandleByUUID(name)
+            for name in names
+        ]
+        return [(int(memory.free), int(memory.total)) for memory in map(nvml.nvmlDeviceGetMemoryInfo, handles)]
+    finally:
+        nvml.nvmlShutdown()
+
+
+def described(devices: int = 1) -> str:
+    """How much is free, in words: "1.2 of 79.1 GiB of GPU memory are free"."""
+    seen, whose = free_and_total(devices), "GPU memory"
+    if seen is None:
+        page = os.sysconf("SC_PAGE_SIZE")
+        seen, whose = (os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page), "memory"
+    return f"{gib(seen[0])} of {gib(seen[1])} GiB of {whose} are free"
+
+
+def gib(size: float) -> str:
+    """Bytes as GiB, without the unit."""
+    return f"{size / 2**30:.1f}"
+
+
+def limit(gpus: float) -> None:
+    """Hold this process to its share of the GPU, where it has one with others: beyond it, PyTorch is out of memory."""
+    if gpus < 1 and on_gpu():
+        import torch
+
+        torch.cuda.set_per_process_memory_fraction(gpus)
+
+
+@contextmanager
+def room(needed: Callable[[int], float], *, gpus: float = 1.0, devices: int = 1) -> Iterator[tuple[int, int] | None]:
+    """Wait until memory that others are giving back is free, for `FREED_S` at most; keep the GPU's turn while it is taken.
+
+    Args:
+        needed: from a GPU's total bytes to those that must be free.
+        gpus: this worker's share; below 1 it takes turns with its neighbours (`turn`).
+        devices: how many GPUs must have that much.
+
+    Returns:
+        What is free, of how much (`free_and_total`): whether that is enough, the caller sees.
+    """
+    deadline = time.monotonic() + FREED_S
+    while True:
+        with ExitStack() as held:
+            held.enter_context(turn(gpus))
+            seen = free_and_total(devices)
+            if seen is None or seen[0] >= needed(seen[1]) or time.monotonic() >= deadline:
+                yield seen
+                return
+        # Not in turn: what is waited for may be a neighbour's, who needs the turn to free it.
+        time.sleep(POLL_S)
+
+
+@contextmanager
+def turn(gpus: float) -> Iterator[None]:
+    """Be the only worker of this GPU, of those that share it, that takes or frees memory by the GiB.
+
+    vLLM measures what its engine takes by what is free before and after. A neighbour that takes some meanwhile makes the KV
+    cache smaller than it need be, and one that frees some makes the start fail.
+
+    Args:
+        gpus: the share of this worker; a GPU that is not shared is taken without waiting.
+    """
+    if gpus >= 1:
+        yield
+        return
+    with _lock_file().open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            # Closing is not enough: a process that was forked meanwhile, as vLLM's engine can be, has the file open too.
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _lock_file() -> Path:
+    """One for each GPU and user: another user's could not be opened."""
+    devices = re.sub(r"\W+", "-", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+    return Path(tempfile.gettempdir()) / f"spt-fast-gpu-{devices}-{os.getuid()}.lock"
