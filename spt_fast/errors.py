@@ -6,6 +6,7 @@
   - ModelError      weights, config or tokenizer cannot be loaded
   - TrainingError   a soft prompt could not be learnt
   - EngineError     the engine refused a request, or died
+    - OutOfMemoryError, and of it ShareNotFreeError, CacheTooSmallError, WeightsTooLargeError: what there is too little of
   - ScoringError    a completion could not be scored (our fault: extractors answer `None`, they do not raise)
   - StoreError      the run folder cannot be read or written
 
@@ -17,6 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar, Literal, TypeAlias
+
+Remedy: TypeAlias = Literal["batches", "share"]
+"""Smaller batches, or a smaller share of the GPU's memory."""
 
 
 class SptError(Exception):
@@ -45,6 +50,31 @@ class TrainingError(SptError):
 
 class EngineError(SptError):
     """The engine refused a request, or died."""
+
+
+class OutOfMemoryError(EngineError):
+    """The engine ran out of memory, at its start or at work. `torch.OutOfMemoryError` is what PyTorch raises."""
+
+    helps: ClassVar[tuple[Remedy, ...]] = ("batches", "share")
+    """What another start may do with less of, in the order in which to try it."""
+
+
+class ShareNotFreeError(OutOfMemoryError):
+    """Others hold part of the share of a GPU that the engine asks for."""
+
+    helps = ("share",)
+
+
+class CacheTooSmallError(OutOfMemoryError):
+    """The engine's share leaves no room for the keys and values of one sequence: less of it would leave less."""
+
+    helps = ("batches",)
+
+
+class WeightsTooLargeError(OutOfMemoryError):
+    """The weights alone do not fit: no setting of the engine's batches or share makes them smaller."""
+
+    helps = ()
 
 
 class ScoringError(SptError):

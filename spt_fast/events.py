@@ -10,17 +10,22 @@ from typing import Any, Literal, TypeAlias
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import CellResult, TrainingStep
 
+THIS_MACHINE = "this machine"
+"""Where a worker is that runs beside the driver."""
+
 TELL_EVERY_S = 0.2
 """At most so often is progress told."""
 
-Phase: TypeAlias = Literal["load", "train", "engine", "evaluate", "judge"]
+Phase: TypeAlias = Literal["wait", "load", "train", "engine", "evaluate", "judge"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseStarted:
-    """The worker begins to load the frozen model, to train, to start the engine, to ask, or to have a judge rule."""
+    """The worker waits for room, or begins to load the frozen model, to train, to start the engine, to ask, to have a judge rule."""
 
     phase: Phase
+    note: str = ""
+    """What is other than the grid asks: engine settings that were lowered for want of memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +89,50 @@ class StageDone:
     """The worker has nothing left to do."""
 
 
-Event: TypeAlias = PhaseStarted | RowsRead | CellStarted | Progress | CellTrained | CellDone | CellFailed | StageDone
+@dataclass(frozen=True, kw_only=True)
+class WorkerIdle:
+    """The worker has nothing left, and waits with its engine open to be given more, or let go."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerStarted:
+    """The executor has a worker for the stage."""
+
+    where: str
+    """The node."""
+    gpus: float
+    """It takes so many; 0 on a CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerEnded:
+    """The worker is gone."""
+
+    reason: str = ""
+    """Why, where it was lost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """The executor's own idea of the time that is left, told now and then."""
+
+    seconds_left: float
+
+
+Event: TypeAlias = (
+    PhaseStarted
+    | RowsRead
+    | CellStarted
+    | Progress
+    | CellTrained
+    | CellDone
+    | CellFailed
+    | StageDone
+    | WorkerIdle
+    | WorkerStarted
+    | WorkerEnded
+    | Outlook
+)
 
 
 class Throttled:

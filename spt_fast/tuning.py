@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from spt_fast.models.identity import Model, require_resolved, resolve
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import TrainingStep
+from spt_fast.version import version
 
 if TYPE_CHECKING:
     from spt_fast.models.frozen_model import FrozenModel
@@ -58,6 +58,7 @@ def tune(
         revision=resolved.revision,
         dtype=resolved.dtype,
         trust_remote_code=resolved.trust_remote_code,
+        gpus=resolved.gpus,
     )
     try:
         return learn_task(
@@ -159,7 +160,7 @@ def provenance(model: Model, task: Task, seed: int) -> dict[str, str]:
         "fingerprint": model.fingerprint,
         "task": f"{task.name} v{task.version}",
         "seed": str(seed),
-        "spt_fast": metadata.version("spt-fast"),
+        "spt_fast": version(),
     }
 
 

@@ -12,7 +12,7 @@ def open_engine(config: EngineConfig) -> Engine:
     """Start an engine.
 
     Raises:
-        EngineError, ModelError: it cannot be started.
+        EngineError, ModelError: it cannot be started; `OutOfMemoryError` where less might do (`caution.Caution`).
     """
     if config.kind == "echo":
         from spt_fast.engine.echo import EchoEngine
@@ -38,6 +38,7 @@ def config_of(model: Model, settings: Mapping[str, object]) -> EngineConfig:
         dtype=model.dtype,
         trust_remote_code=model.trust_remote_code,
         tensor_parallel=model.tensor_parallel,
+        gpus=model.gpus,
         window=window,  # type: ignore[arg-type]
         options=options,
     )

@@ -31,6 +31,8 @@ class EngineConfig:
     dtype: str = "auto"
     trust_remote_code: bool = False
     tensor_parallel: int = 1
+    gpus: float = 1.0
+    """Below 1: the share of one GPU that the engine has beside others."""
     window: int | None = None
     """Most requests held at once; None: the engine's own, a few times what it runs together."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class Engine(ABC):
         Raises:
             EngineError: a request is impossible (unknown soft prompt, empty, too long), or the engine died. After the
                 latter the engine is of no use any more (`alive` is False).
+            OutOfMemoryError: it died of that; another one with less (`caution.Caution`) may answer the same requests.
         """
 
     @abstractmethod

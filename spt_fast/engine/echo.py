@@ -5,7 +5,9 @@
 * `Score`: log-probabilities from a hash of the prompt, the soft prompt and the continuation.
 
 Options, all for tests of what happens around an engine: `delay_s` each answer takes; `die_after` so many answers the engine
-dies, as a real one does; `kill_after` so many the process is killed; `refuse` a model's start; `max_model_len` positions.
+dies, as a real one does; `kill_after` so many the process is killed; `refuse` a model's start; `max_model_len` positions;
+`most`, of vLLM's `max_num_seqs` and `gpu_memory_utilization`, that there is memory for: with more sequences it runs out of it
+after `die_after` answers (at once, unless that is said), with a larger share it does not start.
 """
 
 from __future__ import annotations
@@ -16,16 +18,29 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from spt_fast.engine.base import Engine, EngineConfig, check_request
-from spt_fast.errors import EngineError
+from spt_fast.engine.caution import SEQUENCES, gpu_share
+from spt_fast.errors import EngineError, OutOfMemoryError, ShareNotFreeError
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Request, Score
 
-OPTIONS = frozenset({"delay_s", "die_after", "kill_after", "refuse", "max_model_len"})
+OPTIONS = frozenset(
+    {
+        "delay_s",
+        "die_after",
+        "kill_after",
+        "refuse",
+        "max_model_len",
+        "most",
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "gpu_memory_utilization",
+    }
+)
 
 
 class EchoEngine(Engine):
@@ -36,18 +51,27 @@ class EchoEngine(Engine):
 
         Raises:
             EngineError: an option it does not have, or `refuse`.
+            OutOfMemoryError: more of a setting than `most` says.
         """
         unknown = sorted(set(config.options) - OPTIONS)
         if unknown:
             raise EngineError(f"engine: echo has no setting {unknown[0]!r}; there are {', '.join(sorted(OPTIONS))}")
         if config.options.get("refuse"):
             raise EngineError(f"starting echo for {config.model}: refused, as asked")
+        most: Mapping[str, float] = config.options.get("most", {})
+        if (share := gpu_share(config)) > most.get("gpu_memory_utilization", 1):
+            raise ShareNotFreeError(f"gpu_memory_utilization {share:g} is not free, as asked")
+        sequences = config.options.get("max_num_seqs", SEQUENCES)
+        self._short = sequences > most.get("max_num_seqs", math.inf)
+        if self._short and "die_after" not in config.options:
+            raise OutOfMemoryError(f"out of memory with {sequences} sequences, as asked")
         about = json.loads((Path(config.model) / "config.json").read_text(encoding="utf-8"))
         self.hidden_size = int(about["hidden_size"])
         self.max_model_len = int(config.options.get("max_model_len", about["max_position_embeddings"]))
         self._tokenizer = Tokenizer.load(config.model)
         self._delay_s = float(config.options.get("delay_s", 0))
-        self._die_after = config.options.get("die_after", math.inf)
+        dies = self._short or "most" not in config.options
+        self._die_after = config.options.get("die_after", math.inf) if dies else math.inf
         self._kill_after = config.options.get("kill_after", math.inf)
         self._held: dict[str, int] = {}
         self._answered = 0
@@ -76,7 +100,8 @@ class EchoEngine(Engine):
             check_request(request, soft_length=length, max_model_len=self.max_model_len)
             if self._answered >= self._die_after:
                 self._alive = False
-                raise EngineError(f"the engine died: as asked, after {self._answered} answers")
+                died = OutOfMemoryError if self._short else EngineError
+                raise died(f"the engine died: as asked, after {self._answered} answers")
             if self._answered >= self._kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(self._delay_s)

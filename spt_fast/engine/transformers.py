@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from spt_fast.engine.base import Engine, EngineConfig, check_request
-from spt_fast.errors import EngineError, boundary
+from spt_fast.errors import EngineError, OutOfMemoryError, boundary, first_line
+from spt_fast.models import memory
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.soft_prompt import SoftPrompt
@@ -56,7 +57,7 @@ class TransformersEngine(Engine):
         self._tokenizer = Tokenizer.load(config.model, **source)
         with boundary(EngineError, f"loading {config.model}"):
             model = FrozenModel.load(
-                config.model, dtype=config.dtype, device=str(config.options.get("device", "auto")), **source
+                config.model, dtype=config.dtype, device=str(config.options.get("device", "auto")), gpus=config.gpus, **source
             )
         self._model = model
         self.dtype = str(model.dtype).removeprefix("torch.")
@@ -89,10 +90,33 @@ class TransformersEngine(Engine):
         numbered = enumerate(requests)
         while window := [self._asked(*pair) for pair in islice(numbered, self._window)]:
             for batch in self._batches(window):
-                kind = "generating" if isinstance(batch[0].request, Generate) else "scoring"
-                with boundary(EngineError, kind):
-                    answers = self._complete(batch) if kind == "generating" else self._score(batch)
-                yield from zip((asked.index for asked in batch), answers, strict=True)
+                yield from zip((asked.index for asked in batch), self._answers(batch), strict=True)
+
+    def _answers(self, batch: Sequence[_Asked]) -> list[Answer]:
+        """Answer requests of one kind together; where memory has no room for them, in halves, as then all that follow.
+
+        Raises:
+            OutOfMemoryError: it has none for a single one.
+        """
+        kind = "generating" if isinstance(batch[0].request, Generate) else "scoring"
+        answers: list[Answer] = []
+        while len(answers) < len(batch):
+            part = batch[len(answers) :][: self._batch_size]
+            with boundary(EngineError, kind):
+                try:
+                    answers += self._complete(part) if kind == "generating" else self._score(part)
+                    continue
+                except Exception as e:
+                    if not memory.ran_out(e):
+                        raise
+                    said = first_line(e)
+            # Not while it is handled: the frames that an error comes with hold what the part had taken.
+            memory.release()
+            if len(part) == 1:
+                said = f"{memory.described()} without it: {said}"
+                raise OutOfMemoryError(f"out of memory while {kind} one request of {len(part[0])} positions ({said})")
+            self._batch_size = len(part) // 2
+        return answers
 
     def close(self) -> None:
         """Free the model."""

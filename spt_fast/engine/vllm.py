@@ -20,7 +20,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from spt_fast.engine.base import Engine, EngineConfig, check_request
-from spt_fast.errors import EngineError, boundary, first_line
+from spt_fast.engine.caution import gpu_share
+from spt_fast.engine.shortage import Printed, shortage
+from spt_fast.errors import EngineError, ShareNotFreeError, boundary, first_line
+from spt_fast.models import memory
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Answer, Completion, FinishReason, LogLikelihood, Request, Score
 
@@ -51,17 +54,25 @@ class VllmEngine(Engine):
 
         Raises:
             EngineError: vLLM is not installed, has no such setting, or cannot run the model on this machine.
+            OutOfMemoryError: it might, with smaller batches or a smaller share of the GPU.
         """
         self._engine: LLMEngine | None = None
         self._alive = True
         self._streaming = False
         self._held: dict[str, torch.Tensor] = {}
         self._sent = 0
+        self._gpus = config.gpus
+        self._printed = Printed()
         on_cpu = _prepare_environment()
         # What vLLM and its imports warn of is not for our users to mend.
         with warnings.catch_warnings(), boundary(EngineError, f"starting vLLM for {config.model}"):
             warnings.simplefilter("ignore")
-            self._engine = _start(config, on_cpu=on_cpu)
+            try:
+                self._engine = _start(config, on_cpu=on_cpu)
+            except Exception as e:
+                if found := shortage(e, self._printed.text):
+                    raise found from e
+                raise
         settings = self._engine.vllm_config
         self._dtype: torch.dtype = settings.model_config.dtype
         self.hidden_size = int(settings.model_config.get_inputs_embeds_size())
@@ -128,11 +139,12 @@ class VllmEngine(Engine):
         if engine is not None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                try:
-                    engine.engine_core.shutdown()
-                finally:
-                    del engine
-                    gc.collect()
+                with memory.turn(self._gpus):
+                    try:
+                        engine.engine_core.shutdown()
+                    finally:
+                        del engine
+                        gc.collect()
 
     def _send(self, request: Request) -> str:
         """Hand a request over, and return the name that its answer comes back with."""
@@ -147,8 +159,9 @@ class VllmEngine(Engine):
             self._engine.add_request(name, engine_input(request, rows_PH), sampling_params(request))
         except Exception as e:
             self._alive = type(e).__name__ != "EngineDeadError"  # its process ended while nobody waited for it
-            said = "vLLM refused a request" if self._alive else "the engine died"
-            raise EngineError(f"{said}: {type(e).__name__}: {first_line(e)}") from e
+            if not self._alive:
+                raise self._died(e) from e
+            raise EngineError(f"vLLM refused a request: {type(e).__name__}: {first_line(e)}") from e
         return name
 
     def _rows(self, request: Request) -> torch.Tensor | None:
@@ -167,8 +180,12 @@ class VllmEngine(Engine):
         except BaseException as e:
             self._alive = False  # whatever it was, the engine's books may be half written
             if isinstance(e, Exception):
-                raise EngineError(f"the engine died: {type(e).__name__}: {first_line(e)}") from e
+                raise self._died(e) from e
             raise
+
+    def _died(self, error: Exception) -> EngineError:
+        found = shortage(error, self._printed.text)
+        return found or EngineError(f"the engine died: {type(error).__name__}: {first_line(error)}")
 
     def _abort(self, names: list[str]) -> None:
         """Forget requests whose stream was left, so that the next stream meets none of their answers."""
@@ -190,21 +207,7 @@ def _start(config: EngineConfig, *, on_cpu: bool) -> LLMEngine:
         ) from e
     import torch
 
-    options: dict[str, Any] = {
-        "model": config.model,
-        "revision": config.revision,
-        "dtype": config.dtype,
-        "trust_remote_code": config.trust_remote_code,
-        "tensor_parallel_size": config.tensor_parallel,
-        # Processes of this node: in an actor vLLM would choose Ray, whose placement groups inside others' wait for ever.
-        **({"distributed_executor_backend": "mp"} if config.tensor_parallel > 1 else {}),
-        "enable_prompt_embeds": True,
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
-        # Compiling pays for hours of work on a CPU, not for minutes.
-        **({"enforce_eager": True, "max_num_seqs": CPU_SEQUENCES} if on_cpu else {}),
-        **config.options,
-    }
+    options = engine_options(config, on_cpu=on_cpu)
     if unknown := sorted(set(options) - setting_names()):
         raise EngineError(f"engine: vLLM has no setting {unknown[0]!r}")
     about = _describe(config.model, options)
@@ -224,11 +227,50 @@ def _start(config: EngineConfig, *, on_cpu: bool) -> LLMEngine:
         cache.kv_cache_memory_bytes = _cpu_cache_bytes(settings)
     set_num_threads = torch.set_num_threads
     try:
-        return LLMEngine.from_vllm_config(
-            settings, usage_context=UsageContext.LLM_CLASS, disable_log_stats=bool(options["disable_log_stats"])
-        )
+        with _room(config, float(cache.gpu_memory_utilization)):
+            return LLMEngine.from_vllm_config(
+                settings, usage_context=UsageContext.LLM_CLASS, disable_log_stats=bool(options["disable_log_stats"])
+            )
     finally:
         torch.set_num_threads = set_num_threads  # the CPU worker puts a function there that only complains
+
+
+def engine_options(config: EngineConfig, *, on_cpu: bool) -> dict[str, Any]:
+    """What vLLM's `EngineArgs` are made of: the grid's settings over ours."""
+    return {
+        "model": config.model,
+        "revision": config.revision,
+        "dtype": config.dtype,
+        "trust_remote_code": config.trust_remote_code,
+        "tensor_parallel_size": config.tensor_parallel,
+        # Processes of this node: in an actor vLLM would choose Ray, whose placement groups inside others' wait for ever.
+        **({"distributed_executor_backend": "mp"} if config.tensor_parallel > 1 else {}),
+        "enable_prompt_embeds": True,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        # Compiling pays for hours of work on a CPU, not for minutes.
+        **({"enforce_eager": True, "max_num_seqs": CPU_SEQUENCES} if on_cpu else {}),
+        **({"gpu_memory_utilization": gpu_share(config)} if config.gpus < 1 and not on_cpu else {}),
+        **config.options,
+    }
+
+
+@contextlib.contextmanager
+def _room(config: EngineConfig, share: float) -> Iterator[None]:
+    """Wait for the share of the GPU that the engine asks for, and keep the GPU's turn while it starts. On a CPU: nothing.
+
+    Raises:
+        ShareNotFreeError: others still hold part of it; vLLM would find that half a minute later.
+    """
+    with memory.room(lambda total: share * total, gpus=config.gpus, devices=config.tensor_parallel) as seen:
+        if seen is not None and seen[0] < share * seen[1]:
+            free, total = seen
+            raise ShareNotFreeError(
+                f"{memory.gib(free)} of {memory.gib(total)} GiB of GPU memory are free after {memory.FREED_S:.0f} s, and "
+                f"gpu_memory_utilization {share:g} asks for {memory.gib(share * total)}; end what holds the rest, or set "
+                "engine: {gpu_memory_utilization: ...} in the grid"
+            )
+        yield
 
 
 @dataclass(frozen=True)
@@ -376,9 +418,7 @@ def _prepare_environment() -> bool:
 
     Must run before vLLM is imported for the first time.
     """
-    import torch
-
-    on_cpu = not torch.cuda.is_available()
+    on_cpu = not memory.on_gpu()
     defaults = {
         "VLLM_LOGGING_LEVEL": os.environ.get("SPT_FAST_LOG", "ERROR").upper(),
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # results go to stdout

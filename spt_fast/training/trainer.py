@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spt_fast.config import SoftPromptConfig
-from spt_fast.errors import DataError, TrainingError
+from spt_fast.errors import DataError, TrainingError, first_line
+from spt_fast.models import memory
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.initialize import initialize
 from spt_fast.prompts.soft_prompt import SoftPrompt
@@ -35,6 +36,9 @@ def learn(
     A function of its arguments: bit for bit on a CPU, up to the order of a GPU's sums elsewhere. The caller loops over
     tasks and seeds with one model.
 
+    A batch that does not fit into memory is worked on in micro-batches of half its rows, and half again, whose gradients add
+    up to the batch's own. The provenance then says of how many rows the smallest were (`micro_batch`).
+
     Args:
         model: loaded once, left bit-identical.
         rows: worked examples.
@@ -46,7 +50,7 @@ def learn(
 
     Raises:
         DataError: no rows, a row longer than the model's positions, or one without BOS for `after_bos`.
-        TrainingError: the loss, its gradient or the vectors are no longer finite.
+        TrainingError: the loss, its gradient or the vectors are no longer finite, or one row alone does not fit into memory.
     """
     _check_rows(rows, config, model)
     start = torch.from_numpy(initialize(config, model.hidden_size, seed))
@@ -55,20 +59,22 @@ def learn(
     optimizer = torch.optim.AdamW([vectors_PH], lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
     origin = {**(provenance or {}), "seed": str(seed), "position": config.position}
     learnt: dict[int, SoftPrompt] = {}
+    smallest = config.batch_size
 
     def keep(step: int) -> None:
         if step not in config.checkpoints:
             return
         if not vectors_PH.isfinite().all():
             raise TrainingError(f"step {step}: the vectors overflow; a smaller lr than {config.lr:g} may help")
-        learnt[step] = SoftPrompt(vectors=vectors_PH.detach().cpu().numpy(), provenance={**origin, "step": str(step)})
+        cut = {"micro_batch": str(smallest)} if smallest < config.batch_size else {}
+        learnt[step] = SoftPrompt(vectors=vectors_PH.detach().cpu().numpy(), provenance={**origin, **cut, "step": str(step)})
 
     keep(0)
     stream = islice(batches(rows, config.batch_size, seed=seed), config.steps)
     for step, batch_rows in enumerate(stream, start=1):
-        batch = collate(batch_rows, pad_id).to(model.device)
-        loss = target_loss(model, vectors_PH, batch, config.position)
-        (gradient_PH,) = torch.autograd.grad(loss, [vectors_PH])
+        loss, gradient_PH, rows_at_once = loss_and_gradient(model, vectors_PH, batch_rows, config.position, pad_id=pad_id)
+        if rows_at_once < len(batch_rows):
+            smallest = min(smallest, rows_at_once)
         norm = torch.linalg.vector_norm(gradient_PH)
         report = TrainingStep(step=step, loss=loss.item(), grad_norm=norm.item())
         _require_finite(report, config)
@@ -80,6 +86,66 @@ def learn(
         if on_step is not None:
             on_step(report)
     return learnt
+
+
+def loss_and_gradient(
+    model: FrozenModel, vectors_PH: Tensor, rows: Sequence[TuningRow], position: Position = "front", *, pad_id: int = 0
+) -> tuple[Tensor, Tensor, int]:
+    """`target_loss` of a batch and its gradient, in as few forward and backward passes as the memory has room for.
+
+    What has fitted is remembered with the model, for its next batches and soft prompts.
+
+    Returns:
+        The loss, a scalar; its gradient `[P, H]`; and how many rows a pass had.
+
+    Raises:
+        TrainingError: one row alone does not fit.
+    """
+    width = max(map(len, rows)) + len(vectors_PH)
+    while True:
+        size = _micro_batch(len(rows), width, model.most_positions)
+        try:
+            return *_accumulated(model, vectors_PH, rows, position, size, pad_id), size
+        except Exception as e:
+            if not memory.ran_out(e):
+                raise
+            said = first_line(e)
+        # Not while it is handled: the frames that an error comes with hold what the pass had taken.
+        memory.release()
+        if size == 1:
+            raise TrainingError(
+                f"out of memory with {len(rows)} tuning rows taken one by one, {width - len(vectors_PH)} tokens the longest, "
+                f"and {len(vectors_PH)} soft positions ({memory.described()} without it: {said}); give the task shorter rows "
+                "as data_files or the model a GPU with more memory, or leave the task out for this model"
+            )
+        # Between the whole, which was too much, and its half: lengths vary, and neither is to be tried in vain often.
+        model.most_positions = size * width * 3 // 4
+
+
+def _micro_batch(rows: int, width: int, most_positions: int | None) -> int:
+    """How many rows of a batch are worked on at once: all, half, a quarter, ..., and at least one."""
+    size = rows
+    while most_positions is not None and size > 1 and size * width > most_positions:
+        size //= 2
+    return size
+
+
+def _accumulated(
+    model: FrozenModel, vectors_PH: Tensor, rows: Sequence[TuningRow], position: Position, size: int, pad_id: int
+) -> tuple[Tensor, Tensor]:
+    """Loss and gradient over micro-batches of `size` rows.
+
+    The loss is a mean over target tokens, so each micro-batch counts by how many of them it has.
+    """
+    total = sum(len(row.target_ids) for row in rows)
+    losses, gradient_PH = [], torch.zeros_like(vectors_PH)
+    for start in range(0, len(rows), size):
+        batch = collate(rows[start : start + size], pad_id).to(model.device)
+        part = target_loss(model, vectors_PH, batch, position) * (len(batch.targets) / total)
+        (part_gradient_PH,) = torch.autograd.grad(part, [vectors_PH])
+        gradient_PH += part_gradient_PH
+        losses.append(part.detach())
+    return torch.stack(losses).sum(), gradient_PH
 
 
 def target_loss(model: FrozenModel, vectors_PH: Tensor, batch: Batch, position: Position = "front") -> Tensor:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from spt_fast.engine import open_engine
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
-from spt_fast.errors import EngineError
+from spt_fast.errors import EngineError, OutOfMemoryError
 from spt_fast.types import Generate, Request, Sampling, Score
 from tests.engine.asking import LENGTHS, PLACES, generate, ids, score, soft
 from tests.tiny import tiny_model
@@ -101,6 +103,37 @@ def test_wrong_requests_and_settings_are_sentences(engine: TransformersEngine, l
         TransformersEngine(EngineConfig(kind="transformers", model=str(llama), options={"max_num_seqs": 1}))
     with pytest.raises(EngineError, match="batch_size"):
         TransformersEngine(EngineConfig(kind="transformers", model=str(llama), options={"batch_size": 0}))
+
+
+@pytest.mark.parametrize("most", [3, 1])
+def test_a_batch_that_memory_has_no_room_for_is_answered_in_halves(
+    most: int, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"batch_size": 8, "device": "cpu"}
+    asked = [generate(ids(4 + i), tokens=3) for i in range(8)]
+    scored = [score(ids(4 + i)) for i in range(8)]
+    with TransformersEngine(EngineConfig(kind="transformers", model=str(llama), options=options)) as engine:
+        expected, totals = engine.generate(asked), [answer.total for answer in engine.score(scored)]
+        sizes: list[int] = []
+        pad = torch.nn.utils.rnn.pad_sequence
+
+        def padded(rows: Sequence[torch.Tensor], **settings: Any) -> torch.Tensor:
+            sizes.append(len(rows))
+            return torch.empty(2**60) if len(rows) > most else pad(rows, **settings)
+
+        monkeypatch.setattr(torch.nn.utils.rnn, "pad_sequence", padded)
+        assert engine.generate(asked) == expected
+        assert max(size for size in sizes if size <= most) == {3: 2, 1: 1}[most]
+        assert [answer.total for answer in engine.score(scored)] == pytest.approx(totals, abs=1e-4)
+        assert [size for size in sizes if size > most] == {3: [8, 4], 1: [8, 4, 2]}[most], "what fits is remembered"
+
+
+def test_a_request_that_does_not_fit_alone_is_a_lack_of_memory(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TransformersEngine(EngineConfig(kind="transformers", model=str(llama), options={"device": "cpu"})) as engine:
+        monkeypatch.setattr(torch.nn.utils.rnn, "pad_sequence", lambda *_, **__: torch.empty(2**60))
+        said = r"^out of memory while scoring one request of 7 positions \(.* GiB of memory are free without it: .*allocate"
+        with pytest.raises(OutOfMemoryError, match=said):
+            engine.score([score(ids(4))])
 
 
 def test_a_closed_engine_says_so(llama: Path) -> None:

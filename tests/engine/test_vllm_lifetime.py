@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 import torch
 
 from spt_fast.engine.base import EngineConfig
-from spt_fast.engine.vllm import VllmEngine, engine_input, setting_names
-from spt_fast.errors import EngineError
+from spt_fast.engine.caution import SHARE
+from spt_fast.engine.vllm import VllmEngine, _room, engine_input, engine_options, setting_names
+from spt_fast.errors import CacheTooSmallError, EngineError, OutOfMemoryError, ShareNotFreeError
+from spt_fast.models import memory
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from tests.engine.asking import EOS, generate, ids, soft
 from tests.engine.test_vllm import check_interleaved
@@ -71,7 +74,49 @@ def test_an_engine_that_died_says_so_and_another_starts_in_the_same_process(
         assert not engine.alive
         with pytest.raises(EngineError, match="has ended"):
             engine.generate([generate(ids(3))])
+
+        def short() -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+        monkeypatch.setattr(engine, "_alive", True)
+        monkeypatch.setattr(engine._engine, "step", short)
+        with pytest.raises(OutOfMemoryError, match=r"^CUDA out of memory\. Tried to allocate 2\.00 GiB$"):
+            engine.generate([generate(ids(3))])
+        assert not engine.alive
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"gpu_memory_utilization": 0.9999}, ShareNotFreeError, r"^Available memory on node .* is less than desired CPU "),
+        ({"kv_cache_memory_bytes": 200_000}, CacheTooSmallError, r"^To serve at least one request .* GiB KV cache is needed"),
+    ],
+)
+def test_an_engine_that_lacks_memory_at_its_start_says_what_there_is_too_little_of(
+    options: dict[str, float], kind: type[OutOfMemoryError], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(OutOfMemoryError, match=said) as caught:
+        VllmEngine(EngineConfig(model=str(tiny_model(tmp_path, hidden_size=128)), options=options))
+    assert type(caught.value) is kind
+
+
+def test_a_worker_that_shares_a_gpu_gives_vllm_its_part_of_it() -> None:
+    half = EngineConfig(model="m", gpus=0.5)
+    assert engine_options(half, on_cpu=False)["gpu_memory_utilization"] == 0.45
+    assert engine_options(replace(half, options={"gpu_memory_utilization": 0.3}), on_cpu=False)["gpu_memory_utilization"] == 0.3
+    assert "gpu_memory_utilization" not in engine_options(half, on_cpu=True)
+    assert "gpu_memory_utilization" not in engine_options(replace(half, gpus=1.0), on_cpu=False)
+
+
+def test_a_share_that_is_not_free_is_said_before_vllm_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "FREED_S", 0)
+    monkeypatch.setattr(memory, "free_and_total", lambda devices: (60 * 2**30, 80 * 2**30))
+    with _room(EngineConfig(model="m"), 0.75):
+        pass
+    said = r"^60\.0 of 80\.0 GiB of GPU memory are free after 0 s, and gpu_memory_utilization 0\.92 asks for 73\.6; "
+    with pytest.raises(ShareNotFreeError, match=said), _room(EngineConfig(model="m"), 0.92):
+        pytest.fail("it was started")
 
 
 def test_the_vectors_that_vllm_reads_are_the_soft_prompts_own() -> None:
@@ -88,3 +133,9 @@ def test_the_vectors_that_vllm_reads_are_the_soft_prompts_own() -> None:
 
 def test_settings_of_the_grid_are_known_by_their_names_in_vllm() -> None:
     assert {"max_num_seqs", "max_model_len", "gpu_memory_utilization"} <= setting_names()
+
+
+def test_the_share_that_vllm_asks_for_by_itself_is_the_one_we_count_with() -> None:
+    from vllm import EngineArgs
+
+    assert EngineArgs.gpu_memory_utilization == SHARE

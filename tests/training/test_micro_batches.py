@@ -1,0 +1,144 @@
+"""A batch that memory has no room for is worked on in parts, and nothing else changes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from spt_fast.config import SoftPromptConfig
+from spt_fast.errors import TrainingError
+from spt_fast.models.frozen_model import FrozenModel
+from spt_fast.models.tokenizer import Tokenizer
+from spt_fast.training.batches import TuningRow, collate
+from spt_fast.training.rows import tuning_row
+from spt_fast.training.trainer import learn, loss_and_gradient, target_loss
+from spt_fast.types import TrainingStep
+from tests.tiny import tiny_model
+
+CONFIG = SoftPromptConfig(lr=0.01, steps=5, length=4, init_std=0.5, evaluate_at=(0, 2))
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def model(llama: Path) -> FrozenModel:
+    return FrozenModel.load(llama)
+
+
+@pytest.fixture(scope="module")
+def rows(llama: Path) -> list[TuningRow]:
+    """Prompts and targets of very different lengths: a mean of means would not be the mean."""
+    tokenizer = Tokenizer.load(llama)
+    return [tuning_row(tokenizer, f"Question {i}{'?' * (i % 7)}\nAnswer:", "x" * (1 + i * i % 23)) for i in range(24)]
+
+
+def out_of_memory() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def cannot_allocate() -> None:
+    torch.empty(2**60)
+
+
+def cramped(model: FrozenModel, most: float, fail: Callable[[], None] = out_of_memory) -> tuple[FrozenModel, list[int]]:
+    """The model where a pass over more than `most` rows fails, and the rows of each pass that was tried."""
+    small, tried = copy.copy(model), []
+    small.most_positions = None
+
+    def hidden_at(inputs_BTH: Tensor, positions_N: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+        tried.append(len(inputs_BTH))
+        if len(inputs_BTH) > most:
+            fail()
+        return model.hidden_at(inputs_BTH, positions_N, mask_BT)
+
+    small.hidden_at = hidden_at  # type: ignore[method-assign]
+    return small, tried
+
+
+@pytest.mark.parametrize(("most", "fail"), [(8, out_of_memory), (4, cannot_allocate), (2, out_of_memory), (1, out_of_memory)])
+def test_vectors_are_the_same_however_few_rows_fit(
+    most: int, fail: Callable[[], None], model: FrozenModel, rows: list[TuningRow]
+) -> None:
+    whole: list[TrainingStep] = []
+    parts: list[TrainingStep] = []
+    expected = learn(model, rows, CONFIG, seed=0, on_step=whole.append)
+    small, tried = cramped(model, most, fail)
+    found = learn(small, rows, CONFIG, seed=0, on_step=parts.append)
+    for step in (0, 2, 5):
+        np.testing.assert_allclose(found[step].vectors, expected[step].vectors, rtol=0, atol=1e-5)
+    assert abs(expected[5].vectors - expected[0].vectors).max() > 0.01
+    assert [step.loss for step in parts] == pytest.approx([step.loss for step in whole], abs=1e-5)
+    assert [step.grad_norm for step in parts] == pytest.approx([step.grad_norm for step in whole], rel=1e-4)
+    assert max(size for size in tried if size <= most) == most
+
+
+def test_a_batch_that_fits_is_worked_on_whole_and_says_nothing(model: FrozenModel, rows: list[TuningRow]) -> None:
+    roomy, tried = cramped(model, math.inf)
+    learnt = learn(roomy, rows, CONFIG, seed=0)
+    assert tried == [8] * 5
+    assert "micro_batch" not in learnt[5].provenance
+
+
+def test_the_provenance_says_how_small_the_micro_batches_were(model: FrozenModel, rows: list[TuningRow]) -> None:
+    learnt = learn(cramped(model, 2)[0], rows, CONFIG, seed=0)
+    assert {step: prompt.provenance.get("micro_batch") for step, prompt in learnt.items()} == {0: None, 2: "2", 5: "2"}
+
+
+def test_what_fits_is_remembered_for_the_rest_and_for_the_next_soft_prompt(model: FrozenModel) -> None:
+    alike = [TuningRow(prompt_ids=(256, *range(40 + i % 3)), target_ids=(65, 257)) for i in range(24)]
+    small, tried = cramped(model, 2)
+    learn(small, alike, CONFIG, seed=0)
+    assert tried == [8, 4] + [2] * 4 * 5
+    learn(small, alike, CONFIG, seed=1)
+    assert tried[2:] == [2] * 4 * 10
+
+
+def test_shorter_rows_are_still_taken_together(model: FrozenModel) -> None:
+    small, tried = cramped(model, 4)
+    long = [TuningRow(prompt_ids=(65,) * 100, target_ids=(66, 257))] * 8
+    short = [TuningRow(prompt_ids=(65,) * 5, target_ids=(66, 257))] * 4
+    vectors = torch.zeros(4, model.hidden_size, requires_grad=True)
+    assert loss_and_gradient(small, vectors, long)[2] == 4
+    assert loss_and_gradient(small, vectors, short)[2] == 4
+    assert tried == [8, 4, 4, 4]
+
+
+def test_a_batch_that_no_halving_divides_loses_no_row(model: FrozenModel, rows: list[TuningRow]) -> None:
+    small, tried = cramped(model, 3)
+    vectors = torch.full((4, model.hidden_size), 0.3, requires_grad=True)
+    loss, gradient, size = loss_and_gradient(small, vectors, rows[:7])
+    expected = target_loss(model, vectors, collate(rows[:7]))
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, [vectors])[0], rtol=1e-4, atol=1e-6)
+    assert (size, tried) == (3, [7, 3, 3, 1])
+
+
+def test_a_row_that_does_not_fit_alone_fails_with_the_numbers(model: FrozenModel, rows: list[TuningRow]) -> None:
+    small, tried = cramped(model, 0)
+    said = (
+        r"^out of memory with 8 tuning rows taken one by one, \d+ tokens the longest, and 4 soft positions "
+        r"\(\d+\.\d of \d+\.\d GiB of memory are free without it: CUDA out of memory\. Tried to allocate 2\.00 GiB\.\)"
+    )
+    with pytest.raises(TrainingError, match=said):
+        learn(small, rows, CONFIG, seed=0)
+    assert tried == [8, 4, 2, 1]
+
+
+def test_other_errors_are_not_tried_again(model: FrozenModel, rows: list[TuningRow]) -> None:
+    def wrong() -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    small, tried = cramped(model, 0, wrong)
+    with pytest.raises(RuntimeError, match="shapes"):
+        learn(small, rows, CONFIG, seed=0)
+    assert tried == [8]
