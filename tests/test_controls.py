@@ -109,7 +109,7 @@ def test_controls_run_and_vectors_are_learnt_once_for_all_who_want_the_same(grid
     assert start is not None
     assert last["zoo-mcq", "random_vectors"] == start[0].key
     curves = {
-        (cell.task.name, cell.label): (store.cells / cell.key / "curve.csv").read_text().count("\n") - 1
+        (cell.task.name, cell.label): (store.root / "cells" / cell.key / "curve.csv").read_text().count("\n") - 1
         for cell in result.cells
     }
     assert curves["zoo-json", "soft_prompt"] == 4  # step 0 and three updates
@@ -140,7 +140,7 @@ def test_a_longer_training_has_the_vectors_of_a_shorter_one_on_its_way(grid: Gri
         store = Store(result.folder)
         found = {}
         for cell in result.cells:
-            curve = (store.cells / cell.key / "curve.csv").read_text().splitlines()
+            curve = (store.root / "cells" / cell.key / "curve.csv").read_text().splitlines()
             losses = "\n".join(",".join(line.split(",")[:3]) for line in curve if not line.startswith("0,"))
             for step, prompt in (store.prompts(cell) or {}).items():
                 found[cell.label, step] = prompt.key, losses

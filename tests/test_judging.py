@@ -199,12 +199,12 @@ def test_the_judge_and_its_prompts_are_part_of_the_key(grid: GridConfig, monkeyp
 def test_a_judged_grid_is_whole_and_a_judge_added_later_trains_and_asks_nothing_again(grid: GridConfig) -> None:
     run_grid(replace(grid, judge=None))
     store = Store(grid.folder)
-    before = {key: (store.cells / key / "result.json").stat().st_mtime_ns for key in store.done()}
+    before = {key: (store.root / "cells" / key / "result.json").stat().st_mtime_ns for key in store.done()}
     found = results(grid)
     assert len(found) == 4
     (judged,) = [metrics for title, metrics in found.items() if title.endswith("zero_shot · judged")]
     assert judged["judge_agrees_on_format"].n == 3
-    after = {key: (store.cells / key / "result.json").stat().st_mtime_ns for key in before}
+    after = {key: (store.root / "cells" / key / "result.json").stat().st_mtime_ns for key in before}
     assert after == before
     (soft,) = [cell for cell in plan.expand(grid) if cell.judge and cell.seed is not None]
     kept, given = store.prompts(soft), store.prompts(soft.unjudged)

@@ -1,7 +1,7 @@
 """The command line. Thin: each verb reads its arguments, calls one function, and says what came of it.
 
 Progress goes to stderr, results to stdout. Exit codes: 0 all done; 1 some cells failed; 2 the request is wrong (one sentence on
-stderr); 130 interrupted, and resumable. Nothing heavy is imported before a verb needs it.
+stderr); 130 interrupted, and resumable. `gate`: 0 pass; 1 fail; 3 undecided. Nothing heavy is imported before a verb needs it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from typing import Any, NoReturn
 
 import click
 
+from spt_fast.cli.folders import RunFile, RunFolder
 from spt_fast.errors import ConfigError, SptError
+from spt_fast.export import FORMATS
+from spt_fast.output import Location
 
 SOME_FAILED = 1
 WRONG_REQUEST = 2
 INTERRUPTED = 130
+_FORMATS_TOLD = "\b\nFORMAT is one of\n" + "\n".join(f"  {name:12} {what}" for name, what in FORMATS.items())
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -62,7 +66,7 @@ def cli() -> None:
 @click.argument("grid", metavar="GRID.yaml", type=click.Path(path_type=Path))
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many test rows a task.")
 @click.option("--only", metavar="KEY=PATTERN[,...]", help="Only these cells: model=zoo/*,task=zoo-mcq,protocol=..,seed=..")
-@click.option("--output", type=click.Path(path_type=Path), help="The run folder, instead of the grid's.")
+@click.option("--output", metavar="DIR", type=RunFolder(), help="The run folder or its URL, instead of the grid's.")
 @click.option("--address", default="local", show_default=True, help="local (this machine), or a Ray cluster: auto, HOST:PORT.")
 @click.option("--fresh", is_flag=True, help="Do these cells again, even those that are done.")
 @click.option("--dry-run", is_flag=True, help="Show the cells and what they would take; do nothing.")
@@ -71,7 +75,7 @@ def run(
     grid: Path,
     limit: int | None,
     only: str | None,
-    output: Path | None,
+    output: Location | None,
     address: str,
     fresh: bool,
     dry_run: bool,
@@ -88,12 +92,12 @@ def run(
         from spt_fast.cli.dry_run import dry_run as plan_only
 
         with _Named(grid):
-            click.echo(plan_only(config, patterns, fresh=fresh))
+            click.echo(plan_only(config, patterns, fresh=fresh, address=address))
         return 0
     signal.signal(signal.SIGTERM, _interrupt)  # a batch system's way of saying Ctrl-C
     try:
         with _Named(grid):
-            result = run_grid(config, only=patterns, fresh=fresh, watch=progress.watch, address=address)
+            result = run_grid(config, only=patterns, fresh=fresh, watch=progress.watch, say=_say, address=address)
     except Interrupted as e:
         from spt_fast.cli.tables import write_tables
 
@@ -133,6 +137,8 @@ def check(grid: Path) -> int:
         checked = check_grid(load_grid(grid))
     for sentence in checked.wrong:
         click.echo(f"{grid}: {sentence}")
+    for sentence in checked.series:
+        click.echo(f"{grid}: {sentence}")
     if checked.unseen:
         click.echo(f"{grid}: not looked at, because the Hub cannot be reached from here: {', '.join(checked.unseen)}")
     if checked.wrong:
@@ -142,8 +148,8 @@ def check(grid: Path) -> int:
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-def status(folder: Path) -> int:
+@click.argument("folder", metavar="DIR", type=RunFolder())
+def status(folder: Location) -> int:
     """Show where a run stands, also while it runs."""
     from spt_fast.cli.status import status_of
 
@@ -152,11 +158,84 @@ def status(folder: Path) -> int:
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=RunFolder())
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of tables.")
-def report(folder: Path, as_json: bool) -> int:
+def report(folder: Location, as_json: bool) -> int:
     """Print the tables of a run folder, and write results.csv, results.json and report.md again."""
     return _tell(folder, as_json=as_json)
+
+
+# What the scores say
+
+
+@cli.command()
+@click.argument("source", metavar="DIR|FILE", type=RunFolder())
+@click.option("--metric", help="What the order goes by [default: exact_match].")
+@click.option("--tasks", metavar="PATTERN,...", help="Only these tasks.")
+@click.option("--models", metavar="PATTERN,...", help="Of a table: only these models.")
+@click.option("--partners", metavar="FILE", type=click.Path(path_type=Path), help="Of a table: YAML {base: post-trained}.")
+@click.option("--truth", metavar="FILE", type=click.Path(path_type=Path), help="Scores known otherwise: YAML {model: value}.")
+@click.option("--lower-is-better", metavar="PATTERN,...", help="Of a table: tasks such as perplexities.")
+@click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def rank(source: Location, tasks: str | None, models: str | None, lower_is_better: str | None, **options: Any) -> int:
+    """Rank the models of a run folder, or of a CSV or JSON of scores: against their partners, and between tasks."""
+    from spt_fast.cli.ranking import rank as ranked
+
+    down = _listed(lower_is_better)
+    click.echo(ranked(source, tasks=_listed(tasks), models=_listed(models), lower_is_better=down, **options))
+    return 0
+
+
+@cli.command()
+@click.argument("a", metavar="A", type=RunFolder())
+@click.argument("b", metavar="B", type=RunFolder())
+@click.option("--metric", "metrics", multiple=True, help="Again for several [default: exact match, knowledge, format].")
+@click.option("--tasks", metavar="PATTERN,...", help="Only these tasks.")
+@click.option("--a-model", help="The model of A, where names do not say what to compare.")
+@click.option("--b-model", help="The model of B.")
+@click.option("--a-protocol", help="A protocol of A, to hold against another one.")
+@click.option("--b-protocol", help="The protocol of B.")
+@click.option("--flips", "shown_flips", type=click.IntRange(min=0), default=0, help="Show so many rows that flipped.")
+@click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def compare(a: Location, b: Location, tasks: str | None, **options: Any) -> int:
+    """Compare two run folders row by row: what moved, by how much, how sure, and which rows flipped."""
+    from spt_fast.cli.comparing import compare as compared
+
+    click.echo(compared(a, b, tasks=_listed(tasks), **options))
+    return 0
+
+
+@cli.command()
+@click.argument("a", metavar="A", type=RunFolder())
+@click.argument("b", metavar="B", type=RunFolder())
+@click.option("--policy", required=True, metavar="P.yaml", type=click.Path(path_type=Path), help="What must not drop.")
+@click.option("--a-model", help="The model of A, where names do not say what to compare.")
+@click.option("--b-model", help="The model of B.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def gate(a: Location, b: Location, policy: Path, **options: Any) -> int:
+    """Say whether run B may replace run A. Exit codes: 0 pass, 1 fail, 3 undecided."""
+    from spt_fast.cli.comparing import gated
+
+    text, code = gated(a, b, policy, **options)
+    click.echo(text)
+    return code
+
+
+@cli.command(epilog=_FORMATS_TOLD)
+@click.argument("source", metavar="DIR", type=RunFolder())
+@click.option("--format", "-f", "kind", metavar="FORMAT", type=click.Choice(list(FORMATS)), required=True)
+@click.option("--to", type=RunFolder(), help="Where to write [default: export-FORMAT in DIR]. mlflow: a server's URI too.")
+def export(source: Location, kind: str, to: Location | None) -> int:
+    """Write a run folder for the tools that people already have; soft prompts to PEFT and back."""
+    from spt_fast.cli.exporting import export_told
+
+    said, left = export_told(source, kind, to)
+    click.echo(said)
+    if left:
+        _say(left)
+    return 0
 
 
 # One soft prompt
@@ -197,10 +276,10 @@ def tune(model: str, task: str, output: Path | None, seed: int, data_files: str 
 
 
 @cli.command()
-@click.argument("prompt", type=click.Path(path_type=Path))
+@click.argument("prompt", type=RunFile())
 @click.option("--model", help="The model it is for, where the file's own name of it does not resolve.")
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Nearest tokens a vector.")
-def inspect(prompt: Path, model: str | None, top: int) -> int:
+def inspect(prompt: Location, model: str | None, top: int) -> int:
     """Show what a soft prompt is: where it comes from, its norms, its nearest tokens."""
     from spt_fast.cli.inspecting import inspect_file
 
@@ -282,8 +361,8 @@ def zoo_build(names: tuple[str, ...], into: Path | None, force: bool) -> int:
 @cli.command()
 @click.argument("model")
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto", show_default=True)
-@click.option("--prompt", type=click.Path(path_type=Path), help="Verify with this soft prompt too.")
-def verify(model: str, dtype: str, prompt: Path | None) -> int:
+@click.option("--prompt", type=RunFile(), help="Verify with this soft prompt too.")
+def verify(model: str, dtype: str, prompt: Location | None) -> int:
     """Ask vLLM and Transformers the same: equal, or the first difference."""
     _settle_threads()
     from spt_fast.verify import verify as compare
@@ -321,6 +400,11 @@ def _only(text: str | None) -> dict[str, str]:
     return patterns
 
 
+def _listed(text: str | None) -> list[str]:
+    """a,b -> ["a", "b"]"""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
 class _Named:
     """Put the grid's file in front of what is wrong with the grid."""
 
@@ -347,7 +431,7 @@ def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _tell(folder: Path, *, as_json: bool) -> int:
+def _tell(folder: Location, *, as_json: bool) -> int:
     """Print what a run folder holds; the exit code."""
     from spt_fast.cli.tables import tell
 

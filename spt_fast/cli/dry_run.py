@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from contextlib import closing
 
-from spt_fast import plan
+from spt_fast import nights, plan
 from spt_fast.cell import Cell
 from spt_fast.config import GridConfig, SoftPromptConfig
-from spt_fast.progress import spoken
+from spt_fast.executors import LOCAL, open_executor
+from spt_fast.plan import Stage
+from spt_fast.progress import counted, spoken
+from spt_fast.run import measured
+from spt_fast.scheduling import outlook
+from spt_fast.scheduling.estimates import Estimates
+from spt_fast.scheduling.scheduler import Resources
 from spt_fast.store import Store
 
-SHARED = ("load_s", "engine_start_s")
-"""Costs that a model has once, not once a cell."""
+LONG_S = 1800.0
+"""A grid that takes longer than this on one machine is worth a cluster."""
 
 
-def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool) -> str:
+def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address: str = LOCAL) -> str:
     """What `run` would do, as text.
 
     Raises:
-        ConfigError: the request is wrong.
+        ConfigError: the request is wrong, or there is no cluster at `address`.
     """
     cells = plan.expand(config)
     chosen = plan.select(cells, only) if only else cells
     store = Store(config.folder)
     done = store.done()
-    kept = set() if fresh else done
+    taken = [] if fresh else nights.to_take(config, store, cells)
+    kept = set() if fresh else done.union(*(each.done for each in taken))
     stages = plan.stages(chosen, kept)
-    left = [cell for stage in stages for cell in stage.cells]
     missing = [cell for cell in chosen if cell.key not in kept]
-    lines = [f"{len(chosen)} cells, {len(chosen) - len(missing)} done, {len(missing)} to do; run folder {config.folder}"]
+    lines = [f"{len(chosen)} cells, {len(chosen) - len(missing)} done, {len(missing)} to do; run folder {store.root}"]
+    lines += [f"{each.what} would be taken over from {each.source.root}" for each in taken]
+    there = {cell.key: cell for cell in cells}
+    known = {store: done & there.keys(), **{each.source: each.done & there.keys() for each in taken}}
+    with closing(open_executor(address, store.log)) as executor:
+        room, gpu = executor.room()
+    estimates = Estimates(measured(cells, known), gpu=gpu)
     for stage in stages:
         learn = len({cell.tuning_key for cell in stage.cells if isinstance(cell.protocol, SoftPromptConfig)})
-        gpus = f"{stage.model.tensor_parallel} GPU{'s' * (stage.model.tensor_parallel > 1)} (or the CPU)"
-        lines.append(f"\n{stage.model.name}: {len(stage.cells)} cells, {learn} soft prompts to learn, {gpus}")
+        device = counted(stage.model.gpus) if gpu else "the CPU"
+        takes = f"about {spoken(estimates.stage(stage).total_s)} on {device}"
+        lines.append(f"\n{stage.model.name}: {len(stage.cells)} cells, {learn} soft prompts to learn, {takes}")
         if stage.model.unresolved:
             lines.append(f"  will fail: {stage.model.unresolved}")
         lines += [f"  {cell.key}  {cell.task.name} · {_how(cell)}" for cell in stage.cells]
@@ -41,8 +54,9 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool) -> str:
     if judge is not None:
         ruled = sum(cell.judge is not None for cell in missing)
         lines.append(f"\n{judge.model.name}: rules on the completions of {ruled} cells")
-    if left:
-        lines.append(f"\n{_estimate(left, [cell for cell in cells if cell.key in done], store)}")
+        stages += plan.judging(missing, {*kept, *(cell.unjudged.key for cell in missing)})
+    if stages:
+        lines += _time(stages, estimates, room, gpu=gpu, cluster=address != LOCAL)
     return "\n".join(lines)
 
 
@@ -50,20 +64,24 @@ def _how(cell: Cell) -> str:
     return cell.label if cell.seed is None else f"{cell.label} · seed {cell.seed}"
 
 
-def _estimate(left: Sequence[Cell], done: Sequence[Cell], store: Store) -> str:
-    """From what cells of the same kind have cost in this folder; a guess without any would be worth nothing."""
-    costs: dict[str, list[float]] = {}
-    shared: list[float] = []
-    for cell in done:
-        found = store.result(cell.key).costs
-        costs.setdefault(cell.protocol.name, []).append(
-            sum(value for name, value in found.items() if name.endswith("_s") and name not in SHARED)
-        )
-        shared.append(sum(found.get(name, 0.0) for name in SHARED))
-    unknown = sorted({cell.protocol.name for cell in left} - set(costs))
-    if unknown:
-        return f"time: not known before a first {' and a first '.join(unknown)} cell has run here"
-    models = {cell.model.name for cell in left}
-    means = {name: fmean(found) for name, found in costs.items()}
-    seconds = sum(means[cell.protocol.name] for cell in left) + len(models) * fmean(shared)
-    return f"time: about {spoken(seconds)}, going by {len(done)} cells done here"
+def _time(
+    stages: Sequence[Stage], estimates: Estimates, room: Mapping[str, Resources], *, gpu: bool, cluster: bool
+) -> list[str]:
+    """When it would be done, and what it would cost."""
+    if cluster:
+        expected = outlook.on_cluster(stages, estimates, room, gpu=gpu)
+        gpus = sum(node.get("GPU", 0.0) for node in room.values())
+        nodes = f"{len(room)} node{'s' * (len(room) != 1)}"
+        where = f"on {nodes} with {counted(gpus)}" if gpu and gpus else f"on {nodes}"
+    else:
+        expected = outlook.on_one_machine(stages, estimates, gpu=gpu)
+        where = "on this machine, one model after the other"
+    hours = f", {expected.gpu_hours:.1f} GPU-hours" if gpu else ""
+    lines = [f"\ntime: about {spoken(expected.seconds)} {where}{hours} ({estimates.basis})"]
+    lines += [f"  cannot be run there: {sentence}" for sentence in expected.impossible]
+    if gpu and not cluster and expected.seconds > LONG_S:
+        there = [
+            f"{n} GPUs {spoken(outlook.on_cluster(stages, estimates, outlook.nodes(n), gpu=True).seconds)}" for n in (8, 64)
+        ]
+        lines.append(f"  on a Ray cluster (--address): {', '.join(there)}")
+    return lines

@@ -10,12 +10,13 @@ from spt_fast.executors.base import Executor
 LOCAL = "local"
 
 
-def open_executor(address: str, log: Callable[[str], Path]) -> Executor:
+def open_executor(address: str, log: Callable[[str], Path], log_name: Callable[[str], str] | None = None) -> Executor:
     """This machine (`local`), or a Ray cluster (`auto`, HOST:PORT).
 
     Args:
         address: as `--address` has it.
         log: names the file that a model's worker prints to.
+        log_name: what a person is told to look into; None: that file.
 
     Raises:
         ConfigError: there is no cluster at this address.
@@ -23,7 +24,7 @@ def open_executor(address: str, log: Callable[[str], Path]) -> Executor:
     if address == LOCAL:
         from spt_fast.executors.local import LocalExecutor
 
-        return LocalExecutor(log)
+        return LocalExecutor(log, log_name)
     from spt_fast.executors.ray import RayExecutor
 
-    return RayExecutor(address, log)
+    return RayExecutor(address, log, log_name)

@@ -14,14 +14,30 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, StageDone
-from spt_fast.executors.base import Executor, Given
-from spt_fast.plan import Stage
+from spt_fast.events import (
+    THIS_MACHINE,
+    CellDone,
+    CellFailed,
+    CellStarted,
+    CellTrained,
+    Event,
+    StageDone,
+    WorkerEnded,
+    WorkerIdle,
+    WorkerStarted,
+)
+from spt_fast.executors.base import Executor
+from spt_fast.executors.desk import Claim, Desk, WantsMore
+from spt_fast.models.memory import count_gpus
+from spt_fast.plan import MOST_DEATHS, Stage
+from spt_fast.scheduling.estimates import Measured
+from spt_fast.scheduling.scheduler import Resources
+from spt_fast.sharing import Given
 
 GRACE_S = 20.0
 """How long a worker may take to end after its last event before its group is killed."""
@@ -38,61 +54,95 @@ ENVIRONMENT = {
 class LocalExecutor(Executor):
     """One worker process a model, one after the other."""
 
-    def __init__(self, log: Callable[[str], Path]) -> None:
-        """`log` names the file that a model's worker prints to."""
+    def __init__(self, log: Callable[[str], Path], log_name: Callable[[str], str] | None = None) -> None:
+        """
+        Args:
+            log: names the file that a model's worker prints to.
+            log_name: what a person is told to look into; None: that file.
+        """
         self._log = log
+        self._log_name = log_name or (lambda model: str(log(model)))
 
-    def run(self, stages: Sequence[Stage], given: Callable[[Stage], Given]) -> Generator[tuple[Stage, Event]]:
+    def run(
+        self, stages: Sequence[Stage], given: Callable[[Stage], Given], measured: Sequence[Measured] = ()
+    ) -> Generator[tuple[Stage, Event]]:
+        gpu = count_gpus() > 0
         for stage in stages:
-            for event in run_here(stage, given(stage), self._log(stage.model.name)):
+            model = stage.model.name
+            yield stage, WorkerStarted(where=THIS_MACHINE, gpus=stage.model.gpus if gpu else 0.0)
+            for event in run_here(stage, Desk(stage.cells, given(stage)), self._log(model), self._log_name(model)):
                 yield stage, event
+            yield stage, WorkerEnded()
+
+    def room(self) -> tuple[Mapping[str, Resources], bool]:
+        """This machine, whole, for one model after the other."""
+        gpus = float(count_gpus())
+        return {THIS_MACHINE: {"CPU": 1.0, "GPU": gpus}}, gpus > 0
 
 
-def run_here(stage: Stage, given: Given, log: Path) -> Iterator[Event]:
-    """Run one stage on this machine, with a new worker as often as one dies; every death costs the cells it died of.
+def run_here(stage: Stage, desk: Desk, log: Path, log_name: str) -> Iterator[Event]:
+    """Run one stage on this machine, with a new worker as often as one dies; every death costs the cell it died of.
+
+    Of several in flight it is not known which that was: they are tried once more, one by one.
 
     Args:
-        stage: the model and its cells, or the judge and its.
-        given: what the cells have already.
+        stage: the model, or the judge.
+        desk: has the cells, and what those have already.
         log: the file that workers print to.
+        log_name: what a person is told to look into: where that file ends up.
     """
-    known: dict[str, object] = dict(given)
-    left = {cell.key: cell for cell in stage.cells}
-    while left:
+    suspects: set[str] = set()
+    deaths = 0
+    while True:
+        cells, given = desk.left()
+        if not cells:
+            return
         in_flight: dict[str, None] = {}
         finished = False
-        with _Worker(log, offline=stage.model.from_cache) as worker:
-            worker.send((replace(stage, cells=tuple(left.values())), known))
-            for event in worker.events():
-                match event:
+        with _Worker(log, log_name, offline=stage.model.from_cache) as worker:
+            worker.send((replace(stage, cells=cells, alone=stage.alone | suspects), given))
+            for message in worker.messages():
+                match message:
+                    case Claim(keys=keys):
+                        worker.send(desk.claim(keys))
+                        continue
+                    case WantsMore():
+                        if desk.waits:
+                            yield WorkerIdle()
+                        worker.send(desk.more())
+                        continue
                     case CellStarted(key=key):
                         in_flight[key] = None
                     case CellTrained(key=key):
-                        known[key] = dict(event.prompts)
+                        desk.learnt(key, dict(message.prompts))
                         in_flight.pop(key, None)
                     case CellDone(key=key) | CellFailed(key=key):
+                        desk.ended(key)
                         in_flight.pop(key, None)
-                        left.pop(key, None)
+                        deaths = 0
                     case StageDone():
                         finished = True
                         break
-                yield event
+                yield message
             reason = worker.end(finished)
-        for key in [] if finished else list(in_flight) or list(left):
-            left.pop(key, None)
-            yield CellFailed(key=key, kind="EngineError", reason=reason)
-        if finished:
-            for key in left:  # a worker that says it is done and is not
-                yield CellFailed(key=key, kind="EngineError", reason="the worker left this cell out")
-            left.clear()
+        cells, _ = desk.left()
+        # A worker that says it is done and is not has left cells out.
+        reason = "the worker left this cell out" if finished else reason
+        died_of = set(in_flight) or {cell.key for cell in cells}
+        deaths += 1
+        for cell in cells:
+            if finished or deaths == MOST_DEATHS or cell.key in died_of & suspects:
+                desk.ended(cell.key)
+                yield CellFailed(key=cell.key, kind="EngineError", reason=reason)
+        suspects |= died_of
 
 
 class _Worker:
     """A process that runs one stage; leaving the context ends its whole group and awaits it."""
 
-    def __init__(self, log: Path, *, offline: bool) -> None:
+    def __init__(self, log: Path, log_name: str, *, offline: bool) -> None:
         """`offline`: the Hub was just found out of reach; libraries that do not know would go on trying for a minute."""
-        self._log = log
+        self._log_name = log_name
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as out:
             self._process = subprocess.Popen(
@@ -110,14 +160,14 @@ class _Worker:
         with contextlib.suppress(OSError):  # it died already: `events` will say so
             self._connection.send(job)
 
-    def events(self) -> Iterator[Event]:
-        """Until the worker closes its end."""
+    def messages(self) -> Iterator[Event | Claim | WantsMore]:
+        """Events and questions, until the worker closes its end."""
         while True:
             try:
-                event: Event = self._connection.recv()
+                message: Event | Claim | WantsMore = self._connection.recv()
             except (EOFError, OSError):
                 return
-            yield event
+            yield message
 
     def end(self, finished: bool) -> str:
         """Await a worker that has said its last; how it ended, in a sentence."""
@@ -129,8 +179,8 @@ class _Worker:
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             why = "; the machine may be out of memory" if name == "SIGKILL" else ""
-            return f"the worker was ended by {name}{why}; see {self._log}"
-        return f"the worker ended with exit code {code}; see {self._log}"
+            return f"the worker was ended by {name}{why}; see {self._log_name}"
+        return f"the worker ended with exit code {code}; see {self._log_name}"
 
     def __enter__(self) -> _Worker:
         return self

@@ -1,6 +1,8 @@
-"""A Ray cluster: an actor a model, on whichever node has room for it. The one door to `ray`.
+"""A Ray cluster: actors on whichever nodes have room for them. The one door to `ray`.
 
-An actor runs its stage as this machine would (`run_here`): a worker process in a session of its own, which ends when the actor
+Who does what is the scheduler's to decide (`spt_fast.scheduling`); this module carries it out and tells it what happens.
+
+An actor runs its cells as this machine would (`run_here`): a worker process in a session of its own, which ends when the actor
 does, however that ends. The driver asks every actor again and again what has happened, and trusts nothing else: a lost node
 can hide for more than a minute behind Ray's own retries, so none are used. An actor that is silent is given up, and what it
 had not done goes to another one. Only the driver writes the run folder.
@@ -17,32 +19,45 @@ import socket
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal
 
 from spt_fast.errors import ConfigError, first_line
-from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event
-from spt_fast.executors.base import Executor, Given
+from spt_fast.events import (
+    CellDone,
+    CellFailed,
+    CellStarted,
+    CellTrained,
+    Event,
+    Outlook,
+    PhaseStarted,
+    RowsRead,
+    WorkerEnded,
+    WorkerIdle,
+    WorkerStarted,
+)
+from spt_fast.executors.base import Executor
+from spt_fast.executors.desk import Desk
 from spt_fast.executors.local import run_here
+from spt_fast.pace import Pace
 from spt_fast.plan import Stage
+from spt_fast.scheduling import scheduler as do
+from spt_fast.scheduling.estimates import Estimates, Measured
+from spt_fast.scheduling.jobs import job
+from spt_fast.scheduling.scheduler import ATTEMPTS, ROOM_S, SILENT_S, STALLED_S, Action, Resources, Scheduler
+from spt_fast.sharing import Given
+from spt_fast.version import SHIPPED, version
 
 POLL_S = 2.0
 """Longest that an actor waits for something to tell before it answers that nothing has happened."""
 
-STALLED_S = 1800.0
-"""An actor that answers, and has had nothing to tell for so long, hangs. Loading and compiling a large model takes a while."""
+POLLS_PER_S = 200.0
+"""So many such answers a second the driver takes at most: a thousand idle actors wait longer than one does."""
 
-SILENT_S = 60.0
-"""An actor that has not answered for so long is given up: its node is gone, or cut off."""
-
-ATTEMPTS = 3
-"""A cell that was in flight in so many lost actors is what they were lost to: it fails."""
-
-AHEAD = 2
-"""Actors that may wait for room beyond those that fit: by them an autoscaler sees what is wanted."""
+OUTLOOK_S = 5.0
+"""So often the time left is told."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +70,12 @@ class Told:
     ended: bool
 
 
-class Shell:
-    """What an actor is: a stage that runs in a thread, and what it has told so far."""
+class ModelWorker:
+    """What an actor is: cells of one model that are done in a thread, and what that has told so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str) -> None:
+        """`label`: what Ray's dashboard calls it."""
+        self._label = label
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._ended = False
         handle, name = tempfile.mkstemp(prefix="spt-fast-", suffix=".log")
@@ -66,10 +83,21 @@ class Shell:
         self._log = Path(name)
         self._read = 0
 
-    def start(self, job: bytes) -> None:
-        """Begin with a pickled stage and what its cells have already."""
-        stage, given = pickle.loads(job)
-        threading.Thread(target=self._run, args=(stage, given), daemon=True).start()
+    def __repr__(self) -> str:
+        return self._label
+
+    def start(self, work: bytes) -> str:
+        """Begin with a pickled stage, what its cells have already, and where the driver keeps what is printed.
+
+        Returns:
+            The node's id.
+        """
+        import ray
+
+        stage, given, log_name = pickle.loads(work)
+        self._desk = Desk(stage.cells, given, shared=True)
+        threading.Thread(target=self._run, args=(stage, log_name), daemon=True).start()
+        return str(ray.get_runtime_context().get_node_id())
 
     def take(self, wait_s: float) -> bytes:
         """What has happened since the last call, as a pickled `Told`; waits a while for something to happen."""
@@ -90,57 +118,56 @@ class Shell:
             self._log.unlink(missing_ok=True)
         return pickle.dumps(Told(events=tuple(events), log=log, ended=self._ended))
 
-    def _run(self, stage: Stage, given: Given) -> None:
+    def give(self, work: bytes) -> None:
+        """Hand over more cells: pickled, with what they have already."""
+        cells, given = pickle.loads(work)
+        self._desk.give(cells, given)
+
+    def take_back(self, keys: Sequence[str]) -> tuple[str, ...]:
+        """Those of these cells that it has not begun; from now on they are not its own."""
+        return self._desk.take_back(keys)
+
+    def release(self) -> None:
+        """Let it end when it has nothing left."""
+        self._desk.release()
+
+    def _run(self, stage: Stage, log_name: str) -> None:
         try:
-            for event in run_here(stage, given, self._log):
+            for event in run_here(stage, self._desk, self._log, log_name):
                 self._events.put(event)
         finally:
             self._events.put(None)
 
 
-Need: TypeAlias = Mapping[str, float]
-"""What an actor takes of a node, in Ray's words: {"GPU": 2}, {"CPU": 1}."""
-
-
-@dataclass
-class _Running:
-    """A stage that an actor has."""
-
-    stage: Stage
-    actor: Any
-    need: Need
-    placed: bool = False
-    """Whether it has answered once. Before, it may wait for room for as long as it takes."""
-    heard: float = field(default_factory=time.monotonic)
-    """When it last answered."""
-    moved: float = field(default_factory=time.monotonic)
-    """When it last had something to tell."""
-    left: dict[str, None] = field(default_factory=dict)
-    in_flight: dict[str, None] = field(default_factory=dict)
-
-
 class RayExecutor(Executor):
-    """Runs stages on a Ray cluster, as many at once as there is room for."""
+    """Runs stages on a Ray cluster, on all of its GPUs."""
 
     def __init__(
         self,
         address: str,
         log: Callable[[str], Path],
+        log_name: Callable[[str], str] | None = None,
         *,
         poll_s: float = POLL_S,
         silent_s: float = SILENT_S,
         stalled_s: float = STALLED_S,
+        room_s: float = ROOM_S,
         attempts: int = ATTEMPTS,
+        ship: bool | None = None,
     ) -> None:
         """Connect, unless this process is connected already.
 
         Args:
             address: `auto`, or HOST:PORT of the head node.
             log: names the file that a model's worker prints to; written by the driver.
+            log_name: what a person is told to look into; None: that file.
             poll_s: longest wait of an actor for something to tell.
             silent_s: how long an actor may be silent.
             stalled_s: how long it may have nothing to tell.
+            room_s: how long a model waits for a node that could hold it.
             attempts: in so many lost actors a cell may be in flight.
+            ship: give the nodes this very spt-fast, whatever they have; None: where there are other machines than this one.
+                Not where this process is connected already.
 
         Raises:
             ConfigError: there is no cluster.
@@ -150,61 +177,50 @@ class RayExecutor(Executor):
         if address != "auto":
             _knock(address)
         self._log = log
-        self._poll_s, self._silent_s, self._stalled_s = poll_s, silent_s, stalled_s
-        self._attempts = attempts
+        self._log_name = log_name or (lambda model: str(log(model)))
+        self._poll_s = poll_s
+        self._limits: dict[str, Any] = {
+            "silent_s": silent_s,
+            "stalled_s": stalled_s,
+            "room_s": room_s,
+            "attempts": attempts,
+        }
         self._connected = not ray.is_initialized()
         self._gpus_seen = False
         if self._connected:
             terminate = signal.getsignal(signal.SIGTERM)
             try:
-                ray.init(address=address, namespace="spt-fast", log_to_driver=False, logging_level="ERROR")
+                self._connect(address)
+                if _elsewhere() if ship is None else ship:
+                    ray.shutdown()
+                    self._connect(address, runtime_env=_ourselves())  # Ray takes it for a whole connection only
             except (ConnectionError, ValueError, RuntimeError, OSError) as e:
                 raise _no_cluster(address, first_line(e)) from None
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, terminate)  # Ray's own ends the process at once, where ours drains
 
-    def run(self, stages: Sequence[Stage], given: Callable[[Stage], Given]) -> Generator[tuple[Stage, Event]]:
+    def _connect(self, address: str, **options: Any) -> None:
         import ray
 
-        waiting = deque(sorted(stages, key=_size, reverse=True))
-        running: dict[Any, _Running] = {}
-        lost: dict[str, int] = {}
-        try:
-            while waiting or running:
-                while waiting and self._fits(waiting[0], running.values()):
-                    stage = waiting.popleft()
-                    worker = self._start(stage)
-                    running[worker.actor.start.remote(pickle.dumps((stage, given(stage))))] = worker
-                ready, _ = ray.wait(list(running), num_returns=1, timeout=self._poll_s)
-                for reference in ready:
-                    worker = running.pop(reference)
-                    try:
-                        answer = ray.get(reference)
-                    except ray.exceptions.RayError as e:
-                        yield from self._lost(worker, _why(e), waiting, lost)
-                        continue
-                    told = pickle.loads(answer) if answer is not None else Told((), b"", ended=False)
-                    worker.heard = time.monotonic()
-                    if told.events or not worker.placed:
-                        worker.moved = worker.heard
-                    worker.placed = True
-                    self._keep_log(worker.stage, told.log)
-                    for event in told.events:
-                        _count(worker, event)
-                        yield worker.stage, event
-                    if told.ended:
-                        ray.kill(worker.actor)
-                        for key in worker.left:
-                            yield worker.stage, CellFailed(key=key, kind="EngineError", reason="the worker left this cell out")
-                    else:
-                        running[worker.actor.take.remote(self._poll_s)] = worker
-                for reference, worker in list(running.items()):
-                    if reason := self._given_up(worker):
-                        del running[reference]
-                        yield from self._lost(worker, reason, waiting, lost)
-        finally:
-            for worker in running.values():
-                ray.kill(worker.actor)
+        ray.init(address=address, namespace="spt-fast", log_to_driver=False, logging_level="ERROR", **options)
+
+    def run(
+        self, stages: Sequence[Stage], given: Callable[[Stage], Given], measured: Sequence[Measured] = ()
+    ) -> Generator[tuple[Stage, Event]]:
+        gpu = self._on_gpus()
+        jobs = {f"{i} {stage.model.name}": stage for i, stage in enumerate(stages)}
+        estimates = Estimates(measured, gpu=gpu)
+        to_do = [job(name, stage, estimates, gpu=gpu) for name, stage in jobs.items()]
+        run = _Run(
+            jobs=jobs,
+            given=given,
+            needs={each.name: each.need for each in to_do},
+            scheduler=Scheduler(to_do, **self._limits),
+            log=self._log,
+            log_name=self._log_name,
+            poll_s=self._poll_s,
+        )
+        return run.events()
 
     def close(self) -> None:
         import ray
@@ -213,66 +229,328 @@ class RayExecutor(Executor):
             ray.shutdown()
             self._connected = False
 
-    def _start(self, stage: Stage) -> _Running:
+    def room(self) -> tuple[Mapping[str, Resources], bool]:
+        """What there is."""
         import ray
 
-        need = self._need(stage)
-        options: dict[str, Any] = {"num_cpus": 1, "max_restarts": 0, "max_task_retries": 0}
-        if "GPU" in need:
-            options["num_gpus"] = need["GPU"]
-        actor = ray.remote(Shell).options(**options).remote()
-        return _Running(stage=stage, actor=actor, need=need, left=dict.fromkeys(cell.key for cell in stage.cells))
+        there = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        return {name: {kind: all_.get(kind, 0.0) for kind in ("CPU", "GPU")} for name, all_ in there.items()}, self._on_gpus()
 
-    def _need(self, stage: Stage) -> Need:
-        """GPUs where the cluster has any, or has had some and may get them again; else a CPU core."""
+    def _on_gpus(self) -> bool:
+        """Whether workers take GPUs: where the cluster has any, or has had some and may get them again.
+
+        Or where it has nothing that a worker could run on, and so is waiting to be asked for nodes.
+        """
         import ray
 
-        self._gpus_seen = self._gpus_seen or bool(ray.cluster_resources().get("GPU"))
-        return {"GPU": float(stage.model.tensor_parallel)} if self._gpus_seen else {"CPU": 1.0}
+        there = ray.cluster_resources()
+        self._gpus_seen = self._gpus_seen or bool(there.get("GPU")) or not there.get("CPU")
+        return self._gpus_seen
 
-    def _fits(self, stage: Stage, running: Iterable[_Running]) -> bool:
+
+@dataclass(eq=False)
+class _Worker:
+    """An actor, and what it has."""
+
+    id: int
+    stage: Stage
+    """The model's, with all of its cells."""
+    need: Resources
+    actor: Any
+    keys: set[str]
+    """Cells that are its own; of others it may have old news."""
+    node: str | None = None
+    """Where it is, once it has answered."""
+
+
+@dataclass
+class _Run:
+    """One call of `RayExecutor.run`."""
+
+    jobs: Mapping[str, Stage]
+    given: Callable[[Stage], Given]
+    needs: Mapping[str, Resources]
+    scheduler: Scheduler
+    log: Callable[[str], Path]
+    log_name: Callable[[str], str]
+    poll_s: float
+    workers: dict[int, _Worker] = field(default_factory=dict)
+    waiting: dict[Any, tuple[_Worker, Literal["start", "take", "take_back"]]] = field(default_factory=dict)
+    """What was asked of actors and is not answered yet."""
+    described: set[str] = field(default_factory=set)
+    """Tasks whose rows a worker has described."""
+    nodes: do.Nodes | None = None
+    looked: float = 0.0
+    told: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.metrics = _Metrics(sum(len(stage.cells) for stage in self.jobs.values()))
+        self.token = os.urandom(4).hex()
+        self.started = dict.fromkeys(self.jobs, 0)
+
+    def events(self) -> Generator[tuple[Stage, Event]]:
         import ray
 
-        running, there = list(running), ray.cluster_resources()
-        ((kind, amount),) = self._need(stage).items()
-        used = sum(worker.need.get(kind, 0.0) for worker in running)
-        pending = sum(not worker.placed for worker in running)
-        return used + amount <= there.get(kind, 0.0) or pending < AHEAD
+        try:
+            yield from self._look()
+            while not self.scheduler.done:
+                for reference in self._answered():
+                    if reference in self.waiting:
+                        for stage, event in self._heard(reference):
+                            self.metrics.take(stage, event)
+                            yield stage, event
+                if time.monotonic() - self.looked >= min(1.0, self.poll_s):
+                    yield from self._look()
+        finally:
+            for worker in self.workers.values():
+                ray.kill(worker.actor)
 
-    def _given_up(self, worker: _Running) -> str | None:
-        """Why an actor is not waited for any longer; None: it is."""
-        now = time.monotonic()
-        if worker.placed and now - worker.heard > self._silent_s:
-            return f"its actor has been silent for {self._silent_s:.0f} s"
-        if worker.placed and now - worker.moved > self._stalled_s:
-            return f"nothing has happened for {self._stalled_s:.0f} s"
-        return None
-
-    def _lost(
-        self, worker: _Running, reason: str, waiting: deque[Stage], lost: dict[str, int]
-    ) -> Generator[tuple[Stage, Event]]:
-        """Give an actor up. Its cells go to another, but those that were in flight in too many lost ones."""
+    def _answered(self) -> Iterable[Any]:
         import ray
 
+        if not self.waiting:
+            time.sleep(self.poll_s)  # for nodes, of which nobody tells
+            return ()
+        asked = list(self.waiting)
+        ready: list[Any]
+        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=0)
+        if not ready:
+            ready, _ = ray.wait(asked, num_returns=1, timeout=self.poll_s)
+        return ready
+
+    def _look(self) -> Generator[tuple[Stage, Event]]:
+        """Tell the scheduler of the nodes and of the time; tell everybody how long it still takes."""
+        now = self.looked = time.monotonic()
+        nodes = self._nodes()
+        changed, self.nodes = nodes != self.nodes, nodes
+        yield from self._do(self.scheduler.handle(nodes if changed else do.Tick(), now))
+        if now - self.told >= OUTLOOK_S:
+            self.told, left = now, self.scheduler.time_left()
+            self.metrics.show(self.workers.values(), left)
+            yield next(iter(self.jobs.values())), Outlook(seconds_left=left)
+
+    def _nodes(self) -> do.Nodes:
+        """What there is, less what others than this run have of it."""
+        import ray
+
+        state = ray._private.state
+        free = state.available_resources_per_node()
+        ours: dict[tuple[str | None, str], float] = {}
+        for worker in self.workers.values():
+            for kind, amount in worker.need.items():
+                ours[worker.node, kind] = ours.get((worker.node, kind), 0.0) + amount
+        room: dict[str, Resources] = {}
+        for node in ray.nodes():
+            name, total = node["NodeID"], node["Resources"]
+            if node["Alive"]:
+                # Ray's books lag behind by a moment: what is ours already may be counted as free. Never more than there is.
+                room[name] = {
+                    kind: min(total.get(kind, 0.0), free.get(name, total).get(kind, 0.0) + ours.get((name, kind), 0.0))
+                    for kind in ("CPU", "GPU")
+                }
+        return do.Nodes(room, frozenset(state.state.get_draining_nodes()) & room.keys())
+
+    # what actors tell
+
+    def _heard(self, reference: Any) -> Generator[tuple[Stage, Event]]:
+        import ray
+
+        worker, asked = self.waiting.pop(reference)
+        try:
+            answer = ray.get(reference)
+        except ray.exceptions.RayError as e:
+            yield from self._lost(worker, e)
+            return
+        match asked:
+            case "start":
+                worker.node = answer
+                yield worker.stage, WorkerStarted(where=_host(answer), gpus=worker.need.get("GPU", 0.0))
+                yield from self._tell(do.Answered(worker.id, answer))
+                self._ask(worker)
+            case "take_back":
+                worker.keys.difference_update(answer)
+                yield from self._tell(do.TookBack(worker.id, answer))
+            case "take":
+                told: Told = pickle.loads(answer)
+                yield from self._tell(do.Answered(worker.id, worker.node or ""))
+                self._keep_log(worker.stage, told.log)
+                for event in told.events:
+                    yield from self._event(worker, event)
+                if not told.ended:
+                    self._ask(worker)
+                elif worker.id in self.workers:
+                    self._remove(worker)
+                    yield worker.stage, WorkerEnded()
+                    yield from self._tell(do.Finished(worker.id))
+
+    def _ask(self, worker: _Worker) -> None:
+        wait_s = max(self.poll_s, len(self.workers) / POLLS_PER_S)
+        if worker.id in self.workers:
+            self.waiting[worker.actor.take.remote(wait_s)] = (worker, "take")
+
+    def _event(self, worker: _Worker, event: Event) -> Generator[tuple[Stage, Event]]:
+        """First the driver keeps what has come, then the scheduler goes on from there."""
+        if isinstance(event, CellStarted | CellTrained | CellDone | CellFailed) and event.key not in worker.keys:
+            return  # another worker's by now
+        if isinstance(event, RowsRead):
+            self.described.add(event.task)
+        if not isinstance(event, WorkerIdle):
+            yield worker.stage, event
+        match event:
+            case CellStarted(key=key):
+                news: do.Happening = do.Began(worker.id, key, "train" if event.phase == "train" else "ask")
+            case CellTrained(key=key):
+                news = do.Learnt(worker.id, key)
+            case CellDone(key=key) | CellFailed(key=key):
+                worker.keys.discard(key)
+                news = do.Ended(worker.id, key)
+            case WorkerIdle():
+                news = do.Idle(worker.id)
+            case _:
+                news = do.Moved(worker.id)
+        yield from self._tell(news)
+
+    def _lost(self, worker: _Worker, error: Exception) -> Generator[tuple[Stage, Event]]:
+        if worker.id not in self.workers:
+            return
+        self._remove(worker)
+        reason, there = _why(error), self._nodes().room
+        taken_away = worker.node is not None and worker.node not in there
+        yield worker.stage, WorkerEnded(reason=reason)
+        yield from self._tell(do.Lost(worker.id, reason, innocent=taken_away or getattr(error, "preempted", False)))
+
+    def _remove(self, worker: _Worker) -> None:
+        import ray
+
+        del self.workers[worker.id]
+        self.waiting = {reference: asked for reference, asked in self.waiting.items() if asked[0] is not worker}
         with contextlib.suppress(Exception):  # it may be gone, or not to be reached
             ray.kill(worker.actor)
-        suspects = list(worker.in_flight) or list(worker.left)
-        for key in suspects:
-            lost[key] = lost.get(key, 0) + 1
-            if lost[key] >= self._attempts:
-                del worker.left[key]
-                yield (
-                    worker.stage,
-                    CellFailed(key=key, kind="EngineError", reason=f"{reason}, {_times(lost[key])} in this cell"),
-                )
-        cells = tuple(cell for cell in worker.stage.cells if cell.key in worker.left)
-        if cells:
-            waiting.appendleft(replace(worker.stage, cells=cells))
 
     def _keep_log(self, stage: Stage, log: bytes) -> None:
         if log:
-            with self._log(stage.model.name).open("ab") as file:
+            with self.log(stage.model.name).open("ab") as file:
                 file.write(log)
+
+    # what the scheduler wants done
+
+    def _tell(self, happening: do.Happening) -> Generator[tuple[Stage, Event]]:
+        yield from self._do(self.scheduler.handle(happening, time.monotonic()))
+
+    def _do(self, actions: Iterable[Action]) -> Generator[tuple[Stage, Event]]:
+        for action in actions:
+            match action:
+                case do.Start():
+                    self._start(action)
+                case do.Give(worker=id, keys=keys) if worker := self.workers.get(id):
+                    worker.keys.update(keys)
+                    part = self._part(worker.stage, keys)
+                    worker.actor.give.remote(pickle.dumps((part.cells, self._what_they_have(worker.id, part))))
+                case do.TakeBack(worker=id, keys=keys) if worker := self.workers.get(id):
+                    self.waiting[worker.actor.take_back.remote(keys)] = (worker, "take_back")
+                case do.Release(worker=id) if worker := self.workers.get(id):
+                    worker.actor.release.remote()
+                case do.GiveUp(worker=id, reason=reason) if worker := self.workers.get(id):
+                    self._remove(worker)
+                    yield worker.stage, WorkerEnded(reason=reason)
+                case do.Fail(job=job, key=key, reason=reason):
+                    yield self.jobs[job], CellFailed(key=key, kind="EngineError", reason=reason)
+                case do.Waits(job=job, reason=reason):
+                    yield self.jobs[job], PhaseStarted(phase="wait", note=reason)
+
+    def _start(self, action: do.Start) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        stage = replace(self.jobs[action.job], worker=self.started[action.job])
+        self.started[action.job] += 1
+        need = self.needs[action.job]
+        options: dict[str, Any] = {
+            "name": f"{stage.model.name} {action.worker} {self.token}",
+            "num_cpus": need.get("CPU", 0.0),
+            "num_gpus": need.get("GPU", 0.0),
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": 4,  # it waits in `take`, and is to hear other things meanwhile
+        }
+        if action.node is not None:
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(action.node, soft=False)
+        actor = ray.remote(ModelWorker).options(**options).remote(f"spt-fast: {stage.model.name}")
+        worker = _Worker(id=action.worker, stage=stage, need=need, actor=actor, keys=set(action.keys))
+        self.workers[worker.id] = worker
+        part = self._part(stage, action.keys)
+        work = pickle.dumps((part, self._what_they_have(worker.id, part), self.log_name(stage.model.name)))
+        self.waiting[actor.start.remote(work)] = (worker, "start")
+
+    def _part(self, stage: Stage, keys: Sequence[str]) -> Stage:
+        """A stage of some of its cells."""
+        return replace(stage, cells=tuple(stage.by_key[key] for key in keys), describe=stage.describe - self.described)
+
+    def _what_they_have(self, worker: int, part: Stage) -> Given:
+        """What cells have already; the scheduler is told of what is learnt."""
+        given = self.given(part)
+        for key in given if part.judge is None else ():
+            self.scheduler.handle(do.Learnt(worker, key), time.monotonic())
+        return given
+
+
+class _Metrics:
+    """What Ray's dashboard and its Prometheus endpoint show of a run."""
+
+    def __init__(self, cells: int) -> None:
+        """`cells`: that are to be done."""
+        from ray.util.metrics import Gauge
+
+        self._left, self._done, self._failed = cells, 0, 0
+        self._pace = Pace()
+        self._cells = Gauge("spt_fast_cells", "Cells of the run", tag_keys=("state",))
+        self._workers = Gauge("spt_fast_workers", "Workers that are placed")
+        self._gpus = Gauge("spt_fast_gpus", "GPUs that workers hold")
+        self._requests = Gauge("spt_fast_requests_per_second", "Requests that engines answer, all together")
+        self._seconds = Gauge("spt_fast_seconds_left", "Expected seconds to the end")
+
+    def take(self, stage: Stage, event: Event) -> None:
+        """Count an event."""
+        self._pace.take(stage.worker, event, time.monotonic())
+        self._done += isinstance(event, CellDone)
+        self._failed += isinstance(event, CellFailed)
+
+    def show(self, workers: Iterable[_Worker], seconds_left: float) -> None:
+        """Set the gauges."""
+        placed = [worker for worker in workers if worker.node is not None]
+        for state, count in (
+            ("done", self._done),
+            ("failed", self._failed),
+            ("left", self._left - self._done - self._failed),
+        ):
+            self._cells.set(count, tags={"state": state})
+        self._workers.set(len(placed))
+        self._gpus.set(sum(worker.need.get("GPU", 0.0) for worker in placed))
+        self._requests.set(self._pace.per_s(time.monotonic()))
+        self._seconds.set(seconds_left)
+
+
+def _elsewhere() -> bool:
+    """Whether the cluster has other machines than this one."""
+    import ray
+
+    return bool({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]} - {ray.util.get_node_ip_address()})
+
+
+def _ourselves() -> dict[str, Any]:
+    """This very spt-fast, for nodes that have another one or none. What else it needs (vLLM, PyTorch) is theirs to have."""
+    import spt_fast
+    import spt_kernels
+
+    folders = [str(Path(package.__path__[0])) for package in (spt_fast, spt_kernels)]
+    return {"py_modules": folders, "excludes": ["**/__pycache__"], "env_vars": {SHIPPED: version()}}
+
+
+def _host(node: str) -> str:
+    """What people call a node."""
+    import ray
+
+    return next((each["NodeManagerHostname"] for each in ray.nodes() if each["NodeID"] == node), node)
 
 
 def _knock(address: str) -> None:
@@ -297,23 +575,3 @@ def _why(error: Exception) -> str:
     if "No module named 'spt_fast'" in str(error):
         return "spt-fast is not installed on the node that it was to run on"
     return f"its node or process was lost ({type(error).__name__})"
-
-
-def _times(n: int) -> str:
-    return "once" if n == 1 else f"{n} times"
-
-
-def _size(stage: Stage) -> int:
-    """What is long comes first: a long stage that begins last is what everybody waits for in the end."""
-    return sum(len(cell.steps) * (cell.task.limit or 1000) for cell in stage.cells)
-
-
-def _count(worker: _Running, event: Event) -> None:
-    match event:
-        case CellStarted(key=key):
-            worker.in_flight[key] = None
-        case CellTrained(key=key):
-            worker.in_flight.pop(key, None)
-        case CellDone(key=key) | CellFailed(key=key):
-            worker.in_flight.pop(key, None)
-            worker.left.pop(key, None)

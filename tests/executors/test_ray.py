@@ -11,26 +11,31 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import psutil
 import pytest
 
 from spt_fast.cli.tables import write_tables
 from spt_fast.config import FewShot, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.events import CellDone, CellFailed, CellStarted, Event
+from spt_fast.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, WorkerEnded, WorkerStarted
 from spt_fast.executors.ray import RayExecutor
 from spt_fast.plan import Stage
 from spt_fast.run import GridResult, run_grid
+from spt_fast.scheduling.estimates import Measured
+from spt_fast.sharing import Given
 from spt_fast.store import Store
 
 from ..tiny import tiny_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+Events: TypeAlias = Generator[tuple[Stage, Event]]
 
 OURS = "SPT_FAST_TEST_CLUSTER"
 NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 100 * 2**20}
@@ -86,6 +91,7 @@ class Interfering:
     def __init__(self, when: Callable[[Event], bool], what: Callable[[], None]) -> None:
         self.when, self.what, self.done = when, what, False
         self.events: list[Event] = []
+        self.stages: list[Stage] = []
 
     @contextmanager
     def __call__(self, cells: object, before: int) -> Iterator[Interfering]:
@@ -93,9 +99,17 @@ class Interfering:
 
     def show(self, stage: Stage, event: Event) -> None:
         self.events.append(event)
+        self.stages.append(stage)
         if not self.done and self.when(event):
             self.done = True
             self.what()
+
+
+def drain(cluster: Any, node: Any) -> None:
+    """Tell a node to go, as a cloud does with a spot instance."""
+    settings = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", "300")
+    command = ["ray", "drain-node", "--address", cluster.address, "--node-id", node.node_id, *settings]
+    subprocess.run([Path(sys.executable).with_name("ray"), *command[1:]], check=True, capture_output=True)
 
 
 def processes(name: str) -> list[psutil.Process]:
@@ -109,7 +123,7 @@ def processes(name: str) -> list[psutil.Process]:
 
 
 def actors() -> list[psutil.Process]:
-    return processes("ray::Shell")
+    return processes("ray::ModelWorker")
 
 
 def none_is_left() -> bool:
@@ -189,6 +203,121 @@ def test_an_engine_that_hangs_is_given_up_and_the_other_models_go_on(cluster: An
     assert all("nothing has happened for 20 s, once in this cell" in failure.reason for failure in result.failures.values())
     assert {cell.model.name for cell in result.cells if cell.key in result.results} == {result.cells[-1].model.name}
     assert none_is_left()
+
+
+class Expecting(RayExecutor):
+    """Expects every cell to take so long that another worker is worth its start."""
+
+    def run(self, stages: Sequence[Stage], given: Callable[[Stage], Given], measured: Sequence[Measured] = ()) -> Events:
+        costs = {"answer_s": 100.0, "train_s": 100.0, "engine_start_s": 1.0, "load_s": 1.0}
+        return super().run(stages, given, [Measured(cell=cell, costs=costs) for stage in stages for cell in stage.cells])
+
+
+def test_a_model_with_much_to_do_has_a_worker_on_every_node_also_on_one_that_comes_later(
+    cluster: Any, grid: GridConfig
+) -> None:
+    """What the later one does was somebody else's before; a node that is told to go begins nothing new."""
+    doomed = cluster.add_node(**NODE)
+    cluster.wait_for_nodes()
+    slow = replace(
+        grid,
+        models=grid.models[:1],
+        tasks=grid.tasks[1:],
+        protocols=(FewShot(shots=2), SoftPromptConfig(length=2, steps=2, batch_size=2)),
+        seeds=tuple(range(10)),
+        engine={"kind": "echo", "delay_s": 0.4},
+    )
+    late: list[Any] = []
+
+    def change() -> None:
+        late.append(cluster.add_node(**NODE))
+        drain(cluster, doomed)
+
+    watcher = Interfering(lambda event: isinstance(event, CellDone), change)
+    executor = Expecting("auto", Store(slow.folder).log, poll_s=0.5)
+    result = run_grid(slow, watch=watcher, executor=executor)
+    for node in (doomed, *late):
+        cluster.remove_node(node)
+    assert result.complete, result.failures
+    done = [event.key for event in watcher.events if isinstance(event, CellDone)]
+    assert len(done) == len(set(done)) == len(result.cells) == 20
+    by_worker: dict[int, list[Event]] = {}
+    for stage, event in zip(watcher.stages, watcher.events, strict=True):
+        by_worker.setdefault(stage.worker, []).append(event)
+    assert len(by_worker) == 4, "three at first, and one on the node that came"
+    for worker, events in by_worker.items():
+        assert any(isinstance(event, CellDone) for event in events), f"worker {worker} has done nothing"
+    here = run_grid(replace(slow, engine={"kind": "echo"}, output=grid.folder.with_name("local")))
+    assert [row[1:] for row in table(result)] == [row[1:] for row in table(here)]
+    assert none_is_left()
+
+
+def test_models_share_a_gpu_where_the_grid_says_so_and_one_that_no_node_can_hold_says_what_it_needs(
+    cluster: Any, grid: GridConfig, models: Path
+) -> None:
+    """A node that says it has a GPU: Ray takes its word, and the engine without a model needs none."""
+    node = cluster.add_node(**{**NODE, "num_cpus": 3, "num_gpus": 1})
+    cluster.wait_for_nodes()
+    tiny_model(models / "large", hidden_size=32, positions=4096, seed=2)
+    shared = tuple(replace(model, gpus=0.5) for model in grid.models)
+    large = ModelConfig(id=str(models / "large"), tensor_parallel=2)
+    both = replace(grid, models=(*shared, large), protocols=(ZeroShot(),), engine={"kind": "echo", "delay_s": 0.1})
+    watcher = Interfering(lambda event: False, lambda: None)
+    result = run_grid(both, watch=watcher, executor=RayExecutor("auto", Store(both.folder).log, room_s=3))
+    cluster.remove_node(node)
+    started = [event for event in watcher.events if isinstance(event, WorkerStarted)]
+    assert [event.gpus for event in started] == [0.5, 0.5]
+    kinds = [type(event) for event in watcher.events if isinstance(event, WorkerStarted | WorkerEnded)]
+    assert kinds[:2] == [WorkerStarted, WorkerStarted], "at the same time"
+    (waits,) = {event.note for event in watcher.events if isinstance(event, PhaseStarted) and event.phase == "wait"}
+    assert waits == "a worker needs 2 GPUs of one node, and the largest node has 1"
+    assert {cell.model.name for cell in result.cells if cell.key in result.failures} == {result.cells[-1].model.name}
+    assert all(failure.reason.startswith(waits) for failure in result.failures.values())
+    assert len(result.results) == 4
+    assert none_is_left()
+
+
+SHIPS = """
+import subprocess, sys
+import ray
+from pathlib import Path
+from spt_fast import load_grid, run_grid
+from spt_fast.executors.ray import RayExecutor
+
+address, grid, logs = sys.argv[1:]
+executor = RayExecutor(address, lambda model: Path(logs), ship=True)
+
+@ray.remote
+def of_a_worker_process():
+    code = "import spt_fast, spt_kernels, spt_fast.version as v; print(spt_fast.__file__, spt_kernels.__file__, v.version())"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/").stdout
+
+print(ray.get(of_a_worker_process.remote()))
+print(run_grid(grid, executor=executor).complete)
+executor.close()
+"""
+
+
+def test_nodes_are_given_the_very_spt_fast_of_the_driver(cluster: Any, models: Path, tmp_path: Path) -> None:
+    """Ray takes modules for a whole connection only, so it is one of its own here."""
+    text = {
+        "name": "g",
+        "models": [str(models / "one")],
+        "tasks": ["zoo-json"],
+        "protocols": ["zero_shot"],
+        "limit": 2,
+        "engine": {"kind": "echo"},
+        "output": str(tmp_path / "ray"),
+    }
+    (tmp_path / "grid.yaml").write_text(json.dumps(text))
+    command = [sys.executable, "-c", SHIPS, cluster.address, str(tmp_path / "grid.yaml"), str(tmp_path / "log")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    package, kernels, version, complete = done.stdout.split()
+    assert "py_modules" in package
+    assert "py_modules" in kernels
+    assert version == metadata.version("spt-fast")
+    assert complete == "True"
 
 
 def test_a_killed_driver_leaves_no_process_and_the_same_command_does_the_rest(

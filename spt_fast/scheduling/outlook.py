@@ -1,0 +1,51 @@
+"""How long a grid would take, before it is run: the scheduler at work on made-up time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from spt_fast.plan import Stage
+from spt_fast.scheduling.estimates import Estimates
+from spt_fast.scheduling.jobs import job
+from spt_fast.scheduling.scheduler import Resources
+from spt_fast.scheduling.simulation import simulate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What a grid is expected to take."""
+
+    seconds: float
+    """To its end."""
+    gpu_hours: float
+    """For which its workers hold GPUs; 0 on a CPU."""
+    impossible: tuple[str, ...] = ()
+    """What keeps stages from being run at all, a sentence each."""
+
+
+def on_one_machine(stages: Sequence[Stage], estimates: Estimates, *, gpu: bool) -> Expected:
+    """One model after the other."""
+    seconds = [estimates.stage(stage).total_s for stage in stages]
+    hours = sum(each * stage.model.gpus for each, stage in zip(seconds, stages, strict=True)) / 3600
+    return Expected(seconds=sum(seconds), gpu_hours=hours if gpu else 0.0)
+
+
+def on_cluster(stages: Sequence[Stage], estimates: Estimates, room: Mapping[str, Resources], *, gpu: bool) -> Expected:
+    """On nodes, as the scheduler would share the stages out.
+
+    Args:
+        stages: what is to be done.
+        estimates: of how long it takes.
+        room: node -> its CPUs and GPUs.
+        gpu: whether workers take GPUs.
+    """
+    jobs = [job(f"{i} {stage.model.name}", stage, estimates, gpu=gpu) for i, stage in enumerate(stages)]
+    outcome = simulate(jobs, room)
+    impossible = tuple(f"{name.partition(' ')[2]}: {reason}" for name, reason in outcome.waits.items())
+    return Expected(seconds=outcome.seconds, gpu_hours=outcome.gpu_s / 3600, impossible=impossible)
+
+
+def nodes(count: int) -> Mapping[str, Resources]:
+    """A cluster of so many GPUs, eight to a node."""
+    return {f"node {i}": {"GPU": 8.0, "CPU": 64.0} for i in range(count // 8)}

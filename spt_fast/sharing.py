@@ -1,0 +1,48 @@
+"""How the cells of one model are shared by several workers: each begins only what nobody else has been given meanwhile."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from spt_fast.cell import Cell
+from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.types import CellResult
+
+Given: TypeAlias = Mapping[str, Mapping[int, SoftPrompt]] | Mapping[str, CellResult]
+"""By cell key, what is there when a worker gets a cell: step -> soft prompt, of cells that were trained already; or of a cell
+that is to be judged, what it came to by rules."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class More:
+    """Further cells for a worker that has nothing left."""
+
+    cells: tuple[Cell, ...]
+    given: Given
+
+
+class Sharing(ABC):
+    """What a worker asks whoever hands out the work."""
+
+    @abstractmethod
+    def claim(self, keys: Sequence[str]) -> Collection[str]:
+        """Asked before cells are learnt, and again before they are asked: those of them that are still this worker's."""
+
+    @abstractmethod
+    def more(self) -> More | None:
+        """Asked when nothing is left, with the engine open; may take a while. None: the worker is to end."""
+
+
+class Alone(Sharing):
+    """Nobody else is at work on the model."""
+
+    def claim(self, keys: Sequence[str]) -> Collection[str]:
+        """All of them."""
+        return keys
+
+    def more(self) -> None:
+        """There is none."""
+        return

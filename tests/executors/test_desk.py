@@ -1,0 +1,159 @@
+"""A cell is begun by a worker or taken back by the driver, never both."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from spt_fast.cell import Cell
+from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted
+from spt_fast.executors.desk import Desk
+from spt_fast.plan import Stage, expand, stages
+from spt_fast.sharing import More, Sharing
+from spt_fast.worker import run_stage
+
+from ..tiny import tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "one"
+    tiny_model(folder, hidden_size=32, positions=4096)
+    return folder
+
+
+@pytest.fixture
+def stage(model: Path) -> Stage:
+    grid = GridConfig(
+        name="g",
+        models=(ModelConfig(id=str(model)),),
+        tasks=(TaskConfig(task="zoo-mcq"), TaskConfig(task="zoo-json")),
+        protocols=(ZeroShot(), SoftPromptConfig(length=2, steps=2, batch_size=2)),
+        limit=2,
+        engine={"kind": "echo"},
+    )
+    (only,) = stages(expand(grid), set())
+    return only
+
+
+def keys(cells: Sequence[Cell]) -> list[str]:
+    return [cell.key for cell in cells]
+
+
+def test_a_cell_that_was_taken_back_cannot_be_begun_and_one_that_was_begun_cannot_be_taken_back(stage: Stage) -> None:
+    first, second, *_ = keys(stage.cells)
+    desk = Desk(stage.cells, {})
+    assert desk.claim([first]) == (first,)
+    assert desk.take_back([first, second]) == (second,)
+    assert desk.claim([first, second]) == (first,)
+    assert second not in keys(desk.left()[0])
+
+
+def test_a_cell_whose_vectors_are_learnt_can_go_elsewhere_until_it_is_asked(stage: Stage) -> None:
+    first, *_ = keys(stage.cells)
+    desk = Desk(stage.cells, {})
+    desk.claim([first])
+    desk.learnt(first, {2: "vectors"})
+    assert desk.take_back([first]) == (first,)
+    again = Desk(stage.cells, {})
+    again.claim([first])
+    again.learnt(first, {2: "vectors"})
+    assert again.claim([first]) == (first,)
+    assert again.take_back([first]) == ()
+
+
+def test_a_new_process_gets_what_is_left_with_the_vectors_that_are_learnt(stage: Stage) -> None:
+    first, second, *_ = keys(stage.cells)
+    desk = Desk(stage.cells, {})
+    desk.claim([first, second])
+    desk.ended(first)
+    desk.learnt(second, {2: "vectors"})
+    cells, given = desk.left()
+    assert keys(cells) == keys(stage.cells)[1:]
+    assert given == {second: {2: "vectors"}}
+
+
+def test_a_worker_alone_has_no_more_to_wait_for(stage: Stage) -> None:
+    desk = Desk(stage.cells, {})
+    assert not desk.waits
+    assert desk.more() is None
+
+
+def test_a_shared_worker_waits_until_it_is_given_more_or_released(stage: Stage) -> None:
+    desk = Desk((), {}, shared=True)
+    found: list[More | None] = []
+    waiting = threading.Thread(target=lambda: found.extend([desk.more(), desk.more()]))
+    waiting.start()
+    assert desk.waits
+    desk.give(stage.cells[:1], {stage.cells[0].key: {2: "vectors"}})  # type: ignore[dict-item]
+    desk.release()
+    waiting.join(timeout=10)
+    assert not waiting.is_alive()
+    assert found == [More(cells=stage.cells[:1], given={stage.cells[0].key: {2: "vectors"}}), None]  # type: ignore[dict-item]
+
+
+def test_of_two_threads_that_want_the_same_cells_each_cell_goes_to_one(stage: Stage) -> None:
+    for seed in range(50):
+        desk = Desk(stage.cells, {})
+        order = keys(stage.cells)
+        random.Random(seed).shuffle(order)
+        begun: list[str] = []
+        worker = threading.Thread(
+            target=lambda desk=desk, begun=begun: begun.extend(k for k in keys(stage.cells) if desk.claim([k]))
+        )
+        worker.start()
+        back = [key for key in order if desk.take_back([key])]
+        worker.join()
+        assert sorted([*begun, *back]) == sorted(keys(stage.cells))
+
+
+class Shared(Sharing):
+    """Withholds some cells, and has others to give once."""
+
+    def __init__(self, withheld: Sequence[str] = (), more: Sequence[More] = ()) -> None:
+        self.withheld, self._more = set(withheld), list(more)
+
+    def claim(self, keys: Sequence[str]) -> Sequence[str]:
+        return [key for key in keys if key not in self.withheld]
+
+    def more(self) -> More | None:
+        return self._more.pop(0) if self._more else None
+
+
+def of(kind: type[Event], events: Sequence[Event]) -> list[str]:
+    return [event.key for event in events if isinstance(event, kind)]  # type: ignore[union-attr]
+
+
+def test_a_worker_leaves_alone_what_was_given_to_others(stage: Stage) -> None:
+    mine, other = keys(stage.cells)[:2], keys(stage.cells)[2:]
+    events: list[Event] = []
+    run_stage(stage, {}, events.append, Shared(withheld=other))
+    assert sorted(of(CellDone, events)) == sorted(mine)
+    assert not set(other) & {*of(CellStarted, events), *of(CellTrained, events), *of(CellFailed, events)}
+
+
+def test_a_worker_goes_on_with_more_cells_in_the_same_engine_where_nothing_is_to_be_learnt(stage: Stage) -> None:
+    whole: list[Event] = []
+    run_stage(stage, {}, whole.append)
+    learnt = {event.key: event.prompts for event in whole if isinstance(event, CellTrained)}
+    first, rest = stage.cells[:1], stage.cells[1:]
+    events: list[Event] = []
+    part = Stage(model=stage.model, cells=first)
+    run_stage(part, {}, events.append, Shared(more=[More(cells=rest, given=learnt)]))
+    assert [event.phase for event in events if isinstance(event, PhaseStarted)] == ["load", "engine", "evaluate"]
+    results = {event.key: event.result.metrics for event in events if isinstance(event, CellDone)}
+    assert results == {event.key: event.result.metrics for event in whole if isinstance(event, CellDone)}
+
+
+def test_a_worker_that_is_given_cells_to_learn_begins_anew(stage: Stage) -> None:
+    first, rest = stage.cells[:1], stage.cells[1:]
+    events: list[Event] = []
+    run_stage(Stage(model=stage.model, cells=first), {}, events.append, Shared(more=[More(cells=rest, given={})]))
+    phases = [event.phase for event in events if isinstance(event, PhaseStarted)]
+    assert phases == ["load", "engine", "evaluate", "load", "train", "engine", "evaluate"]
+    assert sorted(of(CellDone, events)) == sorted(keys(stage.cells))

@@ -1,0 +1,577 @@
+"""Small scenes on few nodes: what the scheduler does when something happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from spt_fast.scheduling.scheduler import (
+    QUIET_S,
+    ROOM_S,
+    SILENT_S,
+    STALLED_S,
+    Action,
+    Answered,
+    Began,
+    Ended,
+    Fail,
+    Finished,
+    Give,
+    GiveUp,
+    Happening,
+    Idle,
+    Job,
+    Learnt,
+    Lost,
+    Moved,
+    Nodes,
+    Piece,
+    Release,
+    Scheduler,
+    Start,
+    TakeBack,
+    Tick,
+    TookBack,
+    Waits,
+)
+
+START_S = 100.0
+
+
+def job(name: str, *seconds: float, gpus: float = 1.0, start_s: float = START_S) -> Job:
+    """A job whose cells have nothing to learn and are called name0, name1, ..."""
+    pieces = tuple(Piece(key=f"{name}{i}", group=None, answer_s=each) for i, each in enumerate(seconds))
+    return Job(name=name, need={"GPU": gpus}, start_s=start_s, pieces=pieces)
+
+
+def group(name: str, cells: int, train_s: float, answer_s: float) -> tuple[Piece, ...]:
+    """Cells that share their training."""
+    return tuple(Piece(key=f"{name}{i}", group=name, train_s=train_s, answer_s=answer_s) for i in range(cells))
+
+
+class Scene:
+    """A scheduler, the time, and workers that do as they are told."""
+
+    def __init__(self, *jobs: Job, nodes: dict[str, float], **settings: Any) -> None:
+        self.scheduler, self.now = Scheduler(jobs, **settings), 0.0
+        self.actions: list[Action] = []
+        self.nodes(nodes)
+
+    def tell(self, happening: Happening, after: float = 0.0) -> list[Action]:
+        self.now += after
+        came = self.scheduler.handle(happening, self.now)
+        self.actions += came
+        return came
+
+    def nodes(self, nodes: dict[str, float], leaving: Sequence[str] = (), after: float = 0.0) -> list[Action]:
+        return self.tell(Nodes({name: {"GPU": gpus} for name, gpus in nodes.items()}, leaving), after)
+
+    def work(self, worker: int, node: str, *keys: str) -> None:
+        """A worker answers, and has some of its cells in flight."""
+        self.tell(Answered(worker, node))
+        for key in keys:
+            self.tell(Began(worker, key, "ask"))
+
+    def does(self, worker: int, *keys: str, seconds: float = 0.0) -> list[Action]:
+        """A worker does cells, one after another."""
+        came = []
+        for key in keys:
+            came += self.tell(Began(worker, key, "ask"))
+            came += self.tell(Ended(worker, key), after=seconds)
+        return came
+
+    def of(self, kind: type[Action]) -> list[Any]:
+        return [action for action in self.actions if isinstance(action, kind)]
+
+    @property
+    def started(self) -> list[Start]:
+        return self.of(Start)
+
+
+# who starts, and where
+
+
+def test_the_longest_job_starts_first_and_each_worker_begins_with_its_longest_cell() -> None:
+    scene = Scene(job("short", 10.0), job("long", 300.0, 900.0), job("middle", 500.0), nodes={"n": 2.0})
+    assert [start.job for start in scene.started if start.node] == ["long", "middle"]
+    assert scene.started[0].keys == ("long1", "long0")
+
+
+def test_no_node_is_given_more_than_it_has_and_the_rest_starts_when_a_worker_ends() -> None:
+    scene = Scene(job("a", 900.0), job("b", 800.0), job("c", 700.0), nodes={"n": 2.0}, ahead=0)
+    assert [start.job for start in scene.started] == ["a", "b"]
+    scene.work(0, "n")
+    scene.does(0, "a0")
+    assert scene.tell(Idle(0)) == [Release(0)]
+    assert scene.tell(Finished(0)) == [Start(2, "c", "n", ("c0",))]
+
+
+def test_a_job_that_needs_a_whole_node_is_not_starved_by_small_ones() -> None:
+    first, later = ([job(f"{name}{i}-", seconds) for i in range(8)] for name, seconds in (("f", 1000.0), ("l", 350.0)))
+    scene = Scene(*first, *later, job("whole", 400.0, gpus=8.0), nodes={"n": 8.0}, ahead=0)
+    assert [start.job for start in scene.started] == [each.name for each in first]
+    for start in scene.started:
+        scene.work(start.worker, "n", *start.keys)
+    while "whole" not in [start.job for start in scene.started]:  # whoever is here longest ends, and its place is free
+        over = {release.worker for release in scene.of(Release)}
+        running = [start for start in scene.started if start.worker not in over]
+        for start in running:
+            scene.tell(Answered(start.worker, "n"))
+        scene.does(running[0].worker, *running[0].keys, seconds=500.0)
+        scene.tell(Idle(running[0].worker))
+        scene.tell(Finished(running[0].worker))
+    assert len(scene.started) <= 10  # of the later ones only those that held nobody up
+
+
+def test_a_short_job_takes_a_place_that_is_kept_for_a_large_one_if_it_ends_in_time() -> None:
+    jobs = job("first", 2000.0), job("second", 1900.0), job("large", 1800.0, gpus=2.0), job("slow", 1700.0), job("quick", 50.0)
+    scene = Scene(*jobs, nodes={"n": 2.0}, ahead=0)
+    assert [start.job for start in scene.started] == ["first", "second"]
+    scene.work(0, "n", "first0")
+    scene.work(1, "n")
+    scene.does(1, "second0", seconds=1000.0)
+    scene.tell(Idle(1))
+    scene.tell(Finished(1))
+    assert [start.job for start in scene.started[2:]] == ["quick"]  # "slow" would keep the large one waiting
+
+
+def test_two_halves_share_one_gpu() -> None:
+    scene = Scene(job("a", 500.0, gpus=0.5), job("b", 500.0, gpus=0.5), job("c", 500.0, gpus=0.5), nodes={"n": 1.0}, ahead=0)
+    assert [(start.job, start.node) for start in scene.started] == [("a", "n"), ("b", "n")]
+
+
+def test_a_share_is_not_put_on_a_gpu_that_is_taken_whole() -> None:
+    scene = Scene(job("whole", 900.0), job("half", 500.0, gpus=0.5), nodes={"n": 1.0}, ahead=0)
+    assert [start.job for start in scene.started] == ["whole"]
+
+
+def test_a_whole_gpu_is_not_made_of_two_halves() -> None:
+    halves = [job(name, 900.0, gpus=0.6) for name in "ab"]
+    scene = Scene(*halves, job("whole", 100.0), nodes={"n": 2.0}, ahead=0)
+    assert [start.job for start in scene.started] == ["a", "b"]  # 0.8 of a GPU is left, in two pieces
+
+
+def test_a_half_stays_on_its_gpu_when_its_neighbour_leaves() -> None:
+    halves = [job(name, 900.0, gpus=0.5) for name in "abc"]
+    scene = Scene(*halves, job("whole", 100.0), nodes={"n": 2.0}, ahead=0)
+    assert [start.job for start in scene.started] == ["a", "b", "c"]  # a and b on one GPU, c on the other
+    scene.work(0, "n")
+    scene.does(0, "a0")
+    scene.tell(Idle(0))
+    scene.tell(Finished(0))
+    assert "whole" not in [start.job for start in scene.started]
+    scene.work(2, "n")
+    scene.does(2, "c0")
+    scene.tell(Idle(2))
+    scene.tell(Finished(2))
+    assert scene.started[-1].job == "whole"
+
+
+def test_a_tenth_of_a_gpu_fits_ten_times() -> None:
+    scene = Scene(*(job(f"j{i}-", 900.0, gpus=0.1) for i in range(11)), nodes={"n": 1.0}, ahead=0)
+    assert len(scene.started) == 10
+
+
+# more than one worker for a job
+
+
+def test_another_worker_starts_where_the_work_moved_is_worth_more_than_its_start() -> None:
+    scene = Scene(job("a", *[60.0] * 20), nodes={"n": 1.0})
+    scene.work(0, "n", "a0")
+    [ask] = scene.nodes({"n": 2.0})
+    assert isinstance(ask, TakeBack)
+    assert ask.worker == 0
+    assert "a0" not in ask.keys
+    moved = 60.0 * len(ask.keys)
+    assert START_S < moved <= 1200.0 / 2
+    [start] = scene.tell(TookBack(0, ask.keys))
+    assert isinstance(start, Start)
+    assert sorted(start.keys) == sorted(ask.keys)
+
+
+@pytest.mark.parametrize("cells", [1, 2, 3])
+def test_no_other_worker_starts_where_its_start_costs_more_than_it_saves(cells: int) -> None:
+    scene = Scene(job("a", *[60.0] * cells), nodes={"n": 1.0})
+    scene.work(0, "n")
+    assert scene.nodes({"n": 8.0}) == []
+
+
+def test_a_large_job_on_an_empty_cluster_starts_on_all_of_it_and_every_cell_is_given_once() -> None:
+    scene = Scene(job("a", *[60.0] * 100), nodes={"n": 4.0, "m": 4.0})
+    keys = [key for start in scene.started for key in start.keys]
+    assert len(scene.started) == 8
+    assert sorted(keys) == sorted(f"a{i}" for i in range(100))
+
+
+def test_an_idle_worker_is_given_ready_cells_that_others_have_not_begun() -> None:
+    scene = Scene(job("a", *[60.0] * 40), nodes={"n": 1.0, "m": 1.0})
+    mine, other = scene.started
+    scene.work(mine.worker, "n")
+    scene.work(other.worker, "m", other.keys[0])
+    scene.does(mine.worker, *mine.keys, seconds=1.0)
+    [ask] = scene.tell(Idle(mine.worker))
+    assert isinstance(ask, TakeBack)
+    assert ask.worker == other.worker
+    assert other.keys[0] not in ask.keys
+    [give] = scene.tell(TookBack(other.worker, ask.keys))
+    assert isinstance(give, Give)
+    assert give.worker == mine.worker
+    assert sorted(give.keys) == sorted(ask.keys)
+
+
+def test_an_idle_worker_whose_others_have_begun_everything_is_let_go() -> None:
+    scene = Scene(job("a", *[60.0] * 40), nodes={"n": 1.0, "m": 1.0})
+    mine, other = scene.started
+    scene.work(mine.worker, "n")
+    scene.work(other.worker, "m", *other.keys)
+    scene.does(mine.worker, *mine.keys)
+    assert scene.tell(Idle(mine.worker)) == [Release(mine.worker)]
+
+
+def test_an_idle_worker_whose_question_is_not_answered_is_not_kept_for_ever() -> None:
+    scene = Scene(job("a", *[60.0] * 40), nodes={"n": 1.0, "m": 1.0})
+    mine, other = scene.started
+    scene.work(mine.worker, "n")
+    scene.work(other.worker, "m", other.keys[0])
+    scene.does(mine.worker, *mine.keys)
+    scene.tell(Idle(mine.worker))
+    for worker, node in ((mine.worker, "n"), (other.worker, "m")):
+        scene.tell(Answered(worker, node), after=SILENT_S / 2 + 1)
+    assert Release(mine.worker) in scene.tell(Tick())
+    late = scene.of(TakeBack)[0].keys
+    scene.tell(Finished(mine.worker))
+    scene.tell(TookBack(other.worker, late))  # and what comes late is not lost
+    assert sorted(scene.started[-1].keys) == sorted(late)
+
+
+def test_cells_that_share_their_training_stay_together() -> None:
+    pieces = tuple(piece for i in range(12) for piece in group(f"g{i}-", 3, 100.0, 20.0))
+    scene = Scene(Job(name="a", need={"GPU": 1.0}, start_s=START_S, pieces=pieces), nodes={"n": 1.0})
+    scene.tell(Answered(0, "n"))
+    scene.tell(Began(0, "g0-0", "train"))
+    [ask] = scene.nodes({"n": 4.0})
+    assert isinstance(ask, TakeBack)
+    groups = {key.split("-")[0] for key in ask.keys}
+    assert "g0" not in groups
+    assert len(ask.keys) == 3 * len(groups)
+
+
+def test_cells_whose_training_is_done_go_one_by_one() -> None:
+    scene = Scene(
+        Job(name="a", need={"GPU": 1.0}, start_s=10.0, pieces=group("g", 5, 100.0, 200.0)),
+        nodes={"n": 1.0},
+    )
+    scene.tell(Answered(0, "n"))
+    assert scene.nodes({"n": 2.0}) == []
+    for key in ("g0", "g1", "g2", "g3", "g4"):
+        scene.tell(Began(0, key, "train"))
+    scene.now += 100.0
+    for key in ("g0", "g1", "g2", "g3", "g4"):
+        scene.tell(Learnt(0, key))
+    scene.tell(Began(0, "g0", "ask"))
+    [ask] = scene.tell(Tick())
+    assert isinstance(ask, TakeBack)
+    assert 0 < len(ask.keys) < 5
+
+
+def test_what_a_worker_refused_to_give_back_is_not_asked_for_again() -> None:
+    scene = Scene(job("a", *[60.0] * 20), nodes={"n": 1.0})
+    scene.work(0, "n", "a0")
+    asked: list[str] = []
+    came = scene.nodes({"n": 2.0})
+    while came:
+        [ask] = came
+        assert isinstance(ask, TakeBack)
+        assert not set(asked) & set(ask.keys)
+        asked += ask.keys
+        came = scene.tell(TookBack(0, ()))
+    assert asked
+    assert scene.tell(Tick()) == []
+    assert len(scene.started) == 1
+
+
+# workers and nodes that are lost
+
+
+def test_the_cells_of_a_lost_worker_go_to_another() -> None:
+    scene = Scene(job("a", 60.0, 50.0, 40.0), nodes={"n": 1.0})
+    scene.work(0, "n")
+    scene.does(0, "a0")
+    scene.work(0, "n", "a1")
+    [start] = scene.tell(Lost(0, "killed"))
+    assert start == Start(1, "a", "n", ("a1", "a2"))
+
+
+def test_a_cell_in_flight_in_three_lost_workers_is_set_aside_and_the_others_are_not() -> None:
+    scene = Scene(job("a", 60.0, 50.0, 40.0), nodes={"n": 1.0})
+    for worker in range(3):
+        scene.work(worker, "n", "a1")
+        scene.tell(Lost(worker, "killed by the kernel"))
+    assert scene.of(Fail) == [Fail("a", "a1", "killed by the kernel, 3 times in this cell")]
+    assert scene.started[-1].keys == ("a0", "a2")
+
+
+def test_workers_that_die_before_they_begin_a_cell_are_lost_to_all_their_cells() -> None:
+    scene = Scene(job("a", 60.0, 50.0), nodes={"n": 1.0})
+    for worker in range(3):
+        scene.work(worker, "n")
+        scene.tell(Lost(worker, "out of memory"))
+    assert {fail.key for fail in scene.of(Fail)} == {"a0", "a1"}
+    assert scene.scheduler.done
+
+
+def test_a_node_that_was_taken_away_does_not_count_against_its_cells() -> None:
+    scene = Scene(job("a", 60.0), nodes={"n": 1.0})
+    for worker in range(5):
+        scene.work(worker, "n", "a0")
+        if worker % 2:
+            scene.tell(Lost(worker, "its node is gone", innocent=True))
+        else:
+            assert GiveUp(worker, "its node is gone") in scene.nodes({})
+            scene.nodes({"n": 1.0})
+            scene.tell(Finished(worker))  # nobody listens
+    assert scene.of(Fail) == []
+    assert scene.started[-1].keys == ("a0",)
+
+
+def test_news_of_a_worker_that_was_given_up_are_ignored() -> None:
+    scene = Scene(job("a", 60.0), nodes={"n": 1.0})
+    scene.work(0, "n", "a0")
+    scene.nodes({})
+    for happening in (Ended(0, "a0"), TookBack(0, ("a0",)), Idle(0), Lost(0, "late"), Finished(0), Moved(0), Answered(0, "n")):
+        assert scene.tell(happening) == []
+    assert not scene.scheduler.done
+    scene.nodes({"n": 1.0})
+    assert scene.started[-1].keys == ("a0",)
+
+
+def test_a_leaving_node_gives_back_what_it_has_not_begun_and_gets_nothing_new() -> None:
+    scene = Scene(job("a", 60.0, 50.0, 40.0), job("b", 10.0), nodes={"n": 1.0}, ahead=0)
+    scene.work(0, "n", "a0")
+    assert scene.nodes({"n": 1.0}, leaving=["n"]) == [TakeBack(0, ("a2", "a1"))]
+    assert scene.tell(TookBack(0, ("a2", "a1"))) == []
+    scene.does(0, "a0")
+    assert scene.tell(Idle(0)) == [Release(0)]
+    assert scene.tell(Finished(0)) == []  # there is room, and nothing begins
+    scene.nodes({"n": 1.0, "m": 1.0}, leaving=["n"])
+    assert [start.node for start in scene.started] == ["n", "m"]
+
+
+def test_a_worker_that_was_asked_already_is_asked_for_the_rest_when_its_node_leaves() -> None:
+    scene = Scene(job("a", *[60.0] * 20), nodes={"n": 1.0})
+    scene.work(0, "n", "a0")
+    [ask] = scene.nodes({"n": 1.0, "m": 1.0})
+    assert isinstance(ask, TakeBack)
+    assert scene.nodes({"n": 1.0, "m": 1.0}, leaving=["n"]) == []
+    came = scene.tell(TookBack(0, ask.keys))
+    rest = {f"a{i}" for i in range(1, 20)} - set(ask.keys)
+    assert [set(each.keys) for each in came if isinstance(each, TakeBack)] == [rest]
+
+
+def test_a_worker_that_has_not_answered_yet_is_called_off_a_leaving_node() -> None:
+    scene = Scene(job("a", 60.0), nodes={"n": 1.0})
+    came = scene.nodes({"n": 1.0, "m": 1.0}, leaving=["n"])
+    assert came == [GiveUp(0, "its node is about to go"), Start(1, "a", "m", ("a0",))]
+
+
+def test_a_silent_worker_is_given_up_and_one_that_answers_is_not() -> None:
+    scene = Scene(job("a", 600.0), job("b", 500.0), nodes={"n": 2.0})
+    scene.work(0, "n", "a0")
+    scene.work(1, "n", "b0")
+    scene.tell(Answered(1, "n"), after=SILENT_S)
+    assert [each for each in scene.tell(Tick(), after=1.0) if isinstance(each, GiveUp)] == [
+        GiveUp(0, f"it has been silent for {SILENT_S:.0f} s")
+    ]
+
+
+def test_a_worker_that_answers_and_does_nothing_is_given_up_and_one_that_goes_on_is_not() -> None:
+    scene = Scene(job("a", 6000.0), job("b", 5000.0), nodes={"n": 2.0})
+    scene.work(0, "n", "a0")
+    scene.work(1, "n", "b0")
+    for _ in range(int(STALLED_S / 50) + 1):
+        scene.tell(Answered(0, "n"), after=50.0)
+        scene.tell(Moved(1))
+        scene.tell(Tick())
+    assert [each.worker for each in scene.of(GiveUp)] == [0]
+
+
+def test_a_worker_that_asks_is_given_up_sooner_than_one_that_loads_or_learns() -> None:
+    pieces = group("g", 1, 10.0, 10.0)
+    scene = Scene(Job(name="a", need={"GPU": 1.0}, start_s=10.0, pieces=pieces), job("b", 10.0), job("c", 10.0), nodes={"n": 3.0})
+    workers = {start.job: start.worker for start in scene.started}
+    for worker in workers.values():
+        scene.tell(Answered(worker, "n"))
+    scene.tell(Began(workers["a"], "g0", "train"))
+    scene.tell(Began(workers["b"], "b0", "ask"))
+    for _ in range(int(QUIET_S / 50) + 1):
+        for worker in workers.values():
+            scene.tell(Answered(worker, "n"), after=50.0 / 3)
+        scene.tell(Tick())
+    assert scene.of(GiveUp) == [GiveUp(workers["b"], f"nothing has happened for {QUIET_S:.0f} s")]
+
+
+def test_a_worker_that_was_let_go_and_does_not_end_is_given_up_soon() -> None:
+    scene = Scene(job("a", 60.0), nodes={"n": 1.0})
+    scene.work(0, "n")
+    scene.does(0, "a0")
+    scene.tell(Idle(0))
+    for _ in range(3):
+        scene.tell(Answered(0, "n"), after=SILENT_S / 2)
+    assert scene.tell(Tick()) == [GiveUp(0, f"it has not ended within {SILENT_S:.0f} s")]
+    assert scene.scheduler.done
+
+
+def test_cells_that_a_finished_worker_left_out_fail() -> None:
+    scene = Scene(job("a", 60.0, 50.0), nodes={"n": 1.0})
+    scene.work(0, "n")
+    scene.does(0, "a0")
+    assert scene.tell(Finished(0)) == [Fail("a", "a1", "the worker left this cell out")]
+    assert scene.scheduler.done
+
+
+def test_what_a_worker_says_of_a_cell_that_is_not_its_own_changes_nothing() -> None:
+    scene = Scene(job("a", *[60.0] * 40), nodes={"n": 1.0, "m": 1.0}, attempts=1)
+    mine, other = scene.started
+    scene.work(mine.worker, "n", *other.keys[:2])
+    scene.work(other.worker, "m", other.keys[0])
+    scene.tell(Ended(mine.worker, other.keys[0]))
+    scene.tell(Began(mine.worker, mine.keys[0], "ask"))
+    scene.tell(Lost(mine.worker, "killed"))
+    assert [fail.key for fail in scene.of(Fail)] == [mine.keys[0]]
+
+
+# rooms that are not there
+
+
+def test_a_job_that_no_node_can_hold_says_so_once_and_fails_after_a_while() -> None:
+    scene = Scene(job("a", 60.0, gpus=4.0), job("b", 50.0), nodes={"n": 2.0})
+    reason = "a worker needs 4 GPUs of one node, and the largest node has 2"
+    assert scene.of(Waits) == [Waits("a", reason)]
+    scene.work(next(start.worker for start in scene.started if start.job == "b"), "n")
+    while scene.now < ROOM_S:
+        assert scene.of(Fail) == []
+        scene.tell(Tick(), after=30.0)
+    scene.tell(Tick(), after=30.0)
+    assert scene.of(Waits) == [Waits("a", reason)]
+    assert scene.of(Fail) == [Fail("a", "a0", f"{reason}, after waiting for 60 min")]
+    assert {each.job for each in scene.started if each.worker in {up.worker for up in scene.of(GiveUp)}} == {"a", "b"}
+
+
+def test_a_job_that_no_node_can_hold_starts_when_one_comes_that_can() -> None:
+    scene = Scene(job("a", 60.0, gpus=4.0), nodes={"n": 2.0})
+    [floating] = scene.started
+    assert floating.node is None
+    scene.nodes({"n": 2.0, "m": 4.0}, after=ROOM_S / 2)
+    scene.tell(Answered(floating.worker, "m"))
+    scene.tell(Tick(), after=ROOM_S / 2 + 60)
+    assert scene.of(Fail) == []
+
+
+def test_no_more_workers_wait_for_room_than_let_an_autoscaler_see_what_is_wanted() -> None:
+    scene = Scene(*(job(f"j{i}-", 900.0) for i in range(9)), nodes={"n": 1.0}, ahead=2)
+    assert [start.node for start in scene.started] == ["n", None, None]
+    assert scene.tell(Tick(), after=30.0) == []
+
+
+def test_a_floating_worker_takes_the_seat_that_it_reports() -> None:
+    scene = Scene(job("a", 900.0), job("b", 800.0), job("c", 700.0), nodes={"n": 1.0}, ahead=1)
+    floating = scene.started[1]
+    assert (floating.job, floating.node) == ("b", None)
+    scene.work(0, "n")
+    assert scene.nodes({"n": 1.0, "m": 2.0, "k": 1.0}) == [Start(2, "c", "m", ("c0",))]  # b is taken to be on k
+    scene.tell(Answered(floating.worker, "m"))
+    scene.tell(Answered(2, "m"))
+    assert scene.of(GiveUp) == []
+    assert scene.scheduler._room(job("d", 1.0)) == "k"
+
+
+def test_a_floating_worker_that_takes_the_room_of_another_sends_it_elsewhere() -> None:
+    scene = Scene(job("a", 900.0), job("b", 800.0), job("c", 700.0), nodes={"n": 1.0}, ahead=1)
+    scene.work(0, "n")
+    [start] = scene.nodes({"n": 1.0, "m": 1.0, "k": 1.0})
+    assert isinstance(start, Start)
+    assert start.node == "k"
+    came = scene.tell(Answered(scene.started[1].worker, "k"))
+    assert came == [GiveUp(start.worker, "its room is taken"), Start(3, "c", "m", ("c0",))]
+
+
+def test_a_floating_worker_on_a_node_that_is_not_known_yet_has_its_seat_when_it_is() -> None:
+    scene = Scene(job("a", 900.0), job("b", 800.0), job("c", 700.0), nodes={"n": 1.0}, ahead=1)
+    scene.work(0, "n")
+    scene.tell(Answered(1, "m"))
+    scene.nodes({"n": 1.0})
+    assert scene.of(GiveUp) == []
+    scene.nodes({"n": 1.0, "m": 1.0})
+    assert not any(start.node == "m" for start in scene.started)
+
+
+def test_the_time_that_a_worker_waited_for_room_is_not_taken_for_a_slow_start() -> None:
+    scene = Scene(job("a", 900.0), job("b", 800.0), nodes={"n": 1.0}, ahead=1)
+    scene.tell(Answered(0, "n"))
+    scene.nodes({"n": 1.0, "m": 1.0}, after=5000.0)
+    scene.tell(Answered(1, "m"))
+    scene.tell(Began(1, "b0", "ask"), after=START_S)
+    assert scene.scheduler._start_s(scene.scheduler._jobs["b"]) == pytest.approx(START_S)
+
+
+def test_a_whole_node_is_kept_for_a_worker_that_waits_for_one() -> None:
+    scene = Scene(job("x", 300.0), job("large", 800.0, gpus=2.0), *(job(f"s{i}-", 500.0) for i in range(9)), nodes={"n": 1.0})
+    scene.nodes({"n": 1.0})
+    large = next(start for start in scene.started if start.job == "large")
+    assert large.node is None
+    came = scene.nodes({"n": 1.0, "m": 2.0})
+    assert [each for each in came if isinstance(each, Start) and each.node == "m"] == []
+
+
+def test_an_idle_worker_takes_over_the_cells_of_one_that_waits_for_room() -> None:
+    scene = Scene(job("a", *[60.0] * 40), nodes={"n": 1.0, "m": 1.0})
+    mine, other = scene.started
+    scene.work(mine.worker, "n")
+    scene.work(other.worker, "m", other.keys[0])
+    came = scene.nodes({"n": 1.0})
+    floating = next(each for each in came if isinstance(each, Start))
+    assert floating.node is None
+    assert set(floating.keys) == set(other.keys)
+    scene.does(mine.worker, *mine.keys)
+    up, give = scene.tell(Idle(mine.worker))
+    assert isinstance(up, GiveUp)
+    assert up.worker == floating.worker
+    assert isinstance(give, Give)
+    assert set(give.keys) == set(other.keys)
+
+
+def test_a_worker_for_which_its_node_has_no_room_is_sent_elsewhere_in_the_end() -> None:
+    scene = Scene(job("a", 60.0), nodes={"n": 1.0})
+    came = scene.tell(Tick(), after=STALLED_S + 1)
+    assert came[0] == GiveUp(0, f"its node has had no room for {STALLED_S:.0f} s")
+    assert isinstance(came[1], Start)
+    assert came[1].keys == ("a0",)
+
+
+# what is left
+
+
+def test_the_time_left_goes_down_to_nothing_and_the_scheduler_is_done_when_the_last_worker_has_ended() -> None:
+    scene = Scene(job("a", 100.0, 100.0), job("b", 100.0), nodes={"n": 1.0}, ahead=0)
+    left = [scene.scheduler.time_left()]
+    for worker, keys in ((0, ("a0", "a1")), (1, ("b0",))):
+        scene.now += START_S
+        scene.work(worker, "n")
+        for key in keys:
+            scene.does(worker, key, seconds=100.0)
+            left.append(scene.scheduler.time_left())
+        scene.tell(Idle(worker))
+        assert not scene.scheduler.done
+        scene.tell(Finished(worker))
+    assert left == sorted(left, reverse=True)
+    assert left[0] == pytest.approx(500.0)
+    assert scene.scheduler.time_left() == 0.0
+    assert scene.scheduler.done
+
+
+def test_a_grid_without_cells_is_done_at_once() -> None:
+    scene = Scene(job("a"), nodes={"n": 1.0})
+    assert scene.scheduler.done
+    assert scene.actions == []
