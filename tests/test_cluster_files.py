@@ -34,7 +34,7 @@ CLUSTER = ROOT / "cluster"
 README = (CLUSTER / "README.md").read_text(encoding="utf-8")
 DOCKERFILE = (CLUSTER / "Dockerfile").read_text(encoding="utf-8")
 YAML = sorted(path.name for path in CLUSTER.glob("*.yaml"))
-SCRIPTS = ("slurm.sbatch", "on-gpus.sh", "environment.sh")
+SCRIPTS = ("slurm.sbatch", "environment.sh")
 RAY_UP = ("aws.yaml", "gcp.yaml")
 SHARED = "/mnt/spt-fast"
 
