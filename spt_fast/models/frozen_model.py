@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +111,20 @@ class FrozenModel:
             dtype: `auto` (the checkpoint's) or the name of a torch dtype.
             device: `auto` (a GPU if there is one), or a name torch knows.
             trust_remote_code: run Python code that comes with the weights.
-            gpus: below 1, the share of a GPU that this process has beside others; it then keeps to it.
+            gpus: below 1, the share of a GPU that this process has beside others; it then keeps to it. Above 1, where
+                GPUs are used, the model's layers are spread over all that this process sees.
 
         Raises:
             ModelError: there is no such model, its weights are incomplete or not safetensors, its architecture is
                 unknown, or the device has too little memory for it.
         """
         name = os.fspath(path)
+        spread = gpus > 1 and device == "auto" and memory.on_gpu()
+        if spread and find_spec("accelerate") is None:
+            raise ModelError(f"{name}: to spread a model over {gpus:g} GPUs takes accelerate: pip install accelerate")
+        room = memory.room(lambda total: (1 - WORKING_SHARE) * total, devices=int(gpus)) if spread else nullcontext()
         source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        with loading(name), _without_progress_bars():
+        with loading(name), room, _without_progress_bars():
             config = transformers.AutoConfig.from_pretrained(name, **source)
             if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
                 raise ModelError(f"{name}: {dtype!r} is not a dtype")
@@ -130,12 +136,15 @@ class FrozenModel:
                 use_safetensors=True,
                 attn_implementation=_attention(config),
                 output_loading_info=True,
+                **({"device_map": "auto"} if spread else {}),
                 **source,
             )
         module, report = loaded
         # Transformers fills missing weights with random numbers and goes on; nobody wants scores of those.
         if missing := sorted(report["missing_keys"]):
             raise ModelError(f"{name}: {len(missing)} weights are not in its files, among them {missing[0]}")
+        if spread:
+            return cls(module, name=name)
         if device == "auto":
             device = "cuda" if memory.on_gpu() else "cpu"
         return cls._on(device, module, name=name, gpus=gpus)
@@ -254,11 +263,14 @@ class FrozenModel:
         if self.head is not None:
             return self.logits(self.hidden_at(inputs_embeds_BTH, positions_N, attention_mask_BT))
         logits_BTV: Tensor = self.module(**self._inputs(inputs_embeds_BTH, attention_mask_BT)).logits
-        return logits_BTV.flatten(0, 1)[positions_N]
+        return logits_BTV.flatten(0, 1)[positions_N.to(logits_BTV.device)]
 
     def hidden_at(self, inputs_embeds_BTH: Tensor, positions_N: Tensor, attention_mask_BT: Tensor | None = None) -> Tensor:
-        """Hidden states of some positions, contiguous `[N, H]`; arguments as for `logits_at`."""
-        return self.hidden_states(inputs_embeds_BTH, attention_mask_BT).flatten(0, 1)[positions_N]
+        """Hidden states of some positions, contiguous `[N, H]`, where the head is; arguments as for `logits_at`."""
+        hidden_BTH = self.hidden_states(inputs_embeds_BTH, attention_mask_BT)
+        hidden_NH = hidden_BTH.flatten(0, 1)[positions_N.to(hidden_BTH.device)]
+        # A model that is spread over several GPUs has its last layers, and maybe its head, on others than its embeddings.
+        return hidden_NH if self.head is None else hidden_NH.to(self.head.weight.device)
 
     def free(self) -> None:
         """Give the weights' memory back. The model is of no use afterwards; freeing it twice is no error."""
@@ -283,7 +295,7 @@ class FrozenModel:
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(self.vocab_size, (1, _PROBE_TOKENS), generator=generator).to(self.device)
         everywhere = torch.arange(_PROBE_TOKENS, device=self.device)
-        expected = self.module(input_ids=ids, use_cache=False).logits[0]
+        expected = self.module(input_ids=ids, use_cache=False).logits[0].to(self.device)
         if self.head is not None and not _same(self.logits_at(self.embed(ids), everywhere), expected, self.dtype):
             self.head = None
             if _same(self.logits_at(self.embed(ids), everywhere), expected, self.dtype):
@@ -317,7 +329,7 @@ def _head(module: transformers.PreTrainedModel) -> Head | None:
 
 
 def _same(ours: Tensor, theirs: Tensor, dtype: torch.dtype) -> bool:
-    ours, theirs = ours.double(), theirs.double()
+    ours, theirs = ours.to(theirs.device).double(), theirs.double()
     # Not finite on both sides: the weights are at fault, not the way we call them.
     if not theirs.isfinite().all():
         return not ours.isfinite().all()

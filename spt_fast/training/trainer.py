@@ -160,11 +160,11 @@ def target_loss(model: FrozenModel, vectors_PH: Tensor, batch: Batch, position: 
     head = model.head
     if head is not None and head.is_linear:
         hidden_NH = model.hidden_at(inputs_BTH, positions_N)
-        return linear_cross_entropy(hidden_NH, head.weight, batch.targets)
+        return linear_cross_entropy(hidden_NH, head.weight, batch.targets.to(hidden_NH.device))
     logits_NV = model.logits_at(inputs_BTH, positions_N)
     if logits_NV.dtype != torch.float64:
         logits_NV = logits_NV.float()
-    return F.cross_entropy(logits_NV, batch.targets)
+    return F.cross_entropy(logits_NV, batch.targets.to(logits_NV.device))
 
 
 def splice(embedded_BTH: Tensor, vectors_PH: Tensor, position: Position) -> Tensor:

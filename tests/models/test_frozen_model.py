@@ -248,3 +248,23 @@ def test_an_unknown_hub_id_without_a_network_is_one_sentence(monkeypatch: pytest
 def test_an_unknown_dtype_is_one_sentence(llama: Path) -> None:
     with pytest.raises(ModelError, match="'bfloat61' is not a dtype"):
         FrozenModel.load(llama, dtype="bfloat61")
+
+
+def test_a_model_whose_layers_are_kept_elsewhere_gives_the_same_logits_and_gradients(llama: Path, tmp_path: Path) -> None:
+    """As a model that is spread over several GPUs: accelerate's hooks fetch what each layer needs. Here from a disk."""
+    accelerate = pytest.importorskip("accelerate")
+    plain, spread = FrozenModel.load(llama), FrozenModel.load(llama)
+    parts = dict.fromkeys(["model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head"], "cpu")
+    layers = {f"model.layers.{i}": "disk" for i in range(len(spread.module.base_model.layers))}
+    accelerate.dispatch_model(spread.module, {**parts, **layers}, main_device="cpu", offload_dir=str(tmp_path))
+    ids = torch.tensor([[3, 4, 5, 6]])
+    at = torch.arange(4)
+
+    def logits_and_gradient(model: FrozenModel) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs = model.embed(ids).detach().requires_grad_(True)
+        logits = model.logits_at(inputs, at)
+        (gradient,) = torch.autograd.grad(logits.square().sum(), [inputs])
+        return logits, gradient
+
+    for ours, theirs in zip(logits_and_gradient(spread), logits_and_gradient(plain), strict=True):
+        torch.testing.assert_close(ours, theirs)
