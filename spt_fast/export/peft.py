@@ -1,0 +1,40 @@
+"""Soft prompts as PEFT prompt-tuning adapters: `<model>/<task>@<protocol>/`, which `PeftModel.from_pretrained` loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spt_fast.errors import ConfigError
+from spt_fast.export.source import Source, Written, portable
+from spt_fast.prompts.adapters import save_adapter
+
+NOT_CARRIED = (
+    "soft prompts of the steps before the last: prompt.safetensors of a cell has them",
+    "scores, and how the soft prompt was learnt, but for what stands in the header of adapter_model.safetensors",
+)
+
+
+def write(source: Source, to: Path) -> Written:
+    """Write an adapter for each done cell that has a soft prompt.
+
+    Raises:
+        ConfigError: no cell has one that PEFT can hold.
+        StoreError: a file is damaged, or nothing can be written there.
+    """
+    written, behind = 0, []
+    for cell in source.cells():
+        prompt = cell.soft_prompt()
+        if prompt is None:
+            continue
+        if cell.protocol.get("position", "front") != "front":
+            behind.append(f"{cell.place.model} {cell.name}")
+            continue
+        model = source.model(cell.place.model)
+        folder = to / portable(cell.place.model) / cell.name
+        save_adapter(prompt, folder, base_model=model.get("source", cell.place.model), revision=model.get("revision"))
+        written += 1
+    if not written:
+        why = "all of them stand behind BOS, where PEFT cannot put them" if behind else "no done cell of the run has one"
+        raise ConfigError(f"--format peft: there is no soft prompt to export: {why}")
+    left = (f"{name}: stands behind BOS (position: after_bos), where PEFT cannot put it" for name in behind)
+    return Written(count=written, what="adapters", not_carried=(*NOT_CARRIED, *left))
