@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from spt_fast.cell import Cell
+from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import FewShot, Vectors
 from spt_fast.engine.base import Engine, check_request
 from spt_fast.errors import DataError
 from spt_fast.models.tokenizer import Tokenizer
+from spt_fast.plan import Stage
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.tasks.rows import Rows
+from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Answer, Completion, Example, Generate, LogLikelihood, Position, Request, Score
+
+
+def rows_of(stage: Stage, wanted: TaskRows) -> Rows:
+    """The rows of a task: those that the stage came with, or else from where the task has them.
+
+    Raises:
+        DataError, ConfigError: they cannot be read.
+    """
+    if wanted.name in stage.rows:
+        rows: Rows = pickle.loads(stage.rows[wanted.name])
+        return rows
+    return load_rows(wanted.task, data_files=wanted.data_files, limit=wanted.limit, need={"test"})
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ Phase: TypeAlias = Literal["wait", "load", "train", "engine", "evaluate", "judge
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseStarted:
-    """The worker waits for room, or begins to load the frozen model, to train, to start the engine, to ask, to have a judge rule."""
+    """The worker waits for room, or begins to load the frozen model, to train, to start the engine, to ask, or to judge."""
 
     phase: Phase
     note: str = ""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from spt_fast.asking import rows_of
 from spt_fast.cell import Cell
 from spt_fast.engine import config_of, open_engine
 from spt_fast.engine.base import Engine, check_request
@@ -23,7 +24,6 @@ from spt_fast.plan import MOST_DEATHS, Stage, one_by_one
 from spt_fast.scoring import ruling
 from spt_fast.scoring.ruling import NO, QUESTIONS, YES, Question, Ruling
 from spt_fast.sharing import Alone, More, Sharing
-from spt_fast.tasks.rows import load_rows
 from spt_fast.tuning import load_tokenizer, uses_chat
 from spt_fast.types import CellResult, Completion, Example, Generate, Metric, Sample, Sampling
 
@@ -121,7 +121,7 @@ class _Work:
             cells = [cell for cell in self.left.values() if cell.task.name == name]
             task = cells[0].task
             try:
-                rows = load_rows(task.task, data_files=task.data_files, limit=task.limit, need={"test"})
+                rows = rows_of(self.stage, task)
             except SptError as e:
                 self.fail(cells, e)
                 continue
@@ -131,7 +131,7 @@ class _Work:
 
     def rule(self, engine: Engine) -> bool:
         """Stream the requests of cells that are left; return whether they are ruled on, or the engine is dead."""
-        cells = one_by_one(list(self.left.values()), self.alone)
+        cells = one_by_one(list(self.left.values()), self.alone, self.deaths)
         places: list[tuple[_Open, _Place]] = []
         open_cells: dict[str, _Open] = {}
         total = sum(len(self._to_decide(cell)) for cell in cells)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 from spt_fast import tasks
@@ -40,6 +40,8 @@ class Stage:
     """Tasks whose rows the worker is to describe (`RowsRead`), because the run folder does not yet."""
     alone: frozenset[str] = frozenset()
     """Cells that are asked one by one: a worker was lost with several in flight, and the next loss is to show of which."""
+    rows: Mapping[str, bytes] = field(default_factory=dict)
+    """Task -> its rows, pickled, where a cluster has read them once for all workers; of other tasks each reads its own."""
     worker: int = 0
     """Which worker, where several have cells of the stage."""
 
@@ -54,9 +56,15 @@ class Stage:
         return {cell.key: cell for cell in self.cells}
 
 
-def one_by_one(cells: Sequence[Cell], alone: Collection[str]) -> list[Cell]:
-    """The cells to be asked together next: all that need not be alone, or else the first that must."""
-    return [cell for cell in cells if cell.key not in alone] or list(cells[:1])
+def one_by_one(cells: Sequence[Cell], alone: Collection[str], deaths: int = 0) -> list[Cell]:
+    """The cells to be asked together next: all that need not be alone, or else the first that must.
+
+    Args:
+        cells: of one model.
+        alone: keys of those that must be.
+        deaths: with one more the model would be given up: then the last, for the cells of one task are neighbours.
+    """
+    return [cell for cell in cells if cell.key not in alone] or list(cells[-1:] if deaths == MOST_DEATHS - 1 else cells[:1])
 
 
 def expand(config: GridConfig) -> list[Cell]:

@@ -18,7 +18,7 @@ from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeAlias
 
-from spt_fast.asking import Asked, Slot, questions, requests_of
+from spt_fast.asking import Asked, Slot, questions, requests_of, rows_of
 from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import RandomVectors, SoftPromptConfig, Vectors
 from spt_fast.engine import config_of
@@ -33,7 +33,7 @@ from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring import measures
 from spt_fast.sharing import Alone, More, Sharing
 from spt_fast.tasks import overlap
-from spt_fast.tasks.rows import Rows, load_rows
+from spt_fast.tasks.rows import Rows
 from spt_fast.tuning import learn_task, load_tokenizer, provenance, uses_chat
 from spt_fast.types import (
     CellResult,
@@ -143,7 +143,7 @@ class _Work:
         return [cell for cell in cells if cell.key in mine]
 
     def _read_rows(self, wanted: TaskRows) -> None:
-        rows = load_rows(wanted.task, data_files=wanted.data_files, limit=wanted.limit, need={"test"})
+        rows = rows_of(self.stage, wanted)
         self.rows[wanted.name] = rows
         if wanted.name in self.stage.describe:
             self.emit(RowsRead(task=wanted.name, report=overlap.report(wanted.task, rows)))
@@ -274,7 +274,7 @@ class _Work:
 
     def _ask(self, engine: Engine, tell: Callable[[Progress], None]) -> bool:
         """Stream the requests of cells that are left; return whether they are done, or the engine is dead."""
-        cells = one_by_one(list(self.left.values()), self.alone)
+        cells = one_by_one(list(self.left.values()), self.alone, self.deaths)
         asked: list[tuple[Asked, Slot]] = []
         open_cells: dict[str, Asked] = {}
         total = sum(self._requests_of(cell) for cell in cells)

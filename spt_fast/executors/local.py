@@ -97,6 +97,8 @@ def run_here(stage: Stage, desk: Desk, log: Path, log_name: str) -> Iterator[Eve
         cells, given = desk.left()
         if not cells:
             return
+        if deaths == MOST_DEATHS - 1:  # as in `one_by_one`
+            cells = cells[::-1]
         in_flight: dict[str, None] = {}
         finished = False
         with _Worker(log, log_name, offline=stage.model.from_cache) as worker:

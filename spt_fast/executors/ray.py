@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from spt_fast.cell import TaskRows
 from spt_fast.errors import ConfigError, first_line
 from spt_fast.events import (
     CellDone,
@@ -48,6 +49,8 @@ from spt_fast.scheduling.estimates import Estimates, Measured
 from spt_fast.scheduling.jobs import job
 from spt_fast.scheduling.scheduler import ATTEMPTS, ROOM_S, SILENT_S, STALLED_S, Action, Resources, Scheduler
 from spt_fast.sharing import Given
+from spt_fast.tasks.base import GeneratedSource
+from spt_fast.tasks.rows import load_rows
 from spt_fast.version import SHIPPED, version
 
 POLL_S = 2.0
@@ -86,8 +89,12 @@ class ModelWorker:
     def __repr__(self) -> str:
         return self._label
 
-    def start(self, work: bytes) -> str:
-        """Begin with a pickled stage, what its cells have already, and where the driver keeps what is printed.
+    def start(self, work: bytes, rows: Mapping[str, Any]) -> str:
+        """Begin.
+
+        Args:
+            work: pickled: a stage, what its cells have already, and where the driver keeps what is printed.
+            rows: task -> reference to its rows, which may still be on their way.
 
         Returns:
             The node's id.
@@ -96,7 +103,7 @@ class ModelWorker:
 
         stage, given, log_name = pickle.loads(work)
         self._desk = Desk(stage.cells, given, shared=True)
-        threading.Thread(target=self._run, args=(stage, log_name), daemon=True).start()
+        threading.Thread(target=self._run, args=(stage, rows, log_name), daemon=True).start()
         return str(ray.get_runtime_context().get_node_id())
 
     def take(self, wait_s: float) -> bytes:
@@ -131,9 +138,15 @@ class ModelWorker:
         """Let it end when it has nothing left."""
         self._desk.release()
 
-    def _run(self, stage: Stage, log_name: str) -> None:
+    def _run(self, stage: Stage, rows: Mapping[str, Any], log_name: str) -> None:
+        import ray
+
+        there: dict[str, bytes] = {}
+        for task, reference in rows.items():
+            with contextlib.suppress(ray.exceptions.RayError):  # the worker tries itself, and says why it cannot
+                there[task] = ray.get(reference)
         try:
-            for event in run_here(stage, self._desk, self._log, log_name):
+            for event in run_here(replace(stage, rows=there), self._desk, self._log, log_name):
                 self._events.put(event)
         finally:
             self._events.put(None)
@@ -287,6 +300,7 @@ class _Run:
         self.metrics = _Metrics(sum(len(stage.cells) for stage in self.jobs.values()))
         self.token = os.urandom(4).hex()
         self.started = dict.fromkeys(self.jobs, 0)
+        self.rows: dict[tuple[str, int | None], Any] = {}
 
     def events(self) -> Generator[tuple[Stage, Event]]:
         import ray
@@ -480,7 +494,21 @@ class _Run:
         self.workers[worker.id] = worker
         part = self._part(stage, action.keys)
         work = pickle.dumps((part, self._what_they_have(worker.id, part), self.log_name(stage.model.name)))
-        self.waiting[actor.start.remote(work)] = (worker, "start")
+        self.waiting[actor.start.remote(work, self._rows(stage))] = (worker, "start")
+
+    def _rows(self, stage: Stage) -> dict[str, Any]:
+        """References to the rows of a stage's tasks, each read once, on some node, for the whole cluster."""
+        import ray
+
+        found: dict[str, Any] = {}
+        for wanted in [*(cell.task for cell in stage.cells), *(cell.source for cell in stage.cells)]:
+            if wanted.name not in found and not isinstance(wanted.task.source, GeneratedSource):  # made, not read
+                key = (wanted.name, wanted.limit)
+                if key not in self.rows:
+                    # No core of its own: where all of them are taken by workers that wait for it, it would wait for ever.
+                    self.rows[key] = ray.remote(_read).options(num_cpus=0).remote(wanted)
+                found[wanted.name] = self.rows[key]
+        return found
 
     def _part(self, stage: Stage, keys: Sequence[str]) -> Stage:
         """A stage of some of its cells."""
@@ -528,6 +556,11 @@ class _Metrics:
         self._gpus.set(sum(worker.need.get("GPU", 0.0) for worker in placed))
         self._requests.set(self._pace.per_s(time.monotonic()))
         self._seconds.set(seconds_left)
+
+
+def _read(wanted: TaskRows) -> bytes:
+    rows = load_rows(wanted.task, data_files=wanted.data_files, limit=wanted.limit, need={"test"})
+    return pickle.dumps(rows)
 
 
 def _elsewhere() -> bool:
