@@ -492,7 +492,7 @@ class _Run:
         actor = ray.remote(ModelWorker).options(**options).remote(f"spt-fast: {stage.model.name}")
         worker = _Worker(id=action.worker, stage=stage, need=need, actor=actor, keys=set(action.keys))
         self.workers[worker.id] = worker
-        part = self._part(stage, action.keys)
+        part = replace(self._part(stage, action.keys), alone=self.scheduler.suspects(action.job))
         work = pickle.dumps((part, self._what_they_have(worker.id, part), self.log_name(stage.model.name)))
         self.waiting[actor.start.remote(work, self._rows(stage))] = (worker, "start")
 
@@ -539,7 +539,7 @@ class _Metrics:
 
     def take(self, stage: Stage, event: Event) -> None:
         """Count an event."""
-        self._pace.take(stage.worker, event, time.monotonic())
+        self._pace.take((stage.model.name, stage.worker), event, time.monotonic())
         self._done += isinstance(event, CellDone)
         self._failed += isinstance(event, CellFailed)
 

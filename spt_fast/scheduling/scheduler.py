@@ -40,6 +40,12 @@ ROOM_S = 3600.0
 AHEAD = 2
 """Workers that may wait for room beyond those that fit: by them an autoscaler sees what is wanted."""
 
+FROM_NOTHING = 64
+"""Workers that may wait while no node could hold them: so large a step a cluster grows by that begins with nothing."""
+
+DEAR = 4.0
+"""Nodes that have yet to come cost their price: a worker is asked for by as many times its start as it is to work."""
+
 LEAST_S = 2.0
 """Work of fewer seconds is not worth asking back."""
 
@@ -352,9 +358,10 @@ class _Node:
 
     def left(self, kind: str, wanted: float) -> float:
         """What is free of a resource for a worker that wants so much of it; for a share, of the GPU that it would get."""
-        if self.shares and _is_share(kind, wanted) and (gpu := self._fitting(wanted)) is not None:
+        left = self.room.get(kind, 0.0) - self.taken.get(kind, 0.0)
+        if left >= 0 and self.shares and _is_share(kind, wanted) and (gpu := self._fitting(wanted)) is not None:
             return 1.0 - self.shares[gpu]
-        return self.room.get(kind, 0.0) - self.taken.get(kind, 0.0)
+        return left
 
     @property
     def crowded(self) -> bool:
@@ -436,6 +443,10 @@ class Scheduler:
     def done(self) -> bool:
         """Whether every cell has ended, and every worker too."""
         return not self._workers and not any(job.pieces for job in self._jobs.values())
+
+    def suspects(self, name: str) -> frozenset[str]:
+        """Cells of a job that were in flight in a lost worker: which of them it was shows when they are asked one by one."""
+        return frozenset(self._jobs[name].lost)
 
     def time_left(self) -> float:
         """Expected seconds to the end: the busiest worker's, or the work of all shared by all, whichever is more."""
@@ -676,7 +687,7 @@ class Scheduler:
         """
         pending = sum(worker.node is None for worker in self._workers.values())
         waiting = [job for job in waiting if self._could_ever(job)]
-        if pending >= self._ahead and not self._any_room(waiting):
+        if pending >= max(map(self._most_pending, waiting), default=0) and not self._any_room(waiting):
             return
         crews: dict[_Job, list[_Worker]] = {}
         work = {job: self._pool_s(job) for job in waiting}
@@ -685,7 +696,7 @@ class Scheduler:
         for job in sorted(waiting, key=stay.__getitem__, reverse=True):
             for _ in range(wanted[job]):
                 node = self._room(job.job, stay[job])
-                if node is None and (job in crews or pending >= self._ahead):
+                if node is None and (pending >= self._most_pending(job) or (job in crews and job.blocked is None)):
                     self._hold(job)
                     break
                 pending += node is None
@@ -709,6 +720,10 @@ class Scheduler:
                 if not worker.cells:
                     self._remove(worker)
 
+    def _most_pending(self, job: _Job) -> int:
+        """How many workers may wait for room: some for the next GPU that is free, many for nodes that have yet to come."""
+        return self._ahead if job.blocked is None else FROM_NOTHING
+
     def _crew_sizes(self, work: Mapping[_Job, float]) -> dict[_Job, int]:
         """How many workers each job needs to end when all that is left, shared evenly by all nodes, would."""
         end_s: dict[str, float] = {}
@@ -720,7 +735,10 @@ class Scheduler:
             end_s[kind] = left / max(there, 1.0)
         sizes = {}
         for job, seconds in work.items():
-            useful = max(end_s[job.job.kind] - self._start_s(job), self._start_s(job), self._least_s)
+            if job.blocked is None:
+                useful = max(end_s[job.job.kind] - self._start_s(job), self._start_s(job), self._least_s)
+            else:
+                useful = max(DEAR * self._start_s(job), self._least_s)
             sizes[job] = self._bundles(job, job.pool, most=max(1, round(seconds / useful)))
         return sizes
 

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 BENCHMARKS = {
     "engine/prompt_embeds.py": "times_faster_than_peft",
     "scheduling/planning.py": "all_done_s",
+    "scheduling/scaling.py": "efficiency_first_to_last",
+    "scheduling/simulation.py": "ratio",
     "training/step.py": "times_faster_than_peft",
 }
 """Each with what its numbers are there for."""

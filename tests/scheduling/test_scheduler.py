@@ -398,8 +398,8 @@ def test_a_worker_that_answers_and_does_nothing_is_given_up_and_one_that_goes_on
 
 
 def test_a_worker_that_asks_is_given_up_sooner_than_one_that_loads_or_learns() -> None:
-    pieces = group("g", 1, 10.0, 10.0)
-    scene = Scene(Job(name="a", need={"GPU": 1.0}, start_s=10.0, pieces=pieces), job("b", 10.0), job("c", 10.0), nodes={"n": 3.0})
+    learns = Job(name="a", need={"GPU": 1.0}, start_s=10.0, pieces=group("g", 1, 10.0, 10.0))
+    scene = Scene(learns, job("b", 10.0), job("c", 10.0), nodes={"n": 3.0})
     workers = {start.job: start.worker for start in scene.started}
     for worker in workers.values():
         scene.tell(Answered(worker, "n"))
@@ -498,13 +498,44 @@ def test_a_floating_worker_that_takes_the_room_of_another_sends_it_elsewhere() -
 
 
 def test_a_floating_worker_on_a_node_that_is_not_known_yet_has_its_seat_when_it_is() -> None:
-    scene = Scene(job("a", 900.0), job("b", 800.0), job("c", 700.0), nodes={"n": 1.0}, ahead=1)
+    scene = Scene(job("a", 900.0), job("b", 800.0), nodes={"n": 1.0}, ahead=1)
     scene.work(0, "n")
     scene.tell(Answered(1, "m"))
     scene.nodes({"n": 1.0})
     assert scene.of(GiveUp) == []
     scene.nodes({"n": 1.0, "m": 1.0})
-    assert not any(start.node == "m" for start in scene.started)
+    assert scene.scheduler._room(job("c", 1.0)) is None
+
+
+def test_a_node_whose_processors_are_taken_has_no_room() -> None:
+    jobs = [Job(name=name, need={"GPU": 1.0, "CPU": 3.0}, start_s=1.0, pieces=job(name, 50.0).pieces) for name in "ab"]
+    scheduler = Scheduler(jobs, ahead=0)
+    started = scheduler.handle(Nodes({"n": {"GPU": 8.0, "CPU": 4.0}}), 0.0)
+    assert started == [Start(0, "a", "n", ("a0",))]
+
+
+def test_halves_that_crowd_a_gpu_get_no_third_one_when_one_of_them_leaves() -> None:
+    scene = Scene(job("a", 900.0, gpus=0.5), job("b", 800.0, gpus=0.5), job("c", 700.0, gpus=0.5), nodes={"n": 1.0}, ahead=1)
+    for worker in range(3):  # the third came before the news that the first had left
+        scene.work(worker, "n")
+    assert scene.scheduler._room(job("d", 1.0, gpus=0.5)) is None
+    scene.does(0, "a0")
+    scene.tell(Idle(0))
+    scene.tell(Finished(0))
+    assert scene.scheduler._room(job("d", 1.0, gpus=0.5)) is None
+    scene.does(1, "b0")
+    scene.tell(Idle(1))
+    scene.tell(Finished(1))
+    assert scene.scheduler._room(job("d", 1.0, gpus=0.5)) == "n"
+
+
+def test_a_worker_is_expected_to_be_as_slow_as_others_of_its_job() -> None:
+    scene = Scene(job("a", *[60.0] * 40), nodes={"n": 1.0, "m": 1.0})
+    first, second = scene.started
+    before = scene.scheduler._left(scene.scheduler._workers[second.worker])
+    scene.work(first.worker, "n")
+    scene.does(first.worker, *first.keys[:15], seconds=180.0)
+    assert scene.scheduler._left(scene.scheduler._workers[second.worker]) > 2 * before
 
 
 def test_the_time_that_a_worker_waited_for_room_is_not_taken_for_a_slow_start() -> None:
@@ -575,3 +606,27 @@ def test_a_grid_without_cells_is_done_at_once() -> None:
     scene = Scene(job("a"), nodes={"n": 1.0})
     assert scene.scheduler.done
     assert scene.actions == []
+
+
+def test_a_cluster_that_begins_with_nothing_is_asked_for_as_many_workers_as_are_worth_their_start() -> None:
+    """By them an autoscaler sees what is wanted; what comes first begins, and takes over from those still waited for."""
+    pieces = tuple(Piece(key=f"cell {i}", group=None, answer_s=100.0) for i in range(40))
+    jobs = [Job(name="long", need={"GPU": 1.0}, start_s=100.0, pieces=pieces)]
+    scheduler = Scheduler(jobs)
+    started = [action for action in scheduler.handle(Nodes({"head": {"GPU": 0.0}}), 0.0) if isinstance(action, Start)]
+    assert len(started) == 10, "4,000 s of work, each worker worth four starts of 100 s"
+    assert {action.node for action in started} == {None}
+    assert sorted(key for action in started for key in action.keys) == sorted(piece.key for piece in pieces)
+
+
+def test_cells_that_a_lost_worker_had_in_flight_are_suspects() -> None:
+    pieces = tuple(Piece(key=key, group=None, answer_s=10.0) for key in ("a", "b", "c"))
+    scheduler = Scheduler([Job(name="m", need={"GPU": 1.0}, start_s=1.0, pieces=pieces)])
+    (start,) = scheduler.handle(Nodes({"n": {"GPU": 1.0}}), 0.0)
+    assert isinstance(start, Start)
+    scheduler.handle(Answered(start.worker, "n"), 1.0)
+    for key in ("a", "b"):
+        scheduler.handle(Began(start.worker, key, "ask"), 2.0)
+    assert scheduler.suspects("m") == frozenset()
+    scheduler.handle(Lost(start.worker, "it died"), 3.0)
+    assert scheduler.suspects("m") == {"a", "b"}
