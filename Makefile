@@ -1,7 +1,8 @@
-# PYTHON: which Python makes .venv (3.11 or newer).   DEVICE: auto, cpu or cuda.
+# PYTHON: which Python makes .venv (3.11 or newer).   DEVICE: auto, cpu or cuda.   JOBS: processes that test side by side.
 PYTHON ?= python3
 DEVICE ?= auto
 DEMO   ?= runs/demo
+JOBS   ?= 2
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -17,7 +18,7 @@ demo: install ## the finding on this machine: the quick-start grid through real 
 	@$(BIN)/spt-fast run benchmarks/grids/quickstart.yaml --output $(DEMO)
 
 test: install ## every test that this machine can run (ARGS='-k store')
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
 
 check: install ## style, types, and the order of imports
 	@$(BIN)/ruff check .
