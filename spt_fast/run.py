@@ -191,19 +191,22 @@ class _Pulse:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pace = Pace()
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, tuple[str, int]] = {}
+        """Cell -> whose it is."""
         self._told = time.monotonic()
         self._left: float | None = None
 
     def take(self, stage: Stage, event: Event) -> None:
         """Count an event."""
-        now = time.monotonic()
-        self._pace.take((stage.model.name, stage.worker), event, now)
+        now, worker = time.monotonic(), (stage.model.name, stage.worker)
+        self._pace.take(worker, event, now)
         match event:
             case CellStarted(key=key):
-                self._in_flight.add(key)
+                self._in_flight[key] = worker
             case CellTrained(key=key) | CellDone(key=key) | CellFailed(key=key):
-                self._in_flight.discard(key)
+                self._in_flight.pop(key, None)
+            case WorkerEnded():
+                self._in_flight = {key: whose for key, whose in self._in_flight.items() if whose != worker}
             case Outlook(seconds_left=left):
                 self._left = left
         if now - self._told >= self.EVERY_S:

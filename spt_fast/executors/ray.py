@@ -34,6 +34,7 @@ from spt_fast.events import (
     Event,
     Outlook,
     PhaseStarted,
+    Progress,
     RowsRead,
     WorkerEnded,
     WorkerIdle,
@@ -54,7 +55,7 @@ from spt_fast.tasks.rows import load_rows
 from spt_fast.version import SHIPPED, version
 
 POLL_S = 2.0
-"""Longest that an actor waits for something to tell before it answers that nothing has happened."""
+"""Longest that an actor waits for something to tell before it answers that nothing has happened, or only progress."""
 
 POLLS_PER_S = 200.0
 """So many such answers a second the driver takes at most: a thousand idle actors wait longer than one does."""
@@ -107,16 +108,22 @@ class ModelWorker:
         return str(ray.get_runtime_context().get_node_id())
 
     def take(self, wait_s: float) -> bytes:
-        """What has happened since the last call, as a pickled `Told`; waits a while for something to happen."""
+        """What has happened since the last call, as a pickled `Told`; waits a while for something to happen.
+
+        For progress alone it waits to the end, and tells of the last: a thousand workers make some five times a second each.
+        """
         events: list[Event] = []
+        until = time.monotonic() + wait_s
         with contextlib.suppress(queue.Empty):
-            event = self._events.get(timeout=wait_s)
             while True:
+                waits = not self._ended and all(isinstance(event, Progress) for event in events)
+                event = self._events.get(timeout=max(0.0, until - time.monotonic()) if waits else 0.0)
                 if event is None:
                     self._ended = True
+                elif events and isinstance(event, Progress) and isinstance(events[-1], Progress):
+                    events[-1] = event
                 else:
                     events.append(event)
-                event = self._events.get_nowait()
         with self._log.open("rb") as file:
             file.seek(self._read)
             log = file.read()

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = {
     "engine/prompt_embeds.py": "times_faster_than_peft",
+    "report/large.py": "report_html_s",
     "scheduling/planning.py": "all_done_s",
     "scheduling/scaling.py": "efficiency_first_to_last",
     "scheduling/simulation.py": "ratio",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import pytest
 
 from spt_fast.cell import Cell
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted
+from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress
 from spt_fast.executors.desk import Desk
+from spt_fast.executors.ray import ModelWorker
 from spt_fast.plan import Stage, expand, stages
 from spt_fast.sharing import More, Sharing
 from spt_fast.worker import run_stage
@@ -157,3 +160,27 @@ def test_a_worker_that_is_given_cells_to_learn_begins_anew(stage: Stage) -> None
     phases = [event.phase for event in events if isinstance(event, PhaseStarted)]
     assert phases == ["load", "engine", "evaluate", "load", "train", "engine", "evaluate"]
     assert sorted(of(CellDone, events)) == sorted(keys(stage.cells))
+
+
+def progress(done: int) -> Progress:
+    return Progress(phase="evaluate", done=done, total=100)
+
+
+def test_an_actor_that_has_only_progress_to_tell_waits_and_tells_of_the_last() -> None:
+    actor = ModelWorker("m")
+    for done in (1, 2, 3):
+        actor._events.put(progress(done))
+    begin = time.monotonic()
+    told = pickle.loads(actor.take(0.2))
+    assert time.monotonic() - begin >= 0.2
+    assert told.events == (progress(3),)
+
+
+def test_an_actor_tells_of_all_else_at_once_and_in_the_order_in_which_it_happened() -> None:
+    actor = ModelWorker("m")
+    begun = [CellStarted(key=key, phase="evaluate") for key in "ab"]
+    for event in (progress(1), progress(2), begun[0], progress(3), begun[1], None):
+        actor._events.put(event)
+    told = pickle.loads(actor.take(3600.0))
+    assert told.events == (progress(2), begun[0], progress(3), begun[1])
+    assert told.ended

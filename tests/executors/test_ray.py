@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from spt_fast.cell import TaskRows
+from spt_fast.cli.dry_run import dry_run
 from spt_fast.cli.tables import write_tables
 from spt_fast.config import FewShot, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, Progress, WorkerEnded, WorkerStarted
@@ -195,6 +197,15 @@ def test_a_grid_on_two_nodes_has_the_results_of_this_machine(cluster: Any, grid:
     here = run_grid(replace(grid, output=grid.folder.with_name("local")))
     assert table(there) == table(here)
     assert none_is_left()
+
+
+def test_a_dry_run_goes_by_the_nodes_of_the_cluster(cluster: Any, grid: GridConfig) -> None:
+    import ray
+
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    *_, last = dry_run(grid, {}, fresh=False, address="auto").splitlines()
+    assert re.fullmatch(rf"time: about \d+ s on {nodes} nodes \(a guess from the size of the models; .+\)", last)
+    assert ray.is_initialized(), "what was connected before stays so"
 
 
 def test_a_killed_actor_costs_nothing_but_time_and_leaves_no_process(cluster: Any, grid: GridConfig) -> None:
@@ -472,9 +483,9 @@ def test_vllm_in_actors_answers_as_on_this_machine_though_it_is_killed_while_tra
         grid,
         models=(ModelConfig(id="zoo/base-40"), ModelConfig(id="zoo/base-70")),
         tasks=grid.tasks[1:],
-        protocols=(ZeroShot(), FewShot(shots=2), SoftPromptConfig(steps=10, lr=0.02, evaluate_at=(0,))),
-        engine={},
-        limit=12,
+        protocols=(ZeroShot(), FewShot(shots=2), SoftPromptConfig(steps=20, lr=0.02, evaluate_at=(0,))),
+        engine={"max_num_seqs": 4},  # all in flight, and done one after the other
+        limit=16,
     )
     blows = Blows(
         [
@@ -483,9 +494,10 @@ def test_vllm_in_actors_answers_as_on_this_machine_though_it_is_killed_while_tra
             Blow("zoo/base-40", lambda event: isinstance(event, CellDone), actor_of),
         ]
     )
-    there = run_grid(real, watch=blows, address="auto")
+    executor = RayExecutor("auto", Store(real.folder).log, poll_s=0.1)  # so soon it tells of progress
+    there = run_grid(real, watch=blows, executor=executor)
     assert there.complete, there.failures
-    assert all(blow.recovery_s < RECOVERY_S for blow in blows.all), blows.all
+    assert max(blow.recovery_s for blow in blows.all) < RECOVERY_S, [blow.recovery_s for blow in blows.all]
     told = [event["key"] for event in Store(real.folder).events() if event["event"] == "done"]
     assert len(told) == len(set(told)) == len(there.cells) == 6
     here = run_grid(replace(real, output=real.folder.with_name("local")))
@@ -494,15 +506,33 @@ def test_vllm_in_actors_answers_as_on_this_machine_though_it_is_killed_while_tra
 
 
 def test_a_node_that_goes_without_a_word_costs_nothing_but_time(cluster: Any, grid: GridConfig) -> None:
-    node = cluster.add_node(**NODE, resources={"doomed": 1})
+    """The last one here: until Ray has noticed, it would place another test's actors there."""
+    node = cluster.add_node(**NODE)
     cluster.wait_for_nodes()
-    slow = replace(grid, engine={"kind": "echo", "delay_s": 0.1})
-    watcher = Interfering(lambda event: isinstance(event, CellDone), lambda: cluster.remove_node(node, allow_graceful=False))
-    result = run_grid(slow, watch=watcher, executor=RayExecutor("auto", Store(slow.folder).log, silent_s=5))
-    assert watcher.done
+    slow = replace(
+        grid, models=grid.models[:1], protocols=(FewShot(shots=2),), seeds=(0, 1, 2), engine={"kind": "echo", "delay_s": 0.2}
+    )
+    went: list[float] = []
+
+    def take_away() -> None:
+        cluster.remove_node(node, allow_graceful=False)
+        went.append(time.monotonic())
+
+    class Clocked(Interfering):
+        noticed: float | None = None
+
+        def show(self, stage: Stage, event: Event) -> None:
+            super().show(stage, event)
+            if isinstance(event, WorkerEnded) and event.reason and self.noticed is None:
+                self.noticed = time.monotonic()
+
+    watcher = Clocked(lambda event: isinstance(event, CellDone), take_away)
+    result = run_grid(slow, watch=watcher, executor=Expecting("auto", Store(slow.folder).log, silent_s=5))
     assert result.complete, result.failures
     done = [event.key for event in watcher.events if isinstance(event, CellDone)]
     assert len(done) == len(set(done)) == len(result.cells)
+    assert watcher.noticed is not None, "there was a worker on it"
+    assert watcher.noticed - went[0] < RECOVERY_S
     # An actor can outlive its node for a while, and so can its worker; it is not believed any more, and ends by itself.
     assert none_is_left()
 

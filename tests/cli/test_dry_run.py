@@ -1,0 +1,96 @@
+"""`run --dry-run`: the cells, the GPUs and the time a grid would take, without doing any of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from spt_fast.cli.dry_run import dry_run
+from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.errors import ConfigError
+from spt_fast.run import run_grid
+
+from ..test_run import Inline
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> GridConfig:
+    return GridConfig(
+        name="g",
+        models=(ModelConfig(id="zoo/base-40"), ModelConfig(id="zoo/base-70")),
+        tasks=(TaskConfig(task="zoo-json"),),
+        protocols=(ZeroShot(), SoftPromptConfig(steps=8), SoftPromptConfig(steps=80)),
+        limit=2,
+        engine={"kind": "echo"},
+        output=tmp_path / "run",
+    )
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No GPU here, whatever the machine has."""
+    monkeypatch.setattr("spt_fast.executors.local.count_gpus", lambda: 0)
+    return monkeypatch
+
+
+def test_a_grid_is_told_model_by_model_with_its_cells_and_its_time(
+    grid: GridConfig, gpus: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = dry_run(grid, {}, fresh=False).splitlines()
+    assert lines[0] == f"6 cells, 0 done, 6 to do; run folder {tmp_path / 'run'}"
+    models = [line for line in lines if line.startswith("zoo/")]
+    assert [re.sub(r"about \d+", "about N", line) for line in models] == [
+        f"zoo/base-{n}: 3 cells, 1 soft prompts to learn, about N s on the CPU" for n in (40, 70)
+    ], "80 steps are learnt once for both"
+    assert sum("zoo-json · soft_prompt" in line for line in lines) == 4
+    assert re.fullmatch(
+        r"time: about \d+ s on this machine, one model after the other "
+        r"\(a guess from the size of the models; nothing has been measured yet\)",
+        lines[-1],
+    )
+    assert not (tmp_path / "run").exists(), "nothing is done"
+
+
+def test_what_is_done_is_not_counted_and_tells_how_long_the_rest_takes(grid: GridConfig, gpus: pytest.MonkeyPatch) -> None:
+    quick = replace(grid, protocols=(ZeroShot(), FewShot(shots=1)))
+    run_grid(quick, only={"model": "zoo/base-40"}, executor=Inline())
+    text = dry_run(quick, {}, fresh=False)
+    assert text.startswith("4 cells, 2 done, 2 to do; ")
+    assert "zoo/base-40" not in text
+    assert "(going by 2 cells done)" in text
+    assert dry_run(quick, {}, fresh=True).startswith("4 cells, 0 done, 4 to do; ")
+
+
+def test_a_judge_is_told_with_the_cells_that_it_rules_on(grid: GridConfig, gpus: pytest.MonkeyPatch) -> None:
+    text = dry_run(replace(grid, judge=JudgeConfig(model="zoo/chat-40")), {}, fresh=False)
+    assert "\nzoo/chat-40: rules on the completions of 6 cells\n" in text
+
+
+def test_on_gpus_it_says_what_they_cost_and_that_a_long_grid_is_worth_a_cluster(
+    grid: GridConfig, gpus: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    gpus.setattr("spt_fast.executors.local.count_gpus", lambda: 2)
+    gpus.setattr(constants, "HF_HUB_OFFLINE", True)
+    large = replace(
+        grid,
+        models=tuple(ModelConfig(id=f"nobody/{name}-70b", tensor_parallel=2) for name in "abc"),
+        tasks=(TaskConfig(task="mmlu"),),
+        limit=None,
+        seeds=(0, 1, 2),
+    )
+    lines = dry_run(large, {}, fresh=False).splitlines()
+    (head, *_) = [line for line in lines if line.startswith("nobody/a-70b")]
+    assert head.endswith("on 2 GPUs")
+    assert sum("will fail: " in line for line in lines) == 3
+    assert re.search(r"one model after the other, \d+\.\d GPU-hours \(a guess", lines[-2])
+    assert re.fullmatch(r"  on a Ray cluster \(--address\): 8 GPUs .+, 64 GPUs .+", lines[-1])
+
+
+def test_an_address_without_a_cluster_is_a_sentence(grid: GridConfig) -> None:
+    with pytest.raises(ConfigError, match="there is no Ray cluster"):
+        dry_run(grid, {}, fresh=False, address="127.0.0.1:1")
