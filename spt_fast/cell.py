@@ -31,6 +31,7 @@ SPEED_ONLY = frozenset(
         "swap_space",
         "cpu_offload_gb",
         "injection",
+        "scoring",
     }
 )
 """Engine settings that change how fast an answer comes, not what it is (beyond the order of floating-point sums)."""
@@ -88,6 +89,10 @@ class Cell:
     """Transfer: the task whose tuning rows the vectors are learnt on. None: the cell's own."""
     judge: Judge | None = None
     """Who rules on its completions; None: the task's own rules."""
+    starts_on: TaskRows | None = None
+    """`init_from` a task: the one whose soft prompt the vectors start from."""
+    starts_with: str = ""
+    """`init_from` a file: the content hash of its vectors (`SoftPrompt.key`)."""
 
     @property
     def content(self) -> dict[str, Any]:
@@ -96,7 +101,7 @@ class Cell:
             "results_version": RESULTS_VERSION,
             "model": self.model.content,
             "task": _content(self.task),
-            "protocol": {"name": self.protocol.name, **_settings(self.protocol)},
+            "protocol": {"name": self.protocol.name, **_settings(self.protocol), **self._start},
             "seed": self.seed,
             "engine": _engine_content(self.engine),
         }
@@ -128,14 +133,35 @@ class Cell:
         return self.learnt_on or self.task
 
     @cached_property
+    def first(self) -> Cell | None:
+        """The cell whose last vectors this one's start from, where they are a soft prompt that is learnt for it."""
+        if self.starts_on is None:
+            return None
+        assert isinstance(self.protocol, Vectors)
+        settings = {f.name: getattr(self.protocol, f.name) for f in fields(self.protocol) if f.name in _LEARNING}
+        protocol = SoftPromptConfig(**{**settings, "init": "normal", "init_from": None, "evaluate_at": ()})
+        label = f"{protocol.name} to start {self.label}"
+        return replace(self, task=self.starts_on, protocol=protocol, label=label, learnt_on=None, starts_on=None)
+
+    @property
+    def _start(self) -> dict[str, Any]:
+        """What `init_from` stands for, instead of how it is called: the path of a task file, or of a soft prompt."""
+        if self.starts_on is not None:
+            return {"init_from": {**_content(self.starts_on), "limit": None}}
+        return {"init_from": self.starts_with} if self.starts_with else {}
+
+    @cached_property
     def tuning_key(self) -> str:
         """Hash of everything that can change the vectors of a step: cells that share it share their training.
 
-        A transfer from A and the soft prompt of A do, whatever they are evaluated on, at which steps, and how long they learn:
-        the rate is constant, and rows come in an order that does not depend on the number of steps.
+        A transfer from A and the soft prompt of A do, whatever they are evaluated on and at which steps. They do however long
+        they learn, too, where the rate does not depend on how long that is, because rows come in an order that does not.
         """
-        beside = ("evaluate_at", "steps", "from_task")
+        beside = ["evaluate_at", "from_task"]
+        if not (isinstance(self.protocol, SoftPromptConfig) and self.protocol.looks_ahead):
+            beside.append("steps")
         protocol = {key: value for key, value in _settings(self.protocol).items() if key not in beside}
+        protocol |= self._start
         return _hash(
             {
                 "results_version": RESULTS_VERSION,
@@ -156,9 +182,14 @@ class Cell:
         return " · ".join([self.model.name, self.task.name, self.label, *seed, *judged])
 
 
+_LEARNING = frozenset(each.name for each in fields(SoftPromptConfig))
+
+
 def _settings(protocol: Protocol) -> dict[str, Any]:
+    """All settings, but for those that grids did not always have where they are at their defaults: keys stay as they were."""
     # Numbers, text and tuples of them: there is nothing for `asdict` to copy, which takes ten times as long.
-    return {each.name: getattr(protocol, each.name) for each in fields(protocol)}
+    found = ((each, getattr(protocol, each.name)) for each in fields(protocol))
+    return {each.name: value for each, value in found if not (each.metadata.get("later") and value == each.default)}
 
 
 def _content(rows: TaskRows) -> dict[str, Any]:

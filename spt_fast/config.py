@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -15,7 +15,14 @@ from spt_fast.errors import ConfigError
 from spt_fast.output import Location, check, folder_on, location
 from spt_fast.types import Position
 
-Init: TypeAlias = Literal["normal"]
+Init: TypeAlias = Literal["normal", "uniform", "vocabulary", "answers", "text", "soft_prompt"]
+"""`normal`: N(0, init_std^2), as arXiv 2606.12117. `uniform`: U(-init_range, init_range). `vocabulary`: embeddings of tokens
+that are drawn from the most frequent ones. `answers`: those of the task's answer words, then of drawn tokens. These three are
+the starts of Lester et al., arXiv 2104.08691, section 3.2. `text`: the embeddings of `init_text`, from its beginning again
+where it is shorter than `length`, as in PEFT. `soft_prompt`: the vectors of another one, `init_from` (arXiv 2110.07904)."""
+Optimizer: TypeAlias = Literal["adamw", "adafactor"]
+Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
+Encoder: TypeAlias = Literal["mlp", "lstm"]
 
 
 def is_pattern(text: str) -> bool:
@@ -31,6 +38,33 @@ def _at_least(what: str, value: float, least: float) -> None:
 def _above(what: str, value: float, bound: float) -> None:
     if not value > bound:
         raise ConfigError(f"{what}: must be greater than {bound}, not {value}")
+
+
+LATER: Mapping[str, Any] = {"later": True}
+"""Metadata of a field that grids did not always have. At its default it is no part of a cell's key: keys stay as they were."""
+
+
+def _with(name: str, *values: Any, later: bool = True) -> Mapping[str, Any]:
+    """Metadata of a field that means something only where the field `name` has one of `values` (none: where it is not null)."""
+    return {"goes_with": (name, values), "later": later}
+
+
+def is_unused(settings: Mapping[str, Any], f: Field[Any]) -> bool:
+    """Whether a field means nothing beside these settings (by field name): the betas of Adafactor, the text of `normal`."""
+    if not f.metadata.get("goes_with"):
+        return False
+    name, values = f.metadata["goes_with"]
+    return settings[name] not in values if values else settings[name] is None
+
+
+def _refuse_unused(protocol: Vectors) -> None:
+    settings = {f.name: getattr(protocol, f.name) for f in fields(protocol)}
+    for f in fields(protocol):
+        if settings[f.name] != f.default and is_unused(settings, f):
+            name, values = f.metadata["goes_with"]
+            wanted = f"{name}: {' or '.join(values)}" if values else name
+            now = "null" if settings[name] is None else settings[name]
+            raise ConfigError(f"{protocol.name}.{f.name}: goes with {wanted}, and {name} is {now}; set that, or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +99,11 @@ class FewShot:
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """What every protocol has that puts vectors in front of the prompt."""
+    """What every protocol has that puts vectors in front of the prompt.
+
+    They enter at the input and nowhere else: there is no `depth`. Per-layer prefixes (prefix tuning, P-tuning v2) are
+    vectors among the keys and values of every layer, where vLLM has no place for them.
+    """
 
     name = "vectors"
 
@@ -73,14 +111,29 @@ class Vectors:
     """Soft positions, `P`."""
     init: Init = "normal"
     """Where the vectors start."""
-    init_std: float = 0.02
+    init_std: float = field(default=0.02, metadata=_with("init", "normal", later=False))
     """Standard deviation of `init: normal`."""
+    init_range: float = field(default=0.5, metadata=_with("init", "uniform"))
+    """Of `init: uniform`: it goes from minus this to this. 0.5 is that of Lester et al."""
+    init_tokens: int = field(default=5000, metadata=_with("init", "vocabulary", "answers"))
+    """How many of the most frequent tokens are drawn from. No corpus is asked: a lower id is an earlier merge."""
+    init_text: str | None = field(default=None, metadata=_with("init", "text"))
+    """Of `init: text`."""
+    init_from: str | None = field(default=None, metadata=_with("init", "soft_prompt"))
+    """Of `init: soft_prompt`: a task, on which a soft prompt with the same settings and seed is learnt first, from
+    `init: normal`. Or a .safetensors file of spt-fast or the folder of a PEFT adapter, with `length` vectors."""
     position: Position = "front"
     """`front`: in front of everything, BOS included; `after_bos`: behind BOS."""
 
     def __post_init__(self) -> None:
-        _at_least(f"{self.name}.length", self.length, 1)
-        _above(f"{self.name}.init_std", self.init_std, 0)
+        for name in ("length", "init_tokens"):
+            _at_least(f"{self.name}.{name}", getattr(self, name), 1)
+        for name in ("init_std", "init_range"):
+            _above(f"{self.name}.{name}", getattr(self, name), 0)
+        for init, name in (("text", "init_text"), ("soft_prompt", "init_from")):
+            if self.init == init and not (getattr(self, name) or "").strip():
+                raise ConfigError(f"{self.name}.{name}: is missing; init: {init} starts from it")
+        _refuse_unused(self)
 
     @property
     def seeded(self) -> bool:
@@ -113,14 +166,33 @@ class SoftPromptConfig(Vectors):
     """Updates."""
     batch_size: int = 8
     """Rows an update."""
+    optimizer: Optimizer = field(default="adamw", metadata=LATER)
+    """`adafactor`: without momentum, without a scale by the size of the vectors, as Lester et al. have it; theirs goes with
+    lr: 0.3 and weight_decay: 1e-5."""
     lr: float = 0.001
-    """Learning rate, constant. 0.001 suits models of H >= 2,048; small ones want more (0.02 for H of about 200)."""
+    """Learning rate at its highest. 0.001 suits models of H >= 2,048; small ones want more (0.02 for H of about 200)."""
+    schedule: Schedule = field(default="constant", metadata=LATER)
+    """How the rate goes on behind the warm-up: `linear` or `cosine` to 0 at the last step."""
+    warmup: int = field(default=0, metadata=LATER)
+    """Updates in which the rate rises to `lr`, in a line."""
     weight_decay: float = 0.0
-    """Of AdamW."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    """Decoupled, times the rate, in both optimisers."""
+    betas: tuple[float, float] = field(default=(0.9, 0.999), metadata=_with("optimizer", "adamw", later=False))
     """Of AdamW."""
     max_grad_norm: float | None = None
     """Clip the gradient of the vectors to this L2 norm; null: no clipping."""
+    encoder: Encoder | None = field(default=None, metadata=LATER)
+    """Let a small network make the vectors, and learn it with its input `[P, H]`, which `init` gives: `mlp` (P-tuning, PEFT's
+    reparameterisation) or `lstm` (its older form). It is thrown away afterwards. PEFT's input is N(0, 1): init_std: 1."""
+    encoder_hidden: int | None = field(default=None, metadata=_with("encoder"))
+    """Its inner width; null: that of the model, `H`."""
+    patience: int | None = field(default=None, metadata=LATER)
+    """Stop when the loss on held-out tuning rows has not fallen for so many updates; null: take all steps. The vectors of the
+    last step, and of those behind the stop, are then the ones with the lowest loss that was seen."""
+    held_out: int = field(default=32, metadata=_with("patience"))
+    """Tuning rows that are held out, by seed."""
+    check_every: int = field(default=5, metadata=_with("patience"))
+    """Updates between two looks at that loss."""
     repeat_rows: bool = False
     """Go through the tuning rows again where there are fewer than steps x batch_size; otherwise such a cell fails."""
     evaluate_at: tuple[int, ...] = ()
@@ -128,8 +200,14 @@ class SoftPromptConfig(Vectors):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("steps", "batch_size"):
-            _at_least(f"{self.name}.{name}", getattr(self, name), 1)
+        for name in ("steps", "batch_size", "encoder_hidden", "patience", "held_out", "check_every"):
+            if getattr(self, name) is not None:
+                _at_least(f"{self.name}.{name}", getattr(self, name), 1)
+        _at_least(f"{self.name}.warmup", self.warmup, 0)
+        if self.warmup >= self.steps and self.schedule != "constant":
+            raise ConfigError(
+                f"{self.name}.warmup: must be below steps ({self.steps}), not {self.warmup}: the rate could not fall behind it"
+            )
         _above(f"{self.name}.lr", self.lr, 0)
         _at_least(f"{self.name}.weight_decay", self.weight_decay, 0)
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -146,6 +224,16 @@ class SoftPromptConfig(Vectors):
     def checkpoints(self) -> tuple[int, ...]:
         """Steps whose vectors are kept and evaluated, in order, the last step included."""
         return tuple(sorted({*self.evaluate_at, self.steps}))
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether vectors depend on how many steps are still to come: the first 80 of 120 are then not those of 80."""
+        return self.schedule != "constant" or self.patience is not None
+
+    @property
+    def rows_needed(self) -> int:
+        """Tuning rows that it takes, each of them once."""
+        return self.steps * self.batch_size + (self.held_out if self.patience is not None else 0)
 
 
 @dataclass(frozen=True, kw_only=True)

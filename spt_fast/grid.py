@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from spt_fast.config import (
     PROTOCOLS,
@@ -19,6 +20,7 @@ from spt_fast.config import (
     SoftPromptConfig,
     TaskConfig,
     Vectors,
+    is_unused,
 )
 from spt_fast.errors import ConfigError
 from spt_fast.strict import did_you_mean, filled, key_of, known_keys, mapping_of, not_this, read, safe_yaml, scalar
@@ -68,9 +70,7 @@ def parse_grid(text: str, *, base: Path = Path()) -> GridConfig:
         raise ConfigError(f"name: {name!r} must be letters, digits, '.', '_', '+' or '-': it names the run folder")
     protocols: dict[str, Any] = {}
     if "protocols" in grid:
-        protocols["protocols"] = tuple(
-            _protocol(item, f"protocols[{i}]", base) for i, item in enumerate(filled(grid["protocols"], "protocols"))
-        )
+        protocols["protocols"] = _protocols(filled(grid["protocols"], "protocols"), base)
     if "seeds" in grid:
         protocols["seeds"] = tuple(scalar(int, seed, f"seeds[{i}]") for i, seed in enumerate(filled(grid["seeds"], "seeds")))
     if grid.get("limit") is not None:
@@ -102,10 +102,22 @@ def overridden(protocol: Protocol, overrides: Mapping[str, Any], place: str) -> 
     if not overrides:
         return protocol
     if "steps" in overrides and "evaluate_at" not in overrides:
-        # A shorter training keeps the grid's points as far as it goes; a longer one ends later.
-        steps = overrides["steps"]
-        settings["evaluate_at"] = [step for step in settings["evaluate_at"] if step <= steps]
-    return read(type(protocol), {**settings, **overrides}, place)
+        settings["evaluate_at"] = _as_far_as(settings["evaluate_at"], overrides["steps"])
+    used = _used(type(protocol), {**settings, **overrides})
+    return read(type(protocol), {key: value for key, value in {**settings, **overrides}.items() if key in used}, place)
+
+
+def _as_far_as(points: Any, steps: Any) -> Any:
+    """The points of a curve that a training comes to: a shorter one has fewer of them, a longer one ends later."""
+    known = isinstance(points, list | tuple) and isinstance(steps, int)
+    return [step for step in points if not isinstance(step, int) or step <= steps] if known else points
+
+
+def _used(cls: type[Protocol], settings: Mapping[str, Any]) -> set[str]:
+    """The keys of these settings that mean something beside the others."""
+    known = {key_of(f): f for f in fields(cls)}
+    by_name = {f.name: settings.get(key, f.default) for key, f in known.items()}
+    return {key for key in settings if key not in known or not is_unused(by_name, known[key])}
 
 
 def _model(item: Any, place: str, base: Path) -> ModelConfig:
@@ -123,6 +135,8 @@ def _model(item: Any, place: str, base: Path) -> ModelConfig:
         overrides = mapping_of(item["soft_prompt"], f"{place}.soft_prompt")
         known_keys(overrides, SoftPromptConfig, f"{place}.soft_prompt")
         item["soft_prompt"] = dict(overrides)
+        if isinstance(start := overrides.get("init_from"), str):
+            item["soft_prompt"]["init_from"] = _task_from_base(start, base)
     return read(ModelConfig, item, place)
 
 
@@ -149,7 +163,18 @@ def _task(item: Any, place: str, base: Path) -> TaskConfig:
     return read(TaskConfig, item, place)
 
 
-def _protocol(item: Any, place: str, base: Path) -> Protocol:
+def _protocols(items: Sequence[Any], base: Path) -> tuple[Protocol, ...]:
+    found: list[Protocol] = []
+    for i, item in enumerate(items):
+        for protocol in _protocol(item, f"protocols[{i}]", base):
+            if protocol in found:
+                raise ConfigError(f"protocols[{i}]: {protocol.name} with these settings is there twice; remove one")
+            found.append(protocol)
+    return tuple(found)
+
+
+def _protocol(item: Any, place: str, base: Path) -> list[Protocol]:
+    """One protocol, or with lists of values for some settings one for each combination of these."""
     settings: Any = {}
     if isinstance(item, str):
         name = item
@@ -160,10 +185,54 @@ def _protocol(item: Any, place: str, base: Path) -> Protocol:
         name, settings = next(iter(mapping.items()))
     if name not in PROTOCOLS:
         raise ConfigError(f"{place}: unknown protocol {name!r}{did_you_mean(str(name), PROTOCOLS)}")
-    settings = dict(mapping_of(settings or {}, f"{place}.{name}"))
-    if isinstance(settings.get("from"), str):
-        settings["from"] = _task_from_base(settings["from"], base)
-    return read(PROTOCOLS[name], settings, f"{place}.{name}")
+    place = f"{place}.{name}"
+    settings = dict(mapping_of(settings or {}, place))
+    for key in PER_LAYER & settings.keys():
+        raise ConfigError(
+            f"{place}.{key}: there are no per-layer prefixes: vLLM takes vectors at the input and nowhere else; "
+            f"leave {key} out, and give the soft prompt more vectors by length"
+        )
+    for key in ("from", "init_from"):
+        values = settings.get(key)
+        if isinstance(values, list):
+            settings[key] = [_task_from_base(value, base) if isinstance(value, str) else value for value in values]
+        elif isinstance(values, str):
+            settings[key] = _task_from_base(values, base)
+    cls = PROTOCOLS[name]
+    # A setting that goes with one value of another, as init_text does with init: text, is left out beside the others.
+    found = dict.fromkeys(read(cls, combination, place) for combination in _combinations(cls, settings, place))
+    return list(found)
+
+
+PER_LAYER = frozenset({"depth", "layers", "prefix", "num_layers", "prefix_projection"})
+"""What people call the settings of prefix tuning."""
+
+
+def _combinations(cls: type[Protocol], settings: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
+    """The settings once for each combination of the values of those that are lists; the last one changes fastest."""
+    known_keys(settings, cls, place)
+    swept = {key: value for key, value in settings.items() if _is_sweep(cls, key, value)}
+    for key, values in swept.items():
+        for i, value in enumerate(filled(values, f"{place}.{key}")):
+            if value in values[:i]:
+                raise ConfigError(f"{place}.{key}[{i}]: {value} is there twice; remove one")
+    found = []
+    for values in product(*swept.values()):
+        combination = {**settings, **dict(zip(swept, values, strict=True))}
+        if "steps" in swept and "evaluate_at" not in swept and "evaluate_at" in combination:
+            combination["evaluate_at"] = _as_far_as(combination["evaluate_at"], combination["steps"])
+        found.append(combination)
+    # What none of them uses is a mistake, and is left for the protocol itself to refuse.
+    used = set().union(*(_used(cls, combination) for combination in found))
+    for combination in found:
+        yield {key: value for key, value in combination.items() if key not in used or key in _used(cls, combination)}
+
+
+def _is_sweep(cls: type[Protocol], key: str, value: Any) -> bool:
+    """Whether a setting is given several values. What is a list by nature (evaluate_at, betas) is, as a list of lists."""
+    (name,) = (f.name for f in fields(cls) if key_of(f) == key)
+    a_list = get_origin(get_type_hints(cls)[name]) is tuple
+    return isinstance(value, list) and (not a_list or any(isinstance(each, list) for each in value))
 
 
 def _judge(item: Any, base: Path) -> JudgeConfig:
@@ -176,6 +245,7 @@ def _judge(item: Any, base: Path) -> JudgeConfig:
 
 
 ENGINE_KINDS = ("vllm", "transformers", "echo")
+ENGINE_CHOICES = {"scoring": ("auto", "forced", "prompt_logprobs"), "injection": ("auto", "short", "mixed")}
 
 
 def _engine(item: Any, place: str) -> dict[str, Any]:
@@ -183,6 +253,9 @@ def _engine(item: Any, place: str) -> dict[str, Any]:
     kind = engine.get("kind", "vllm")
     if kind not in ENGINE_KINDS:
         raise ConfigError(f"{place}.kind: must be one of {', '.join(ENGINE_KINDS)}, not {kind!r}")
+    for key, choices in ENGINE_CHOICES.items():
+        if (chosen := engine.get(key, "auto")) not in choices:
+            raise ConfigError(f"{place}.{key}: must be one of {', '.join(choices)}, not {chosen!r}")
     window = engine.get("window")
     if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
         raise ConfigError(f"{place}.window: must be a whole number of at least 1, not {window!r}")
@@ -207,7 +280,6 @@ def _no_duplicates(config: GridConfig) -> None:
             for protocol in config.protocols:
                 overridden(protocol, model.soft_prompt, f"models[{i}].soft_prompt")
     _refuse_twice([t.task for t in config.tasks], "tasks", str)
-    _refuse_twice(list(config.protocols), "protocols", lambda p: p.name)
     _refuse_twice(list(config.seeds), "seeds", str)
 
 

@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from pathlib import PurePath
 
 from spt_fast import tasks
 from spt_fast.cell import Cell, Judge, TaskRows
-from spt_fast.config import GridConfig, ModelConfig, Protocol, TaskConfig, Transfer
-from spt_fast.errors import ConfigError
+from spt_fast.config import GridConfig, ModelConfig, Protocol, TaskConfig, Transfer, Vectors, is_unused
+from spt_fast.errors import ConfigError, StoreError
 from spt_fast.grid import overridden
 from spt_fast.models.identity import Model, resolve
+from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.ruling import RULES
 from spt_fast.tasks.rows import content_hash
 
@@ -22,6 +24,9 @@ MOST_JUDGED = 200_000
 
 MOST_DEATHS = 3
 """Engines or workers of a model that die one after the other, with no cell done between: then all its cells fail."""
+
+MOST_SETTINGS = 3
+"""Settings that a protocol's label names; where protocols differ in more, those at their defaults are left out of it."""
 
 UNLIMITED = 20_000
 """Test rows that a task without a limit is taken to have; the largest of ours has about as many."""
@@ -78,6 +83,7 @@ def expand(config: GridConfig) -> list[Cell]:
         if any(other.name == task.name for other in rows[:i]):
             raise ConfigError(f"tasks[{i}]: {task.name} is the name of two tasks; rename one")
     sources = {i: _source(protocol, rows, f"protocols[{i}].transfer.from") for i, protocol in enumerate(config.protocols)}
+    starts: dict[Protocol, tuple[TaskRows | None, str]] = {}
     models = _models(config)
     judge = _judge(config)
     labels = _labels(config.protocols)
@@ -92,6 +98,11 @@ def expand(config: GridConfig) -> list[Cell]:
                 if source is not None and source.name == task.name:
                     continue  # a transfer to itself is the soft prompt
                 own = overridden(protocol, model.soft_prompt, f"{model.name}: soft_prompt")
+                if own not in starts:
+                    starts[own] = _start(own, rows, f"protocols[{i}].{own.name}")
+                starts_on, starts_with = starts[own]
+                if starts_on is not None and starts_on.name == (source or task).name:
+                    continue  # from where it goes to, it would be the soft prompt of twice as many steps
                 cells += [
                     Cell(
                         model=model,
@@ -102,11 +113,15 @@ def expand(config: GridConfig) -> list[Cell]:
                         engine=engine,
                         learnt_on=source,
                         judge=ruling,
+                        starts_on=starts_on,
+                        starts_with=starts_with,
                     )
                     for seed in (config.seeds if protocol.seeded else (None,))
                 ]
     if not cells:
-        raise ConfigError("protocols: a transfer from the only task leaves nothing to do; name another task, or a protocol")
+        raise ConfigError(
+            "protocols: a transfer, or a start, from the only task leaves nothing to do; name another task, or a protocol"
+        )
     return cells
 
 
@@ -205,16 +220,37 @@ def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:
 
 def _source(protocol: Protocol, rows: Sequence[TaskRows], place: str) -> TaskRows | None:
     """The task that a transfer learns on: the grid's entry of it, with its data files, or else the task itself."""
-    if not isinstance(protocol, Transfer):
-        return None
+    return _rows_of(protocol.from_task, rows, place) if isinstance(protocol, Transfer) else None
+
+
+def _rows_of(name: str, rows: Sequence[TaskRows], place: str) -> TaskRows:
+    """The rows of a task that need not be one of the grid's."""
     try:
-        task = tasks.get(protocol.from_task)
+        task = tasks.get(name)
         mine = next((entry for entry in rows if entry.name == task.name), None)
         if mine is not None:
             return replace(mine, limit=None)
-        return TaskRows(ref=protocol.from_task, name=task.name, version=task.version, content=content_hash(task))
+        return TaskRows(ref=name, name=task.name, version=task.version, content=content_hash(task))
     except ConfigError as e:
         raise ConfigError(f"{place}: {e}") from None
+
+
+def _start(protocol: Protocol, rows: Sequence[TaskRows], place: str) -> tuple[TaskRows | None, str]:
+    """What `init_from` stands for: the rows of a task, or the content hash of a file's vectors."""
+    if not isinstance(protocol, Vectors) or protocol.init_from is None:
+        return None, ""
+    if not is_prompt_file(protocol.init_from):
+        return _rows_of(protocol.init_from, rows, f"{place}.init_from"), ""
+    try:
+        prompt = SoftPrompt.load(protocol.init_from)
+    except StoreError as e:
+        raise ConfigError(f"{place}.init_from: {e}") from None
+    if prompt.length != protocol.length:
+        raise ConfigError(
+            f"{place}.init_from: {protocol.init_from} holds {prompt.length} vectors, and length is {protocol.length}; "
+            f"set length: {prompt.length}"
+        )
+    return None, prompt.key
 
 
 def _judge(config: GridConfig) -> Judge | None:
@@ -244,20 +280,34 @@ def _labels(protocols: Sequence[Protocol]) -> list[str]:
     """`soft_prompt`, or `soft_prompt[length=5]` where a grid has several of a kind: the settings in which they differ."""
     labels = []
     for protocol in protocols:
-        kin = [other for other in protocols if other.name == protocol.name]
-        differ = [f.name for f in fields(protocol) if any(getattr(other, f.name) != getattr(protocol, f.name) for other in kin)]
+        own = _used(protocol)
+        kin = [_used(other) for other in protocols if other.name == protocol.name]
+        differ = [name for name, value in own.items() if any(other.get(name, value) != value for other in kin)]
         if len(differ) > 1:  # a longer training is evaluated at more steps, too
             differ = [name for name in differ if name not in ("evaluate_at", "repeat_rows")] or differ
         if isinstance(protocol, Transfer):  # where the vectors come from is said even where there is one
             differ = ["from_task", *(name for name in differ if name != "from_task")]
+        if len(differ) > MOST_SETTINGS:
+            defaults = {f.name: f.default for f in fields(protocol)}
+            differ = [name for name in differ if own[name] != defaults[name]]
         settings = ",".join(_setting(protocol, name) for name in differ)
         labels.append(f"{protocol.name}[{settings}]" if settings else protocol.name)
     return labels
 
 
+def _used(protocol: Protocol) -> dict[str, object]:
+    """The settings by name, but for those that mean nothing beside the others."""
+    settings = {f.name: getattr(protocol, f.name) for f in fields(protocol)}
+    return {f.name: settings[f.name] for f in fields(protocol) if not is_unused(settings, f)}
+
+
 def _setting(protocol: Protocol, name: str) -> str:
     if isinstance(protocol, Transfer) and name == "from_task":
         return f"from={tasks.get(protocol.from_task).name}"  # not the path of a task file
+    if isinstance(protocol, Vectors) and name == "init_from" and protocol.init_from is not None:
+        if not is_prompt_file(protocol.init_from):
+            return f"init_from={tasks.get(protocol.init_from).name}"
+        return f"init_from={'/'.join(PurePath(protocol.init_from).parts[-2:])}"  # the file of a cell is in a folder of its own
     return f"{name}={_plain(getattr(protocol, name))}"
 
 

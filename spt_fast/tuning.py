@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spt_fast import tasks
-from spt_fast.config import ModelConfig, ShuffledLabels, SoftPromptConfig
-from spt_fast.errors import DataError, ModelError
+from spt_fast.config import ModelConfig, ShuffledLabels, SoftPromptConfig, Vectors
+from spt_fast.errors import ConfigError, DataError, ModelError
 from spt_fast.models.identity import Model, require_resolved, resolve
-from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.prompts.initialize import initialize
+from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import TrainingStep
 from spt_fast.version import version
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from spt_fast.models.frozen_model import FrozenModel
     from spt_fast.models.tokenizer import Tokenizer
     from spt_fast.tasks.base import Task
@@ -35,7 +39,7 @@ def tune(
     Args:
         model: a Hub id, a folder, `zoo/<name>`, or a `ModelConfig`.
         task: a task's name.
-        config: length, steps, learning rate and so on; the paper's where left out.
+        config: length, steps, learning rate and so on; the paper's where left out. `init_from` is a file here.
         seed: of the vectors' start and the order of the rows.
         data_files: local rows instead of the Hub's, as in grid.yaml.
         on_step: told after every update.
@@ -44,12 +48,19 @@ def tune(
         The soft prompts by step: those of `config.evaluate_at`, and the last.
 
     Raises:
-        ConfigError: there is no such model or task.
+        ConfigError: there is no such model or task; `init_from` names a task.
         ModelError, DataError, TrainingError: it cannot be loaded, read, learnt.
     """
     from spt_fast.models.frozen_model import FrozenModel
 
     config = config or SoftPromptConfig()
+    given = None
+    if config.init_from is not None:
+        if not is_prompt_file(config.init_from):
+            raise ConfigError(
+                f"init_from: {config.init_from} is no file of a soft prompt; learn one on that task first, and name its file"
+            )
+        given = SoftPrompt.load(config.init_from)
     rows = load_rows(tasks.get(task), data_files=data_files, need={"tuning"})
     resolved = require_resolved(resolve(ModelConfig(id=model) if isinstance(model, str) else model)[0])
     tokenizer = load_tokenizer(resolved)
@@ -69,6 +80,7 @@ def tune(
             config,
             seed=seed,
             chat=uses_chat(resolved, tokenizer),
+            given=given,
             on_step=on_step,
             provenance=provenance(resolved, tasks.get(task), seed),
         )
@@ -86,9 +98,12 @@ def learn_task(
     seed: int,
     chat: bool,
     provenance: Mapping[str, str],
+    given: SoftPrompt | None = None,
     on_step: Callable[[TrainingStep], None] | None = None,
 ) -> dict[int, SoftPrompt]:
     """Render a task's tuning rows for a loaded model and learn the soft prompts by step.
+
+    `given` is the soft prompt that `init_from` stands for.
 
     Raises:
         DataError: there are no tuning rows, or fewer than the steps take and `repeat_rows` is off.
@@ -112,10 +127,28 @@ def learn_task(
         tuning_rows,
         config,
         seed=seed,
+        start=start(model, tokenizer, rows, config, seed=seed, given=given),
         pad_id=tokenizer.pad_token_id,
         on_step=on_step,
         provenance=provenance,
     )
+
+
+def start(
+    model: FrozenModel, tokenizer: Tokenizer, rows: Rows, config: Vectors, *, seed: int, given: SoftPrompt | None = None
+) -> npt.NDArray[np.float32]:
+    """The vectors before the first step for a loaded model, `[P, H]`.
+
+    `given` is the soft prompt that `init_from` stands for.
+
+    Raises:
+        DataError: the start that is asked for cannot be had from this task, model or soft prompt.
+    """
+    from spt_fast.training.vocabulary import ModelVocabulary, answer_words
+
+    answers = answer_words(rows.tuning) if config.init == "answers" else ()
+    vocabulary = ModelVocabulary(model, tokenizer)
+    return initialize(config, model.hidden_size, seed, vocabulary, answers=answers, given=given)
 
 
 def require_rows(task: Task, rows: Rows, config: SoftPromptConfig) -> None:
@@ -124,17 +157,19 @@ def require_rows(task: Task, rows: Rows, config: SoftPromptConfig) -> None:
     Raises:
         DataError: says how many there are and what can be done.
     """
-    found, wanted = len(rows.tuning), config.steps * config.batch_size
+    found, wanted = len(rows.tuning), config.rows_needed
     if not found:
         raise DataError(
             f"{task.name}: there is nothing to tune on: its only rows are test rows; leave {config.name} out for this task, "
             "or give tuning rows as data_files"
         )
     if found < wanted and not (config.repeat_rows or task.repeat_rows):
-        steps = found // config.batch_size
+        held_out = wanted - config.steps * config.batch_size
+        steps = max(0, found - held_out) // config.batch_size
         fewer = f"lower steps to {steps}, or " if steps else ""
         raise DataError(
-            f"{task.name}: {config.steps} steps of {config.batch_size} take {wanted} tuning rows, and there are {found}; "
+            f"{task.name}: {config.steps} steps of {config.batch_size}{f' and {held_out} held out' if held_out else ''} "
+            f"take {wanted} tuning rows, and there are {found}; "
             f"{fewer}set repeat_rows: true of {config.name} to go through them {wanted / found:.1f} times"
         )
 

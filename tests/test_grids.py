@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,11 @@ from huggingface_hub import constants
 from spt_fast import plan
 from spt_fast.cli.checking import check_grid
 from spt_fast.config import SoftPromptConfig
+from spt_fast.events import CellDone, CellFailed, Event
 from spt_fast.grid import load_grid
 from spt_fast.run import run_grid, with_options
 from spt_fast.tasks import loading
+from spt_fast.worker import run_stage
 
 GRIDS = Path(__file__).parents[1] / "benchmarks" / "grids"
 ROWS = Path(__file__).parents[2] / "shared" / "data"
@@ -28,7 +32,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_is_a_grid_for_each_way_to_begin() -> None:
-    assert {"quickstart.yaml", "paper.yaml", "nightly.yaml", "local-data.yaml"} <= set(NAMES)
+    assert {"quickstart.yaml", "paper.yaml", "nightly.yaml", "local-data.yaml", "lester.yaml", "ablations.yaml"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=needs_rows) if n == "local-data.yaml" else n for n in NAMES])
@@ -61,6 +65,55 @@ def test_the_papers_grid_is_the_papers_protocol(offline: None) -> None:
     assert judged == {"triviaqa", "gsm8k", "squad", "math500"}
     thinking = {name: model.chat_template_kwargs for name, model in models.items() if model.chat_template_kwargs}
     assert thinking["Qwen/Qwen3-8B"] == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize("name", ["lester.yaml", "ablations.yaml"])
+def test_what_prompt_tuning_asks_of_starts_lengths_and_rates_is_there_and_each_row_has_a_label_of_its_own(
+    name: str, offline: None
+) -> None:
+    grid = load_grid(GRIDS / name)
+    cells = plan.expand(grid)
+    assert (
+        len({(cell.model.name, cell.task.name, cell.label) for cell in cells})
+        == len({cell.key for cell in cells})
+        == len(cells)
+    )
+    soft = [protocol for protocol in grid.protocols if isinstance(protocol, SoftPromptConfig)]
+    if name == "lester.yaml":
+        assert {(p.init, p.length) for p in soft} == set(product(("uniform", "vocabulary", "answers"), (1, 5, 20)))
+        assert {(p.optimizer, p.lr, p.weight_decay) for p in soft} == {("adafactor", 0.3, 1e-5)}
+    else:
+        paper = next(p for p in soft if p == SoftPromptConfig(lr=0.02, repeat_rows=True, evaluate_at=(0, 10, 20, 40, 80)))
+        beside = {"evaluate_at", "lr", "weight_decay", "warmup", "init_std", "init_tokens", "init_text", "init_from"}
+        for p in soft:  # one thing at a time, with the rate and the settings that go with it
+            assert len({f.name for f in fields(p) if getattr(p, f.name) != getattr(paper, f.name)} - beside) <= 1
+        assert {p.init for p in soft} == {"normal", "uniform", "vocabulary", "answers", "text", "soft_prompt"}
+        assert {p.encoder for p in soft} == {None, "mlp", "lstm"}
+        assert {p.schedule for p in soft} == {"constant", "linear", "cosine"}
+
+
+@pytest.mark.parametrize("name", ["lester.yaml", "ablations.yaml"])
+def test_grids_of_prompt_tuning_run_on_the_zoo(name: str) -> None:
+    """Every start, optimiser and encoder of theirs learns on a model of the zoo; one update, and no answers of a model."""
+    grid = with_options(load_grid(GRIDS / name), limit=1)
+    short = [
+        replace(p, steps=1, batch_size=2, evaluate_at=(), warmup=0, length=10) if isinstance(p, SoftPromptConfig) else p
+        for p in grid.protocols
+    ]
+    asked = {
+        "protocols": tuple(dict.fromkeys(short)),
+        "models": grid.models[:1],
+        "tasks": grid.tasks[-1:],
+        "engine": {"kind": "echo"},
+    }
+    cells = plan.expand(replace(grid, **asked))  # type: ignore[arg-type]
+    events: list[Event] = []
+    for stage in plan.stages(cells, ()):
+        run_stage(stage, {}, events.append)
+    assert [event.reason for event in events if isinstance(event, CellFailed)] == []
+    assert {event.key for event in events if isinstance(event, CellDone)} == {cell.key for cell in cells}
+    starts = {cell.protocol.init for cell in cells if isinstance(cell.protocol, SoftPromptConfig)}
+    assert {"uniform", "vocabulary", "answers"} <= starts
 
 
 @pytest.mark.slow

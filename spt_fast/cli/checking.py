@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from spt_fast import plan
 from spt_fast.cell import Cell
 from spt_fast.config import FewShot, GridConfig, SoftPromptConfig
+from spt_fast.engine import OURS
 from spt_fast.errors import ConfigError, DataError, SptError, UnreachableError
 from spt_fast.storage import open_storage
 from spt_fast.tasks.rows import Rows, load_rows
@@ -65,6 +66,7 @@ def _series(cells: list[Cell]) -> tuple[str, ...]:
 def _rows(cells: list[Cell]) -> tuple[list[str], list[str]]:
     wrong, unseen = [], []
     loaded: dict[str, Rows] = {}
+    cells = [*cells, *(cell.first for cell in cells if cell.first is not None)]
     for wanted in {rows.name: rows for cell in cells for rows in (cell.source, cell.task)}.values():
         try:
             loaded[wanted.name] = load_rows(wanted.task, data_files=wanted.data_files, limit=wanted.limit, need={"test"})
@@ -96,7 +98,7 @@ def _engine_settings(config: GridConfig) -> list[str]:
         (f"{place}.{key}", key)
         for place, values in settings
         for key in values
-        if values.get("kind", config.engine.get("kind", "vllm")) == "vllm" and key not in ("kind", "window")
+        if values.get("kind", config.engine.get("kind", "vllm")) == "vllm" and key not in OURS
     ]
     if not asked:
         return []

@@ -320,7 +320,7 @@ class _Run:
                         for stage, event in self._heard(reference):
                             self.metrics.take(stage, event)
                             yield stage, event
-                if time.monotonic() - self.looked >= min(1.0, self.poll_s):
+                if time.monotonic() - self.looked >= self.poll_s:
                     yield from self._look()
         finally:
             for worker in self.workers.values():

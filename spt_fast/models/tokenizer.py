@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Any
 
 from spt_fast.errors import DataError, ModelError
@@ -191,6 +193,21 @@ class Tokenizer:
     def text_ids(self, text: str) -> tuple[int, ...]:
         """Token ids of a piece of text by itself, nothing put in front."""
         return tuple(self._inner.encode(text, add_special_tokens=False))
+
+    def frequent_ids(self, most: int) -> tuple[int, ...]:
+        """Ids of the most frequent tokens, as far as a vocabulary tells: the lowest, at most so many.
+
+        The lower the id, the earlier the merge (BPE) or the likelier the piece (Unigram). Left out is what no text is made
+        of: special and added tokens, control characters, parts of characters.
+        """
+        added = set(self._inner.get_added_vocab().values()) | set(self._inner.all_special_ids)
+        plain = (i for i in range(self._inner.vocab_size) if i not in added and self._is_text(i))
+        return tuple(islice(plain, most))
+
+    def _is_text(self, token_id: int) -> bool:
+        piece = str(self._inner.decode([token_id], clean_up_tokenization_spaces=False))
+        of_a_byte = re.fullmatch(r"<0x[0-9A-F]{2}>", str(self._inner.convert_ids_to_tokens(token_id)))
+        return of_a_byte is None and "\ufffd" not in piece and piece.isprintable() and piece != ""
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out, spaces as they are."""

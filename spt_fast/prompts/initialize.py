@@ -3,19 +3,103 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from itertools import cycle, islice
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from spt_fast.config import Vectors
+from spt_fast.errors import DataError
+from spt_fast.prompts.soft_prompt import SoftPrompt
 
 
-def initialize(config: Vectors, hidden_size: int, seed: int) -> npt.NDArray[np.float32]:
+class Vocabulary(Protocol):
+    """What a start takes from a model: its tokens, and what they are at its input."""
+
+    def embed(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Token ids `[N]` -> what enters the model for them, `[N, H]`."""
+
+    def frequent_ids(self, most: int) -> Sequence[int]:
+        """Ids of the most frequent tokens, at most so many."""
+
+    def text_ids(self, text: str) -> Sequence[int]:
+        """Ids of a text by itself."""
+
+    def answer_ids(self, answer: str) -> Sequence[int]:
+        """Ids of an answer as it stands behind a prompt."""
+
+
+def initialize(
+    config: Vectors,
+    hidden_size: int,
+    seed: int,
+    vocabulary: Vocabulary | None = None,
+    *,
+    answers: Sequence[str] = (),
+    given: SoftPrompt | None = None,
+) -> npt.NDArray[np.float32]:
     """Vectors before the first step, `[P, H]`, a function of the arguments alone.
 
-    `init: normal` is N(0, init_std^2), whatever the scale of the model's embeddings (arXiv 2606.12117).
+    `init: normal` is N(0, init_std^2), whatever the scale of the model's embeddings (arXiv 2606.12117). `uniform`,
+    `vocabulary` and `answers` are the starts of Lester et al. (arXiv 2104.08691, section 3.2): U(-init_range, init_range);
+    tokens drawn from the most frequent ones, without replacement as long as there are any; the answers, each the mean of its
+    tokens, with drawn tokens behind them. `text` begins again where it is shorter than P, as in PEFT.
+
+    Args:
+        config: `init` and what goes with it, and the length `P`.
+        hidden_size: `H`.
+        seed: of whatever is drawn.
+        vocabulary: the model's; `normal`, `uniform` and `soft_prompt` do without it.
+        answers: of `init: answers`: the task's answer words; those behind the P-th are left out.
+        given: of `init: soft_prompt`: the vectors to start from.
+
+    Raises:
+        DataError: no answer words; a text without tokens; a soft prompt of other length or width.
     """
+    if config.init == "normal":
+        return (config.init_std * _random(seed).standard_normal((config.length, hidden_size))).astype(np.float32)
+    if config.init == "uniform":
+        return _random(seed).uniform(-config.init_range, config.init_range, (config.length, hidden_size)).astype(np.float32)
+    if config.init == "soft_prompt":
+        assert given is not None
+        return _fitting(given, config, hidden_size)
+    assert vocabulary is not None
+    if config.init == "text":
+        return vocabulary.embed(_cycled(vocabulary.text_ids(config.init_text or ""), config))
+    rows_PH = vocabulary.embed(_drawn(vocabulary.frequent_ids(config.init_tokens), config.length, seed))
+    if config.init == "answers":
+        if not answers:
+            raise DataError("init: answers needs tuning rows to take the answer words from, and there are none")
+        for row_H, answer in zip(rows_PH, answers, strict=False):
+            row_H[:] = vocabulary.embed(vocabulary.answer_ids(answer)).mean(axis=0)
+    return rows_PH
+
+
+def _random(seed: int) -> np.random.RandomState:
     # NumPy promises RandomState's numbers for ever, those of its newer generators only within a version.
     words = np.frombuffer(hashlib.sha256(f"soft prompt {seed}".encode()).digest(), dtype="<u4")
-    normal = np.random.RandomState(words.tolist()).standard_normal((config.length, hidden_size))
-    return (config.init_std * normal).astype(np.float32)
+    return np.random.RandomState(words.tolist())
+
+
+def _drawn(ids: Sequence[int], length: int, seed: int) -> list[int]:
+    """`length` of these ids, none a second time before all were there."""
+    if not ids:
+        raise DataError("the tokenizer has no tokens that are text by themselves; use init: normal")
+    return list(islice(cycle(_random(seed).permutation(ids).tolist()), length))
+
+
+def _cycled(ids: Sequence[int], config: Vectors) -> list[int]:
+    if not ids:
+        raise DataError(f"{config.name}.init_text: {config.init_text!r} has no tokens to start from")
+    return list(islice(cycle(ids), config.length))
+
+
+def _fitting(given: SoftPrompt, config: Vectors, hidden_size: int) -> npt.NDArray[np.float32]:
+    if given.vectors.shape != (config.length, hidden_size):
+        raise DataError(
+            f"{config.name}.init_from: {config.init_from} is {given.length} vectors of {given.hidden_size} numbers, where "
+            f"{config.length} (length) of {hidden_size} (the model's width) are wanted; name one that was learnt for this model"
+        )
+    return given.vectors

@@ -76,6 +76,11 @@ class SoftPrompt:
         return steps[max(steps, key=lambda step: -1 if step is None else step)]
 
 
+def is_prompt_file(text: str) -> bool:
+    """Whether this is how a file of soft prompts is called, or is the folder of a PEFT adapter, and so no task's name."""
+    return text.endswith(".safetensors") or (Path(text) / "adapter_config.json").is_file()
+
+
 def save_steps(steps: Mapping[int, SoftPrompt] | Mapping[None, SoftPrompt], path: str | os.PathLike[str]) -> None:
     """Write the soft prompts of one training run, by step, into one safetensors file: whole or not at all.
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,8 +22,12 @@ from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.initialize import initialize
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.training.batches import Batch, TuningRow, batches, collate
+from spt_fast.training.encoders import encoder
+from spt_fast.training.optimizers import optimizer, schedule
 from spt_fast.types import Position, TrainingStep
 from spt_kernels import linear_cross_entropy
+
+T = TypeVar("T")
 
 
 def learn(
@@ -27,6 +36,7 @@ def learn(
     config: SoftPromptConfig,
     *,
     seed: int,
+    start: npt.NDArray[np.float32] | None = None,
     pad_id: int = 0,
     on_step: Callable[[TrainingStep], None] | None = None,
     provenance: Mapping[str, str] | None = None,
@@ -39,53 +49,108 @@ def learn(
     A batch that does not fit into memory is worked on in micro-batches of half its rows, and half again, whose gradients add
     up to the batch's own. The provenance then says of how many rows the smallest were (`micro_batch`).
 
+    With `config.patience` some rows are held out, and the checkpoints from the stop on, the last one at least, have the
+    vectors whose loss on these was the lowest. Their provenance says after which step that was (`best_step`).
+
     Args:
         model: loaded once, left bit-identical.
         rows: worked examples.
         config: length, steps, optimiser and where the vectors stand.
-        seed: of the vectors' start and of the order of the rows.
+        seed: of the vectors' start, of an encoder's weights, of the order of the rows and of which are held out.
+        start: `[P, H]`, where the vectors, or the inputs of their encoder, start; None: `initialize`, without a vocabulary.
         pad_id: any token id; what padding holds is never looked at.
         on_step: told of each step, after its update.
         provenance: kept with the vectors, beside seed, step and position.
 
     Raises:
-        DataError: no rows, a row longer than the model's positions, or one without BOS for `after_bos`.
+        DataError: no rows, or none beside the held-out ones, a row longer than the model's positions, or one without BOS for
+            `after_bos`.
         TrainingError: the loss, its gradient or the vectors are no longer finite, or one row alone does not fit into memory.
     """
     _check_rows(rows, config, model)
-    start = torch.from_numpy(initialize(config, model.hidden_size, seed))
+    rows, held_out = _parted(rows, config, seed)
     # The master copy is fp32, whatever the model's dtype: an update of 1e-3 would be lost on most bf16 numbers near 1.
-    vectors_PH = start.to(model.device).requires_grad_(True)
-    optimizer = torch.optim.AdamW([vectors_PH], lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
+    start_PH = torch.tensor(initialize(config, model.hidden_size, seed) if start is None else start, device=model.device)
+    learner = encoder(config, start_PH, seed)
+    update = optimizer(config, learner.parameters())
+    rates = schedule(config, update)
     origin = {**(provenance or {}), "seed": str(seed), "position": config.position}
     learnt: dict[int, SoftPrompt] = {}
     smallest = config.batch_size
+    best = _Best()
 
-    def keep(step: int) -> None:
-        if step not in config.checkpoints:
-            return
+    def keep(step: int, vectors_PH: Tensor, **more: str) -> None:
         if not vectors_PH.isfinite().all():
             raise TrainingError(f"step {step}: the vectors overflow; a smaller lr than {config.lr:g} may help")
         cut = {"micro_batch": str(smallest)} if smallest < config.batch_size else {}
-        learnt[step] = SoftPrompt(vectors=vectors_PH.detach().cpu().numpy(), provenance={**origin, **cut, "step": str(step)})
+        origin_of_step = {**origin, **cut, **more, "step": str(step)}
+        learnt[step] = SoftPrompt(vectors=vectors_PH.detach().cpu().numpy(), provenance=origin_of_step)
 
-    keep(0)
+    def done(step: int) -> bool:
+        """Keep what is to be kept of a step; whether it was the last one."""
+        vectors_PH = learner().detach()
+        if step in config.checkpoints:
+            keep(step, vectors_PH)
+        if config.patience is None or (step % config.check_every and step < config.steps):
+            return False
+        loss = mean_loss(model, vectors_PH, held_out, config.batch_size, config.position, pad_id=pad_id)
+        _require_finite("loss on held-out rows", loss, step, config)
+        best.see(step, loss, vectors_PH)
+        return step - best.step >= config.patience
+
     stream = islice(batches(rows, config.batch_size, seed=seed), config.steps)
+    done(0)
     for step, batch_rows in enumerate(stream, start=1):
+        made_PH = learner()
+        # A leaf of its own: here the model's part of the gradient ends, over all micro-batches, and an encoder's begins.
+        vectors_PH = made_PH.detach().requires_grad_(True)
         loss, gradient_PH, rows_at_once = loss_and_gradient(model, vectors_PH, batch_rows, config.position, pad_id=pad_id)
         if rows_at_once < len(batch_rows):
             smallest = min(smallest, rows_at_once)
         norm = torch.linalg.vector_norm(gradient_PH)
         report = TrainingStep(step=step, loss=loss.item(), grad_norm=norm.item())
-        _require_finite(report, config)
+        _require_finite("loss", report.loss, step, config)
+        _require_finite("gradient norm", report.grad_norm, step, config)
         if config.max_grad_norm is not None and report.grad_norm > config.max_grad_norm:
             gradient_PH = gradient_PH * (config.max_grad_norm / norm)
-        vectors_PH.grad = gradient_PH
-        optimizer.step()
-        keep(step)
+        update.zero_grad()
+        made_PH.backward(gradient_PH)
+        update.step()
+        rates.step()
+        last = done(step)
         if on_step is not None:
             on_step(report)
+        if last:
+            break
+    if config.patience is not None:
+        for point in config.checkpoints:
+            if point >= min(step, config.steps):
+                keep(point, best.vectors_PH, best_step=str(best.step))
     return learnt
+
+
+@dataclass
+class _Best:
+    """The vectors with the lowest loss on held-out rows so far."""
+
+    step: int = 0
+    loss: float = math.inf
+    vectors_PH: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def see(self, step: int, loss: float, vectors_PH: Tensor) -> None:
+        """Take these vectors if they are better."""
+        if loss < self.loss:
+            self.step, self.loss, self.vectors_PH = step, loss, vectors_PH.clone()
+
+
+def _parted(rows: Sequence[TuningRow], config: SoftPromptConfig, seed: int) -> tuple[Sequence[TuningRow], Sequence[TuningRow]]:
+    """The rows that are learnt, and those that are held out: a sample, for published rows are often sorted by subject."""
+    if config.patience is None:
+        return rows, ()
+    if len(rows) <= config.held_out:
+        raise DataError(f"of {len(rows)} tuning rows, {config.held_out} are to be held out; lower {config.name}.held_out")
+    chosen = set(random.Random(f"held-out rows {seed}").sample(range(len(rows)), config.held_out))
+    return [row for i, row in enumerate(rows) if i not in chosen], [rows[i] for i in sorted(chosen)]
 
 
 def loss_and_gradient(
@@ -101,11 +166,49 @@ def loss_and_gradient(
     Raises:
         TrainingError: one row alone does not fit.
     """
+    (loss, gradient_PH), size = _as_memory_allows(
+        model, vectors_PH, rows, lambda size: _accumulated(model, vectors_PH, rows, position, size, pad_id)
+    )
+    return loss, gradient_PH, size
+
+
+@torch.no_grad()
+def mean_loss(
+    model: FrozenModel,
+    vectors_PH: Tensor,
+    rows: Sequence[TuningRow],
+    batch_size: int,
+    position: Position = "front",
+    *,
+    pad_id: int = 0,
+) -> float:
+    """Mean negative log-likelihood, in nats, of the target tokens of rows that nothing is learnt from.
+
+    Raises:
+        TrainingError: one row alone does not fit into memory.
+    """
+    ordered = sorted(rows, key=len)
+    summed = 0.0
+    for start in range(0, len(ordered), batch_size):
+        batch_rows = ordered[start : start + batch_size]
+
+        def part(size: int, batch_rows: Sequence[TuningRow] = batch_rows) -> float:
+            parts = (collate(batch_rows[i : i + size], pad_id).to(model.device) for i in range(0, len(batch_rows), size))
+            return sum(target_loss(model, vectors_PH, each, position).item() * len(each.targets) for each in parts)
+
+        summed += _as_memory_allows(model, vectors_PH, batch_rows, part)[0]
+    return summed / sum(len(row.target_ids) for row in rows)
+
+
+def _as_memory_allows(
+    model: FrozenModel, vectors_PH: Tensor, rows: Sequence[TuningRow], work: Callable[[int], T]
+) -> tuple[T, int]:
+    """What comes of work on a batch with so many rows at once, and how many they were: as many as memory has room for."""
     width = max(map(len, rows)) + len(vectors_PH)
     while True:
         size = _micro_batch(len(rows), width, model.most_positions)
         try:
-            return *_accumulated(model, vectors_PH, rows, position, size, pad_id), size
+            return work(size), size
         except Exception as e:
             if not memory.ran_out(e):
                 raise
@@ -193,7 +296,6 @@ def _check_rows(rows: Sequence[TuningRow], config: SoftPromptConfig, model: Froz
         )
 
 
-def _require_finite(report: TrainingStep, config: SoftPromptConfig) -> None:
-    for what, value in (("loss", report.loss), ("gradient norm", report.grad_norm)):
-        if not math.isfinite(value):
-            raise TrainingError(f"step {report.step}: the {what} is {value}; a smaller lr than {config.lr:g} may help")
+def _require_finite(what: str, value: float, step: int, config: SoftPromptConfig) -> None:
+    if not math.isfinite(value):
+        raise TrainingError(f"step {step}: the {what} is {value}; a smaller lr than {config.lr:g} may help")

@@ -17,11 +17,12 @@ from spt_fast.errors import DataError, TrainingError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.initialize import initialize
-from spt_fast.training.batches import TuningRow, batches, collate
+from spt_fast.training.batches import TuningRow, collate
 from spt_fast.training.rows import tuning_row
 from spt_fast.training.trainer import learn, target_loss
 from spt_fast.types import Position, TrainingStep
 from tests.tiny import FAMILIES, tiny_config, tiny_model
+from tests.training.with_peft import losses, with_peft
 
 POSITIONS: tuple[Position, ...] = ("front", "after_bos")
 
@@ -199,51 +200,23 @@ def test_a_gradient_is_clipped_to_the_norm_asked_for(model: FrozenModel, rows: l
     assert steps[0].grad_norm > 1e-3  # reported as it was before
 
 
-def _peft_losses(
-    folder: Path, rows: Sequence[TuningRow], config: SoftPromptConfig, seed: int
-) -> tuple[list[float], torch.Tensor]:
-    """The same batches through PEFT's prompt tuning, from the same vectors, with the same optimiser."""
-    import peft
-
-    # Eager attention, which alone caps Gemma 2's attention logits.
-    base = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
-    settings = peft.PromptTuningConfig(
-        task_type=peft.TaskType.CAUSAL_LM,
-        num_virtual_tokens=config.length,
-        prompt_tuning_init=peft.PromptTuningInit.RANDOM,
-    )
-    tuned: Any = peft.get_peft_model(base, settings).eval()
-    soft = tuned.prompt_encoder["default"].embedding.weight
-    soft.data.copy_(torch.from_numpy(initialize(config, soft.shape[1], seed)))
-    optimizer = torch.optim.AdamW([soft], lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
-    losses = []
-    for _, batch in zip(range(config.steps), batches(rows, config.batch_size, seed=seed), strict=False):
-        width = max(len(row.prompt_ids) + len(row.target_ids) for row in batch)
-        ids = torch.full((len(batch), width), 258)
-        labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
-        for i, row in enumerate(batch):
-            end = len(row.prompt_ids) + len(row.target_ids)
-            ids[i, :end] = torch.tensor((*row.prompt_ids, *row.target_ids))
-            labels[i, len(row.prompt_ids) : end] = torch.tensor(row.target_ids)
-            mask[i, :end] = 1
-        loss = tuned(input_ids=ids, attention_mask=mask, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses, soft.detach()
-
-
 @pytest.mark.parametrize("family", ["llama", "gpt_neox", "gemma2"])
 def test_every_step_equals_pefts_prompt_tuning(family: str, rows: list[TuningRow], tmp_path: Path) -> None:
+    import peft
+
     folder = tiny_model(tmp_path, family)
-    config = SoftPromptConfig(lr=0.01, steps=12, length=5, batch_size=6, weight_decay=0.1)
+    config = SoftPromptConfig(lr=0.01, steps=20, length=5, batch_size=6, weight_decay=0.1)
     steps: list[TrainingStep] = []
     model = FrozenModel.load(folder)
-    ours = learn(model, rows, config, seed=3, on_step=steps.append)[12]
-    losses, theirs = _peft_losses(folder, rows, config, seed=3)
-    assert [step.loss for step in steps] == pytest.approx(losses, abs=1e-4)
-    torch.testing.assert_close(torch.from_numpy(ours.vectors.copy()), theirs, rtol=0, atol=1e-4)
+    ours = learn(model, rows, config, seed=3, on_step=steps.append)[20]
+    tuned = with_peft(folder, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5, prompt_tuning_init="RANDOM"))
+    soft = tuned.prompt_encoder["default"].embedding.weight
+    soft.data.copy_(torch.from_numpy(initialize(config, soft.shape[1], 3)))
+    theirs = losses(
+        tuned, rows, config, 3, lambda learnt: torch.optim.AdamW(learnt, lr=0.01, betas=(0.9, 0.999), weight_decay=0.1)
+    )
+    assert [step.loss for step in steps] == pytest.approx(theirs, abs=1e-4)
+    torch.testing.assert_close(torch.from_numpy(ours.vectors.copy()), soft.detach(), rtol=0, atol=1e-4)
 
 
 def test_a_loss_that_is_not_a_number_stops_with_a_sentence(rows: list[TuningRow]) -> None:
