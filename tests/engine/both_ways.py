@@ -1,0 +1,50 @@
+"""vLLM's faster ways and its plain ones, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from spt_fast.engine.vllm import PLAIN, VllmEngine
+from spt_fast.types import LogLikelihood, Position, Score
+from tests.engine.asking import EOS, PLACES, ids, soft
+
+OPTIONS: tuple[tuple[int, ...], ...] = ((65,), (66,), (65, 66, 67), (65, 66), (70, EOS, 71, 72), (EOS,), tuple(range(40, 60)))
+SETTINGS = {"max_num_seqs": 16, "max_model_len": 256, "kv_cache_memory_bytes": 1 << 24}
+
+
+def options_of(prompt: tuple[int, ...], key: str | None = None, place: Position = "front") -> list[Score]:
+    return [Score(token_ids=prompt, continuation=option, soft_prompt=key, position=place) for option in OPTIONS]
+
+
+def everything(keys: Sequence[str | None]) -> list[Score]:
+    """Prompts of less than a block, of whole blocks, one beginning for two, as few-shot prompts have it; each key and place."""
+    shots = ids(70, seed=7)
+    prompts = (ids(3), ids(64), (*shots, *ids(9)[1:]), (*shots, *ids(30)[1:]))
+    return [each for prompt in prompts for key in keys for place in PLACES for each in options_of(prompt, key, place)]
+
+
+def numbers(answers: Sequence[LogLikelihood]) -> np.ndarray:
+    return np.concatenate([answer.token_logprobs for answer in answers])
+
+
+def plainly(engine: VllmEngine, requests: Sequence[Score]) -> np.ndarray:
+    """What the plain ways of the same engine say, with nothing in its prefix cache."""
+    assert engine._engine is not None
+    chosen, engine._ways = engine._ways, dict(PLAIN)
+    try:
+        engine._engine.reset_prefix_cache()
+        return numbers(engine.score(requests))
+    finally:
+        engine._ways = chosen
+        engine._engine.reset_prefix_cache()
+
+
+def check_equal(engine: VllmEngine, *, seeds: Sequence[int] = (0,)) -> None:
+    """Forced options behind short embeds, with nothing in the prefix cache and with all in it, are those of the plain ways."""
+    keys = [engine.add(soft(seed, hidden_size=engine.hidden_size)) for seed in seeds]
+    asked = everything([None, *keys])
+    plain = plainly(engine, asked)
+    assert np.abs(numbers(engine.score(asked)) - plain).max() < 1e-5
+    assert np.abs(numbers(engine.score(asked)) - plain).max() < 1e-5
