@@ -219,13 +219,37 @@ class Store:
         except FileNotFoundError:
             return {}
 
-    def samples(self, key: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    def samples(
+        self, key: str, columns: Sequence[str] | None = None, *, last: bool = False, rows: Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
         """The rows of a cell's samples.parquet.
+
+        Args:
+            key: of the cell.
+            columns: only these; None: all.
+            last: only the rows of the last step.
+            rows: only these of them, by number, in this order; None: all.
 
         Raises:
             StoreError: the file is missing or damaged.
         """
+        found: list[dict[str, Any]] = self._samples(key, columns, last=last, rows=rows).to_pylist()
+        return found
+
+    def sample_columns(self, key: str, columns: Sequence[str], *, last: bool = False) -> dict[str, list[Any]]:
+        """The same by column, which is faster where it is numbers that are wanted.
+
+        Raises:
+            StoreError: the file is missing or damaged.
+        """
+        found: dict[str, list[Any]] = self._samples(key, columns, last=last, rows=None).to_pydict()
+        return found
+
+    def _samples(self, key: str, columns: Sequence[str] | None, *, last: bool, rows: Sequence[int] | None) -> Any:
+        """An Arrow table."""
+        import numpy as np
         import pyarrow as pa
+        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         path = f"cells/{key}/{SAMPLES}"
@@ -233,10 +257,19 @@ class Store:
             # read_table would look for a data set of many files first
             with self._storage.local(path) as local, pq.ParquetFile(local) as file:
                 names = list(columns) if columns else file.schema_arrow.names
-                rows: list[dict[str, Any]] = file.read(names, use_threads=False).select(names).to_pylist()
+                table = file.read([*names, *(["step"] if last and "step" not in names else [])], use_threads=False)
+            kept = None
+            if last and (step := pc.max(table["step"])).is_valid:
+                kept = pc.indices_nonzero(pc.equal(table["step"], step))
+            if rows is not None:
+                # Not from a list: Arrow would import pandas to look whether it is one of its own.
+                numbers = np.asarray(rows, np.int64)
+                wanted = pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+                kept = wanted if kept is None else kept.take(wanted)
+            table = table if kept is None else table.take(kept)
+            return table.select(names)
         except (OSError, KeyError, pa.ArrowException) as e:  # KeyError: a column is not there
             raise self._damaged(path, e) from None
-        return rows
 
     def cell_result(self, key: str) -> CellResult:
         """A done cell whole, samples included: what a judge rules on.
@@ -417,7 +450,7 @@ class Store:
         return found
 
     def put(self, name: str, text: str) -> None:
-        """Write one of the run's tables: results.csv, results.json, report.md."""
+        """Write one of the run's tables: results.csv, results.json, report.md, report.html."""
         self._storage.write(name, text.encode())
 
     def log(self, model: str) -> Path:

@@ -112,5 +112,6 @@ def test_the_demo_ends_with_a_table_a_paragraph_and_the_place_of_the_report(demo
     lines = demo.printed.splitlines()
     assert "soft_prompt" in demo.printed
     assert any(line.startswith("Asked plainly, 3 base models on 4 tasks") for line in lines)
-    assert lines[-1].startswith(str(demo.folder / "report.md"))
+    assert lines[-1].startswith(str(demo.folder / "report.html"))
+    assert (demo.folder / "report.html").is_file()
     assert (demo.folder / "report.md").is_file()

@@ -336,12 +336,12 @@ def test_a_grid_comes_to_the_same_behind_a_url(grid: GridConfig, url: str, capsy
     assert numbers(there) == numbers(here)
     for each in (here, there):
         tell(each.folder, as_json=False)
-    assert capsys.readouterr().out.rstrip().endswith(f"{url}/report.md, results.csv, results.json")
+    assert capsys.readouterr().out.rstrip().endswith(f"{url}/report.html, report.md, results.csv, results.json")
     first, second = (Store(each.folder) for each in (here, there))
     assert second.text("results.csv") == first.text("results.csv")
     assert set(second.grid()) == set(first.grid())
     assert {name.split("/")[0] for name in open_storage(url).names("")} == {
-        *("grid.yaml", "results.csv", "results.json", "report.md", ".tables.json"),
+        *("grid.yaml", "results.csv", "results.json", "report.md", "report.html", ".tables.json"),
         *("cells", "events", "rows"),
     }
     assert "2 done, 0 failed, 0 left" in status_of(url)

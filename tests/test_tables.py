@@ -134,7 +134,7 @@ def test_a_driver_killed_while_it_writes_the_tables_leaves_none_that_are_believe
     put = Store.put
 
     def killed(self: Store, name: str, text: str) -> None:
-        if name == "report.md":
+        if name == "report.html":
             raise KeyboardInterrupt
         put(self, name, text)
 

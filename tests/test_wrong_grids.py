@@ -41,6 +41,8 @@ WRONG: dict[str, tuple[str, str]] = {
     "a seed twice": (GOOD + "seeds: [1, 1]\n", "seeds[1]"),
     "limit of zero": (GOOD + "limit: 0\n", "limit: must be at least 1"),
     "a judge": (GOOD + "judge: {modell: x}\n", "judge"),
+    "unknown scoring": (GOOD + "engine: {scoring: fast}\n", "engine.scoring: must be one of auto, forced, prompt_logprobs"),
+    "unknown injection": (GOOD + "engine: {injection: rows}\n", "engine.injection: must be one of auto, short, mixed"),
     "unknown engine": (GOOD + "engine: {kind: vlm}\n", "engine.kind"),
     "engine's model": (GOOD + "engine: {model: x}\n", "engine.model: is set by spt-fast"),
     "a name with a slash": (GOOD.replace("good", "a/b"), "names the run folder"),

@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spt_fast.analysis.agreement import (
     MEASURES,
@@ -349,21 +350,21 @@ def _draws_of_rows(
     sizes = np.bincount(clusters).astype(np.float64)
     often = drawn(len(sizes), resamples, generator).astype(np.float64)  # [R, G]
     total = often @ sizes
+    values = {place: each.of(kept).values for place, each in rows.items()}
+    drawn_means = _drawn_means(often, total, clusters, values)
     found: dict[str, Draws] = {}
     for protocol in dict.fromkeys(protocol for _, protocol in rows):
         n = len(models)
         columns = _empty(resamples, n)
         for i, model in enumerate(models):
-            mine = rows.get((model, protocol))
+            mine = values.get((model, protocol))
             if mine is None:
                 continue
-            values = mine.of(kept).values
-            by_cluster = np.stack([np.bincount(clusters, each) for each in values])  # [S, G]
-            by_seed = values.mean(1)
-            seeds = len(values)
+            by_seed = mine.mean(1)
+            seeds = len(mine)
             weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds  # [R, S]
-            under = (often @ by_cluster.T) / total[:, None]  # [R, S]
-            error = score_error(values, clusters)
+            under = drawn_means[model, protocol]
+            error = score_error(mine, clusters)
             columns["point"][:, i], columns["stderr"][:, i] = error.value, error.total
             columns["sampling"][:, i], columns["between"][:, i] = error.sampling, error.between_seeds
             columns["rows"][:, i] = under.mean(1)
@@ -373,6 +374,23 @@ def _draws_of_rows(
             columns["seeds"] = columns["point"]
         found[protocol] = _draws(columns)
     return found
+
+
+def _drawn_means(
+    often: Floats, total: Floats, clusters: NDArray[np.int64], values: Mapping[tuple[str, str], Floats]
+) -> dict[tuple[str, str], Floats]:
+    """The mean of each model under each protocol and seed with other rows: `[R, S]`. One product of matrices for all of them.
+
+    Args:
+        often: `[R, G]` how often each cluster is drawn.
+        total: `[R]` rows that are drawn.
+        clusters: `[N]` the cluster of each row.
+        values: (model, protocol) -> `[S, N]`.
+    """
+    by_cluster = np.stack([np.bincount(clusters, each) for under_seeds in values.values() for each in under_seeds])
+    means = (often @ by_cluster.T) / total[:, None]
+    ends = np.cumsum([len(under_seeds) for under_seeds in values.values()])
+    return dict(zip(values, np.split(means, ends[:-1], axis=1), strict=True))
 
 
 def _draws_of_scores(

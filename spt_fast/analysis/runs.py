@@ -144,9 +144,12 @@ class Run:
         """
         known = self._read.get(place)
         if known is None:
-            if len(self._read) >= _KEPT:
+            known = _scored(self._columns(place))
+            self._kept[0] += len(known.examples)
+            if self._kept[0] > _KEPT:
                 self._read.clear()
-            known = self._read[place] = _scored(self.answers(place, [*METRICS.values(), "scores"]))
+                self._kept[0] = len(known.examples)
+            self._read[place] = known
         return known
 
     def answers(self, place: Place, columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -158,19 +161,31 @@ class Run:
         key = self.done[place]
         wanted = ["example", "step", *columns]
         try:
-            samples = self.store.samples(key, [*wanted, "group"])
+            return self.store.samples(key, [*wanted, "group"], last=True)
         except StoreError:  # run folders of version 0.1 have no groups; what is damaged fails again
-            samples = [{**row, "group": ""} for row in self.store.samples(key, wanted)]
-        last = max((row["step"] for row in samples if row["step"] is not None), default=None)
-        return [row for row in samples if row["step"] == last]
+            return [{**row, "group": ""} for row in self.store.samples(key, wanted, last=True)]
+
+    def _columns(self, place: Place) -> dict[str, list[Any]]:
+        """What `_scored` wants of a done cell, at its last step."""
+        key, wanted = self.done[place], ["example", "step", *METRICS.values(), "scores"]
+        try:
+            return self.store.sample_columns(key, [*wanted, "group"], last=True)
+        except StoreError:  # as in `answers`
+            found = self.store.sample_columns(key, wanted, last=True)
+            return {**found, "group": [""] * len(found["example"])}
 
     @cached_property
     def _read(self) -> dict[Place, Scored]:
         return {}
 
+    @cached_property
+    def _kept(self) -> list[int]:
+        """Rows in `_read`."""
+        return [0]
 
-_KEPT = 16
-"""Cells whose rows are kept in memory: those of a large grid would fill it."""
+
+_KEPT = 1_000_000
+"""Rows that are kept in memory, some 100 bytes each: those of a large grid would fill it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,13 +247,13 @@ def metric_names(run: Run) -> list[str]:
     return list(names)
 
 
-def _scored(rows: Sequence[Mapping[str, Any]]) -> Scored:
+def _scored(found: Mapping[str, Sequence[Any]]) -> Scored:
     """Metrics that every row has."""
-    further = [dict(row["scores"] or ()) for row in rows]
-    columns: dict[str, list[Any]] = {metric: [row[column] for row in rows] for metric, column in METRICS.items()}
+    further = [dict(scores or ()) for scores in found["scores"]]
+    columns = {metric: found[column] for metric, column in METRICS.items()}
     columns |= {name: [each.get(name) for each in further] for name in dict.fromkeys(name for each in further for name in each)}
     return Scored(
-        examples=tuple(row["example"] for row in rows),
-        groups=tuple(row["group"] or "" for row in rows),
-        values={metric: np.array(found, np.float64) for metric, found in columns.items() if None not in found},
+        examples=tuple(found["example"]),
+        groups=tuple(group or "" for group in found["group"]),
+        values={metric: np.array(values, np.float64) for metric, values in columns.items() if None not in values},
     )

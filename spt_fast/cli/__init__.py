@@ -160,9 +160,17 @@ def status(folder: Location) -> int:
 @cli.command()
 @click.argument("folder", metavar="DIR", type=RunFolder())
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of tables.")
-def report(folder: Location, as_json: bool) -> int:
-    """Print the tables of a run folder, and write results.csv, results.json and report.md again."""
-    return _tell(folder, as_json=as_json)
+@click.option("--samples", metavar="all|N", help="Write report-samples.html too, with all samples, or with so many.")
+@click.option("--against", metavar="DIR", type=RunFolder(), help="Write report-against.html too: where another run differs.")
+def report(folder: Location, as_json: bool, samples: str | None, against: Location | None) -> int:
+    """Print the tables of a run folder, and write results.csv, results.json, report.md and report.html again."""
+    most = _samples(samples)
+    code = _tell(folder, as_json=as_json)
+    if samples is not None or against is not None:
+        from spt_fast.cli.tables import write_page
+
+        _say(write_page(folder, samples=most, limited=samples is None, against=against))
+    return code
 
 
 # What the scores say
@@ -398,6 +406,15 @@ def _only(text: str | None) -> dict[str, str]:
                 raise ConfigError(f"--only: {part.strip()!r} must be KEY=PATTERN, like task=zoo-mcq")
             patterns[key.strip()] = pattern.strip()
     return patterns
+
+
+def _samples(text: str | None) -> int | None:
+    """all -> None, 500 -> 500"""
+    if text in (None, "all"):
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"--samples: {text!r} must be a number of rows, or all")
+    return int(text)
 
 
 def _listed(text: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""A run folder's tables: results.csv, results.json and report.md, and the same on the terminal.
+"""A run folder's tables: results.csv, results.json, report.md and report.html, and the same on the terminal.
 
 What was written and shown last is kept in `.tables.json`, with the versions of everything that it was made from: a grid that is
 run again with nothing left to do reads none of its results. Where a version differs, the tables are made anew.
@@ -20,11 +20,21 @@ import click
 from spt_fast import report
 from spt_fast.errors import ConfigError
 from spt_fast.output import Location, joined
-from spt_fast.report import CellReport, Verdict, disagreements, markdown, results_csv, results_json, terminal, verdicts
+from spt_fast.report import (
+    CellReport,
+    Verdict,
+    disagreements,
+    markdown,
+    results_csv,
+    results_json,
+    summary,
+    terminal,
+    verdicts,
+)
 from spt_fast.store import Store
 
 MOST_COLUMNS = 120
-TABLES = ("results.csv", "results.json", "report.md")
+TABLES = ("results.csv", "results.json", "report.md", "report.html")
 KEPT = ".tables.json"
 
 
@@ -56,17 +66,19 @@ def tell(folder: Location, *, as_json: bool) -> list[CellReport]:
         click.echo(text, nl=False)
     else:
         click.echo(kept["shown"] if kept else "", color=True, nl=False)
-        click.echo(f"\n{store.name('report.md')}, results.csv, results.json")
+        click.echo(f"\n{store.name('report.html')}, report.md, results.csv, results.json")
     return failed
 
 
 def write_tables(folder: Location) -> tuple[list[CellReport], str]:
-    """Write results.csv, results.json and report.md; the cells, and the text of results.json.
+    """Write results.csv, results.json, report.md and report.html; the cells, and the text of results.json.
 
     Raises:
         ConfigError: the folder is no run folder.
         StoreError: a file in it is damaged.
     """
+    from spt_fast.cli.web import page  # not before it is needed: it computes with scipy
+
     store = Store(folder)
     made_from = _made_from(store)  # before anything is read: what comes while it is read makes another version
     grid = resolved_grid(folder)
@@ -75,9 +87,33 @@ def write_tables(folder: Location) -> tuple[list[CellReport], str]:
     text = _json(results_json(cells, name=grid["name"], provenance=versions))
     store.put("results.csv", results_csv(cells))
     store.put("results.json", text)
-    store.put("report.md", markdown(cells, name=grid["name"], rows=store.rows()))
+    said = summary(cells)
+    store.put("report.md", markdown(cells, name=grid["name"], rows=store.rows(), said=said))
+    store.put("report.html", page(store, grid, cells, said=said))
     store.put(KEPT, json.dumps({"made_from": made_from, "tables": _tables(store)}))
     return cells, text
+
+
+def write_page(folder: Location, *, samples: int | None, limited: bool, against: Location | None) -> str:
+    """Write a page beside report.html, with more samples or with the rows that another run disagrees on; its name.
+
+    Args:
+        folder: of the run.
+        samples: rows; None: all.
+        limited: as many rows as fit into the size of report.html.
+        against: another run folder.
+
+    Raises:
+        ConfigError: a folder is no run folder, or they have nothing in common.
+        StoreError: a file is damaged.
+    """
+    from spt_fast.cli.web import Wanted, page
+
+    store, grid = Store(folder), resolved_grid(folder)
+    wanted = Wanted(most=samples, limited=limited)
+    name = "report-samples.html" if against is None else "report-against.html"
+    store.put(name, page(store, grid, cell_reports(store, grid), wanted=wanted, against=against))
+    return store.name(name)
 
 
 def resolved_grid(folder: Location) -> dict[str, Any]:
@@ -200,7 +236,7 @@ def _kept(store: Store) -> dict[str, Any] | None:
 
 def _made_from(store: Store) -> str:
     """Hash of the versions of all that tables are made from: the grid, how each cell stands, the rows, and our own code."""
-    code = [*sorted(Path(report.__file__).parent.glob("*.py")), Path(__file__)]
+    code = [*sorted(path for path in Path(report.__file__).parent.rglob("*.*") if path.suffix != ".pyc"), Path(__file__)]
     told = json.dumps([[_version(path) for path in code], store.made_from()])
     return hashlib.sha256(told.encode()).hexdigest()
 

@@ -1,6 +1,7 @@
 """Reports: what the cells of a grid came to, as files for programs and as tables and words for people.
 
-Everything starts from `CellReport`s; nothing here reads or writes a folder.
+Everything starts from `CellReport`s; nothing here reads or writes a folder. The page, `report.html`, is imported by
+itself when one is written, because it computes and draws.
 """
 
 from spt_fast.report.cells import CellReport, Disagreement, Verdict, disagreements, verdicts

@@ -14,15 +14,16 @@ from spt_fast.scoring.statistics import saturation_step
 _COLUMNS = (("format_following", "format"), ("knowledge", "knowledge"), ("exact_match", "exact match"))
 
 
-def markdown(cells: Sequence[CellReport], *, name: str, rows: Sequence[Mapping[str, Any]] = ()) -> str:
+def markdown(cells: Sequence[CellReport], *, name: str, rows: Sequence[Mapping[str, Any]] = (), said: str = "") -> str:
     """The report of a grid. Names and reasons may be hostile text: they only appear as code spans, which do nothing.
 
     Args:
         cells: all of the grid.
         name: of the grid.
         rows: what the run folder tells of each task's rows (rows/*.json).
+        said: `summary` of the cells; empty: it is made.
     """
-    parts = [f"# {code(name)}", _prose(summary(cells))]
+    parts = [f"# {code(name)}", _prose(said or summary(cells))]
     for model, own in by_model(cells).items():
         parts += [f"## {code(headline(own, model))}", _scores(own), *_curves(own), *_seeds(own), *_judge(own)]
     listed = [f"* {code(who)}: {code(why)}" for who, why in failures(cells)]

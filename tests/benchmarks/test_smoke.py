@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = {
+    "engine/injection.py": "full_to_short",
+    "engine/option_scoring.py": "times_faster_than",
     "engine/prompt_embeds.py": "times_faster_than_peft",
     "report/large.py": "report_html_s",
     "scheduling/planning.py": "all_done_s",

@@ -1,0 +1,195 @@
+"""report.html of a run folder: reads what `report.html` wants to know, and the samples that travel in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spt_fast.analysis.compare import Compared, compare_runs
+from spt_fast.analysis.ranking import Ranking, rank_run
+from spt_fast.analysis.runs import METRICS, Place, Run, read_run
+from spt_fast.errors import ConfigError
+from spt_fast.output import Location
+from spt_fast.report import CellReport
+from spt_fast.report.html import CellVerdicts, Recorded, SampleCell, Samples, chosen, html, pack
+from spt_fast.report.html.samples import ROOM_OF_A_ROW
+from spt_fast.store import Store
+
+MOST_RANKED = 3000
+"""Done cells up to which models are ranked for the page: the rows of all of them are read."""
+MOST_SAMPLED = 2000
+"""Cells whose rows the page may show, unless all are asked for."""
+
+_VERDICTS = ("format_ok", "knows", "correct")
+_COLUMNS = (
+    "example",
+    "prompt",
+    "completion",
+    "finish_reason",
+    "target",
+    "extracted",
+    "rule",
+    *_VERDICTS,
+    "answers",
+    "scores",
+    "option_logprobs",
+    "chosen",
+    "format_by_rule",
+    "knows_by_rule",
+)
+_BEFORE = ("completion", "finish_reason", "extracted", "rule", *_VERDICTS, "format_by_rule", "knows_by_rule")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which samples a page is to have."""
+
+    most: int | None = None
+    """Rows; None: all."""
+    limited: bool = True
+    """As many as fit into `MOST_BYTES`, whatever `most` says."""
+
+
+FITTING = Wanted()
+"""What report.html has."""
+
+
+def page(
+    store: Store,
+    grid: Mapping[str, Any],
+    cells: Sequence[CellReport],
+    *,
+    wanted: Wanted = FITTING,
+    against: Location | None = None,
+    said: str = "",
+) -> str:
+    """The text of report.html.
+
+    Args:
+        store: of the run folder.
+        grid: its grid.yaml.
+        cells: of the grid.
+        wanted: which samples.
+        against: another run folder, to show the rows that the two disagree on.
+        said: `report.summary` of the cells; empty: it is made.
+
+    Raises:
+        ConfigError: `against` is no run folder, or nothing in it can be compared.
+        StoreError: a file is damaged.
+    """
+    done = [cell for cell in cells if cell.status == "done"]
+    run = read_run(store.root) if done else None
+    ranking, no_ranking = _ranked(run, len(done))
+    compared, before = None, None
+    if against is not None:
+        if run is None:
+            raise ConfigError(f"{store.root}: no cell is done yet; run the grid first")
+        other = read_run(against)
+        compared = compare_runs(other, run)
+        before = _Before(other, run, compared)
+    recorded = Recorded(
+        name=str(grid["name"]),
+        cells=cells,
+        grid=grid,
+        said=said,
+        rows=store.rows(),
+        events=store.events(),
+        ranking=ranking,
+        no_ranking=no_ranking,
+        compared=compared,
+    )
+    return html(recorded, lambda room: _samples(run, done, wanted, room, before))
+
+
+def _ranked(run: Run | None, done: int) -> tuple[Ranking | None, str]:
+    """Orders of models; or why there are none."""
+    if run is None or not run.partners:
+        return (
+            None,
+            "No model has a post-trained partner (post_trained: in the grid), so there is nothing to hold an order against.",
+        )
+    if done > MOST_RANKED:
+        return None, f"The grid has {done:,} cells, too many to rank while a page is written: `spt-fast rank DIR` does."
+    try:
+        found = rank_run(run)
+    except ConfigError as e:
+        return None, f"There is no order of models: {e}."
+    return found, "No base model and its partner have been asked alike, so there is no order to hold others against."
+
+
+class _Before:
+    """What another run has for the rows of this one, where a verdict differs."""
+
+    def __init__(self, other: Run, run: Run, compared: Compared) -> None:
+        self._other = other
+        self._places: dict[Place, Place] = {}
+        """This run's -> the other's."""
+        for pair in dict.fromkeys(each.pair for each in compared.comparisons):
+            theirs = {place.seed: place for place in other.done if place[:3] == (pair.a_model, pair.task, pair.a_protocol)}
+            for place in run.done:
+                same = theirs.get(place.seed, theirs.get(None))
+                if place[:3] == (pair.b_model, pair.task, pair.b_protocol) and same is not None:
+                    self._places[place] = same
+
+    def rows(self, place: Place) -> dict[str, dict[str, Any]]:
+        """The other run's rows, by content hash; none where it has no such cell."""
+        there = self._places.get(place)
+        return {} if there is None else {row["example"]: row for row in self._other.answers(there, list(_BEFORE))}
+
+
+def _samples(run: Run | None, done: Sequence[CellReport], wanted: Wanted, room: int, before: _Before | None) -> Samples:
+    if run is None:
+        return pack([], [], [])
+    cells = done if not wanted.limited else _evenly(done, MOST_SAMPLED)
+    there = [before.rows(_place(cell)) if before else {} for cell in cells]
+    verdicts = [_verdicts(run, _place(cell), other) for cell, other in zip(cells, there, strict=True)]
+    most = room // ROOM_OF_A_ROW if wanted.limited else wanted.most
+    of_cell, of_row = chosen(verdicts, most)
+    rows: list[tuple[int, dict[str, Any]]] = [(0, {})] * len(of_cell)
+    for i in np.unique(of_cell):
+        wanted_at = np.flatnonzero(of_cell == i)
+        found = run.store.samples(cells[i].key, _COLUMNS, last=True, rows=of_row[wanted_at].tolist())
+        for at, row in zip(wanted_at, found, strict=True):
+            other = there[i].get(row["example"])
+            rows[at] = (int(i), {**row, "before": other} if other is not None and _differ(row, other) else row)
+    about = [
+        SampleCell(
+            key=cell.key,
+            model=cell.model,
+            task=cell.task,
+            protocol=cell.protocol,
+            seed=cell.seed,
+            closed_ended=cell.closed_ended,
+        )
+        for cell in cells
+    ]
+    left_out = len(done) - len(cells)
+    return pack(about, verdicts, rows, room=room if wanted.limited else None, cells_left_out=left_out)
+
+
+def _verdicts(run: Run, place: Place, other: Mapping[str, Mapping[str, Any]]) -> CellVerdicts:
+    scored = run.scores(place)
+    columns = {column: scored.values[metric].astype(bool) for metric, column in METRICS.items() if column in _VERDICTS}
+    rows = ({name: bool(columns[name][i]) for name in _VERDICTS} for i in range(len(scored.examples)))
+    if not other:
+        return CellVerdicts(examples=scored.examples, **columns)
+    flipped = [example in other and _differ(row, other[example]) for example, row in zip(scored.examples, rows, strict=True)]
+    return CellVerdicts(examples=scored.examples, flipped=np.array(flipped, bool), **columns)
+
+
+def _differ(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return any(row[name] != other[name] for name in _VERDICTS)
+
+
+def _place(cell: CellReport) -> Place:
+    return Place(cell.model, cell.task, cell.protocol, cell.seed)
+
+
+def _evenly(cells: Sequence[CellReport], most: int) -> list[CellReport]:
+    """So many at the most, at equal distances in the grid's order."""
+    if len(cells) <= most:
+        return list(cells)
+    return [cells[i] for i in np.linspace(0, len(cells) - 1, most).round().astype(int)]

@@ -1,0 +1,109 @@
+"""The cells of a run as report.html looks at them: by place, seeds put together, and cut to what a page can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from spt_fast.report.cells import CellReport, distinct
+from spt_fast.report.html.figures import GLYPHS, look
+from spt_fast.report.html.parts import Key
+from spt_fast.report.html.words import short_names, visible
+from spt_fast.report.summary import CONTROLS
+
+MOST_PLACES = 700
+"""Models x tasks x protocols on a page; results.csv has those beyond."""
+
+
+class Place(NamedTuple):
+    """Cells that differ in their seed alone."""
+
+    model: str
+    task: str
+    protocol: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Cells by place."""
+
+    cells: Sequence[CellReport] = field(repr=False)
+    resolved: Mapping[str, Any] = field(repr=False)
+    """grid.yaml."""
+
+    @cached_property
+    def at(self) -> Mapping[Place, Sequence[CellReport]]:
+        """The cells of each place, by seed."""
+        found: dict[Place, list[CellReport]] = {}
+        for cell in self.cells:
+            found.setdefault(Place(cell.model, cell.task, cell.protocol), []).append(cell)
+        return found
+
+    @cached_property
+    def tasks(self) -> Sequence[str]:
+        """All, in the grid's order."""
+        return distinct(cell.task for cell in self.cells)
+
+    @cached_property
+    def protocols(self) -> Sequence[str]:
+        """All labels, in the grid's order; controls last."""
+        found = distinct(cell.protocol for cell in self.cells)
+        return sorted(found, key=is_control)
+
+    @cached_property
+    def all_models(self) -> Sequence[str]:
+        """Base models first, in the grid's order."""
+        bases = distinct(cell.model for cell in self.cells if cell.partner_of is None)
+        return [*bases, *(model for model in self.partner_of if model not in bases)]
+
+    @cached_property
+    def models(self) -> Sequence[str]:
+        """Those that are shown: all, unless there are too many for a page."""
+        return self.all_models[: max(1, MOST_PLACES // max(1, len(self.tasks) * len(self.protocols)))]
+
+    @cached_property
+    def partner_of(self) -> Mapping[str, str]:
+        """Post-trained model -> its base model."""
+        return {cell.model: cell.partner_of for cell in self.cells if cell.partner_of is not None}
+
+    @cached_property
+    def short(self) -> Mapping[str, str]:
+        """Names of models as figures have them."""
+        return short_names(self.all_models)
+
+    def places(self, *, task: str | None = None, model: str | None = None) -> Iterator[Place]:
+        """Places of the models that are shown, by model, task and protocol."""
+        for each in self.models if model is None else [model]:
+            for one in self.tasks if task is None else [task]:
+                for protocol in self.protocols:
+                    if (place := Place(each, one, protocol)) in self.at:
+                        yield place
+
+    def look(self, model: str) -> dict[str, str]:
+        """Colour and shape of a model; a partner has those of its base model."""
+        known = self._places_in_order
+        return look(known.get(self.partner_of.get(model, model), known[model]))
+
+    def legend(self, models: Sequence[str]) -> list[Key]:
+        """What colours and shapes of models stand for."""
+        found = []
+        for model in models:
+            mine = self.look(model)
+            found.append(Key(glyph=GLYPHS[mine["shape"]], colour=int(mine["colour"][7:-1]), text=self.short[model]))
+        return found
+
+    def name(self, model: str) -> str:
+        """A model with whose partner it is."""
+        base = self.partner_of.get(model)
+        return visible(model) if base is None else f"{visible(model)} (post-trained partner of {visible(base)})"
+
+    @cached_property
+    def _places_in_order(self) -> Mapping[str, int]:
+        return {model: i for i, model in enumerate(self.all_models)}
+
+
+def is_control(protocol: str) -> bool:
+    """Whether a protocol is there to be compared with, not to be used."""
+    return protocol.partition("[")[0] in CONTROLS
