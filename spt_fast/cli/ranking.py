@@ -76,7 +76,8 @@ def told(ranking: Ranking) -> str:
     _errors(page, ranking)
     _order(page, ranking)
     if not ranking.agreements:
-        page.say("No post-trained partner is known, so there is no order to hold these against (--partners, --truth).")
+        known = {0: "No post-trained partner is known", 1: "Only one model's post-trained partner is known"}
+        page.say(f"{known[min(1, len(ranking.partners))]}, so there is no order to hold these against (--partners, --truth).")
     for note in ranking.notes:
         page.say(note)
     page.say(
