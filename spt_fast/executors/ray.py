@@ -57,6 +57,9 @@ from spt_fast.version import SHIPPED, version
 POLL_S = 2.0
 """Longest that an actor waits for something to tell before it answers that nothing has happened, or only progress."""
 
+LINGER_S = 0.02
+"""What comes so soon after news goes with it: a cell that ends is followed by the next that begins."""
+
 POLLS_PER_S = 200.0
 """So many such answers a second the driver takes at most: a thousand idle actors wait longer than one does."""
 
@@ -113,11 +116,12 @@ class ModelWorker:
         For progress alone it waits to the end, and tells of the last: a thousand workers make some five times a second each.
         """
         events: list[Event] = []
-        until = time.monotonic() + wait_s
+        until, soon = time.monotonic() + wait_s, 0.0
         with contextlib.suppress(queue.Empty):
             while True:
-                waits = not self._ended and all(isinstance(event, Progress) for event in events)
-                event = self._events.get(timeout=max(0.0, until - time.monotonic()) if waits else 0.0)
+                if until > soon and (self._ended or not all(isinstance(event, Progress) for event in events)):
+                    until = soon = min(until, time.monotonic() + LINGER_S)
+                event = self._events.get(timeout=max(0.0, until - time.monotonic()))
                 if event is None:
                     self._ended = True
                 elif events and isinstance(event, Progress) and isinstance(events[-1], Progress):
