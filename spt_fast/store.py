@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from spt_fast.cell import Cell, TaskRows
-from spt_fast.errors import StoreError
-from spt_fast.output import Location
+from spt_fast.errors import ConfigError, StoreError
+from spt_fast.output import Location, joined
 from spt_fast.prompts.soft_prompt import SoftPrompt, load_steps, steps_as_bytes
 from spt_fast.storage import Version, open_storage
 from spt_fast.types import CellResult, Metric, Sample, TrainingStep
@@ -391,6 +391,23 @@ class Store:
             return yaml.load(text, Loader=loader)
         except (yaml.YAMLError, TypeError) as e:
             raise ValueError(f"not YAML: {e}") from None
+
+    def resolved(self) -> dict[str, Any]:
+        """What grid.yaml says, as a run has written it.
+
+        Raises:
+            ConfigError: this is no run folder.
+        """
+        try:
+            grid = self.grid()
+        except OSError:
+            raise ConfigError(f"{self.root}: is no run folder: it has no grid.yaml") from None
+        except ValueError:
+            grid = None
+        if not isinstance(grid, dict) or not isinstance(grid.get("cells"), dict):
+            place = joined(self.root, "grid.yaml")
+            raise ConfigError(f"{place}: was not written by a run; name the folder that `spt-fast run` made")
+        return grid
 
     def put_prompts(self, cell: Cell, steps: Mapping[int, SoftPrompt], curve: Sequence[TrainingStep]) -> None:
         """Keep what was trained, so that it is not trained again."""

@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from spt_fast.cell import Cell, TaskRows
-from spt_fast.cli.tables import resolved_grid
 from spt_fast.config import Protocol, SoftPromptConfig, ZeroShot
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.files import BESIDE, write_whole
@@ -227,7 +226,7 @@ def test_a_grid_that_says_what_it_said_is_not_written_again(tmp_path: Path) -> N
 def test_a_grid_that_is_no_yaml_is_a_value_error_or_no_run(place: Location, text: str) -> None:
     Store(place).put("grid.yaml", text)
     with pytest.raises(ConfigError, match="was not written by a run"):
-        resolved_grid(place)
+        Store(place).resolved()
 
 
 def test_samples_read_back_column_by_column(place: Location) -> None:

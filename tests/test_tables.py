@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spt_fast.cli.tables import KEPT, TABLES, cell_reports, resolved_grid, tell, write_tables
+from spt_fast.cli.tables import KEPT, TABLES, cell_reports, tell, write_tables
 from spt_fast.config import SoftPromptConfig
 from spt_fast.errors import StoreError
 from spt_fast.report import Verdict
@@ -156,7 +156,7 @@ def test_another_width_is_another_text(store: Store, told: Callable[..., str], m
 
 
 def test_verdicts_are_those_of_the_last_step(store: Store) -> None:
-    grid = resolved_grid(store.root)
+    grid = store.resolved()
     by_key = {report.key: report for report in cell_reports(store, grid)}
     expected = {"e0": Verdict(format_ok=False, knows=True), "e1": Verdict(format_ok=True, knows=True)}
     assert dict(by_key[LEARNT.key].verdicts) == expected

@@ -183,11 +183,12 @@ def record(folder: Path, rows: int, models: int, tasks: int) -> int:
 
 def write(folder: Path) -> dict[str, Any]:
     """Time what a run does at its end, and report.html in it."""
-    from spt_fast.cli.tables import cell_reports, resolved_grid, write_tables
+    from spt_fast.cli.tables import cell_reports, write_tables
     from spt_fast.cli.web import page
     from spt_fast.store import Store
 
-    store, grid = Store(folder), resolved_grid(folder)
+    store = Store(folder)
+    grid = store.resolved()
     reports = cell_reports(store, grid)
     begin = time.perf_counter()
     text = page(store, grid, reports)

@@ -216,14 +216,7 @@ def read_run(folder: Location) -> Run:
         ConfigError: it is no run folder, or nothing in it is done.
     """
     store = Store(folder)
-    try:
-        grid = store.grid()
-    except OSError:
-        raise ConfigError(f"{folder}: is no run folder: it has no grid.yaml") from None
-    except ValueError:
-        grid = None
-    if not isinstance(grid, dict) or not isinstance(grid.get("cells"), dict):
-        raise ConfigError(f"{folder}: its grid.yaml was not written by a run; name the folder that `spt-fast run` made")
+    grid = store.resolved()
     done = store.done()
     found = {Place(**{name: cell[name] for name in Place._fields}): key for key, cell in grid["cells"].items()}
     run = Run(

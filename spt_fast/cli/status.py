@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from spt_fast.cli.tables import resolved_grid
 from spt_fast.output import Location
 from spt_fast.progress import DOING, counted, spoken
 from spt_fast.store import Store
@@ -17,12 +16,12 @@ def status_of(folder: Location) -> str:
     Raises:
         ConfigError: the folder is no run folder.
     """
-    resolved = resolved_grid(folder)
+    store = Store(folder)
+    resolved = store.resolved()
     names = ("model", "task", "protocol", "seed")
     cells = {
         key: " · ".join(str(cell[name]) for name in names if cell[name] is not None) for key, cell in resolved["cells"].items()
     }
-    store = Store(folder)
     done, broken = store.done() & set(cells), store.failed()
     # A judged cell fails where what it rests on has.
     why = {

@@ -18,8 +18,7 @@ from typing import Any
 import click
 
 from spt_fast import report
-from spt_fast.errors import ConfigError
-from spt_fast.output import Location, joined
+from spt_fast.output import Location
 from spt_fast.report import (
     CellReport,
     Verdict,
@@ -48,7 +47,8 @@ def tell(folder: Location, *, as_json: bool) -> list[CellReport]:
         ConfigError: the folder is no run folder.
         StoreError: a file in it is damaged.
     """
-    store, grid = Store(folder), resolved_grid(folder)
+    store = Store(folder)
+    grid = store.resolved()
     columns = min(shutil.get_terminal_size((MOST_COLUMNS, 24)).columns, MOST_COLUMNS)
     colour = sys.stdout.isatty()
     look = {"columns": columns, "colour": colour}
@@ -81,7 +81,7 @@ def write_tables(folder: Location) -> tuple[list[CellReport], str]:
 
     store = Store(folder)
     made_from = _made_from(store)  # before anything is read: what comes while it is read makes another version
-    grid = resolved_grid(folder)
+    grid = store.resolved()
     cells = cell_reports(store, grid)
     versions = {"spt_fast": grid["spt_fast"]}
     text = _json(results_json(cells, name=grid["name"], provenance=versions))
@@ -109,29 +109,12 @@ def write_page(folder: Location, *, samples: int | None, limited: bool, against:
     """
     from spt_fast.cli.web import Wanted, page
 
-    store, grid = Store(folder), resolved_grid(folder)
+    store = Store(folder)
+    grid = store.resolved()
     wanted = Wanted(most=samples, limited=limited)
     name = "report-samples.html" if against is None else "report-against.html"
     store.put(name, page(store, grid, cell_reports(store, grid), wanted=wanted, against=against))
     return store.name(name)
-
-
-def resolved_grid(folder: Location) -> dict[str, Any]:
-    """grid.yaml of a run folder.
-
-    Raises:
-        ConfigError: the folder is no run folder.
-    """
-    store = Store(folder)
-    try:
-        grid = store.grid()
-    except OSError:
-        raise ConfigError(f"{folder}: is no run folder: it has no grid.yaml") from None
-    except ValueError:
-        grid = None
-    if not isinstance(grid, dict) or not isinstance(grid.get("cells"), dict):
-        raise ConfigError(f"{joined(folder, 'grid.yaml')}: was not written by a run; name the folder that `spt-fast run` made")
-    return grid
 
 
 def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:

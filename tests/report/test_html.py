@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spt_fast.cli import main, web
-from spt_fast.cli.tables import cell_reports, resolved_grid, write_tables
+from spt_fast.cli.tables import cell_reports, write_tables
 from spt_fast.cli.web import page
 from spt_fast.report import CellReport
 from spt_fast.report.html import MOST_BYTES, CellVerdicts, Recorded, SampleCell, Samples, chosen, html, pack
@@ -51,7 +51,8 @@ def run_folder(folder: Path, rows: int = 40, **more: Any) -> Path:
 
 def page_of(folder: Path, **more: Any) -> str:
     """The text of its report.html."""
-    store, grid = Store(folder), resolved_grid(folder)
+    store = Store(folder)
+    grid = store.resolved()
     return page(store, grid, cell_reports(store, grid), **more)
 
 
