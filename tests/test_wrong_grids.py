@@ -127,7 +127,7 @@ def test_a_grid_that_is_no_text_is_one_sentence(
         (["report", "nowhere"], "is no run folder"),
         (["zoo", "build", "base-nothing"], "unknown zoo model"),
         (["verify", "zoo/base-nothing"], "unknown zoo model"),
-        (["run", "g.yaml", "--address", "auto"], "--address"),
+        (["run", "g.yaml", "--address", "127.0.0.1:1"], "--address"),
         (["run", "g.yaml", "--only", "task"], "--only"),
     ],
 )
