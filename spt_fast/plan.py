@@ -17,6 +17,7 @@ from spt_fast.grid import overridden
 from spt_fast.models.identity import Model, resolve
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.ruling import RULES
+from spt_fast.strict import did_you_mean
 from spt_fast.tasks.rows import content_hash
 
 MOST_JUDGED = 200_000
@@ -85,6 +86,7 @@ def expand(config: GridConfig) -> list[Cell]:
     sources = {i: _source(protocol, rows, f"protocols[{i}].transfer.from") for i, protocol in enumerate(config.protocols)}
     starts: dict[Protocol, tuple[TaskRows | None, str]] = {}
     models = _models(config)
+    _check_truth(config, models, rows)
     judge = _judge(config)
     labels = _labels(config.protocols)
     cells = []
@@ -216,6 +218,17 @@ def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:
         limit=entry.limit if entry.limit is not None else config.limit,
         data_files=entry.data_files,
     )
+
+
+def _check_truth(config: GridConfig, models: Sequence[Model], rows: Sequence[TaskRows]) -> None:
+    """Refuse scores that are known of models or tasks that the grid does not have."""
+    names, tasks_there = [model.name for model in models], [entry.name for entry in rows]
+    for task, known in config.truth.items():
+        if task and task not in tasks_there:
+            raise ConfigError(f"truth.{task}: is no task of the grid{did_you_mean(task, tasks_there)}")
+        for model in known:
+            if model not in names:
+                raise ConfigError(f"truth: {model} is no model of the grid{did_you_mean(model, names)}")
 
 
 def _source(protocol: Protocol, rows: Sequence[TaskRows], place: str) -> TaskRows | None:
