@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spt_fast.models.frozen_model import FrozenModel
     from spt_fast.models.tokenizer import Tokenizer
     from spt_fast.tasks.base import Task
+    from spt_fast.training.run import TuningJob
 
 
 def tune(
@@ -71,8 +72,10 @@ def tune(
         trust_remote_code=resolved.trust_remote_code,
         gpus=resolved.gpus,
     )
+    from spt_fast.training.trainer import learn_job
+
     try:
-        return learn_task(
+        job = tuning_job(
             frozen,
             tokenizer,
             tasks.get(task),
@@ -84,11 +87,12 @@ def tune(
             on_step=on_step,
             provenance=provenance(resolved, tasks.get(task), seed),
         )
+        return learn_job(frozen, job, pad_id=tokenizer.pad_token_id)
     finally:
         frozen.free()
 
 
-def learn_task(
+def tuning_job(
     model: FrozenModel,
     tokenizer: Tokenizer,
     task: Task,
@@ -100,8 +104,8 @@ def learn_task(
     provenance: Mapping[str, str],
     given: SoftPrompt | None = None,
     on_step: Callable[[TrainingStep], None] | None = None,
-) -> dict[int, SoftPrompt]:
-    """Render a task's tuning rows for a loaded model and learn the soft prompts by step.
+) -> TuningJob:
+    """What is to be learnt of a task: its tuning rows, rendered for a loaded model, and where the vectors start.
 
     `given` is the soft prompt that `init_from` stands for.
 
@@ -113,7 +117,7 @@ def learn_task(
     if config.position == "after_bos" and tokenizer.bos_token_id is None:
         raise ModelError(f"{tokenizer.name}: puts no BOS in front of a text, so nothing can stand after it; use front")
     from spt_fast.training.rows import shuffled_targets, tuning_row
-    from spt_fast.training.trainer import learn
+    from spt_fast.training.run import TuningJob
 
     examples = rows.tuning
     if isinstance(config, ShuffledLabels):
@@ -122,13 +126,11 @@ def learn_task(
         tuning_row(tokenizer, tokenizer.render(task.template.prompt(example), chat=chat), example.target, chat=chat)
         for example in examples
     ]
-    return learn(
-        model,
-        tuning_rows,
-        config,
+    return TuningJob(
+        rows=tuning_rows,
+        config=config,
         seed=seed,
         start=start(model, tokenizer, rows, config, seed=seed, given=given),
-        pad_id=tokenizer.pad_token_id,
         on_step=on_step,
         provenance=provenance,
     )

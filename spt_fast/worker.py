@@ -33,7 +33,7 @@ from spt_fast.scoring import measures
 from spt_fast.sharing import Alone, More, Sharing
 from spt_fast.tasks import overlap
 from spt_fast.tasks.rows import Rows
-from spt_fast.tuning import learn_task, load_tokenizer, provenance, start, uses_chat
+from spt_fast.tuning import load_tokenizer, provenance, start, tuning_job, uses_chat
 from spt_fast.types import (
     CellResult,
     Metric,
@@ -45,6 +45,7 @@ from spt_fast.version import version
 
 if TYPE_CHECKING:
     from spt_fast.models.frozen_model import FrozenModel
+    from spt_fast.training.run import TuningJob
 
 _Scored: TypeAlias = tuple[dict[int | None, tuple[Metric, ...]], tuple[Sample, ...]]
 """Metrics by step, and the rows they rest on."""
@@ -72,6 +73,16 @@ def run_stage(
             work.evaluate()
     except SptError as e:  # of the model, not of one cell: it fails what is left, once
         work.fail(list(work.left.values()), e)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What is being learnt for whom."""
+
+    cells: Sequence[Cell]
+    curve: list[TrainingStep]
+    began_s: float
+    """What it took to prepare."""
 
 
 @dataclass
@@ -182,28 +193,77 @@ class _Work:
         self.emit(PhaseStarted(phase="train"))
         try:
             # What others start from is learnt before, and once.
-            for group in sorted(groups.values(), key=lambda cells: cells[0].first is not None):
-                cells = self._claim(group)
-                if not cells:
-                    continue
-                began = time.perf_counter()
-                for cell in cells:
-                    self.emit(CellStarted(key=cell.key, phase="train"))
-                try:
-                    with boundary(TrainingError, "training"):
-                        prompts, curve = self._learn(model, cells, self._given(model, cells[0], learnt))
-                except SptError as e:
-                    self.fail(cells, e)
-                    continue
-                seconds = (time.perf_counter() - began) / len(cells)
-                learnt.setdefault(cells[0].tuning_key, {}).update(prompts)
-                for cell in cells:
-                    self.costs[cell.key]["train_s"] = seconds
-                    if rows := prompts[max(prompts)].provenance.get("micro_batch"):
-                        self.costs[cell.key]["micro_batch"] = float(rows)
-                    self._share(cell, prompts, curve)
+            for later in (False, True):
+                self._learn_all(model, [cells for cells in groups.values() if (cells[0].first is not None) == later], learnt)
         finally:
             model.free()
+
+    def _learn_all(
+        self, model: FrozenModel, groups: Sequence[Sequence[Cell]], learnt: dict[str, dict[int, SoftPrompt]]
+    ) -> None:
+        """Learn the vectors of groups of cells, several at once where that pays, but for those that are to be alone."""
+        from spt_fast.training.trainer import learn_many
+
+        lessons: dict[TuningJob, _Lesson] = {}
+        at_once = 1 if self.alone else None
+        for tuned in learn_many(
+            model, self._jobs(model, groups, learnt, lessons), pad_id=self.tokenizer.pad_token_id, at_once=at_once
+        ):
+            lesson = lessons.pop(tuned.job)
+            try:
+                if tuned.error is not None:
+                    with boundary(TrainingError, "training"):
+                        raise tuned.error
+            except SptError as e:
+                self.fail(lesson.cells, e)
+                continue
+            learnt.setdefault(lesson.cells[0].tuning_key, {}).update(tuned.prompts)
+            costs = {"train_s": (lesson.began_s + tuned.seconds) / len(lesson.cells), "prompts_at_once": float(tuned.at_once)}
+            self._keep(lesson.cells, tuned.prompts, lesson.curve, costs)
+
+    def _jobs(
+        self,
+        model: FrozenModel,
+        groups: Iterable[Sequence[Cell]],
+        learnt: dict[str, dict[int, SoftPrompt]],
+        lessons: dict[TuningJob, _Lesson],
+    ) -> Iterator[TuningJob]:
+        """What is to be learnt for groups of cells, each claimed when it is asked for; vectors that are not learnt are kept."""
+        tell = Throttled(self.emit)
+        for group in groups:
+            cells = self._claim(group)
+            if not cells:
+                continue
+            began = time.perf_counter()
+            for cell in cells:
+                self.emit(CellStarted(key=cell.key, phase="train"))
+            curve: list[TrainingStep] = []
+            try:
+                with boundary(TrainingError, "training"):
+                    given = self._given(model, cells[0], learnt)
+                    if isinstance(cells[0].protocol, RandomVectors):
+                        prompts = self._random(model, cells[0], given)
+                        learnt.setdefault(cells[0].tuning_key, {}).update(prompts)
+                        self._keep(cells, prompts, (), {"train_s": (time.perf_counter() - began) / len(cells)})
+                        continue
+                    job = self._job(model, cells, given, curve, tell)
+            except SptError as e:
+                self.fail(cells, e)
+                continue
+            lessons[job] = _Lesson(cells, curve, time.perf_counter() - began)
+            yield job
+
+    def _keep(
+        self,
+        cells: Sequence[Cell],
+        prompts: Mapping[int, SoftPrompt],
+        curve: Sequence[TrainingStep],
+        costs: Mapping[str, float],
+    ) -> None:
+        """Give cells what was learnt for them."""
+        for cell in cells:
+            self.costs[cell.key].update(costs)
+            self._share(cell, prompts, curve)
 
     def _share(self, cell: Cell, prompts: Mapping[int, SoftPrompt], curve: Sequence[TrainingStep]) -> None:
         """Give a cell its steps of what was learnt."""
@@ -215,11 +275,14 @@ class _Work:
         """The soft prompt that a cell's vectors start from, learnt now where it is not there yet."""
         assert isinstance(cell.protocol, Vectors)
         if cell.first is not None:
+            from spt_fast.training.trainer import learn_job
+
             found = learnt.setdefault(cell.first.tuning_key, {})
             (last,) = cell.first.steps
             assert last is not None
             if last not in found:
-                found.update(self._learn(model, [cell.first], None, told_as=cell.key)[0])
+                job = self._job(model, [cell.first], None, [], Throttled(self.emit), told_as=cell.key)
+                found.update(learn_job(model, job, pad_id=self.tokenizer.pad_token_id))
             return found[last]
         if not cell.starts_with or cell.protocol.init_from is None:
             return None
@@ -228,30 +291,38 @@ class _Work:
             raise DataError(f"init_from: {cell.protocol.init_from} has changed since the run began; start it again")
         return given
 
-    def _learn(
-        self, model: FrozenModel, cells: Sequence[Cell], given: SoftPrompt | None, *, told_as: str = ""
-    ) -> tuple[dict[int, SoftPrompt], list[TrainingStep]]:
+    def _random(self, model: FrozenModel, cell: Cell, given: SoftPrompt | None) -> dict[int, SoftPrompt]:
+        """The vectors of a control that learns nothing."""
+        assert isinstance(cell.protocol, RandomVectors)
+        assert cell.seed is not None
+        rows = self.rows[cell.source.task.name]
+        vectors = start(model, self.tokenizer, rows, cell.protocol, seed=cell.seed, given=given)
+        origin = provenance(self.model, cell.source.task, cell.seed)
+        return {0: SoftPrompt(vectors=vectors, provenance={**origin, "position": cell.protocol.position, "step": "0"})}
+
+    def _job(
+        self,
+        model: FrozenModel,
+        cells: Sequence[Cell],
+        given: SoftPrompt | None,
+        curve: list[TrainingStep],
+        tell: Callable[[Progress], None],
+        *,
+        told_as: str = "",
+    ) -> TuningJob:
         """The vectors at every step that one of the cells asks for; `given` is what they start from with `init_from`."""
         cell = max(cells, key=lambda cell: max(step for step in cell.steps if step is not None))
-        assert cell.seed is not None
-        task = cell.source.task
-        origin = provenance(self.model, task, cell.seed)
-        if isinstance(cell.protocol, RandomVectors):
-            vectors = start(model, self.tokenizer, self.rows[task.name], cell.protocol, seed=cell.seed, given=given)
-            position = {"position": cell.protocol.position, "step": "0"}
-            return {0: SoftPrompt(vectors=vectors, provenance={**origin, **position})}, []
         assert isinstance(cell.protocol, SoftPromptConfig)
-        total = cell.protocol.steps
+        assert cell.seed is not None
+        task, total = cell.source.task, cell.protocol.steps
         config = replace(cell.protocol, evaluate_at=tuple({step for each in cells for step in each.steps if step is not None}))
-        curve: list[TrainingStep] = []
-        tell = Throttled(self.emit)
 
         def on_step(step: TrainingStep) -> None:
             curve.append(step)
             note = f"loss {step.loss:.3f}"
             tell(Progress(phase="train", key=told_as or cell.key, done=step.step, total=total, note=note))
 
-        prompts = learn_task(
+        return tuning_job(
             model,
             self.tokenizer,
             task,
@@ -260,10 +331,9 @@ class _Work:
             seed=cell.seed,
             chat=self.chat,
             on_step=on_step,
-            provenance={**origin, "cell": cell.key},
+            provenance={**provenance(self.model, task, cell.seed), "cell": cell.key},
             given=given,
         )
-        return prompts, curve
 
     def evaluate(self) -> None:
         """Ask everything of all cells in one stream; an engine that dies costs the cell it died of, and is started again.
@@ -372,12 +442,23 @@ class _Work:
         except SptError as e:
             self.fail([cell], e)
             return
-        costs = {**self.shared_costs, **self.costs[cell.key], "score_s": time.perf_counter() - began}
+        costs = {**self.shared_costs, **self.costs[cell.key], **self._saved(cell), "score_s": time.perf_counter() - began}
         costs["peak_rss_bytes"] = _peak_rss_bytes()
         result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(cell))
         del self.left[cell.key]
         self.deaths = 0
         self.emit(CellDone(key=cell.key, result=result))
+
+    def _saved(self, cell: Cell) -> dict[str, float]:
+        """What its soft prompt says of how it was learnt, also where an earlier run did that."""
+        prompts = self.prompts.get(cell.key)
+        if not prompts:
+            return {}
+        origin = prompts[max(prompts)].provenance
+        found = {name: float(origin[name]) for name in ("micro_batch", "steps_taken") if name in origin}
+        if "steps_taken" in found and isinstance(cell.protocol, SoftPromptConfig):
+            found["steps_saved"] = cell.protocol.steps - found["steps_taken"]
+        return found
 
     def _scored(self, asked: Asked) -> _Scored:
         task = asked.cell.task.task
