@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from spt_fast.errors import ConfigError
 from spt_fast.output import Location, check, folder_on, location
@@ -253,7 +253,12 @@ class Transfer(SoftPromptConfig):
     name = "transfer"
 
     from_task: str = field(metadata={"key": "from"})
-    """The task whose tuning rows they are learnt on: a name, or the path of a task file."""
+    """The task whose tuning rows they are learnt on: a name, the path of a task file, or a list of these. `all`: every other
+    task of the grid whose answers have the same form: closed-ended ones both, in one way of writing an option, or open-ended
+    ones both, by one regular expression."""
+
+    ALL: ClassVar[str] = "all"
+    """Of `from_task`."""
 
 
 Protocol: TypeAlias = ZeroShot | FewShot | SoftPromptConfig | RandomVectors | ShuffledLabels | Transfer

@@ -17,6 +17,8 @@ from spt_fast.grid import overridden
 from spt_fast.models.identity import Model, resolve
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.ruling import RULES
+from spt_fast.tasks.base import typical
+from spt_fast.tasks.multiple_choice import written
 from spt_fast.tasks.rows import content_hash
 
 MOST_JUDGED = 200_000
@@ -82,24 +84,30 @@ def expand(config: GridConfig) -> list[Cell]:
     for i, task in enumerate(rows):
         if any(other.name == task.name for other in rows[:i]):
             raise ConfigError(f"tasks[{i}]: {task.name} is the name of two tasks; rename one")
-    sources = {i: _source(protocol, rows, f"protocols[{i}].transfer.from") for i, protocol in enumerate(config.protocols)}
+    protocols = _spread(config.protocols, rows)
+    sources = {
+        i: _source(protocol, rows, f"protocols[{config.protocols.index(asked)}].transfer.from")
+        for i, (asked, protocol) in enumerate(protocols)
+    }
     starts: dict[Protocol, tuple[TaskRows | None, str]] = {}
     models = _models(config)
     judge = _judge(config)
-    labels = _labels(config.protocols)
+    labels = _labels([protocol for _, protocol in protocols])
     cells = []
     for model in models:
         engine = {**config.engine, **model.engine}
         for task in rows:
             # Closed-ended answers need no judge: the form is one of the options, knowledge is a likelihood.
             ruling = None if task.task.closed_ended else judge
-            for i, (label, protocol) in enumerate(zip(labels, config.protocols, strict=True)):
+            for i, (label, (asked, protocol)) in enumerate(zip(labels, protocols, strict=True)):
                 source = sources[i]
                 if source is not None and source.name == task.name:
                     continue  # a transfer to itself is the soft prompt
+                if source is not None and protocol is not asked and form_of(source) != form_of(task):
+                    continue
                 own = overridden(protocol, model.soft_prompt, f"{model.name}: soft_prompt")
                 if own not in starts:
-                    starts[own] = _start(own, rows, f"protocols[{i}].{own.name}")
+                    starts[own] = _start(own, rows, f"protocols[{config.protocols.index(asked)}].{own.name}")
                 starts_on, starts_with = starts[own]
                 if starts_on is not None and starts_on.name == (source or task).name:
                     continue  # from where it goes to, it would be the soft prompt of twice as many steps
@@ -216,6 +224,35 @@ def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:
         limit=entry.limit if entry.limit is not None else config.limit,
         data_files=entry.data_files,
     )
+
+
+def _spread(protocols: Sequence[Protocol], rows: Sequence[TaskRows]) -> list[tuple[Protocol, Protocol]]:
+    """Each protocol of the grid with what it stands for: a transfer from `all` is one from each of its tasks."""
+    found: list[tuple[Protocol, Protocol]] = []
+    for asked in protocols:
+        if isinstance(asked, Transfer) and asked.from_task == Transfer.ALL:
+            forms = Counter(form_of(task) for task in rows)
+            each = [replace(asked, from_task=task.ref or task.name) for task in rows if forms[form_of(task)] > 1]
+            if not each:
+                raise ConfigError(
+                    f"protocols[{protocols.index(asked)}].transfer.from: no two tasks of the grid have answers of one form, "
+                    "so all stands for nothing; name the tasks to learn on"
+                )
+            # What the grid names by itself is not there twice.
+            found += [(asked, one) for one in each if one not in protocols]
+        else:
+            found.append((asked, asked))
+    return found
+
+
+def form_of(task: TaskRows) -> str:
+    """The form of a task's answers: the regular expression of open-ended ones, or how options are written."""
+    own = task.task
+    if own.format is not None:
+        return own.format
+    example = typical(own)
+    # Where no row can be seen without a network or a file, it is taken to be that of most.
+    return "" if example is None else written(example.options)
 
 
 def _source(protocol: Protocol, rows: Sequence[TaskRows], place: str) -> TaskRows | None:

@@ -25,8 +25,7 @@ from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import FewShot, Protocol, SoftPromptConfig, Vectors
 from spt_fast.models.identity import Model
 from spt_fast.plan import Stage
-from spt_fast.tasks.base import Cut, FileSource, GeneratedSource, Row, Task
-from spt_fast.types import Example
+from spt_fast.tasks.base import Cut, FileSource, GeneratedSource, Row, Task, typical
 
 GPU_FLOPS = 3e14
 """Operations a second of one GPU: a third of what an H100 has in bf16. With `WRITTEN`, 9,000 tokens a second of an 8B model."""
@@ -361,7 +360,7 @@ def _rows_left(count: int, cut: Cut) -> int:
 def _shape(task: Task) -> _Shape:
     """From its sample row, or the first row that it makes itself."""
     instruction, written = len(task.template.instruction) / CHARACTERS, max(1.0, WRITES * task.sampling.max_tokens)
-    example = _example(task)
+    example = typical(task)
     if example is None:
         options = TYPICAL_OPTIONS if task.closed_ended else 0
         few = TYPICAL_TOKENS / 10
@@ -374,13 +373,6 @@ def _shape(task: Task) -> _Shape:
         option=sum(map(len, example.options)) / CHARACTERS / max(1, len(example.options)),
         written=written,
     )
-
-
-def _example(task: Task) -> Example | None:
-    row = task.sample
-    if row is None and isinstance(task.source, GeneratedSource):
-        row = next(iter(_made(task.source)), None)
-    return None if row is None else task.read_row(row)
 
 
 def _made(source: GeneratedSource) -> Sequence[Row]:
