@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from spt_fast import tasks
-from spt_fast.config import Protocol, ShuffledLabels, SoftPromptConfig, Vectors
+from spt_fast.config import Ensemble, Protocol, ShuffledLabels, SoftPromptConfig, Vectors
 from spt_fast.models.identity import Model
 from spt_fast.tasks.base import Task
 
@@ -126,6 +126,28 @@ class Cell:
     def unjudged(self) -> Cell:
         """The cell whose completions this one's judge rules on; without a judge, the cell itself."""
         return self if self.judge is None else replace(self, judge=None)
+
+    @cached_property
+    def members(self) -> tuple[Cell, ...]:
+        """Ensemble: the cells of its soft prompts, whose answers it is made from; of any other cell there are none."""
+        if not isinstance(self.protocol, Ensemble) or self.judge is not None:
+            return ()
+        assert self.seed is not None
+        protocol = SoftPromptConfig(**{name: getattr(self.protocol, name) for name in _LEARNING})
+        return tuple(
+            replace(self, protocol=protocol, seed=seed, label=f"{self.label} member {i}")
+            for i, seed in enumerate(self.protocol.seeds(self.seed))
+        )
+
+    @property
+    def asked(self) -> tuple[Cell, ...]:
+        """The cells that a model has to answer for this one: itself, or what it rests on."""
+        return self.unjudged.members or (self.unjudged,)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Its key, and those of all that it rests on."""
+        return frozenset({self.key, self.unjudged.key, *(cell.key for cell in self.unjudged.members)})
 
     @property
     def source(self) -> TaskRows:

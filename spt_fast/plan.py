@@ -153,13 +153,26 @@ def select(cells: Sequence[Cell], only: Mapping[str, str]) -> list[Cell]:
 
 
 def stages(cells: Sequence[Cell], done: Collection[str]) -> list[Stage]:
-    """What is left to train and to ask, grouped by model, in the order of the grid: of judged cells, what they rest on."""
-    left: dict[str, list[Cell]] = {}
+    """What is left to train and to ask, grouped by model, in the order of the grid: of judged cells and of ensembles, what
+    they rest on."""
+    left: dict[str, dict[str, Cell]] = {}
+    named = {cell.key: cell for cell in cells}
     for cell in cells:
-        asked = cell.unjudged
-        if cell.key not in done and asked.key not in done:
-            left.setdefault(cell.model.name, []).append(asked)
-    return [Stage(model=group[0].model, cells=tuple(group)) for group in left.values()]
+        if cell.key in done or cell.unjudged.key in done:
+            continue
+        for asked in cell.asked:
+            if asked.key not in done:
+                # A member of an ensemble that is a cell of the grid is called what the grid calls it.
+                left.setdefault(cell.model.name, {}).setdefault(asked.key, named.get(asked.key, asked))
+    return [Stage(model=next(iter(group.values())).model, cells=tuple(group.values())) for group in left.values()]
+
+
+def voting(cells: Sequence[Cell], done: Collection[str]) -> list[Cell]:
+    """The ensembles, without their judges, that are not done and whose members are."""
+    found = {cell.key: cell for cell in (cell.unjudged for cell in cells if cell.key not in done)}
+    return [
+        cell for key, cell in found.items() if key not in done and cell.members and all(m.key in done for m in cell.members)
+    ]
 
 
 def judging(cells: Sequence[Cell], done: Collection[str], most: int = MOST_JUDGED) -> list[Stage]:

@@ -50,7 +50,8 @@ class Watcher(ABC):
         self.done = 0
         self.failed = 0
         self.learnt = 0
-        self.to_learn = sum(isinstance(cell.protocol, Vectors) and cell.judge is None for cell in cells.values())
+        learning = (cell for cell in cells.values() if cell.judge is None and not cell.members)
+        self.to_learn = sum(isinstance(cell.protocol, Vectors) for cell in learning)
         self.began = time.monotonic()
         self.pace = Pace()
         self.gpus: dict[tuple[str, int], float] = {}

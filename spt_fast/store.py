@@ -507,6 +507,11 @@ class Results(Mapping[str, StoredResult]):
         return len(self._keys)
 
 
+def broken(key: str, entry: Mapping[str, Any], failed: Collection[str]) -> str | None:
+    """The key of the failure that a cell, as grid.yaml has it, failed of: its own, or that of a cell that it rests on."""
+    return min({key, entry.get("rests_on"), *entry.get("members", ())}.intersection(failed), default=None)
+
+
 _LINE = json.JSONEncoder(ensure_ascii=False)
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 """What JSON has as it is and YAML refuses, or takes for the end of a line."""

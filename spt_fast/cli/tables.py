@@ -30,7 +30,7 @@ from spt_fast.report import (
     terminal,
     verdicts,
 )
-from spt_fast.store import Store
+from spt_fast.store import Store, broken
 
 MOST_COLUMNS = 120
 TABLES = ("results.csv", "results.json", "report.md", "report.html")
@@ -150,13 +150,13 @@ def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:
 
 
 def _failed(store: Store, grid: dict[str, Any], done: set[str] | None = None) -> list[CellReport]:
-    """The cells that failed; a judged cell fails where what it rests on has."""
+    """The cells that failed, by themselves or with what they rest on."""
     left = grid["cells"].keys() - (store.done() if done is None else done)
-    broken = store.failed() if left else set()
+    failures = store.failed() if left else set()
     reports = []
-    for key, place in _places(grid) if broken else ():
-        if key in left and (found := {key, grid["cells"][key].get("rests_on")} & broken):
-            failure = store.failure(min(found))
+    for key, place in _places(grid) if failures else ():
+        if key in left and (found := broken(key, grid["cells"][key], failures)) is not None:
+            failure = store.failure(found)
             reports.append(CellReport(**place, status="failed", kind=failure.kind, reason=failure.reason))
     return reports
 

@@ -26,7 +26,15 @@ def markdown(cells: Sequence[CellReport], *, name: str, rows: Sequence[Mapping[s
     """
     parts = [f"# {code(name)}", _prose(said or summary(cells))]
     for model, own in by_model(cells).items():
-        parts += [f"## {code(headline(own, model))}", _scores(own), *_curves(own), *_seeds(own), *_transfer(own), *_judge(own)]
+        parts += [
+            f"## {code(headline(own, model))}",
+            _scores(own),
+            *_curves(own),
+            *_seeds(own),
+            *_ensembles(own),
+            *_transfer(own),
+            *_judge(own),
+        ]
     listed = [f"* {code(who)}: {code(why)}" for who, why in failures(cells)]
     if listed:
         parts += ["## Failures", "\n".join(listed)]
@@ -95,6 +103,21 @@ def _seeds(cells: Sequence[CellReport]) -> list[str]:
                     lines.append(_row([*place, *(f"{x:.3f}" for x in (found.value, found.between, found.sampling))]))
     names = ["task", "protocol", "metric", "seeds", "mean", "standard deviation over seeds", "standard error over rows"]
     return ["Over seeds:", "\n".join([*_head(names), *lines])] if lines else []
+
+
+def _ensembles(cells: Sequence[CellReport]) -> list[str]:
+    """Each ensemble beside the mean and the best of its members."""
+    lines = []
+    for cell in cells:
+        for measure, heading in _COLUMNS:
+            found = [cell.metric(name) for name in (f"{measure}_member_mean", f"{measure}_member_best", measure)]
+            if all(metric is not None for metric in found):
+                place = [code(name, in_table=True) for name in (cell.task, cell.protocol)]
+                seed = "" if cell.seed is None else str(cell.seed)
+                lines.append(_row([*place, seed, heading, *(f"{metric.value:.3f}" for metric in found if metric is not None)]))
+    names = ["task", "protocol", "seed", "metric", "mean member", "best member", "together"]
+    note = "The best member is chosen by these rows."
+    return ["Ensembles:", "\n".join([*_head(names), *lines]), note] if lines else []
 
 
 def _transfer(cells: Sequence[CellReport]) -> list[str]:
