@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from spt_fast import tasks
-from spt_fast.config import Ensemble, Protocol, ShuffledLabels, SoftPromptConfig, Vectors
+from spt_fast.config import Ensemble, Learning, Protocol, ShuffledLabels, SoftPromptConfig, Vectors
 from spt_fast.models.identity import Model
 from spt_fast.tasks.base import Task
 
@@ -119,8 +119,8 @@ class Cell:
 
     @property
     def steps(self) -> tuple[int | None, ...]:
-        """Points at which the cell is evaluated: steps of the soft prompt, or the one None of other protocols."""
-        return self.protocol.checkpoints if isinstance(self.protocol, Vectors) else (None,)
+        """Points at which the cell is evaluated: steps of what is learnt, or the one None of other protocols."""
+        return self.protocol.checkpoints if isinstance(self.protocol, Vectors | Learning) else (None,)
 
     @cached_property
     def unjudged(self) -> Cell:
@@ -174,13 +174,13 @@ class Cell:
 
     @cached_property
     def tuning_key(self) -> str:
-        """Hash of everything that can change the vectors of a step: cells that share it share their training.
+        """Hash of everything that can change what is learnt at a step: cells that share it share their training.
 
         A transfer from A and the soft prompt of A do, whatever they are evaluated on and at which steps. They do however long
         they learn, too, where the rate does not depend on how long that is, because rows come in an order that does not.
         """
         beside = ["evaluate_at", "from_task"]
-        if not (isinstance(self.protocol, SoftPromptConfig) and self.protocol.looks_ahead):
+        if not (isinstance(self.protocol, Learning) and self.protocol.looks_ahead):
             beside.append("steps")
         protocol = {key: value for key, value in _settings(self.protocol).items() if key not in beside}
         protocol |= self._start
@@ -190,7 +190,7 @@ class Cell:
                 "model": self.model.content,
                 "task": {**_content(self.source), "limit": None},
                 "protocol": protocol,
-                "learns": isinstance(self.protocol, SoftPromptConfig),
+                "learns": isinstance(self.protocol, Learning),
                 "shuffled": isinstance(self.protocol, ShuffledLabels),
                 "seed": self.seed,
             }

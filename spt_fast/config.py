@@ -317,9 +317,40 @@ class Transfer(SoftPromptConfig):
     """Of `from_task`."""
 
 
-Protocol: TypeAlias = ZeroShot | FewShot | SoftPromptConfig | Ensemble | RandomVectors | ShuffledLabels | Transfer
+@dataclass(frozen=True, kw_only=True)
+class Lora(Learning):
+    """A control: learn low-rank changes of the model's weights (LoRA, Hu et al., arXiv 2106.09685) on the rows that a soft
+    prompt of the same seed learns on, in the same order, then ask plainly. What more parameters add is the form, or knowledge.
+
+    Needs PEFT to learn (`pip install spt-fast[lora]`).
+    """
+
+    name = "lora"
+
+    lr: float = 0.0002
+    """Learning rate at its highest."""
+    rank: int = 8
+    """Of each change `B A`, `R`: `A` is `[R, in]`, `B` `[out, R]`."""
+    alpha: float = 16
+    """The change counts alpha / rank times."""
+    targets: tuple[str, ...] = ("attention",)
+    """What is changed: `attention`, all linear layers of it; `linear`, all of the body; or names of layers (q_proj)."""
+    dropout: float = 0.0
+    """Of what enters a change, in training."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(f"{self.name}.rank", self.rank, 1)
+        _above(f"{self.name}.alpha", self.alpha, 0)
+        if not self.targets or not all(target.strip() for target in self.targets):
+            raise ConfigError(f"{self.name}.targets: is empty; leave it out for attention, or name layers")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"{self.name}.dropout: must be in [0, 1), not {self.dropout}")
+
+
+Protocol: TypeAlias = ZeroShot | FewShot | SoftPromptConfig | Ensemble | RandomVectors | ShuffledLabels | Transfer | Lora
 PROTOCOLS: Mapping[str, type[Protocol]] = {
-    p.name: p for p in (ZeroShot, FewShot, SoftPromptConfig, Ensemble, ShuffledLabels, RandomVectors, Transfer)
+    p.name: p for p in (ZeroShot, FewShot, SoftPromptConfig, Ensemble, ShuffledLabels, RandomVectors, Transfer, Lora)
 }
 
 

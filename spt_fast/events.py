@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.prompts.lora import Learnt
 from spt_fast.types import CellResult, TrainingStep
 
 THIS_MACHINE = "this machine"
@@ -59,10 +59,10 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class CellTrained:
-    """The soft prompts of a cell by step, and the loss of every step."""
+    """What a cell has learnt by step, and the loss of every step."""
 
     key: str
-    prompts: Mapping[int, SoftPrompt]
+    prompts: Mapping[int, Learnt]
     curve: tuple[TrainingStep, ...]
 
 

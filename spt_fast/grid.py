@@ -199,6 +199,8 @@ def _protocol(item: Any, place: str, base: Path) -> list[Protocol]:
             settings[key] = [_task_from_base(value, base) if isinstance(value, str) else value for value in values]
         elif isinstance(values, str) and (key, values) != ("from", Transfer.ALL):
             settings[key] = _task_from_base(values, base)
+    if isinstance(settings.get("targets"), str):
+        settings["targets"] = [settings["targets"]]
     cls = PROTOCOLS[name]
     # A setting that goes with one value of another, as init_text does with init: text, is left out beside the others.
     found = dict.fromkeys(read(cls, combination, place) for combination in _combinations(cls, settings, place))

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from spt_fast.cell import Cell
-from spt_fast.config import Vectors
+from spt_fast.config import Learning, Vectors
 from spt_fast.events import (
     THIS_MACHINE,
     CellDone,
@@ -51,7 +51,7 @@ class Watcher(ABC):
         self.failed = 0
         self.learnt = 0
         learning = (cell for cell in cells.values() if cell.judge is None and not cell.members)
-        self.to_learn = sum(isinstance(cell.protocol, Vectors) for cell in learning)
+        self.to_learn = sum(isinstance(cell.protocol, Vectors | Learning) for cell in learning)
         self.began = time.monotonic()
         self.pace = Pace()
         self.gpus: dict[tuple[str, int], float] = {}

@@ -16,24 +16,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spt_fast.asking import Asked, Slot, questions, requests_of, rows_of
 from spt_fast.cell import Cell, TaskRows
-from spt_fast.config import RandomVectors, SoftPromptConfig, Vectors
+from spt_fast.config import Learning, Lora, RandomVectors, SoftPromptConfig, Vectors
 from spt_fast.engine import config_of
-from spt_fast.engine.base import Engine
+from spt_fast.engine.base import Adapters, Engine
 from spt_fast.engine.caution import Caution
 from spt_fast.errors import DataError, EngineError, OutOfMemoryError, ScoringError, SptError, TrainingError, boundary
 from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress, RowsRead, Throttled
 from spt_fast.models.identity import Model, require_resolved
 from spt_fast.plan import MOST_DEATHS, Stage, one_by_one
+from spt_fast.prompts.lora import Learnt, LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring import measures
 from spt_fast.sharing import Alone, More, Sharing
 from spt_fast.tasks import overlap
 from spt_fast.tasks.rows import Rows
-from spt_fast.tuning import learn_task, load_tokenizer, provenance, start, uses_chat
+from spt_fast.tuning import learn_task, learn_task_by_lora, load_tokenizer, provenance, start, uses_chat
 from spt_fast.types import (
     CellResult,
     Metric,
@@ -52,7 +53,7 @@ _Scored: TypeAlias = tuple[dict[int | None, tuple[Metric, ...]], tuple[Sample, .
 
 def run_stage(
     stage: Stage,
-    trained: Mapping[str, Mapping[int, SoftPrompt]],
+    trained: Mapping[str, Mapping[int, Learnt]],
     emit: Callable[[Event], None],
     sharing: Sharing | None = None,
 ) -> None:
@@ -60,7 +61,7 @@ def run_stage(
 
     Args:
         stage: the model and its cells.
-        trained: cell key -> step -> the soft prompts that an earlier run has learnt.
+        trained: cell key -> step -> what an earlier run has learnt.
         emit: told of what happens.
         sharing: asked before cells are begun, and for more when nothing is left; None: nobody else is at work on the model.
     """
@@ -79,13 +80,13 @@ class _Work:
     """What is left of a stage, and what its steps share."""
 
     stage: Stage
-    trained: Mapping[str, Mapping[int, SoftPrompt]]
+    trained: Mapping[str, Mapping[int, Learnt]]
     emit: Callable[[Event], None]
     sharing: Sharing
     left: dict[str, Cell] = field(init=False)
     alone: set[str] = field(init=False)
     rows: dict[str, Rows] = field(default_factory=dict)
-    prompts: dict[str, Mapping[int, SoftPrompt]] = field(init=False)
+    prompts: dict[str, Mapping[int, Learnt]] = field(init=False)
     costs: dict[str, dict[str, float]] = field(init=False)
     shared_costs: dict[str, float] = field(default_factory=dict)
     ways: Mapping[str, str] = field(default_factory=dict)
@@ -152,12 +153,12 @@ class _Work:
 
     def train(self) -> None:
         """Learn the soft prompts that are not there yet, from one load of the model; cells of one `tuning_key` together."""
-        learnt: dict[str, dict[int, SoftPrompt]] = {}
+        learnt: dict[str, dict[int, Learnt]] = {}
         for cell in self.left.values():
             learnt.setdefault(cell.tuning_key, {}).update(self.prompts.get(cell.key, {}))
         groups: dict[str, list[Cell]] = {}
         for cell in self.left.values():
-            if isinstance(cell.protocol, Vectors) and cell.key not in self.prompts:
+            if isinstance(cell.protocol, Vectors | Learning) and cell.key not in self.prompts:
                 if set(cell.steps) <= set(learnt[cell.tuning_key]):
                     self._share(cell, learnt[cell.tuning_key], ())
                 else:
@@ -205,22 +206,25 @@ class _Work:
         finally:
             model.free()
 
-    def _share(self, cell: Cell, prompts: Mapping[int, SoftPrompt], curve: Sequence[TrainingStep]) -> None:
+    def _share(self, cell: Cell, prompts: Mapping[int, Learnt], curve: Sequence[TrainingStep]) -> None:
         """Give a cell its steps of what was learnt."""
         last = max(step for step in cell.steps if step is not None)
         self.prompts[cell.key] = own = {step: prompts[step] for step in cell.steps if step is not None}
         self.emit(CellTrained(key=cell.key, prompts=own, curve=tuple(point for point in curve if point.step <= last)))
 
-    def _given(self, model: FrozenModel, cell: Cell, learnt: dict[str, dict[int, SoftPrompt]]) -> SoftPrompt | None:
+    def _given(self, model: FrozenModel, cell: Cell, learnt: dict[str, dict[int, Learnt]]) -> SoftPrompt | None:
         """The soft prompt that a cell's vectors start from, learnt now where it is not there yet."""
-        assert isinstance(cell.protocol, Vectors)
+        if not isinstance(cell.protocol, Vectors):
+            return None
         if cell.first is not None:
             found = learnt.setdefault(cell.first.tuning_key, {})
             (last,) = cell.first.steps
             assert last is not None
             if last not in found:
                 found.update(self._learn(model, [cell.first], None, told_as=cell.key)[0])
-            return found[last]
+            first = found[last]
+            assert isinstance(first, SoftPrompt)
+            return first
         if not cell.starts_with or cell.protocol.init_from is None:
             return None
         given = SoftPrompt.load(cell.protocol.init_from)
@@ -230,8 +234,8 @@ class _Work:
 
     def _learn(
         self, model: FrozenModel, cells: Sequence[Cell], given: SoftPrompt | None, *, told_as: str = ""
-    ) -> tuple[dict[int, SoftPrompt], list[TrainingStep]]:
-        """The vectors at every step that one of the cells asks for; `given` is what they start from with `init_from`."""
+    ) -> tuple[Mapping[int, Learnt], list[TrainingStep]]:
+        """What is learnt, at every step that one of the cells asks for; `given` is what vectors start from with `init_from`."""
         cell = max(cells, key=lambda cell: max(step for step in cell.steps if step is not None))
         assert cell.seed is not None
         task = cell.source.task
@@ -240,7 +244,7 @@ class _Work:
             vectors = start(model, self.tokenizer, self.rows[task.name], cell.protocol, seed=cell.seed, given=given)
             position = {"position": cell.protocol.position, "step": "0"}
             return {0: SoftPrompt(vectors=vectors, provenance={**origin, **position})}, []
-        assert isinstance(cell.protocol, SoftPromptConfig)
+        assert isinstance(cell.protocol, SoftPromptConfig | Lora)
         total = cell.protocol.steps
         config = replace(cell.protocol, evaluate_at=tuple({step for each in cells for step in each.steps if step is not None}))
         curve: list[TrainingStep] = []
@@ -251,19 +255,11 @@ class _Work:
             note = f"loss {step.loss:.3f}"
             tell(Progress(phase="train", key=told_as or cell.key, done=step.step, total=total, note=note))
 
-        prompts = learn_task(
-            model,
-            self.tokenizer,
-            task,
-            self.rows[task.name],
-            config,
-            seed=cell.seed,
-            chat=self.chat,
-            on_step=on_step,
-            provenance={**origin, "cell": cell.key},
-            given=given,
-        )
-        return prompts, curve
+        rows, origin = self.rows[task.name], {**origin, "cell": cell.key}
+        shared: dict[str, Any] = {"seed": cell.seed, "chat": self.chat, "on_step": on_step, "provenance": origin}
+        if isinstance(config, Lora):
+            return learn_task_by_lora(model, self.tokenizer, task, rows, config, **shared), curve
+        return learn_task(model, self.tokenizer, task, rows, config, given=given, **shared), curve
 
     def evaluate(self) -> None:
         """Ask everything of all cells in one stream; an engine that dies costs the cell it died of, and is started again.
@@ -276,7 +272,8 @@ class _Work:
             began = time.perf_counter()
             self.emit(PhaseStarted(phase="engine", note=self.caution.note))
             try:
-                with open_engine(self.caution.config) as engine:
+                adapters = self._adapters()
+                with open_engine(replace(self.caution.config, adapters=adapters)) as engine:
                     self.shared_costs["engine_start_s"] = time.perf_counter() - began
                     self.ways = engine.ways
                     if self.caution.restarts:
@@ -285,7 +282,7 @@ class _Work:
                     while self._ask(engine, Throttled(self.emit)):
                         if not self.left:
                             self._receive(self.sharing.more())
-                        if not self._ready():
+                        if not self._ready() or not _fit(self._adapters(), adapters):
                             break
             except OutOfMemoryError as e:  # at its start
                 if (failure := self.caution.failure(e)) is not None:
@@ -294,7 +291,19 @@ class _Work:
     def _ready(self) -> bool:
         """Whether there is something to ask, and nothing to learn before."""
         return bool(self.left) and all(
-            cell.key in self.prompts or not isinstance(cell.protocol, Vectors) for cell in self.left.values()
+            cell.key in self.prompts or not isinstance(cell.protocol, Vectors | Learning) for cell in self.left.values()
+        )
+
+    def _adapters(self) -> Adapters | None:
+        """The LoRA adapters of the cells that are left, which an engine has to be started for."""
+        learnt = (each for key in self.left for each in self.prompts.get(key, {}).values())
+        found = {each.key: each for each in learnt if isinstance(each, LoraAdapter)}
+        if not found:
+            return None
+        return Adapters(
+            rank=max(each.rank for each in found.values()),
+            targets=frozenset(target for each in found.values() for target in each.targets),
+            count=len(found),
         )
 
     def _ask(self, engine: Engine, tell: Callable[[Progress], None]) -> bool:
@@ -407,7 +416,8 @@ class _Work:
             "platform": sys.platform,
         }
         if cell.key in self.prompts:
-            found["soft_prompt"] = self.prompts[cell.key][max(self.prompts[cell.key])].key
+            learnt = self.prompts[cell.key][max(self.prompts[cell.key])]
+            found["adapter" if isinstance(learnt, LoraAdapter) else "soft_prompt"] = learnt.key
         if self.caution.note:
             found["engine_lowered"] = self.caution.note
         found |= {f"engine_{matter}": way for matter, way in self.ways.items()}
@@ -428,6 +438,11 @@ class _Work:
         for cell in cells:
             self.left.pop(cell.key, None)
             self.emit(CellFailed(key=cell.key, kind=type(error).__name__, reason=str(error)))
+
+
+def _fit(wanted: Adapters | None, ready: Adapters | None) -> bool:
+    """Whether an engine that was started for `ready` takes `wanted`."""
+    return wanted is None or (ready is not None and ready.has_room_for(wanted))
 
 
 def _peak_rss_bytes() -> float:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from spt_fast.cell import Cell, TaskRows
-from spt_fast.config import FewShot, Protocol, SoftPromptConfig, Vectors
+from spt_fast.config import FewShot, Learning, Protocol, Vectors
 from spt_fast.models.identity import Model
 from spt_fast.plan import Stage
 from spt_fast.tasks.base import Cut, FileSource, GeneratedSource, Row, Task, typical
@@ -126,7 +126,7 @@ class Estimates:
 
     def train_s(self, cell: Cell) -> float:
         """Expected seconds of learning a cell's vectors, which cells of one `tuning_key` do together; 0 without any."""
-        if not isinstance(cell.protocol, SoftPromptConfig):
+        if not isinstance(cell.protocol, Learning):
             return 0.0
         return self._guess.train_s(cell) * self._trains(*_train_place(cell))
 
@@ -299,10 +299,10 @@ class _Guess:
 
     def _train_s(self, cell: Cell) -> float:
         protocol = cell.protocol
-        if not isinstance(protocol, SoftPromptConfig):
+        if not isinstance(protocol, Learning):
             return 0.0
         shape = self._shape(cell.source)
-        tokens = protocol.length + shape.instruction + shape.item + shape.target
+        tokens = _soft_positions(protocol) + shape.instruction + shape.item + shape.target
         operations = 4 * _parameters(cell.model) * protocol.batch_size * tokens
         return protocol.steps * (UPDATE_S + operations / self._flops(cell.model))
 
@@ -384,8 +384,11 @@ def _made(source: GeneratedSource) -> Sequence[Row]:
 
 def _prompt_tokens(shape: _Shape, protocol: Protocol) -> float:
     shots = protocol.shots if isinstance(protocol, FewShot) else 0
-    length = protocol.length if isinstance(protocol, Vectors) else 0
-    return length + shape.instruction + shots * (shape.item + shape.target) + shape.item
+    return _soft_positions(protocol) + shape.instruction + shots * (shape.item + shape.target) + shape.item
+
+
+def _soft_positions(protocol: Protocol) -> int:
+    return protocol.length if isinstance(protocol, Vectors) else 0
 
 
 def _parameters(model: Model) -> float:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spt_fast.config import SoftPromptConfig
+from spt_fast.config import Learning, SoftPromptConfig
 from spt_fast.errors import DataError, TrainingError, first_line
 from spt_fast.models import memory
 from spt_fast.models.frozen_model import FrozenModel
@@ -67,7 +67,7 @@ def learn(
             `after_bos`.
         TrainingError: the loss, its gradient or the vectors are no longer finite, or one row alone does not fit into memory.
     """
-    _check_rows(rows, config, model)
+    check_rows(rows, model, length=config.length, position=config.position)
     rows, held_out = _parted(rows, config, seed)
     # The master copy is fp32, whatever the model's dtype: an update of 1e-3 would be lost on most bf16 numbers near 1.
     start_PH = torch.tensor(initialize(config, model.hidden_size, seed) if start is None else start, device=model.device)
@@ -94,7 +94,7 @@ def learn(
         if config.patience is None or (step % config.check_every and step < config.steps):
             return False
         loss = mean_loss(model, vectors_PH, held_out, config.batch_size, config.position, pad_id=pad_id)
-        _require_finite("loss on held-out rows", loss, step, config)
+        require_finite("loss on held-out rows", loss, step, config)
         best.see(step, loss, vectors_PH)
         return step - best.step >= config.patience
 
@@ -109,8 +109,8 @@ def learn(
             smallest = min(smallest, rows_at_once)
         norm = torch.linalg.vector_norm(gradient_PH)
         report = TrainingStep(step=step, loss=loss.item(), grad_norm=norm.item())
-        _require_finite("loss", report.loss, step, config)
-        _require_finite("gradient norm", report.grad_norm, step, config)
+        require_finite("loss", report.loss, step, config)
+        require_finite("gradient norm", report.grad_norm, step, config)
         if config.max_grad_norm is not None and report.grad_norm > config.max_grad_norm:
             gradient_PH = gradient_PH * (config.max_grad_norm / norm)
         update.zero_grad()
@@ -166,7 +166,7 @@ def loss_and_gradient(
     Raises:
         TrainingError: one row alone does not fit.
     """
-    (loss, gradient_PH), size = _as_memory_allows(
+    (loss, gradient_PH), size = as_memory_allows(
         model, vectors_PH, rows, lambda size: _accumulated(model, vectors_PH, rows, position, size, pad_id)
     )
     return loss, gradient_PH, size
@@ -196,14 +196,18 @@ def mean_loss(
             parts = (collate(batch_rows[i : i + size], pad_id).to(model.device) for i in range(0, len(batch_rows), size))
             return sum(target_loss(model, vectors_PH, each, position).item() * len(each.targets) for each in parts)
 
-        summed += _as_memory_allows(model, vectors_PH, batch_rows, part)[0]
+        summed += as_memory_allows(model, vectors_PH, batch_rows, part)[0]
     return summed / sum(len(row.target_ids) for row in rows)
 
 
-def _as_memory_allows(
+def as_memory_allows(
     model: FrozenModel, vectors_PH: Tensor, rows: Sequence[TuningRow], work: Callable[[int], T]
 ) -> tuple[T, int]:
-    """What comes of work on a batch with so many rows at once, and how many they were: as many as memory has room for."""
+    """What comes of work on a batch with so many rows at once, and how many they were: as many as memory has room for.
+
+    Raises:
+        TrainingError: one row alone does not fit.
+    """
     width = max(map(len, rows)) + len(vectors_PH)
     while True:
         size = _micro_batch(len(rows), width, model.most_positions)
@@ -277,16 +281,21 @@ def splice(embedded_BTH: Tensor, vectors_PH: Tensor, position: Position) -> Tens
     return torch.cat([embedded_BTH[:, :head], soft_BPH, embedded_BTH[:, head:]], dim=1)
 
 
-def _check_rows(rows: Sequence[TuningRow], config: SoftPromptConfig, model: FrozenModel) -> None:
+def check_rows(rows: Sequence[TuningRow], model: FrozenModel, *, length: int = 0, position: Position = "front") -> None:
+    """Refuse rows that cannot be learnt behind `length` soft positions.
+
+    Raises:
+        DataError: there are none, one is too long, one is without BOS for `after_bos`, or they are of another tokenizer.
+    """
     if not rows:
         raise DataError("there are no rows to tune on")
     longest, most = max(map(len, rows)), model.max_position_embeddings
-    if longest + config.length > most:
+    if longest + length > most:
         raise DataError(
-            f"a tuning row of {longest} tokens and {config.length} soft positions do not fit the model's {most} positions; "
+            f"a tuning row of {longest} tokens and {length} soft positions do not fit the model's {most} positions; "
             "give shorter rows as data_files, or leave the task out for this model"
         )
-    if config.position == "after_bos" and not all(row.prompt_ids for row in rows):
+    if position == "after_bos" and not all(row.prompt_ids for row in rows):
         raise DataError("position: after_bos needs a first token in every prompt; one is empty")
     # On a GPU an id outside the table is a device-side assertion, after which the process is of no use.
     highest = max(max((*row.prompt_ids, *row.target_ids)) for row in rows)
@@ -296,6 +305,11 @@ def _check_rows(rows: Sequence[TuningRow], config: SoftPromptConfig, model: Froz
         )
 
 
-def _require_finite(what: str, value: float, step: int, config: SoftPromptConfig) -> None:
+def require_finite(what: str, value: float, step: int, config: Learning) -> None:
+    """Refuse to go on from a number that is none.
+
+    Raises:
+        TrainingError: it is NaN or infinite.
+    """
     if not math.isfinite(value):
         raise TrainingError(f"step {step}: the {what} is {value}; a smaller lr than {config.lr:g} may help")
