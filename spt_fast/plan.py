@@ -330,8 +330,8 @@ def _labels(protocols: Sequence[Protocol]) -> list[str]:
     """`soft_prompt`, or `soft_prompt[length=5]` where a grid has several of a kind: the settings in which they differ."""
     labels = []
     for protocol in protocols:
-        own = _used(protocol)
-        kin = [_used(other) for other in protocols if other.name == protocol.name]
+        own = settings_in_use(protocol)
+        kin = [settings_in_use(other) for other in protocols if other.name == protocol.name]
         differ = [name for name, value in own.items() if any(other.get(name, value) != value for other in kin)]
         if len(differ) > 1:  # a longer training is evaluated at more steps, too
             differ = [name for name in differ if name not in ("evaluate_at", "repeat_rows")] or differ
@@ -345,7 +345,7 @@ def _labels(protocols: Sequence[Protocol]) -> list[str]:
     return labels
 
 
-def _used(protocol: Protocol) -> dict[str, object]:
+def settings_in_use(protocol: Protocol) -> dict[str, object]:
     """The settings by name, but for those that mean nothing beside the others."""
     settings = {f.name: getattr(protocol, f.name) for f in fields(protocol)}
     return {f.name: settings[f.name] for f in fields(protocol) if not is_unused(settings, f)}

@@ -145,7 +145,7 @@ def run_grid(
             with where as stage_executor, watch(todo, before) if watch else nullcontext() as watcher:
                 known = measured(cells, {store: done})
                 _do(stages, stage_executor, store, watcher, known)
-                _vote(plan.voting(chosen, store.done()), store, watcher)
+                _vote(plan.voting(chosen, store.done()), {cell.key for cell in cells}, store, watcher)
                 # Only now is it known whose completions are there.
                 _do(plan.judging(chosen, store.done()), stage_executor, store, watcher, known)
         except KeyboardInterrupt:
@@ -167,7 +167,8 @@ def measured(cells: Sequence[Cell], done: Mapping[Store, Collection[str]], most:
     """
     found = []
     for store, keys in done.items():
-        there = [cell for cell in cells if cell.key in keys]
+        # An ensemble's seconds are those of several trainings.
+        there = [cell for cell in cells if cell.key in keys and not cell.unjudged.members]
         some = there[:: max(1, len(there) * len(done) // most)]
         for cell, result in zip(some, store.results([cell.key for cell in some]), strict=True):
             rows = max((metric.n for metrics in result.metrics.values() for metric in metrics), default=None)
@@ -188,7 +189,7 @@ def _do(stages: Sequence[Stage], executor: Executor, store: Store, watcher: Show
             pulse.take(stage, event)
 
 
-def _vote(cells: Sequence[Cell], store: Store, watcher: Shows | None) -> None:
+def _vote(cells: Sequence[Cell], named: Collection[str], store: Store, watcher: Shows | None) -> None:
     """Put the answers of ensembles together: here, for all that it takes is in the run folder."""
     examples: dict[str, dict[str, Example]] = {}
     for cell in cells:
@@ -198,7 +199,7 @@ def _vote(cells: Sequence[Cell], store: Store, watcher: Shows | None) -> None:
             if cell.task.name not in examples:
                 examples = {cell.task.name: examples_of(cell)}  # of one task at a time
             members = [store.cell_result(member.key) for member in cell.members]
-            event = CellDone(key=cell.key, result=voted(cell, members, examples[cell.task.name]))
+            event = CellDone(key=cell.key, result=voted(cell, members, examples[cell.task.name], named))
         except (ConfigError, DataError, ScoringError) as e:
             event = CellFailed(key=cell.key, kind=type(e).__name__, reason=str(e))
         _keep(stage, event, store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from spt_fast.cell import Cell
 from spt_fast.errors import DataError, ScoringError, boundary
@@ -12,7 +12,7 @@ from spt_fast.tasks.rows import load_rows
 from spt_fast.types import CellResult, Example, Sample
 from spt_fast.version import version
 
-THEIRS = ("fingerprint", "source", "chat_template", "rows", "platform")
+THEIRS = ("fingerprint", "source", "chat_template", "rows", "platform", "tuning")
 """Of the members' provenance, what is the same for all."""
 
 
@@ -26,13 +26,16 @@ def examples_of(cell: Cell) -> dict[str, Example]:
     return {example.key: example for example in rows.test}
 
 
-def voted(cell: Cell, members: Sequence[CellResult], examples: Mapping[str, Example]) -> CellResult:
+def voted(
+    cell: Cell, members: Sequence[CellResult], examples: Mapping[str, Example], elsewhere: Collection[str] = ()
+) -> CellResult:
     """What an ensemble comes to.
 
     Args:
         cell: of the ensemble.
         members: the results of `cell.members`, in that order.
         examples: the test rows by key.
+        elsewhere: keys of members that are cells of the grid themselves, so that their seconds are counted there.
 
     Raises:
         DataError: a row is not there any more.
@@ -52,7 +55,9 @@ def voted(cell: Cell, members: Sequence[CellResult], examples: Mapping[str, Exam
             ]
             metrics[step] = ensemble_metrics(together, of_members)
             samples += together
-    costs = {f"member_{what}": sum(each.costs.get(what, 0.0) for each in members) for what in ("train_s", "answer_s")}
+    hidden = [each for member, each in zip(cell.members, members, strict=True) if member.key not in elsewhere]
+    costs = {what: _total(hidden, what) for what in ("train_s", "answer_s")}
+    costs |= {what: _total(members, what) for what in ("trained_parameters", "stored_parameters", "stored_bytes")}
     return CellResult(
         metrics=metrics,
         samples=tuple(samples),
@@ -64,6 +69,10 @@ def voted(cell: Cell, members: Sequence[CellResult], examples: Mapping[str, Exam
             "spt-fast": version(),
         },
     )
+
+
+def _total(results: Sequence[CellResult], what: str) -> float:
+    return sum(each.costs.get(what, 0.0) for each in results)
 
 
 def _row(task: str, key: str, examples: Mapping[str, Example]) -> Example:

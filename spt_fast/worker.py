@@ -9,6 +9,7 @@ keeps it.
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import time
@@ -27,8 +28,8 @@ from spt_fast.engine.caution import Caution
 from spt_fast.errors import DataError, EngineError, OutOfMemoryError, ScoringError, SptError, TrainingError, boundary
 from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress, RowsRead, Throttled
 from spt_fast.models.identity import Model, require_resolved
-from spt_fast.plan import MOST_DEATHS, Stage, one_by_one
-from spt_fast.prompts.lora import Learnt, LoraAdapter
+from spt_fast.plan import MOST_DEATHS, Stage, one_by_one, settings_in_use
+from spt_fast.prompts.lora import Learnt, LoraAdapter, parameters_of
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring import measures
 from spt_fast.sharing import Alone, More, Sharing
@@ -382,7 +383,7 @@ class _Work:
             self.fail([cell], e)
             return
         costs = {**self.shared_costs, **self.costs[cell.key], "score_s": time.perf_counter() - began}
-        costs["peak_rss_bytes"] = _peak_rss_bytes()
+        costs |= {"peak_rss_bytes": _peak_rss_bytes(), **self._sizes(cell)}
         result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(cell))
         del self.left[cell.key]
         self.deaths = 0
@@ -406,6 +407,15 @@ class _Work:
             samples.extend(of_step)
         return metrics, tuple(samples)
 
+    def _sizes(self, cell: Cell) -> dict[str, float]:
+        """How much a cell has learnt: numbers that took a gradient (an encoder's too), and what is stored of them, in fp32."""
+        if cell.key not in self.prompts:
+            return {"trained_parameters": 0.0, "stored_parameters": 0.0, "stored_bytes": 0.0}
+        learnt = self.prompts[cell.key][max(self.prompts[cell.key])]
+        stored = parameters_of(learnt)
+        trained = int(learnt.provenance.get("trained_parameters", stored)) if isinstance(cell.protocol, Learning) else 0
+        return {"trained_parameters": float(trained), "stored_parameters": float(stored), "stored_bytes": 4.0 * stored}
+
     def _provenance(self, cell: Cell) -> dict[str, str]:
         rows = self.rows[cell.task.name]
         found = {
@@ -418,6 +428,7 @@ class _Work:
         if cell.key in self.prompts:
             learnt = self.prompts[cell.key][max(self.prompts[cell.key])]
             found["adapter" if isinstance(learnt, LoraAdapter) else "soft_prompt"] = learnt.key
+            found["tuning"] = json.dumps({"protocol": cell.protocol.name, **settings_in_use(cell.protocol)}, default=list)
         if self.caution.note:
             found["engine_lowered"] = self.caution.note
         found |= {f"engine_{matter}": way for matter, way in self.ways.items()}

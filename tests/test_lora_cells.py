@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,14 @@ import pytest
 
 from spt_fast import plan
 from spt_fast.asking import Asked, questions, requests_of
-from spt_fast.config import Ensemble, GridConfig, Lora, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.config import Ensemble, GridConfig, Lora, ModelConfig, RandomVectors, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.engine import config_of, open_engine
 from spt_fast.engine.base import Adapters
 from spt_fast.errors import ConfigError
 from spt_fast.events import CellDone, CellFailed, CellTrained, Event, PhaseStarted
 from spt_fast.grid import parse_grid
 from spt_fast.prompts.lora import LoraAdapter
+from spt_fast.report import CellReport, markdown
 from spt_fast.run import run_grid
 from spt_fast.sharing import More, Sharing
 from spt_fast.store import Store
@@ -84,6 +86,57 @@ def test_an_adapter_is_kept_in_the_cells_folder_and_learnt_once(grid: GridConfig
     tomorrow.take_prompts(store, {cell.key})
     assert tomorrow.learnt({cell.key}) == {cell.key}
     assert tomorrow.adapters(cell.key)[2].key == adapters[2].key
+
+
+def test_results_say_how_much_each_protocol_trains_and_stores_and_with_which_settings(grid: GridConfig) -> None:
+    soft = SoftPromptConfig(**TUNED, length=2)  # type: ignore[arg-type]
+    asked = replace(
+        grid,
+        protocols=(
+            ZeroShot(),
+            RandomVectors(length=2),
+            soft,
+            replace(soft, encoder="mlp", encoder_hidden=8),
+            Ensemble(**TUNED, length=2, members=2),  # type: ignore[arg-type]
+            LORA,
+        ),
+    )
+    cells = plan.expand(asked)
+    (stage,) = plan.stages(cells, ())
+    events: list[Event] = []
+    run_stage(stage, {}, events.append)
+    found = results(events)
+    ensemble = next(cell for cell in cells if isinstance(cell.protocol, Ensemble))
+    members = [found[member.key] for member in ensemble.members]
+    found[ensemble.key] = voted(ensemble, members, examples_of(ensemble), {ensemble.members[0].key})
+    names = ("trained_parameters", "stored_parameters", "stored_bytes")
+    sizes = {cell.label: tuple(found[cell.key].costs[name] for name in names) for cell in cells}
+    # H = 32; a width of 8 within the encoder; two layers of q, o [32, 32] and k, v [16, 32] changed by rank 2.
+    encoder = 2 * 32 + (32 * 8 + 8) + (8 * 8 + 8) + (8 * 32 + 32)
+    lora = 2 * 2 * (2 * (32 + 32) + 2 * (32 + 16))
+    assert sizes == {
+        "zero_shot": (0, 0, 0),
+        "random_vectors": (0, 64, 256),
+        "soft_prompt[encoder=None]": (64, 64, 256),
+        "soft_prompt[encoder=mlp]": (encoder, 64, 256),
+        "ensemble": (128, 128, 512),
+        "lora": (lora, lora, 4 * lora),
+    }
+    told = {cell.label: json.loads(found[cell.key].provenance.get("tuning", "null")) for cell in cells}
+    assert told["zero_shot"] is None
+    assert told["lora"]["targets"] == ["attention"]
+    assert (told["soft_prompt[encoder=mlp]"]["encoder_hidden"], told["soft_prompt[encoder=None]"]["lr"]) == (8, 0.05)
+    assert "encoder_hidden" not in told["soft_prompt[encoder=None]"]
+    # Seconds are counted once: those of the member that is a cell of the grid stand there.
+    assert found[ensemble.key].costs["answer_s"] == members[1].costs["answer_s"]
+    reports = [
+        CellReport(model="m", task="t", protocol=cell.label, metrics=found[cell.key].metrics, costs=found[cell.key].costs)
+        for cell in cells
+    ]
+    text = markdown(reports, name="g")
+    assert f"| `lora` | {lora:,} | {lora:,} | {4 * lora:,} |" in text
+    assert f"| `soft_prompt[encoder=mlp]` | {encoder} | 64 | 256 |" in text
+    assert "stored parameters" not in markdown(reports[:1], name="g")
 
 
 class Later(Sharing):
@@ -191,7 +244,7 @@ def test_lora_and_an_ensemble_are_asked_in_one_vllm_engine_and_transformers_agre
         planned = list(requests_of(asked, engine, learnt))
         for index, answer in engine.stream(request for _, request in planned):
             asked.answers[planned[index][0]] = answer
-    first = [sample for sample in found[lora.key].samples][: len(asked.questions)]
+    first = found[lora.key].samples[: len(asked.questions)]
     assert [sample.example for sample in first] == [question.example.key for question in asked.questions]
     np.testing.assert_allclose([sample.option_logprobs for sample in first], asked.option_logprobs(30), atol=1e-3)
     written: list[Completion] = asked.completions(30)

@@ -26,15 +26,8 @@ def markdown(cells: Sequence[CellReport], *, name: str, rows: Sequence[Mapping[s
     """
     parts = [f"# {code(name)}", _prose(said or summary(cells))]
     for model, own in by_model(cells).items():
-        parts += [
-            f"## {code(headline(own, model))}",
-            _scores(own),
-            *_curves(own),
-            *_seeds(own),
-            *_ensembles(own),
-            *_transfer(own),
-            *_judge(own),
-        ]
+        parts += [f"## {code(headline(own, model))}", _scores(own), *_curves(own), *_seeds(own), *_sizes(own)]
+        parts += [*_ensembles(own), *_transfer(own), *_judge(own)]
     listed = [f"* {code(who)}: {code(why)}" for who, why in failures(cells)]
     if listed:
         parts += ["## Failures", "\n".join(listed)]
@@ -103,6 +96,20 @@ def _seeds(cells: Sequence[CellReport]) -> list[str]:
                     lines.append(_row([*place, *(f"{x:.3f}" for x in (found.value, found.between, found.sampling))]))
     names = ["task", "protocol", "metric", "seeds", "mean", "standard deviation over seeds", "standard error over rows"]
     return ["Over seeds:", "\n".join([*_head(names), *lines])] if lines else []
+
+
+def _sizes(cells: Sequence[CellReport]) -> list[str]:
+    """What each protocol learns and stores; nothing where none learns."""
+    names = ("trained_parameters", "stored_parameters", "stored_bytes")
+    found: dict[str, tuple[float, ...]] = {}
+    for cell in cells:
+        if cell.status == "done" and all(name in cell.costs for name in names):
+            found.setdefault(cell.protocol, tuple(cell.costs[name] for name in names))
+    if not any(sum(sizes) for sizes in found.values()):
+        return []
+    lines = [_row([code(label, in_table=True), *(f"{size:,.0f}" for size in sizes)]) for label, sizes in found.items()]
+    head = _head(["protocol", "trained parameters", "stored parameters", "bytes stored"])
+    return ["Learnt and stored, in fp32:", "\n".join([*head, *lines])]
 
 
 def _ensembles(cells: Sequence[CellReport]) -> list[str]:

@@ -75,6 +75,8 @@ def learn(
     update = optimizer(config, learner.parameters())
     rates = schedule(config, update)
     origin = {**(provenance or {}), "seed": str(seed), "position": config.position}
+    if config.encoder is not None:
+        origin["trained_parameters"] = str(sum(parameter.numel() for parameter in learner.parameters()))
     learnt: dict[int, SoftPrompt] = {}
     smallest = config.batch_size
     best = _Best()
