@@ -17,6 +17,7 @@ from spt_fast.engine import config_of, open_engine
 from spt_fast.engine.base import Adapters
 from spt_fast.errors import ConfigError
 from spt_fast.events import CellDone, CellFailed, CellTrained, Event, PhaseStarted
+from spt_fast.export import export
 from spt_fast.grid import parse_grid
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.report import CellReport, markdown
@@ -58,7 +59,7 @@ def results(events: list[Event]) -> dict[str, CellResult]:
     return {event.key: event.result for event in events if isinstance(event, CellDone)}
 
 
-def test_an_adapter_is_kept_in_the_cells_folder_and_learnt_once(grid: GridConfig) -> None:
+def test_an_adapter_is_kept_in_the_cells_folder_and_learnt_once(grid: GridConfig, tmp_path: Path) -> None:
     result = run_grid(grid)
     assert result.complete, result.failures
     store = Store(grid.folder)
@@ -73,6 +74,10 @@ def test_an_adapter_is_kept_in_the_cells_folder_and_learnt_once(grid: GridConfig
         "result.json",
         "samples.parquet",
     ]
+    export(grid.folder, "peft", tmp_path / "peft")
+    (about,) = (tmp_path / "peft").glob("*/zoo-mcq@lora/adapter_config.json")
+    assert json.loads(about.read_text())["base_model_name_or_path"] == grid.models[0].id
+    assert (about.parent / "adapter_model.safetensors").is_file()
     # As after a kill between learning and asking: what was learnt is asked, and not learnt again.
     (store.root / "cells" / cell.key / "result.json").unlink()
     (stage,) = plan.stages(result.cells, store.done())
