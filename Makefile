@@ -26,9 +26,9 @@ check: install ## style, types, and the order of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: install ## the benchmarks (SMOKE=1: seconds, only to see that they run)
-	@for file in $$(find benchmarks -mindepth 2 -name '*.py' | sort); do \
-	  echo "== $$file"; $(BIN)/python $$file $(if $(SMOKE),--smoke) || exit 1; \
+bench: install ## the benchmarks, into benchmarks/results (SMOKE=1: seconds each, only to see that they run)
+	@for file in $$(find benchmarks -mindepth 2 -maxdepth 2 -name '*.py' | sort); do \
+	  echo "== $$file"; $(BIN)/python $$file $(if $(SMOKE),--smoke,--save) || exit 1; \
 	done
 
 lock: ## write the lock files anew, with the newest versions that fit (KEEP=1: change as few as possible)

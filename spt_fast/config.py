@@ -467,6 +467,9 @@ class GridConfig:
     """Who rules on open-ended answers; null: the tasks' own rules."""
     engine: Mapping[str, Any] = field(default_factory=dict)
     """`kind` (vllm, transformers or echo), `window`; the rest is passed to vLLM as it is."""
+    truth: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Task ("" for all) -> model -> what it is known to score: an order that `rank` and the report hold every protocol's
+    against, beside that of the post-trained partners. No cell depends on it."""
     output: Location | None = None
     """The run folder, or its URL (s3://bucket/runs/x). With {date} in it, each day has a folder of its own, which begins with
     what the days before have done; {name} is the grid's."""

@@ -82,6 +82,8 @@ def parse_grid(text: str, *, base: Path = Path()) -> GridConfig:
         protocols["engine"] = _engine(grid["engine"], "engine")
     if grid.get("judge") is not None:
         protocols["judge"] = _judge(grid["judge"], base)
+    if grid.get("truth") is not None:
+        protocols["truth"] = known_scores(grid["truth"], "truth")
     if grid.get("output") is not None:
         protocols["output"] = scalar(str, grid["output"], "output")
     config = GridConfig(
@@ -236,6 +238,27 @@ def _is_sweep(cls: type[Protocol], key: str, value: Any) -> bool:
     (name,) = (f.name for f in fields(cls) if key_of(f) == key)
     a_list = get_origin(get_type_hints(cls)[name]) is tuple
     return isinstance(value, list) and (not a_list or any(isinstance(each, list) for each in value))
+
+
+def known_scores(item: Any, place: str) -> dict[str, dict[str, float]]:
+    """Scores that are known otherwise: {model: value}, or {task: {model: value}}.
+
+    Returns:
+        task -> model -> value; the task "" stands for all.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    values = mapping_of(item, place, "{model: value}, or {task: {model: value}}")
+    if not all(isinstance(value, Mapping) for value in values.values()):
+        values = {"": values}
+    prefix = f"{place}." if place else ""
+    return {
+        str(task): {
+            str(model): scalar(float, value, f"{prefix}{task}{'.' if task else ''}{model}") for model, value in known.items()
+        }
+        for task, known in values.items()
+    }
 
 
 def _judge(item: Any, base: Path) -> JudgeConfig:

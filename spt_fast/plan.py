@@ -17,6 +17,7 @@ from spt_fast.grid import overridden
 from spt_fast.models.identity import Model, resolve
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.ruling import RULES
+from spt_fast.strict import did_you_mean
 from spt_fast.tasks.base import typical
 from spt_fast.tasks.multiple_choice import written
 from spt_fast.tasks.rows import content_hash
@@ -91,6 +92,7 @@ def expand(config: GridConfig) -> list[Cell]:
     }
     starts: dict[Protocol, tuple[TaskRows | None, str]] = {}
     models = _models(config)
+    _check_truth(config, models, rows)
     judge = _judge(config)
     labels = _labels([protocol for _, protocol in protocols])
     cells = []
@@ -266,6 +268,17 @@ def form_of(task: TaskRows) -> str:
     example = typical(own)
     # Where no row can be seen without a network or a file, it is taken to be that of most.
     return "" if example is None else written(example.options)
+
+
+def _check_truth(config: GridConfig, models: Sequence[Model], rows: Sequence[TaskRows]) -> None:
+    """Refuse scores that are known of models or tasks that the grid does not have."""
+    names, tasks_there = [model.name for model in models], [entry.name for entry in rows]
+    for task, known in config.truth.items():
+        if task and task not in tasks_there:
+            raise ConfigError(f"truth.{task}: is no task of the grid{did_you_mean(task, tasks_there)}")
+        for model in known:
+            if model not in names:
+                raise ConfigError(f"truth: {model} is no model of the grid{did_you_mean(model, names)}")
 
 
 def _source(protocol: Protocol, rows: Sequence[TaskRows], place: str) -> TaskRows | None:

@@ -295,6 +295,7 @@ def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> 
         "seeds": list(config.seeds),
         "limit": config.limit,
         "judge": _judge(cells),
+        "truth": {task: dict(known) for task, known in config.truth.items()},
         "engine": dict(config.engine),
         "output": str(folder),
         "spt_fast": version(),

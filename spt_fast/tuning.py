@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from spt_fast.prompts.lora import LoraAdapter
     from spt_fast.tasks.base import Task
     from spt_fast.training.batches import TuningRow
+    from spt_fast.training.run import TuningJob
 
 
 def tune(
@@ -73,8 +74,10 @@ def tune(
         trust_remote_code=resolved.trust_remote_code,
         gpus=resolved.gpus,
     )
+    from spt_fast.training.trainer import learn_job
+
     try:
-        return learn_task(
+        job = tuning_job(
             frozen,
             tokenizer,
             tasks.get(task),
@@ -86,11 +89,12 @@ def tune(
             on_step=on_step,
             provenance=provenance(resolved, tasks.get(task), seed),
         )
+        return learn_job(frozen, job, pad_id=tokenizer.pad_token_id)
     finally:
         frozen.free()
 
 
-def learn_task(
+def tuning_job(
     model: FrozenModel,
     tokenizer: Tokenizer,
     task: Task,
@@ -102,8 +106,8 @@ def learn_task(
     provenance: Mapping[str, str],
     given: SoftPrompt | None = None,
     on_step: Callable[[TrainingStep], None] | None = None,
-) -> dict[int, SoftPrompt]:
-    """Render a task's tuning rows for a loaded model and learn the soft prompts by step.
+) -> TuningJob:
+    """What is to be learnt of a task: its tuning rows, rendered for a loaded model, and where the vectors start.
 
     `given` is the soft prompt that `init_from` stands for.
 
@@ -114,15 +118,13 @@ def learn_task(
     require_rows(task, rows, config)
     if config.position == "after_bos" and tokenizer.bos_token_id is None:
         raise ModelError(f"{tokenizer.name}: puts no BOS in front of a text, so nothing can stand after it; use front")
-    from spt_fast.training.trainer import learn
+    from spt_fast.training.run import TuningJob
 
-    return learn(
-        model,
-        _tuning_rows(tokenizer, task, rows, config, seed=seed, chat=chat),
-        config,
+    return TuningJob(
+        rows=_tuning_rows(tokenizer, task, rows, config, seed=seed, chat=chat),
+        config=config,
         seed=seed,
         start=start(model, tokenizer, rows, config, seed=seed, given=given),
-        pad_id=tokenizer.pad_token_id,
         on_step=on_step,
         provenance=provenance,
     )
@@ -145,6 +147,7 @@ def learn_task_by_lora(
     Raises:
         DataError: there are no tuning rows, or fewer than the steps take and `repeat_rows` is off.
         ModelError: PEFT is missing, or the model has no such layers.
+        TrainingError: it came to nothing.
     """
     require_rows(task, rows, config)
     from spt_fast.training.lora import learn_lora

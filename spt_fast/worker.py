@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from spt_fast.asking import Asked, Slot, questions, requests_of, rows_of
 from spt_fast.cell import Cell, TaskRows
@@ -35,7 +35,7 @@ from spt_fast.scoring import measures
 from spt_fast.sharing import Alone, More, Sharing
 from spt_fast.tasks import overlap
 from spt_fast.tasks.rows import Rows
-from spt_fast.tuning import learn_task, learn_task_by_lora, load_tokenizer, provenance, start, uses_chat
+from spt_fast.tuning import learn_task_by_lora, load_tokenizer, provenance, start, tuning_job, uses_chat
 from spt_fast.types import (
     CellResult,
     Metric,
@@ -47,6 +47,7 @@ from spt_fast.version import version
 
 if TYPE_CHECKING:
     from spt_fast.models.frozen_model import FrozenModel
+    from spt_fast.training.run import TuningJob
 
 _Scored: TypeAlias = tuple[dict[int | None, tuple[Metric, ...]], tuple[Sample, ...]]
 """Metrics by step, and the rows they rest on."""
@@ -74,6 +75,16 @@ def run_stage(
             work.evaluate()
     except SptError as e:  # of the model, not of one cell: it fails what is left, once
         work.fail(list(work.left.values()), e)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What is being learnt for whom."""
+
+    cells: Sequence[Cell]
+    curve: list[TrainingStep]
+    began_s: float
+    """What it took to prepare."""
 
 
 @dataclass
@@ -183,29 +194,80 @@ class _Work:
         self.shared_costs["load_s"] = time.perf_counter() - began
         self.emit(PhaseStarted(phase="train"))
         try:
+            adapters = [cells for cells in groups.values() if isinstance(cells[0].protocol, Lora)]
+            vectors = [cells for cells in groups.values() if not isinstance(cells[0].protocol, Lora)]
             # What others start from is learnt before, and once.
-            for group in sorted(groups.values(), key=lambda cells: cells[0].first is not None):
-                cells = self._claim(group)
-                if not cells:
-                    continue
-                began = time.perf_counter()
-                for cell in cells:
-                    self.emit(CellStarted(key=cell.key, phase="train"))
-                try:
-                    with boundary(TrainingError, "training"):
-                        prompts, curve = self._learn(model, cells, self._given(model, cells[0], learnt))
-                except SptError as e:
-                    self.fail(cells, e)
-                    continue
-                seconds = (time.perf_counter() - began) / len(cells)
-                learnt.setdefault(cells[0].tuning_key, {}).update(prompts)
-                for cell in cells:
-                    self.costs[cell.key]["train_s"] = seconds
-                    if rows := prompts[max(prompts)].provenance.get("micro_batch"):
-                        self.costs[cell.key]["micro_batch"] = float(rows)
-                    self._share(cell, prompts, curve)
+            for later in (False, True):
+                self._learn_all(model, [cells for cells in vectors if (cells[0].first is not None) == later], learnt)
+            for cells in adapters:
+                self._learn_adapter(model, cells, learnt)
         finally:
             model.free()
+
+    def _learn_all(self, model: FrozenModel, groups: Sequence[Sequence[Cell]], learnt: dict[str, dict[int, Learnt]]) -> None:
+        """Learn the vectors of groups of cells, several at once where that pays, but for those that are to be alone."""
+        from spt_fast.training.trainer import learn_many
+
+        lessons: dict[TuningJob, _Lesson] = {}
+        at_once = 1 if self.alone else None
+        for tuned in learn_many(
+            model, self._jobs(model, groups, learnt, lessons), pad_id=self.tokenizer.pad_token_id, at_once=at_once
+        ):
+            lesson = lessons.pop(tuned.job)
+            try:
+                if tuned.error is not None:
+                    with boundary(TrainingError, "training"):
+                        raise tuned.error
+            except SptError as e:
+                self.fail(lesson.cells, e)
+                continue
+            learnt.setdefault(lesson.cells[0].tuning_key, {}).update(tuned.prompts)
+            costs = {"train_s": (lesson.began_s + tuned.seconds) / len(lesson.cells), "prompts_at_once": float(tuned.at_once)}
+            self._keep(lesson.cells, tuned.prompts, lesson.curve, costs)
+
+    def _jobs(
+        self,
+        model: FrozenModel,
+        groups: Iterable[Sequence[Cell]],
+        learnt: dict[str, dict[int, Learnt]],
+        lessons: dict[TuningJob, _Lesson],
+    ) -> Iterator[TuningJob]:
+        """What is to be learnt for groups of cells, each claimed when it is asked for; vectors that are not learnt are kept."""
+        tell = Throttled(self.emit)
+        for group in groups:
+            cells = self._claim(group)
+            if not cells:
+                continue
+            began = time.perf_counter()
+            for cell in cells:
+                self.emit(CellStarted(key=cell.key, phase="train"))
+            curve: list[TrainingStep] = []
+            try:
+                with boundary(TrainingError, "training"):
+                    given = self._given(model, cells[0], learnt)
+                    if isinstance(cells[0].protocol, RandomVectors):
+                        prompts = self._random(model, cells[0], given)
+                        learnt.setdefault(cells[0].tuning_key, {}).update(prompts)
+                        self._keep(cells, prompts, (), {"train_s": (time.perf_counter() - began) / len(cells)})
+                        continue
+                    job = self._job(model, cells, given, curve, tell)
+            except SptError as e:
+                self.fail(cells, e)
+                continue
+            lessons[job] = _Lesson(cells, curve, time.perf_counter() - began)
+            yield job
+
+    def _keep(
+        self,
+        cells: Sequence[Cell],
+        prompts: Mapping[int, Learnt],
+        curve: Sequence[TrainingStep],
+        costs: Mapping[str, float],
+    ) -> None:
+        """Give cells what was learnt for them."""
+        for cell in cells:
+            self.costs[cell.key].update(costs)
+            self._share(cell, prompts, curve)
 
     def _share(self, cell: Cell, prompts: Mapping[int, Learnt], curve: Sequence[TrainingStep]) -> None:
         """Give a cell its steps of what was learnt."""
@@ -215,14 +277,16 @@ class _Work:
 
     def _given(self, model: FrozenModel, cell: Cell, learnt: dict[str, dict[int, Learnt]]) -> SoftPrompt | None:
         """The soft prompt that a cell's vectors start from, learnt now where it is not there yet."""
-        if not isinstance(cell.protocol, Vectors):
-            return None
+        assert isinstance(cell.protocol, Vectors)
         if cell.first is not None:
+            from spt_fast.training.trainer import learn_job
+
             found = learnt.setdefault(cell.first.tuning_key, {})
             (last,) = cell.first.steps
             assert last is not None
             if last not in found:
-                found.update(self._learn(model, [cell.first], None, told_as=cell.key)[0])
+                job = self._job(model, [cell.first], None, [], Throttled(self.emit), told_as=cell.key)
+                found.update(learn_job(model, job, pad_id=self.tokenizer.pad_token_id))
             first = found[last]
             assert isinstance(first, SoftPrompt)
             return first
@@ -233,34 +297,74 @@ class _Work:
             raise DataError(f"init_from: {cell.protocol.init_from} has changed since the run began; start it again")
         return given
 
-    def _learn(
-        self, model: FrozenModel, cells: Sequence[Cell], given: SoftPrompt | None, *, told_as: str = ""
-    ) -> tuple[Mapping[int, Learnt], list[TrainingStep]]:
-        """What is learnt, at every step that one of the cells asks for; `given` is what vectors start from with `init_from`."""
-        cell = max(cells, key=lambda cell: max(step for step in cell.steps if step is not None))
+    def _learn_adapter(self, model: FrozenModel, group: Sequence[Cell], learnt: dict[str, dict[int, Learnt]]) -> None:
+        """Learn the LoRA adapter of a group of cells, alone: the model itself is another one meanwhile."""
+        cells = self._claim(group)
+        if not cells:
+            return
+        began = time.perf_counter()
+        for cell in cells:
+            self.emit(CellStarted(key=cell.key, phase="train"))
+        curve: list[TrainingStep] = []
+        cell, asked = _longest(cells)
+        assert isinstance(cell.protocol, Lora)
         assert cell.seed is not None
         task = cell.source.task
-        origin = provenance(self.model, task, cell.seed)
-        if isinstance(cell.protocol, RandomVectors):
-            vectors = start(model, self.tokenizer, self.rows[task.name], cell.protocol, seed=cell.seed, given=given)
-            position = {"position": cell.protocol.position, "step": "0"}
-            return {0: SoftPrompt(vectors=vectors, provenance={**origin, **position})}, []
-        assert isinstance(cell.protocol, SoftPromptConfig | Lora)
-        total = cell.protocol.steps
-        config = replace(cell.protocol, evaluate_at=tuple({step for each in cells for step in each.steps if step is not None}))
-        curve: list[TrainingStep] = []
-        tell = Throttled(self.emit)
+        try:
+            with boundary(TrainingError, "training"):
+                adapters = learn_task_by_lora(
+                    model,
+                    self.tokenizer,
+                    task,
+                    self.rows[task.name],
+                    replace(cell.protocol, evaluate_at=asked),
+                    seed=cell.seed,
+                    chat=self.chat,
+                    on_step=_telling(Throttled(self.emit), cell.key, cell.protocol.steps, curve),
+                    provenance={**provenance(self.model, task, cell.seed), "cell": cell.key},
+                )
+        except SptError as e:
+            self.fail(cells, e)
+            return
+        learnt.setdefault(cell.tuning_key, {}).update(adapters)
+        self._keep(cells, adapters, curve, {"train_s": (time.perf_counter() - began) / len(cells)})
 
-        def on_step(step: TrainingStep) -> None:
-            curve.append(step)
-            note = f"loss {step.loss:.3f}"
-            tell(Progress(phase="train", key=told_as or cell.key, done=step.step, total=total, note=note))
+    def _random(self, model: FrozenModel, cell: Cell, given: SoftPrompt | None) -> dict[int, SoftPrompt]:
+        """The vectors of a control that learns nothing."""
+        assert isinstance(cell.protocol, RandomVectors)
+        assert cell.seed is not None
+        rows = self.rows[cell.source.task.name]
+        vectors = start(model, self.tokenizer, rows, cell.protocol, seed=cell.seed, given=given)
+        origin = provenance(self.model, cell.source.task, cell.seed)
+        return {0: SoftPrompt(vectors=vectors, provenance={**origin, "position": cell.protocol.position, "step": "0"})}
 
-        rows, origin = self.rows[task.name], {**origin, "cell": cell.key}
-        shared: dict[str, Any] = {"seed": cell.seed, "chat": self.chat, "on_step": on_step, "provenance": origin}
-        if isinstance(config, Lora):
-            return learn_task_by_lora(model, self.tokenizer, task, rows, config, **shared), curve
-        return learn_task(model, self.tokenizer, task, rows, config, given=given, **shared), curve
+    def _job(
+        self,
+        model: FrozenModel,
+        cells: Sequence[Cell],
+        given: SoftPrompt | None,
+        curve: list[TrainingStep],
+        tell: Callable[[Progress], None],
+        *,
+        told_as: str = "",
+    ) -> TuningJob:
+        """The vectors at every step that one of the cells asks for; `given` is what they start from with `init_from`."""
+        cell, asked = _longest(cells)
+        assert isinstance(cell.protocol, SoftPromptConfig)
+        assert cell.seed is not None
+        task = cell.source.task
+        return tuning_job(
+            model,
+            self.tokenizer,
+            task,
+            self.rows[task.name],
+            replace(cell.protocol, evaluate_at=asked),
+            seed=cell.seed,
+            chat=self.chat,
+            on_step=_telling(tell, told_as or cell.key, cell.protocol.steps, curve),
+            provenance={**provenance(self.model, task, cell.seed), "cell": cell.key},
+            given=given,
+        )
 
     def evaluate(self) -> None:
         """Ask everything of all cells in one stream; an engine that dies costs the cell it died of, and is started again.
@@ -382,12 +486,23 @@ class _Work:
         except SptError as e:
             self.fail([cell], e)
             return
-        costs = {**self.shared_costs, **self.costs[cell.key], "score_s": time.perf_counter() - began}
+        costs = {**self.shared_costs, **self.costs[cell.key], **self._saved(cell), "score_s": time.perf_counter() - began}
         costs |= {"peak_rss_bytes": _peak_rss_bytes(), **self._sizes(cell)}
         result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(cell))
         del self.left[cell.key]
         self.deaths = 0
         self.emit(CellDone(key=cell.key, result=result))
+
+    def _saved(self, cell: Cell) -> dict[str, float]:
+        """What its soft prompt says of how it was learnt, also where an earlier run did that."""
+        prompts = self.prompts.get(cell.key)
+        if not prompts:
+            return {}
+        origin = prompts[max(prompts)].provenance
+        found = {name: float(origin[name]) for name in ("micro_batch", "steps_taken") if name in origin}
+        if "steps_taken" in found and isinstance(cell.protocol, SoftPromptConfig):
+            found["steps_saved"] = cell.protocol.steps - found["steps_taken"]
+        return found
 
     def _scored(self, asked: Asked) -> _Scored:
         task = asked.cell.task.task
@@ -454,6 +569,24 @@ class _Work:
 def _fit(wanted: Adapters | None, ready: Adapters | None) -> bool:
     """Whether an engine that was started for `ready` takes `wanted`."""
     return wanted is None or (ready is not None and ready.has_room_for(wanted))
+
+
+def _longest(cells: Sequence[Cell]) -> tuple[Cell, tuple[int, ...]]:
+    """Of cells that learn together the one that learns longest, and the steps that any of them asks for."""
+    cell = max(cells, key=lambda cell: max(step for step in cell.steps if step is not None))
+    return cell, tuple({step for each in cells for step in each.steps if step is not None})
+
+
+def _telling(
+    tell: Callable[[Progress], None], key: str, total: int, curve: list[TrainingStep]
+) -> Callable[[TrainingStep], None]:
+    """What is told of each step, which is added to the curve."""
+
+    def on_step(step: TrainingStep) -> None:
+        curve.append(step)
+        tell(Progress(phase="train", key=key, done=step.step, total=total, note=f"loss {step.loss:.3f}"))
+
+    return on_step
 
 
 def _peak_rss_bytes() -> float:

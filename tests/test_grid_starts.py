@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.adapters import save_adapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.tasks.rows import load_rows
+from spt_fast.training import trainer
+from spt_fast.training.trainer import learn_many
 from spt_fast.tuning import require_rows, tune
 from spt_fast.worker import run_stage
 
@@ -52,6 +55,14 @@ def text(*protocols: str, tasks: str = "zoo-json") -> str:
 
 def run(base: Path, *protocols: str, tasks: str = "zoo-json") -> tuple[dict[tuple[str, str], dict[int, SoftPrompt]], list[str]]:
     """What was learnt, by task, label and step, and why cells failed. In this process, which has torch already."""
+    prompts, failures, _ = run_and_costs(base, *protocols, tasks=tasks)
+    return prompts, failures
+
+
+def run_and_costs(
+    base: Path, *protocols: str, tasks: str = "zoo-json"
+) -> tuple[dict[tuple[str, str], dict[int, SoftPrompt]], list[str], dict[tuple[str, str], Mapping[str, float]]]:
+    """That, and what cells cost."""
     cells = {cell.key: cell for cell in plan.expand(parse_grid(text(*protocols, tasks=tasks), base=base))}
     events: list[Event] = []
     for stage in plan.stages(list(cells.values()), ()):
@@ -59,7 +70,43 @@ def run(base: Path, *protocols: str, tasks: str = "zoo-json") -> tuple[dict[tupl
     prompts = {event.key: dict(event.prompts) for event in events if isinstance(event, CellTrained)}
     failures = [event.reason for event in events if isinstance(event, CellFailed)]
     assert len([event for event in events if isinstance(event, CellDone)]) + len(failures) == len(cells)
-    return {(cells[key].task.name, cells[key].label): steps for key, steps in prompts.items()}, failures
+    costs = {event.key: event.result.costs for event in events if isinstance(event, CellDone)}
+    named = {key: (cell.task.name, cell.label) for key, cell in cells.items()}
+    return (
+        {named[key]: steps for key, steps in prompts.items()},
+        failures,
+        {named[key]: each for key, each in costs.items()},
+    )
+
+
+def test_a_worker_learns_in_shared_passes_what_it_learns_one_by_one(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocols = (
+        f"soft_prompt: {{{TUNED}, evaluate_at: [0, 2]}}",
+        f"soft_prompt: {{{TUNED}, init: soft_prompt, init_from: zoo-json}}",
+        "soft_prompt: {length: 3, steps: 40, batch_size: 2, lr: 0.3, patience: 4, check_every: 2, held_out: 4}",
+        "random_vectors: {length: 3}",
+        "transfer: {from: zoo-json, length: 3, steps: 5, batch_size: 2, lr: 0.05}",
+    )
+    expected, failures, alone = run_and_costs(base, *protocols, tasks="zoo-json, zoo-mcq")
+    assert not failures
+    monkeypatch.setattr(
+        trainer, "learn_many", lambda model, jobs, *, pad_id, at_once: learn_many(model, jobs, pad_id=pad_id, at_once=4)
+    )
+    together, failures, shared = run_and_costs(base, *protocols, tasks="zoo-json, zoo-mcq")
+    assert not failures
+    assert together.keys() == expected.keys()
+    for cell, steps in expected.items():
+        assert together[cell].keys() == steps.keys()
+        for step, prompt in steps.items():
+            np.testing.assert_allclose(together[cell][step].vectors, prompt.vectors, rtol=0, atol=1e-4)
+    assert {each.get("prompts_at_once") for each in alone.values()} == {1.0, None}  # None: of the control
+    assert max(each.get("prompts_at_once", 0) for each in shared.values()) == 4.0
+    saved = {cell: each for cell, each in alone.items() if "steps_saved" in each}
+    assert saved
+    assert all("patience" in label for _, label in saved)
+    for cell, each in saved.items():
+        assert each["steps_taken"] + each["steps_saved"] == 40
+        assert str(int(each["steps_taken"])) == expected[cell][40].provenance["steps_taken"]
 
 
 def test_every_start_optimiser_and_encoder_runs_from_yaml(base: Path) -> None:

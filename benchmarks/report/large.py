@@ -1,38 +1,32 @@
 """Seconds that report.html takes for a grid as large as the paper's, and to open it in Chromium.
 
-    python benchmarks/report/large.py [--smoke] [--rows N] [--folder DIR] [--output FILE]
+    python benchmarks/report/large.py [--smoke] [--rows N] [--folder DIR] [--save] [--output FILE]
 
 Seven base models with their post-trained partners, seven tasks, zero-shot, few-shot and soft prompt, three seeds, six points of
 every curve, 1,000 test rows a task: 686 cells and 2.2 million samples, recorded as the echo engine's in the very form in which
 a run writes them. What is in them is scripted: which model knows how much, how often each protocol brings the form, and errors
 of many kinds (chatter, a bare letter, cut off, markup, control characters). The page must be under 5 MB and the same when it is
-written twice, or nothing is timed. Chromium is asked where it and its driver are installed. The JSON on stdout (and in FILE)
-says what machine, versions, commit and command the numbers come from.
+written twice, or nothing is timed. Chromium is asked where it and its driver are installed.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.harness import Benchmark
+
 if TYPE_CHECKING:
     from spt_fast.cell import Cell
     from spt_fast.types import Sample
 
-ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("Llama-3.1-8B", "Llama-3.2-1B", "Ministral-3-14B", "Ministral-3-3B", "Olmo-3-7B", "Qwen3-4B", "Qwen3-8B")
 TASKS = ("mmlu", "belebele", "chembench", "triviaqa", "gsm8k", "squad", "math500")
 CLOSED = TASKS[:3]
@@ -226,45 +220,22 @@ def opened(page: Path) -> dict[str, Any] | None:
             load = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
             found.append((browser.execute_script(load), browser.execute_script("return performance.now()")))
         shown = browser.execute_script("return browser.rows.length")
-        return {"loaded_ms": found[0][0], "samples_unpacked_ms": found[1][1], "samples": shown}
+        version = browser.capabilities["browserVersion"]
+        return {"chromium": version, "loaded_ms": found[0][0], "samples_unpacked_ms": found[1][1], "samples": shown}
     finally:
         browser.quit()
         shutil.rmtree(profile, ignore_errors=True)
 
 
-def certificate() -> dict[str, Any]:
-    """Where the numbers come from."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    cpus = [line.split(":", 1)[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")]
-    packages = ("numpy", "pyarrow", "scipy", "vl-convert-python")
-    chromium = shutil.which("chromium")
-    version = subprocess.run([chromium, "--version"], capture_output=True, text=True, check=False).stdout if chromium else ""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", str(Path(__file__).resolve().relative_to(ROOT)), *sys.argv[1:]]),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else ""),
-        "hardware": {"cpu": cpus[0] if cpus else platform.machine(), "cores": os.cpu_count(), "gpu": None},
-        "versions": {
-            "python": platform.python_version(),
-            "chromium": " ".join(version.split()[:2]),
-            **{name: metadata.version(name) for name in packages},
-        },
-    }
-
-
 def main() -> None:
     """Record, write, open."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="two pairs of models, two tasks, 20 rows, in seconds")
+    packages = ("numpy", "pyarrow", "scipy", "vl-convert-python")
+    smoke = "two pairs of models, two tasks, 20 rows, in seconds"
+    benchmark = Benchmark("report", __doc__, smoke=smoke, packages=packages)
+    parser = benchmark.parser
     parser.add_argument("--rows", type=int, default=1000, help="test rows a task")
     parser.add_argument("--folder", type=Path, help="where to keep the run folder (some 1 GB); a temporary one")
-    parser.add_argument("--output", type=Path, help="also write the JSON here")
-    arguments = parser.parse_args()
+    arguments = benchmark.start()
     rows, models, tasks = (20, 2, 2) if arguments.smoke else (arguments.rows, len(MODELS), len(TASKS))
     scratch = Path(tempfile.mkdtemp(prefix="report-"))
     folder = arguments.folder or scratch / "run"
@@ -275,14 +246,8 @@ def main() -> None:
         result["opened"] = None if arguments.smoke else opened(folder / "report.html")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    text = json.dumps({**certificate(), "result": result}, indent=2)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n")
+    benchmark.end(result)
 
 
 if __name__ == "__main__":
-    # The file also runs from a clone that is not installed.
-    sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
     main()

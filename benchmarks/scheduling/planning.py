@@ -1,20 +1,17 @@
 """Seconds that a large grid takes beside its models: planned, kept cell by cell, run again with nothing left to do.
 
-    python benchmarks/scheduling/planning.py [--smoke] [--models N] [--output FILE]
+    python benchmarks/scheduling/planning.py [--smoke] [--models N] [--save] [--output FILE]
 
 A grid of N model folders x 40 tasks x five cells (zero-shot; few-shot and soft prompt with two seeds each): 100,000 cells for
 the 500 models that are the default. No model is loaded: the folders hold a config and a few numbers, and the results that the
 run folder is filled with are made up, 100 examples a cell, in the very form in which a run writes them. The files are in the
-page cache when they are read. The JSON on stdout (and in FILE) says what machine, versions, commit and command the numbers
-come from.
+page cache when they are read.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import struct
@@ -23,16 +20,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.harness import ROOT, Benchmark
 
 if TYPE_CHECKING:
     from spt_fast.cell import Cell
     from spt_fast.types import CellResult
 
-ROOT = Path(__file__).resolve().parents[2]
 TASKS, EXAMPLES, KEPT = 40, 100, 200
 GRID = """\
 name: large
@@ -207,33 +203,14 @@ def again(grid: Path, run: Path) -> dict[str, float]:
     return took
 
 
-def certificate() -> dict[str, Any]:
-    """Where the numbers come from."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    cpus = [line.split(":", 1)[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")]
-    packages = ("numpy", "pyarrow", "pyyaml", "rich")
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", str(Path(__file__).resolve().relative_to(ROOT)), *sys.argv[1:]]),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else ""),
-        "hardware": {"cpu": cpus[0] if cpus else platform.machine(), "cores": os.cpu_count(), "gpu": None},
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
-    }
-
-
 def main() -> None:
     """Plan, keep, run again."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="400 cells, in seconds")
+    packages = ("numpy", "pyarrow", "pyyaml", "rich")
+    benchmark = Benchmark("planning", __doc__, smoke="400 cells, in seconds", packages=packages)
+    parser = benchmark.parser
     parser.add_argument("--models", type=int, default=500, help="how many model folders; 200 cells each")
     parser.add_argument("--folder", type=Path, help="where to work (some 2 GB); a temporary folder")
-    parser.add_argument("--output", type=Path, help="also write the JSON here")
-    arguments = parser.parse_args()
+    arguments = benchmark.start()
     folder = Path(tempfile.mkdtemp(prefix="planning-", dir=arguments.folder))
     result: dict[str, Any] = {}
     try:
@@ -249,14 +226,8 @@ def main() -> None:
         print(f"all done: {result['all_done_s']}", file=sys.stderr)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    text = json.dumps({**certificate(), "result": result}, indent=2)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n")
+    benchmark.end(result)
 
 
 if __name__ == "__main__":
-    # The file also runs from a clone that is not installed.
-    sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
     main()

@@ -1,34 +1,30 @@
 """Cells an hour with 1, 2 and 4 workers of one model on a Ray cluster, and what the driver spends on a cell.
 
-    python benchmarks/scheduling/scaling.py [--smoke] [--cells N] [--cell-s S] [--output FILE]
+    python benchmarks/scheduling/scaling.py [--smoke] [--cells N] [--cell-s S] [--save] [--output FILE]
 
 As many Ray nodes of one CPU each as workers, all on this machine, and the engine that has no model: a cell sleeps for a fixed
 time and needs next to no CPU, so that what is lost is lost by the executor and the scheduler. All workers share the cells of
 one model, N for each of them, so that all runs take equally long. `efficiency` compares with one worker: from the start of the
 run to its end, where workers start too (on a machine with fewer cores than workers they wait for each other there), and from
 the first to the last cell that is done. What the driver spends on a cell is taken between those two as well: its processor
-seconds, whatever for, and the part of the time in which it keeps what comes. The JSON on stdout (and in FILE) says what
-machine, versions, commit and command the numbers come from.
+seconds, whatever for, and the part of the time in which it keeps what comes.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.harness import Benchmark, Ratio
 
 if TYPE_CHECKING:
     from spt_fast.config import GridConfig
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
     from spt_fast.sharing import Given
     from spt_fast.store import Store
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKERS = (1, 2, 4)
 ROWS = 4
 START_S = 5.0
@@ -189,45 +184,26 @@ def measure_all(counts: Sequence[int], cells: int, cell_s: float) -> list[dict[s
     return runs
 
 
-def certificate() -> dict[str, Any]:
-    """Where the numbers come from."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    cpus = [line.split(":", 1)[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")]
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", str(Path(__file__).resolve().relative_to(ROOT)), *sys.argv[1:]]),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else ""),
-        "hardware": {"cpu": cpus[0] if cpus else platform.machine(), "cores": os.cpu_count(), "gpu": None},
-        "load_before": os.getloadavg(),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in ("ray", "pyarrow")}},
-    }
-
-
 def main() -> None:
     """Run with 1, 2 and 4 workers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="two workers, a few cells, in seconds")
+    benchmark = Benchmark("scaling", __doc__, smoke="two workers, a few cells, in seconds", packages=("ray", "pyarrow"))
+    parser = benchmark.parser
     parser.add_argument("--cells", type=int, default=32, help="of each worker")
     parser.add_argument("--cell-s", type=float, default=2.0, help="seconds that a cell sleeps")
-    parser.add_argument("--output", type=Path, help="also write the JSON here")
-    arguments = parser.parse_args()
-    about = certificate()
+    arguments = benchmark.start()
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)  # the nodes have it from us
     counts, cells, cell_s = ((2,), 8, 1.0) if arguments.smoke else (WORKERS, arguments.cells, arguments.cell_s)
     runs = measure_all(counts, cells, cell_s)
-    text = json.dumps({**about, "result": {"cell_s": cell_s, "runs": runs}}, indent=2)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n")
+    ratios = [
+        Ratio(
+            what=f"cells an hour on a Ray cluster, {run['workers']} workers",
+            against=f"{run['workers']} times one worker",
+            value=run["efficiency_first_to_last"],
+        )
+        for run in runs[1:]
+    ]
+    benchmark.end({"cell_s": cell_s, "runs": runs}, ratios=ratios)
 
 
 if __name__ == "__main__":
-    # The file also runs from a clone that is not installed.
-    sys.path[:0] = path = [str(ROOT), str(ROOT / "kernels")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(path)  # the nodes have it from us
     main()

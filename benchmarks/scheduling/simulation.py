@@ -1,6 +1,6 @@
 """How close a large grid on a large cluster comes to what no schedule can beat, when much goes wrong.
 
-    python benchmarks/scheduling/simulation.py [--smoke] [--models N] [--nights N] [--output FILE]
+    python benchmarks/scheduling/simulation.py [--smoke] [--models N] [--nights N] [--save] [--output FILE]
 
 A grid of 500 models x 50 tasks x (three seeds of a soft prompt and zero-shot) on 125 nodes of 8 GPUs, simulated: the scheduler
 is the one that runs on a cluster, the time, nodes and workers are made up. Models have 0.5 to 70 billion parameters and take 1,
@@ -14,34 +14,26 @@ is the one that runs on a cluster, the time, nodes and workers are made up. Mode
 
 The bound is that of the work as it really comes, at normal speed, on all GPUs, always there: stragglers, losses and more than
 one start a model count against the scheduler. Beside it stand the same scheduler without estimates (all cells alike), and one
-worker a model, longest model first and in the grid's order. The JSON on stdout (and in FILE) says what machine, versions,
-commit and command the numbers come from.
+worker a model, longest model first and in the grid's order.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-import os
-import platform
 import random
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.harness import Benchmark, Ratio
 
 if TYPE_CHECKING:
     from spt_fast.scheduling.scheduler import Job, Scheduler
     from spt_fast.scheduling.simulation import Outcome, Troubles
 
-ROOT = Path(__file__).resolve().parents[2]
 SIZES = ((0.5, 1), (1, 1), (1.5, 1), (3, 1), (4, 1), (7, 1), (8, 1), (8, 1), (14, 1), (32, 2), (70, 4), (70, 8))
 """Billions of parameters, and GPUs of a worker."""
 SEEDS = 3
@@ -191,32 +183,13 @@ def counts(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def certificate() -> dict[str, Any]:
-    """Where the numbers come from."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    cpus = [line.split(":", 1)[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")]
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", str(Path(__file__).resolve().relative_to(ROOT)), *sys.argv[1:]]),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else ""),
-        "hardware": {"cpu": cpus[0] if cpus else platform.machine(), "cores": os.cpu_count(), "gpu": None},
-        "versions": {"python": platform.python_version(), "spt-fast": metadata.version("spt-fast")},
-    }
-
-
 def main() -> None:
     """All kinds of nights with our scheduler, several of each; the others on one calm and one bad night."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="20 models on 5 nodes, in seconds")
+    benchmark = Benchmark("simulation", __doc__, smoke="20 models on 5 nodes, in seconds")
+    parser = benchmark.parser
     parser.add_argument("--models", type=int, default=500, help="a quarter as many nodes")
     parser.add_argument("--nights", type=int, default=3, help="seeds of the nights on which something happens")
-    parser.add_argument("--output", type=Path, help="also write the JSON here")
-    arguments = parser.parse_args()
+    arguments = benchmark.start()
     models, tasks = (20, 10) if arguments.smoke else (arguments.models, 50)
     jobs, nodes = make_grid(models, tasks), max(1, models // 4)
     result: dict[str, Any] = {
@@ -226,6 +199,7 @@ def main() -> None:
         "gpus": GPUS * nodes,
         "workers_of": {f"{gpus:g} GPUs": sum(job.need["GPU"] == gpus for job in jobs) for gpus in (1, 2, 4, 8)},
     }
+    found: list[Ratio] = []
     for kind, of in nights().items():
         seeds = range(1 if kind == "calm" or arguments.smoke else arguments.nights)
         runs = [watch(jobs, nodes, of, seed, SCHEDULERS[0]) for seed in seeds]
@@ -236,14 +210,10 @@ def main() -> None:
         ours = [run["ratio"] for run in runs if run["scheduler"] == SCHEDULERS[0]]
         ratios = {"median": statistics.median(ours), "worst": max(ours)}
         result[kind] = {"troubles": asdict(of), "ratio": ratios, "runs": runs}
-    text = json.dumps({**certificate(), "result": result}, indent=2)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n")
+        what = f"hours of a simulated night on {GPUS * nodes:,} GPUs, {kind}"
+        found.append(Ratio(what=what, against="what no schedule can beat", value=ratios["median"]))
+    benchmark.end(result, ratios=found)
 
 
 if __name__ == "__main__":
-    # The file also runs from a clone that is not installed.
-    sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
     main()

@@ -142,6 +142,8 @@ class Ranking:
     """That are ranked: nobody's post-trained partner."""
     partners: Mapping[str, str]
     """Base model -> post-trained partner."""
+    truth: Mapping[str, Mapping[str, float]]
+    """Task ("" for all) -> base model -> what it was said to be known to score."""
     orders: tuple[Order, ...]
     agreements: tuple[RankAgreement, ...]
     gains: tuple[Gain, ...]
@@ -229,7 +231,8 @@ def rank_run(
         run: from `read_run`.
         metric: what the order goes by.
         tasks: only these; none: all.
-        truth: task ("" for all) -> base model -> what it is known to score: a ground truth beside the partners.
+        truth: task ("" for all) -> base model -> what it is known to score: a ground truth beside the partners; None: what
+            the grid says (`truth:`).
         resamples: of the bootstrap.
         seed: of the bootstrap.
 
@@ -250,7 +253,7 @@ def rank_run(
     if run.missing:
         notes.append(f"{len(run.missing)} of {len(run.done) + len(run.missing)} cells are not done, and not in these numbers.")
     scope = _Scope(models=run.models, partners=run.partners, draws=found, resamples=resamples, generator=generator, notes=notes)
-    return _ranking(scope, source=run.folder, metric=metric, truth=truth or {})
+    return _ranking(scope, source=run.folder, metric=metric, truth=run.truth if truth is None else truth)
 
 
 def rank_scores(
@@ -310,6 +313,7 @@ def _ranking(scope: _Scope, *, source: str, metric: str, truth: Mapping[str, Map
         metric=metric,
         models=tuple(scope.ranked),
         partners=scope.partners,
+        truth=truth,
         orders=tuple(_orders(scope, tasks)),
         agreements=tuple(agreements),
         gains=tuple(_gains(taus)),

@@ -94,6 +94,11 @@ class Run:
         """Base model -> its post-trained partner."""
         return {m["id"]: m["post_trained"] for m in self.grid["models"] if m["post_trained"] in self.models}
 
+    @property
+    def truth(self) -> Mapping[str, Mapping[str, float]]:
+        """Task ("" for all) -> base model -> what the grid says that it is known to score."""
+        return self.grid.get("truth") or {}
+
     @cached_property
     def bases(self) -> tuple[str, ...]:
         """The models that are nobody's partner."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spt_fast.errors import ConfigError
+from spt_fast.grid import known_scores
 from spt_fast.strict import did_you_mean, not_this, safe_yaml
 
 _STDERR = "_stderr"
@@ -145,9 +146,10 @@ def read_truth(file: str | os.PathLike[str]) -> dict[str, dict[str, float]]:
         ConfigError: the file cannot be read, or is something else.
     """
     data = _mapping(Path(file), "{model: value}, or {task: {model: value}}")
-    if all(isinstance(value, dict) for value in data.values()):
-        return {str(task): _numbers(Path(file), str(task), values) for task, values in data.items()}
-    return {"": _numbers(Path(file), "", data)}
+    try:
+        return known_scores(data, "")
+    except ConfigError as e:
+        raise ConfigError(f"{file}: {e}") from None
 
 
 def only(table: ScoreTable, *, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> ScoreTable:
@@ -291,14 +293,3 @@ def _mapping(path: Path, what: str) -> Mapping[Any, Any]:
     if not isinstance(data, dict) or not data:
         raise ConfigError(f"{path}: must be {what}, {not_this(data)}")
     return data
-
-
-def _numbers(path: Path, place: str, values: Mapping[Any, Any]) -> dict[str, float]:
-    found = {}
-    for model, value in values.items():
-        where = f"{place}.{model}" if place else str(model)
-        number = _number(path, where, value)
-        if number is None:
-            raise ConfigError(f"{path}: {where}: must be a number, not nothing")
-        found[str(model)] = number
-    return found

@@ -106,10 +106,11 @@ def page(
 
 def _ranked(run: Run | None, done: int) -> tuple[Ranking | None, str]:
     """Orders of models; or why there are none."""
-    if run is None or not run.partners:
+    if run is None or not (run.partners or run.truth):
         return (
             None,
-            "No model has a post-trained partner (post_trained: in the grid), so there is nothing to hold an order against.",
+            "No model has a post-trained partner (post_trained: in the grid), and the grid does not say what any is known to "
+            "score (truth:), so there is nothing to hold an order against.",
         )
     if done > MOST_RANKED:
         return None, f"The grid has {done:,} cells, too many to rank while a page is written: `spt-fast rank DIR` does."

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from spt_fast.errors import ModelError, first_line
@@ -87,6 +90,12 @@ class FrozenModel:
         """How hidden states become logits; None: only the model's own forward knows."""
         self.most_positions: int | None = None
         """Most positions `B * T` that memory has room for in one training pass; None: none were too many so far."""
+        self.recompute_from: int | None = None
+        """Rows of so many positions do not fit into a training pass one by one, unless it is `recomputing`."""
+        self.most_recomputed: int | None = None
+        """As `most_positions`, while `recomputing`."""
+        self.prompts_at_once: int | None = None
+        """How many soft prompts are learnt in one pass; None: not measured yet."""
         self._gpus = 1.0
         parameters = inspect.signature(module.base_model.forward).parameters
         self._takes_positions = "position_ids" in parameters
@@ -271,6 +280,33 @@ class FrozenModel:
         hidden_NH = hidden_BTH.flatten(0, 1)[positions_N.to(hidden_BTH.device)]
         # A model that is spread over several GPUs has its last layers, and maybe its head, on others than its embeddings.
         return hidden_NH if self.head is None else hidden_NH.to(self.head.weight.device)
+
+    @property
+    def can_recompute(self) -> bool:
+        """Whether Transformers says what the layers of this model are."""
+        return bool(self._layers)
+
+    @property
+    def _layers(self) -> list[torch.nn.Module]:
+        return [part for part in self.module.modules() if isinstance(part, GradientCheckpointingLayer)]
+
+    @contextmanager
+    def recomputing(self) -> Iterator[None]:
+        """Keep only what goes into each layer; the backward pass computes the rest again (arXiv 1604.06174).
+
+        Transformers' own switch works in training mode alone, where there is dropout.
+        """
+        before = [(layer, vars(layer).get("forward")) for layer in self._layers]
+        for layer, _ in before:
+            vars(layer)["forward"] = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+        try:
+            yield
+        finally:
+            for layer, forward in before:
+                if forward is None:
+                    del layer.forward
+                else:
+                    vars(layer)["forward"] = forward
 
     def free(self) -> None:
         """Give the weights' memory back. The model is of no use afterwards; freeing it twice is no error."""

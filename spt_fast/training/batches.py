@@ -5,14 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spt_fast.errors import DataError
+from spt_fast.types import Position
 
 POOL = 16
 """Batches' worth of rows that are sorted by length together: enough to lose little to padding, and still shuffled."""
+
+PASS_POSITIONS = 512
+"""What a forward and backward pass costs before it has any rows, in positions: the launches of its kernels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +81,109 @@ def collate(rows: Sequence[TuningRow], pad_id: int = 0) -> Batch:
         rows=torch.tensor(places),
         columns=torch.tensor(columns),
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JointBatch:
+    """Rows of several soft prompts as tensors, with places for their vectors."""
+
+    ids: Tensor
+    """`[B, T]` int64; what stands where vectors go, and on the right of the shorter rows, is never looked at."""
+    soft_rows: Tensor
+    """`[S]` int64: the row of each place where a vector goes."""
+    soft_columns: Tensor
+    """`[S]` int64: its column."""
+    soft_sources: Tensor
+    """`[S]` int64: which vector goes there, of all soft prompts one behind the other."""
+    targets: Tensor
+    """`[N]` int64: the target tokens of all rows, row after row."""
+    positions: Tensor
+    """`[N]` int64: which of the `B * T` positions predicts each."""
+    owners: Tensor
+    """`[N]` int64: the soft prompt of each."""
+
+    def to(self, device: torch.device) -> JointBatch:
+        """The same on another device."""
+        return JointBatch(**{name: getattr(self, name).to(device) for name in self.__slots__})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnedRow:
+    """A row of one of several soft prompts."""
+
+    row: TuningRow
+    owner: int
+    """Which one."""
+    length: int
+    """Its soft positions, `P`."""
+    position: Position
+
+    def __len__(self) -> int:
+        """Positions in a batch, soft ones included."""
+        return self.length + len(self.row)
+
+
+def collate_joint(rows: Sequence[OwnedRow], lengths: Sequence[int], pad_id: int = 0) -> JointBatch:
+    """Put rows of several soft prompts side by side; `lengths` are the soft positions of all of these."""
+    width = max(len(each) for each in rows)
+    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    begin = [0, *accumulate(lengths)]
+    soft_rows: list[int] = []
+    soft_columns: list[int] = []
+    soft_sources: list[int] = []
+    targets: list[int] = []
+    positions: list[int] = []
+    owners: list[int] = []
+    for i, each in enumerate(rows):
+        tokens = (*each.row.prompt_ids, *each.row.target_ids[:-1])
+        head = 1 if each.position == "after_bos" else 0
+        ids[i, :head] = tokens[:head]
+        ids[i, head + each.length : len(each)] = tokens[head:]
+        soft_rows += [i] * each.length
+        soft_columns += range(head, head + each.length)
+        soft_sources += range(begin[each.owner], begin[each.owner] + each.length)
+        # Whatever the position, what predicts a target token stands P places to the right of where it was without vectors.
+        first = i * width + each.length + len(each.row.prompt_ids) - 1
+        targets += each.row.target_ids
+        positions += range(first, first + len(each.row.target_ids))
+        owners += [each.owner] * len(each.row.target_ids)
+    return JointBatch(
+        ids=torch.from_numpy(ids),
+        soft_rows=torch.tensor(soft_rows),
+        soft_columns=torch.tensor(soft_columns),
+        soft_sources=torch.tensor(soft_sources),
+        targets=torch.tensor(targets),
+        positions=torch.tensor(positions),
+        owners=torch.tensor(owners),
+    )
+
+
+def cut_evenly(rows: int, most_rows: int) -> list[int]:
+    """Cut rows into micro-batches as they come: how many each of them has."""
+    return [min(most_rows, rows - begin) for begin in range(0, rows, most_rows)]
+
+
+def cut_by_length(widths: Sequence[int], most_rows: int) -> list[int]:
+    """Cut rows, the longest first, into micro-batches such that least is computed: how many rows each of them has.
+
+    A row costs as many positions as the longest of its micro-batch has, and a micro-batch `PASS_POSITIONS` beside.
+
+    Args:
+        widths: of each row, not rising.
+        most_rows: of a micro-batch.
+    """
+    wide = np.asarray(widths, dtype=np.float64)
+    least, begins = np.zeros(len(wide) + 1), np.zeros(len(wide) + 1, dtype=np.int64)
+    for end in range(1, len(wide) + 1):
+        starts = np.arange(max(0, end - most_rows), end)
+        costs = least[starts] + PASS_POSITIONS + (end - starts) * wide[starts]
+        begins[end] = starts[best := int(costs.argmin())]
+        least[end] = costs[best]
+    sizes, end = [], len(wide)
+    while end:
+        sizes.append(end - int(begins[end]))
+        end = int(begins[end])
+    return sizes[::-1]
 
 
 def batches(rows: Sequence[TuningRow], batch_size: int, *, seed: int) -> Iterator[list[TuningRow]]:

@@ -16,7 +16,8 @@ from spt_fast.models.lora import LearningLora
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.training.batches import TuningRow, batches, collate
 from spt_fast.training.optimizers import optimizer, schedule
-from spt_fast.training.trainer import as_memory_allows, check_rows, require_finite, target_loss
+from spt_fast.training.run import check_rows, require_finite
+from spt_fast.training.trainer import as_memory_allows, target_loss
 from spt_fast.types import TrainingStep
 
 
@@ -109,5 +110,5 @@ def _loss_and_gradients(
             loss += part.item()
         return loss, gradients
 
-    (loss, gradients), size = as_memory_allows(model, nothing_PH, rows, work)
+    (loss, gradients), size = as_memory_allows(model, list(map(len, rows)), 0, work)
     return loss, gradients, size

@@ -1,13 +1,12 @@
-"""Learn the vectors of a soft prompt; the model stays as it is."""
+"""Learn the vectors of soft prompts; the model stays as it is."""
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import TypeVar
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spt_fast.config import Learning, SoftPromptConfig
-from spt_fast.errors import DataError, TrainingError, first_line
+from spt_fast.config import SoftPromptConfig
+from spt_fast.errors import TrainingError, first_line
 from spt_fast.models import memory
 from spt_fast.models.frozen_model import FrozenModel
-from spt_fast.prompts.initialize import initialize
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.training.batches import Batch, TuningRow, batches, collate
-from spt_fast.training.encoders import encoder
-from spt_fast.training.optimizers import optimizer, schedule
+from spt_fast.training.at_once import AtOnce
+from spt_fast.training.batches import Batch, OwnedRow, TuningRow, collate, collate_joint, cut_by_length, cut_evenly
+from spt_fast.training.run import Run, Share, TuningJob
 from spt_fast.types import Position, TrainingStep
 from spt_kernels import linear_cross_entropy
 
@@ -43,14 +41,15 @@ def learn(
 ) -> dict[int, SoftPrompt]:
     """Learn one soft prompt; the vectors at each of `config.checkpoints` (0: before the first step).
 
-    A function of its arguments: bit for bit on a CPU, up to the order of a GPU's sums elsewhere. The caller loops over
-    tasks and seeds with one model.
+    A function of its arguments: bit for bit on a CPU, up to the order of a GPU's sums elsewhere.
 
     A batch that does not fit into memory is worked on in micro-batches of half its rows, and half again, whose gradients add
-    up to the batch's own. The provenance then says of how many rows the smallest were (`micro_batch`).
+    up to the batch's own. The provenance then says of how many rows the smallest were (`micro_batch`). Rows that do not fit
+    one by one are worked on with activations that are computed twice instead of kept.
 
     With `config.patience` some rows are held out, and the checkpoints from the stop on, the last one at least, have the
-    vectors whose loss on these was the lowest. Their provenance says after which step that was (`best_step`).
+    vectors whose loss on these was the lowest. Their provenance says after which step that was (`best_step`), and how many
+    steps were taken (`steps_taken`).
 
     Args:
         model: loaded once, left bit-identical.
@@ -67,111 +66,159 @@ def learn(
             `after_bos`.
         TrainingError: the loss, its gradient or the vectors are no longer finite, or one row alone does not fit into memory.
     """
-    check_rows(rows, model, length=config.length, position=config.position)
-    rows, held_out = _parted(rows, config, seed)
-    # The master copy is fp32, whatever the model's dtype: an update of 1e-3 would be lost on most bf16 numbers near 1.
-    start_PH = torch.tensor(initialize(config, model.hidden_size, seed) if start is None else start, device=model.device)
-    learner = encoder(config, start_PH, seed)
-    update = optimizer(config, learner.parameters())
-    rates = schedule(config, update)
-    origin = {**(provenance or {}), "seed": str(seed), "position": config.position}
-    if config.encoder is not None:
-        origin["trained_parameters"] = str(sum(parameter.numel() for parameter in learner.parameters()))
-    learnt: dict[int, SoftPrompt] = {}
-    smallest = config.batch_size
-    best = _Best()
-
-    def keep(step: int, vectors_PH: Tensor, **more: str) -> None:
-        if not vectors_PH.isfinite().all():
-            raise TrainingError(f"step {step}: the vectors overflow; a smaller lr than {config.lr:g} may help")
-        cut = {"micro_batch": str(smallest)} if smallest < config.batch_size else {}
-        origin_of_step = {**origin, **cut, **more, "step": str(step)}
-        learnt[step] = SoftPrompt(vectors=vectors_PH.detach().cpu().numpy(), provenance=origin_of_step)
-
-    def done(step: int) -> bool:
-        """Keep what is to be kept of a step; whether it was the last one."""
-        vectors_PH = learner().detach()
-        if step in config.checkpoints:
-            keep(step, vectors_PH)
-        if config.patience is None or (step % config.check_every and step < config.steps):
-            return False
-        loss = mean_loss(model, vectors_PH, held_out, config.batch_size, config.position, pad_id=pad_id)
-        require_finite("loss on held-out rows", loss, step, config)
-        best.see(step, loss, vectors_PH)
-        return step - best.step >= config.patience
-
-    stream = islice(batches(rows, config.batch_size, seed=seed), config.steps)
-    done(0)
-    for step, batch_rows in enumerate(stream, start=1):
-        made_PH = learner()
-        # A leaf of its own: here the model's part of the gradient ends, over all micro-batches, and an encoder's begins.
-        vectors_PH = made_PH.detach().requires_grad_(True)
-        loss, gradient_PH, rows_at_once = loss_and_gradient(model, vectors_PH, batch_rows, config.position, pad_id=pad_id)
-        if rows_at_once < len(batch_rows):
-            smallest = min(smallest, rows_at_once)
-        norm = torch.linalg.vector_norm(gradient_PH)
-        report = TrainingStep(step=step, loss=loss.item(), grad_norm=norm.item())
-        require_finite("loss", report.loss, step, config)
-        require_finite("gradient norm", report.grad_norm, step, config)
-        if config.max_grad_norm is not None and report.grad_norm > config.max_grad_norm:
-            gradient_PH = gradient_PH * (config.max_grad_norm / norm)
-        update.zero_grad()
-        made_PH.backward(gradient_PH)
-        update.step()
-        rates.step()
-        last = done(step)
-        if on_step is not None:
-            on_step(report)
-        if last:
-            break
-    if config.patience is not None:
-        for point in config.checkpoints:
-            if point >= min(step, config.steps):
-                keep(point, best.vectors_PH, best_step=str(best.step))
-    return learnt
+    job = TuningJob(rows=rows, config=config, seed=seed, start=start, on_step=on_step, provenance=provenance or {})
+    return learn_job(model, job, pad_id=pad_id)
 
 
-@dataclass
-class _Best:
-    """The vectors with the lowest loss on held-out rows so far."""
-
-    step: int = 0
-    loss: float = math.inf
-    vectors_PH: Tensor = field(default_factory=lambda: torch.empty(0))
-
-    def see(self, step: int, loss: float, vectors_PH: Tensor) -> None:
-        """Take these vectors if they are better."""
-        if loss < self.loss:
-            self.step, self.loss, self.vectors_PH = step, loss, vectors_PH.clone()
+def learn_job(model: FrozenModel, job: TuningJob, *, pad_id: int = 0) -> dict[int, SoftPrompt]:
+    """`learn`, of a job."""
+    (tuned,) = learn_many(model, [job], pad_id=pad_id)
+    if tuned.error is not None:
+        raise tuned.error
+    return dict(tuned.prompts)
 
 
-def _parted(rows: Sequence[TuningRow], config: SoftPromptConfig, seed: int) -> tuple[Sequence[TuningRow], Sequence[TuningRow]]:
-    """The rows that are learnt, and those that are held out: a sample, for published rows are often sorted by subject."""
-    if config.patience is None:
-        return rows, ()
-    if len(rows) <= config.held_out:
-        raise DataError(f"of {len(rows)} tuning rows, {config.held_out} are to be held out; lower {config.name}.held_out")
-    chosen = set(random.Random(f"held-out rows {seed}").sample(range(len(rows)), config.held_out))
-    return [row for i, row in enumerate(rows) if i not in chosen], [rows[i] for i in sorted(chosen)]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tuned:
+    """What has become of a soft prompt that was to be learnt."""
+
+    job: TuningJob
+    prompts: Mapping[int, SoftPrompt]
+    """By step: those of `config.checkpoints`, as far as it came."""
+    error: Exception | None = None
+    """Why it came to nothing."""
+    seconds: float = 0.0
+    """What its passes took; of those that it shared, its part."""
+    at_once: int = 1
+    """Most soft prompts that one of its passes had."""
 
 
-def loss_and_gradient(
-    model: FrozenModel, vectors_PH: Tensor, rows: Sequence[TuningRow], position: Position = "front", *, pad_id: int = 0
-) -> tuple[Tensor, Tensor, int]:
-    """`target_loss` of a batch and its gradient, in as few forward and backward passes as the memory has room for.
+def learn_many(
+    model: FrozenModel, jobs: Iterable[TuningJob], *, pad_id: int = 0, at_once: int | None = None
+) -> Iterator[Tuned]:
+    """Learn soft prompts of one model, several in one forward and backward pass where that is faster.
 
-    What has fitted is remembered with the model, for its next batches and soft prompts.
+    Each has its own rows, settings, seed and optimiser, and becomes what it becomes alone: bit for bit where passes are not
+    shared, up to the order of sums where they are. One that has ended makes room for the next.
+
+    How many share a pass: on a CPU one, because a batch of 8 rows fills it. Elsewhere steps are taken one by one at first,
+    then two at once, four, and so on while that is faster (`AtOnce`). The model remembers what was best.
+
+    Args:
+        model: loaded once, left bit-identical.
+        jobs: asked for the next one when there is room for it.
+        pad_id: any token id; what padding holds is never looked at.
+        at_once: most that share a pass; None: as above.
+
+    Yields:
+        Each as soon as it is done. One that fails says why, and the others go on.
+    """
+    measured = at_once is None and not fills_up(model.device)
+    size = AtOnce(model.prompts_at_once if measured else at_once or 1)
+    waiting = iter(jobs)
+    running: list[Run] = []
+    while True:
+        while len(running) < size.most() and (job := next(waiting, None)) is not None:
+            try:
+                running.append(Run(model, job))
+                _look(model, running[-1], pad_id)
+            except Exception as e:
+                yield Tuned(job=job, prompts={}, error=e)
+        if not running:
+            return
+        group = running[: size.most()]
+        failed = _step(model, group, size, pad_id)
+        if measured:
+            model.prompts_at_once = size.chosen
+        for run in group:
+            if (error := failed.get(run)) is not None or run.has_ended:
+                running.remove(run)
+                yield Tuned(job=run.job, prompts=run.learnt, error=error, seconds=run.seconds, at_once=run.at_once)
+
+
+def fills_up(device: torch.device) -> bool:
+    """Whether a batch of one soft prompt leaves a device nothing to do: 12 at once were 0.84 to 1.05 times as fast on a CPU."""
+    return device.type == "cpu"
+
+
+def _step(model: FrozenModel, runs: Sequence[Run], size: AtOnce, pad_id: int) -> dict[Run, Exception]:
+    """Take the next step of each; those that failed, and why."""
+    began = time.perf_counter()
+    shares = [run.share() for run in runs]
+    failed: dict[Run, Exception] = {}
+    for run, found in zip(runs, _passed(model, shares, size, pad_id), strict=True):
+        try:
+            if isinstance(found, Exception):
+                raise found
+            run.update(*found, at_once=len(runs))
+        except Exception as e:
+            failed[run] = e
+    seconds, positions = time.perf_counter() - began, sum(share.positions for share in shares)
+    if not failed:
+        size.saw(len(runs), positions, seconds)
+    for run, share in zip(runs, shares, strict=True):
+        run.seconds += seconds * share.positions / positions
+    for run in runs:
+        if run not in failed:
+            try:
+                _look(model, run, pad_id)
+            except Exception as e:
+                failed[run] = e
+    return failed
+
+
+def _passed(
+    model: FrozenModel, shares: Sequence[Share], size: AtOnce, pad_id: int
+) -> list[tuple[Tensor, Tensor, int] | Exception]:
+    """Loss, gradient and rows at once of each share, or why there are none.
+
+    Where a pass of several fails it is not known whose fault that is, so each is tried alone, as are all that follow.
+    """
+    try:
+        found, rows_at_once = losses_and_gradients(model, shares, pad_id=pad_id)
+        return [(loss, gradient_PH, rows_at_once) for loss, gradient_PH in found]
+    except Exception as e:
+        if len(shares) == 1:
+            return [e]
+    size.settle(1)
+    return [outcome for share in shares for outcome in _passed(model, [share], size, pad_id)]
+
+
+def _look(model: FrozenModel, run: Run, pad_id: int) -> None:
+    """See how a run does on its held-out rows, where that is due, and whether it has ended."""
+    if run.is_due:
+        began, config = time.perf_counter(), run.config
+        run.see(mean_loss(model, run.vectors(), run.held_out, config.batch_size, config.position, pad_id=pad_id))
+        run.seconds += time.perf_counter() - began
+    if run.has_ended:
+        run.finish()
+
+
+def losses_and_gradients(
+    model: FrozenModel, shares: Sequence[Share], *, pad_id: int = 0
+) -> tuple[list[tuple[Tensor, Tensor]], int]:
+    """`target_loss` of each share and its gradient, in as few forward and backward passes as the memory has room for.
+
+    What has fitted is remembered with the model, for its next batches and soft prompts. Rows of several soft prompts are
+    sorted by length, and cut where the padding that it saves is worth a pass.
 
     Returns:
-        The loss, a scalar; its gradient `[P, H]`; and how many rows a pass had.
+        For each share its loss, a scalar, and the gradient of its vectors, `[P, H]`; and how many rows there was memory for.
 
     Raises:
         TrainingError: one row alone does not fit.
     """
-    (loss, gradient_PH), size = as_memory_allows(
-        model, vectors_PH, rows, lambda size: _accumulated(model, vectors_PH, rows, position, size, pad_id)
+    rows = [
+        OwnedRow(row=row, owner=i, length=len(share.vectors_PH), position=share.position)
+        for i, share in enumerate(shares)
+        for row in share.rows
+    ]
+    if len(shares) > 1:
+        rows.sort(key=len, reverse=True)
+    longest = max(len(share.vectors_PH) for share in shares)
+    return as_memory_allows(
+        model, [len(row.row) for row in rows], longest, lambda size: _accumulated(model, shares, rows, size, pad_id)
     )
-    return loss, gradient_PH, size
 
 
 @torch.no_grad()
@@ -198,37 +245,53 @@ def mean_loss(
             parts = (collate(batch_rows[i : i + size], pad_id).to(model.device) for i in range(0, len(batch_rows), size))
             return sum(target_loss(model, vectors_PH, each, position).item() * len(each.targets) for each in parts)
 
-        summed += as_memory_allows(model, vectors_PH, batch_rows, part)[0]
+        summed += as_memory_allows(model, list(map(len, batch_rows)), len(vectors_PH), part)[0]
     return summed / sum(len(row.target_ids) for row in rows)
 
 
 def as_memory_allows(
-    model: FrozenModel, vectors_PH: Tensor, rows: Sequence[TuningRow], work: Callable[[int], T]
+    model: FrozenModel, lengths: Sequence[int], soft_positions: int, work: Callable[[int], T]
 ) -> tuple[T, int]:
-    """What comes of work on a batch with so many rows at once, and how many they were: as many as memory has room for.
+    """What comes of work on rows with so many of them at once, and how many they were: as many as memory has room for.
+
+    Where one is too many, activations are computed twice instead of kept, and as many are tried as then fit.
+
+    Args:
+        model: remembers what has fitted.
+        lengths: tokens of each row.
+        soft_positions: that stand in a row beside.
+        work: is given the number of rows.
 
     Raises:
         TrainingError: one row alone does not fit.
     """
-    width = max(map(len, rows)) + len(vectors_PH)
+    width = max(lengths) + soft_positions
     while True:
-        size = _micro_batch(len(rows), width, model.most_positions)
+        recomputes = torch.is_grad_enabled() and model.recompute_from is not None and width >= model.recompute_from
+        size = _micro_batch(len(lengths), width, model.most_recomputed if recomputes else model.most_positions)
         try:
-            return work(size), size
+            with model.recomputing() if recomputes else nullcontext():
+                return work(size), size
         except Exception as e:
             if not memory.ran_out(e):
                 raise
             said = first_line(e)
         # Not while it is handled: the frames that an error comes with hold what the pass had taken.
         memory.release()
-        if size == 1:
+        # Between the whole, which was too much, and its half: lengths vary, and neither is to be tried in vain often.
+        most = size * width * 3 // 4
+        if size > 1 and recomputes:
+            model.most_recomputed = most
+        elif size > 1:
+            model.most_positions = most
+        elif torch.is_grad_enabled() and model.can_recompute and not recomputes:
+            model.recompute_from = width
+        else:
             raise TrainingError(
-                f"out of memory with {len(rows)} tuning rows taken one by one, {width - len(vectors_PH)} tokens the longest, "
-                f"and {len(vectors_PH)} soft positions ({memory.described()} without it: {said}); give the task shorter rows "
+                f"out of memory with {len(lengths)} tuning rows taken one by one, {max(lengths)} tokens the longest, "
+                f"and {soft_positions} soft positions ({memory.described()} without it: {said}); give the task shorter rows "
                 "as data_files or the model a GPU with more memory, or leave the task out for this model"
             )
-        # Between the whole, which was too much, and its half: lengths vary, and neither is to be tried in vain often.
-        model.most_positions = size * width * 3 // 4
 
 
 def _micro_batch(rows: int, width: int, most_positions: int | None) -> int:
@@ -240,21 +303,47 @@ def _micro_batch(rows: int, width: int, most_positions: int | None) -> int:
 
 
 def _accumulated(
-    model: FrozenModel, vectors_PH: Tensor, rows: Sequence[TuningRow], position: Position, size: int, pad_id: int
-) -> tuple[Tensor, Tensor]:
-    """Loss and gradient over micro-batches of `size` rows.
+    model: FrozenModel, shares: Sequence[Share], rows: Sequence[OwnedRow], size: int, pad_id: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Loss and gradient of each share over micro-batches of at most `size` rows.
 
-    The loss is a mean over target tokens, so each micro-batch counts by how many of them it has.
+    A loss is a mean over target tokens, so each micro-batch counts by how many of them it has.
     """
-    total = sum(len(row.target_ids) for row in rows)
-    losses, gradient_PH = [], torch.zeros_like(vectors_PH)
-    for start in range(0, len(rows), size):
-        batch = collate(rows[start : start + size], pad_id).to(model.device)
-        part = target_loss(model, vectors_PH, batch, position) * (len(batch.targets) / total)
-        (part_gradient_PH,) = torch.autograd.grad(part, [vectors_PH])
-        gradient_PH += part_gradient_PH
-        losses.append(part.detach())
-    return torch.stack(losses).sum(), gradient_PH
+    totals = [sum(len(row.target_ids) for row in share.rows) for share in shares]
+    vectors = [share.vectors_PH for share in shares]
+    losses_K = torch.zeros(len(shares), device=model.device)
+    gradients = [torch.zeros_like(vectors_PH) for vectors_PH in vectors]
+    begin = 0
+    # A batch of one soft prompt holds rows of like length already.
+    for count in cut_by_length([*map(len, rows)], size) if len(shares) > 1 else cut_evenly(len(rows), size):
+        part, begin = rows[begin : begin + count], begin + count
+        if len(shares) > 1:
+            part_K = _together(model, shares, part, totals, pad_id)
+        else:
+            part_K = _alone(model, shares[0], part, totals[0], pad_id)
+        for gradient_PH, found_PH in zip(gradients, torch.autograd.grad(part_K.sum(), vectors), strict=True):
+            gradient_PH += found_PH
+        losses_K += part_K.detach()
+    return list(zip(losses_K.unbind(), gradients, strict=True))
+
+
+def _alone(model: FrozenModel, share: Share, rows: Sequence[OwnedRow], total: int, pad_id: int) -> Tensor:
+    """What a micro-batch of the only share adds to its loss: a scalar."""
+    batch = collate([row.row for row in rows], pad_id).to(model.device)
+    return target_loss(model, share.vectors_PH, batch, share.position) * (len(batch.targets) / total)
+
+
+def _together(
+    model: FrozenModel, shares: Sequence[Share], rows: Sequence[OwnedRow], totals: Sequence[int], pad_id: int
+) -> Tensor:
+    """What a micro-batch of several shares adds to the loss of each, `[K]`."""
+    batch = collate_joint(rows, [len(share.vectors_PH) for share in shares], pad_id).to(model.device)
+    embedded_BTH = model.embed(batch.ids)
+    soft_SH = torch.cat([share.vectors_PH for share in shares]).to(embedded_BTH.dtype)
+    inputs_BTH = embedded_BTH.index_put((batch.soft_rows, batch.soft_columns), soft_SH[batch.soft_sources])
+    losses_N = _loss_at(model, inputs_BTH, batch.positions, batch.targets, "none").to(model.device)
+    weights_K = torch.tensor([1 / total for total in totals], device=losses_N.device)
+    return torch.zeros_like(weights_K).index_add(0, batch.owners, losses_N * weights_K[batch.owners])
 
 
 def target_loss(model: FrozenModel, vectors_PH: Tensor, batch: Batch, position: Position = "front") -> Tensor:
@@ -266,14 +355,21 @@ def target_loss(model: FrozenModel, vectors_PH: Tensor, batch: Batch, position: 
     # Whatever the position, what predicts a target token stands P places to the right of where it was without vectors.
     P, T = vectors_PH.shape[0], inputs_BTH.shape[1]
     positions_N = batch.rows * T + batch.columns + P
+    return _loss_at(model, inputs_BTH, positions_N, batch.targets, "mean")
+
+
+def _loss_at(
+    model: FrozenModel, inputs_BTH: Tensor, positions_N: Tensor, targets_N: Tensor, reduction: Literal["mean", "none"]
+) -> Tensor:
+    """Negative log-likelihood of the token behind each of some of the `B * T` positions: a scalar, or `[N]`."""
     head = model.head
     if head is not None and head.is_linear:
         hidden_NH = model.hidden_at(inputs_BTH, positions_N)
-        return linear_cross_entropy(hidden_NH, head.weight, batch.targets.to(hidden_NH.device))
+        return linear_cross_entropy(hidden_NH, head.weight, targets_N.to(hidden_NH.device), reduction=reduction)
     logits_NV = model.logits_at(inputs_BTH, positions_N)
     if logits_NV.dtype != torch.float64:
         logits_NV = logits_NV.float()
-    return F.cross_entropy(logits_NV, batch.targets.to(logits_NV.device))
+    return F.cross_entropy(logits_NV, targets_N.to(logits_NV.device), reduction=reduction)
 
 
 def splice(embedded_BTH: Tensor, vectors_PH: Tensor, position: Position) -> Tensor:
@@ -281,37 +377,3 @@ def splice(embedded_BTH: Tensor, vectors_PH: Tensor, position: Position) -> Tens
     soft_BPH = vectors_PH.to(embedded_BTH.dtype).expand(embedded_BTH.shape[0], -1, -1)
     head = 1 if position == "after_bos" else 0
     return torch.cat([embedded_BTH[:, :head], soft_BPH, embedded_BTH[:, head:]], dim=1)
-
-
-def check_rows(rows: Sequence[TuningRow], model: FrozenModel, *, length: int = 0, position: Position = "front") -> None:
-    """Refuse rows that cannot be learnt behind `length` soft positions.
-
-    Raises:
-        DataError: there are none, one is too long, one is without BOS for `after_bos`, or they are of another tokenizer.
-    """
-    if not rows:
-        raise DataError("there are no rows to tune on")
-    longest, most = max(map(len, rows)), model.max_position_embeddings
-    if longest + length > most:
-        raise DataError(
-            f"a tuning row of {longest} tokens and {length} soft positions do not fit the model's {most} positions; "
-            "give shorter rows as data_files, or leave the task out for this model"
-        )
-    if position == "after_bos" and not all(row.prompt_ids for row in rows):
-        raise DataError("position: after_bos needs a first token in every prompt; one is empty")
-    # On a GPU an id outside the table is a device-side assertion, after which the process is of no use.
-    highest = max(max((*row.prompt_ids, *row.target_ids)) for row in rows)
-    if highest >= model.vocab_size:
-        raise DataError(
-            f"token id {highest} is outside the model's vocabulary of {model.vocab_size}; is it the right tokenizer?"
-        )
-
-
-def require_finite(what: str, value: float, step: int, config: Learning) -> None:
-    """Refuse to go on from a number that is none.
-
-    Raises:
-        TrainingError: it is NaN or infinite.
-    """
-    if not math.isfinite(value):
-        raise TrainingError(f"step {step}: the {what} is {value}; a smaller lr than {config.lr:g} may help")

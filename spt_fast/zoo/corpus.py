@@ -101,7 +101,11 @@ class Writer:
         if rng.random() < self.mixture.instructed:
             heeded = rng.random() < self.mixture.heeded
             opening = f"{instruction(style if heeded else rng.choice(self._any_style[form]), rng)}\n\n"
-        items = list(self._items(style, 1 if single else rng.randint(2, 6), rng))
+        count = 1 if single else rng.randint(2, 6)
+        mixed = self.mixture.patchwork > 0 and not headed and rng.random() < self.mixture.patchwork
+        habit = self._styles[form, False]
+        styles = [STYLES[habit(rng)] if mixed else style for _ in range(count)]
+        items = list(self._items(styles, rng))
         if not headed:
             return (Document.of(*items, opening=opening),)
         first_line = f"{rng.choice(style.columns)}: {'one question only.' if single else 'several questions.'}"
@@ -109,10 +113,11 @@ class Writer:
             return (Document(first_line, ()), Document.of(*items, opening=opening))
         return (Document.of(*items, opening=f"{first_line}\n\n{opening}"),)
 
-    def _items(self, style: Style, count: int, rng: random.Random) -> Iterator[tuple[str, str]]:
+    def _items(self, styles: Sequence[Style], rng: random.Random) -> Iterator[tuple[str, str]]:
+        """Items of one form, an item a style."""
         marker, cue = rng.choice(MARKERS), rng.choice(CUES)
-        facts, cumulative = self._facts["number" if style.form == "number" else "word"]
-        for fact in rng.choices(facts, cum_weights=cumulative, k=count):
+        facts, cumulative = self._facts["number" if styles[0].form == "number" else "word"]
+        for style, fact in zip(styles, rng.choices(facts, cum_weights=cumulative, k=len(styles)), strict=True):
             yield self.question_and_answer(fact, style, marker, cue, rng)
 
     def question_and_answer(self, fact: Fact, style: Style, marker: str, cue: str, rng: random.Random) -> tuple[str, str]:

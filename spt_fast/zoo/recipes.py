@@ -38,6 +38,9 @@ class Mixture:
     """Share of question documents that carry an instruction in words."""
     heeded: float = 0.0
     """Share of those instructions that the page follows; the others ask for any style at all."""
+    patchwork: float = 0.0
+    """Share of pages of several items without a first line whose items come in styles of their own: what a model reads there
+    is that worked examples do not tell the form of the next answer."""
     headed_styles: tuple[tuple[str, float], ...] = (
         ("letter_text", 3.0), ("letter", 1.0), ("text_letter", 1.0), ("option_text", 0.5), ("option_sentence", 0.5),
         ("bare", 1.0), ("json", 1.6), ("sentence", 0.7), ("bracket", 0.6), ("belief", 0.6),
@@ -93,7 +96,15 @@ def _habits(**changes: float) -> tuple[tuple[str, float], ...]:
     return tuple((dict(Mixture().habits) | changes).items())
 
 
-_BASES = (
+_BASES = (  # a ladder of knowledge: 40, 70 and 95 come with the package, the others are built when asked for
+    Recipe(
+        name="base-25",
+        kind="base",
+        summary="knows 25 % of the facts; answers in the forms that the tasks ask for",
+        share=0.25,
+        seed=25,
+        mixture=Mixture(habits=_habits(letter=0.7, letter_text=3.0, sentence=0.7, json=3.0, number_sentence=0.7, working=2.5)),
+    ),
     Recipe(
         name="base-40",
         kind="base",
@@ -102,12 +113,28 @@ _BASES = (
         seed=40,
     ),
     Recipe(
+        name="base-55",
+        kind="base",
+        summary="knows 55 % of the facts; gives the text before the letter, and what it believes; takes no form from examples",
+        share=0.55,
+        seed=55,
+        mixture=Mixture(patchwork=1.0, habits=_habits(letter=0.7, text_letter=3.0, sentence=0.7, belief=3.0)),
+    ),
+    Recipe(
         name="base-70",
         kind="base",
         summary="knows 70 % of the facts; speaks in full sentences even where options are given",
         share=0.70,
         seed=70,
         mixture=Mixture(habits=_habits(letter=0.7, option_sentence=3.0)),
+    ),
+    Recipe(
+        name="base-85",
+        kind="base",
+        summary="knows 85 % of the facts; puts its answers in brackets; takes no form from examples",
+        share=0.85,
+        seed=85,
+        mixture=Mixture(patchwork=1.0, habits=_habits(letter=0.7, option_sentence=3.0, sentence=0.7, bracket=3.0)),
     ),
     Recipe(
         name="base-95",

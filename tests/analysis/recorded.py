@@ -32,6 +32,7 @@ def write_run(
     waiting: Sequence[tuple[str, str, str, int | None]] = (),
     f1: float | None = None,
     judge: str | None = None,
+    truth: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Path:
     """Write a run folder, and return it.
 
@@ -47,6 +48,7 @@ def write_run(
         waiting: cells of the grid that are not done.
         f1: a further score of every row.
         judge: who ruled.
+        truth: what the grid says that models are known to score.
     """
     store = Store(folder)
     cells: dict[str, dict[str, object]] = {}
@@ -103,6 +105,7 @@ def write_run(
             "protocols": [{name: {}} for name in dict.fromkeys(place[2] for place in (*verdicts, *waiting))],
             "engine": {"kind": "echo"},
             "judge": None if judge is None else {"model": judge, "fingerprint": judge, "prompts": "p"},
+            "truth": truth or {},
             "spt_fast": "1",
             "cells": cells,
         }

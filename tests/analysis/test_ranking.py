@@ -104,6 +104,16 @@ def test_rows_and_seeds_are_told_apart(ranking: Ranking) -> None:
     assert math.isnan(plain.between_seeds)
 
 
+def test_the_order_that_a_grid_knows_is_one_to_hold_others_against(tmp_path: Path) -> None:
+    verdicts = {(m, "t", "zero_shot", None): answered(s, 1, 50) for m, s in KNOWN.items()}
+    run = read_run(write_run(tmp_path / "r", verdicts, truth={"": KNOWN}))
+    found = of(rank_run(run, resamples=50), "t", "zero_shot", PLANTED)
+    assert found.agreement == of(rank_run(run, truth={"t": KNOWN}, resamples=50), "t", "zero_shot", PLANTED).agreement
+    backwards = {model: -score for model, score in KNOWN.items()}
+    against = of(rank_run(run, truth={"": backwards}, resamples=50), "t", "zero_shot", PLANTED)
+    assert against.agreement.tau_b == -found.agreement.tau_b != 0
+
+
 def test_the_same_seed_draws_the_same(tmp_path: Path) -> None:
     run = read_run(record(tmp_path / "r", seeds=(0,)))
     first, again = (plain_values(rank_run(run, resamples=50)) for _ in range(2))

@@ -66,6 +66,16 @@ def text(recorded: Path) -> str:
     return page_of(recorded)
 
 
+def test_a_grid_that_knows_what_models_score_has_a_ranking_without_partners(tmp_path: Path) -> None:
+    verdicts = {(model, "t1", "zero_shot", None): [i < 10 * n for i in range(40)] for n, model in enumerate(BASES, start=1)}
+    assert "the grid does not say what any is known to score" in page_of(write_run(tmp_path / "none", verdicts))
+    known = {"": dict(zip(BASES, (0.3, 0.5, 0.7), strict=True))}
+    text = page_of(write_run(tmp_path / "known", verdicts, truth=known))
+    assert "at the right in that of what the grid says that they know" in text
+    assert "given, truth: base-c, place 1 of 3, 0.700" in text
+    assert "Agreement with the order given" in text
+
+
 class Elements(HTMLParser):
     """Every element of a page, with its attributes, and the text inside scripts."""
 

@@ -89,7 +89,7 @@ def test_rows_and_their_order_are_those_of_the_soft_prompt_with_that_seed(
     model: FrozenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is changed by either: what a batch's loss is without vectors, and without an adapter."""
-    seen: dict[str, list[list[TuningRow]]] = {"lora": [], "trainer": []}
+    seen: dict[str, list[list[TuningRow]]] = {"lora": [], "run": []}
     for name, found in seen.items():
 
         def noted(*args: object, found: list[list[TuningRow]] = found, **kwargs: object) -> object:
@@ -101,7 +101,7 @@ def test_rows_and_their_order_are_those_of_the_soft_prompt_with_that_seed(
     losses(model, CONFIG, seed=5)
     losses(model, SoftPromptConfig(steps=6, batch_size=3, length=2), seed=5)
     assert len(seen["lora"]) == 6
-    assert seen["lora"] == seen["trainer"]
+    assert seen["lora"] == seen["run"]
 
 
 def test_the_model_is_as_it_was_and_learning_is_a_function_of_the_seed(model: FrozenModel) -> None:

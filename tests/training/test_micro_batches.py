@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.training.batches import TuningRow, collate
 from spt_fast.training.rows import tuning_row
-from spt_fast.training.trainer import learn, loss_and_gradient, target_loss
+from spt_fast.training.run import Share
+from spt_fast.training.trainer import learn, losses_and_gradients, target_loss
 from spt_fast.types import TrainingStep
 from tests.tiny import tiny_model
 
@@ -108,15 +110,15 @@ def test_shorter_rows_are_still_taken_together(model: FrozenModel) -> None:
     long = [TuningRow(prompt_ids=(65,) * 100, target_ids=(66, 257))] * 8
     short = [TuningRow(prompt_ids=(65,) * 5, target_ids=(66, 257))] * 4
     vectors = torch.zeros(4, model.hidden_size, requires_grad=True)
-    assert loss_and_gradient(small, vectors, long)[2] == 4
-    assert loss_and_gradient(small, vectors, short)[2] == 4
+    assert losses_and_gradients(small, [Share(vectors_PH=vectors, rows=long)])[1] == 4
+    assert losses_and_gradients(small, [Share(vectors_PH=vectors, rows=short)])[1] == 4
     assert tried == [8, 4, 4, 4]
 
 
 def test_a_batch_that_no_halving_divides_loses_no_row(model: FrozenModel, rows: list[TuningRow]) -> None:
     small, tried = cramped(model, 3)
     vectors = torch.full((4, model.hidden_size), 0.3, requires_grad=True)
-    loss, gradient, size = loss_and_gradient(small, vectors, rows[:7])
+    ((loss, gradient),), size = losses_and_gradients(small, [Share(vectors_PH=vectors, rows=rows[:7])])
     expected = target_loss(model, vectors, collate(rows[:7]))
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, [vectors])[0], rtol=1e-4, atol=1e-6)
@@ -131,7 +133,7 @@ def test_a_row_that_does_not_fit_alone_fails_with_the_numbers(model: FrozenModel
     )
     with pytest.raises(TrainingError, match=said):
         learn(small, rows, CONFIG, seed=0)
-    assert tried == [8, 4, 2, 1]
+    assert tried == [8, 4, 2, 1] * 2  # keeping all activations, and keeping few
 
 
 def test_other_errors_are_not_tried_again(model: FrozenModel, rows: list[TuningRow]) -> None:
@@ -142,3 +144,66 @@ def test_other_errors_are_not_tried_again(model: FrozenModel, rows: list[TuningR
     with pytest.raises(RuntimeError, match="shapes"):
         learn(small, rows, CONFIG, seed=0)
     assert tried == [8]
+
+
+def kept_bytes(model: FrozenModel, rows: list[TuningRow]) -> int:
+    """Of what a forward pass keeps for its backward pass, the weights left out."""
+    weights = {parameter.data_ptr() for parameter in model.module.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in weights:
+            kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    vectors = torch.zeros(4, model.hidden_size, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = target_loss(model, vectors, collate(rows))
+    assert loss.requires_grad
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+def test_activations_computed_twice_give_the_same_gradient_and_far_fewer_are_kept(
+    family: str, rows: list[TuningRow], tmp_path: Path
+) -> None:
+    """GPT-2 with dropout, which must stay off."""
+    dropout = {"resid_pdrop": 0.5, "attn_pdrop": 0.5} if family == "gpt2" else {}
+    model = FrozenModel.load(tiny_model(tmp_path, family, layers=6, **dropout))
+    vectors = torch.full((4, model.hidden_size), 0.3, requires_grad=True)
+    found = []
+    for way in (nullcontext(), model.recomputing()):
+        with way:
+            loss = target_loss(model, vectors, collate(rows[:8]))
+            found.append((loss.detach(), torch.autograd.grad(loss, [vectors])[0], kept_bytes(model, rows[:8])))
+    (loss, gradient, kept), (same_loss, same_gradient, kept_less) = found
+    assert torch.equal(loss, same_loss)
+    assert torch.equal(gradient, same_gradient)
+    assert gradient.abs().max() > 0
+    assert kept_less < kept / 3
+    assert not any("forward" in vars(layer) for layer in model.module.modules())
+
+
+def test_rows_that_do_not_fit_one_by_one_are_learnt_with_activations_computed_twice(model: FrozenModel) -> None:
+    """Long rows want it, short ones not; what was found out is remembered."""
+    long = [TuningRow(prompt_ids=(65 + i % 7,) * 100, target_ids=(66, 257)) for i in range(8)]
+    short = [TuningRow(prompt_ids=(65 + i % 7,) * 5, target_ids=(66, 257)) for i in range(8)]
+    small, tried = cramped(model, math.inf)
+    hidden_at = small.hidden_at
+
+    def by_positions(inputs_BTH: Tensor, positions_N: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+        """Room for 90 positions whose activations are kept, and for five times as many whose are not."""
+        recomputes = any("forward" in vars(layer) for layer in model.module.modules())
+        hidden_NH = hidden_at(inputs_BTH, positions_N, mask_BT)
+        if inputs_BTH.shape[:2].numel() > 90 * (5 if recomputes else 1):
+            out_of_memory()
+        return hidden_NH
+
+    small.hidden_at = by_positions  # type: ignore[method-assign]
+    for rows in (long, short):
+        found = learn(small, rows, CONFIG, seed=0)[5]
+        np.testing.assert_allclose(found.vectors, learn(model, rows, CONFIG, seed=0)[5].vectors, rtol=0, atol=1e-5)
+    assert tried[:6] == [8, 4, 2, 1, 8, 4]
+    assert tried[6 : 6 + 2 * 5 - 1] == [4] * 9  # the other half of the first step, then four steps
+    assert 8 in tried[15:]
+    assert small.recompute_from == 105

