@@ -28,6 +28,7 @@ DEAR = {
     "engine/option_scoring.py": "times_faster_than",
     "engine/prompt_embeds.py": "times_faster_than_peft",
     "scheduling/scaling.py": "efficiency_first_to_last",
+    "tuning/zoo.py": "ensembles_at_least_their_mean_member",
 }
 EVERYTHING = os.environ.get("SPT_FAST_BENCHMARKS") == "all"
 dear = pytest.mark.skipif(not EVERYTHING, reason="dear; SPT_FAST_BENCHMARKS=all asks for it")
