@@ -13,6 +13,7 @@ from spt_fast.engine.base import Engine, check_request
 from spt_fast.errors import DataError
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import Stage
+from spt_fast.prompts.lora import Learnt, LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Answer, Completion, Example, Generate, LogLikelihood, Position, Request, Score
@@ -88,13 +89,13 @@ def questions(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> li
     return asked
 
 
-def requests_of(asked: Asked, engine: Engine, prompts: Mapping[int, SoftPrompt]) -> Iterator[tuple[Slot, Request]]:
+def requests_of(asked: Asked, engine: Engine, prompts: Mapping[int, Learnt]) -> Iterator[tuple[Slot, Request]]:
     """The requests of a cell: for each step and question a completion, and each option's log-likelihood.
 
     Args:
         asked: the cell and its questions.
-        engine: who will be asked; it is given the soft prompts.
-        prompts: step -> soft prompt; empty for other protocols.
+        engine: who will be asked; it is given what was learnt.
+        prompts: step -> what was learnt; empty for protocols that learn nothing.
 
     Raises:
         EngineError: a request does not fit the model.
@@ -102,20 +103,23 @@ def requests_of(asked: Asked, engine: Engine, prompts: Mapping[int, SoftPrompt])
     cell = asked.cell
     sampling = cell.task.task.sampling
     for step in cell.steps:
-        key, length = None, 0
+        key, adapter, length = None, None, 0
         position: Position = "front"
-        if isinstance(cell.protocol, Vectors):
-            assert step is not None
-            key = engine.add(prompts[step])
+        learnt = None if step is None else prompts[step]
+        if isinstance(learnt, LoraAdapter):
+            adapter = engine.add_adapter(learnt)
+        elif isinstance(learnt, SoftPrompt):
+            assert isinstance(cell.protocol, Vectors)
+            key = engine.add(learnt)
             length, position = cell.protocol.length, cell.protocol.position
         for i, question in enumerate(asked.questions):
             room = engine.max_model_len - length - len(question.token_ids)
             tokens = replace(sampling, max_tokens=max(1, min(sampling.max_tokens, room)))
             requests: list[Request] = [
-                Generate(token_ids=question.token_ids, sampling=tokens, soft_prompt=key, position=position)
+                Generate(token_ids=question.token_ids, sampling=tokens, soft_prompt=key, position=position, adapter=adapter)
             ]
             requests += [
-                Score(token_ids=ids, continuation=option, soft_prompt=key, position=position)
+                Score(token_ids=ids, continuation=option, soft_prompt=key, position=position, adapter=adapter)
                 for ids, option in question.options
             ]
             for k, request in enumerate(requests):

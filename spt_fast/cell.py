@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from spt_fast import tasks
-from spt_fast.config import Protocol, ShuffledLabels, SoftPromptConfig, Vectors
+from spt_fast.config import Ensemble, Learning, Protocol, ShuffledLabels, SoftPromptConfig, Vectors
 from spt_fast.models.identity import Model
 from spt_fast.tasks.base import Task
 
@@ -119,13 +119,35 @@ class Cell:
 
     @property
     def steps(self) -> tuple[int | None, ...]:
-        """Points at which the cell is evaluated: steps of the soft prompt, or the one None of other protocols."""
-        return self.protocol.checkpoints if isinstance(self.protocol, Vectors) else (None,)
+        """Points at which the cell is evaluated: steps of what is learnt, or the one None of other protocols."""
+        return self.protocol.checkpoints if isinstance(self.protocol, Vectors | Learning) else (None,)
 
     @cached_property
     def unjudged(self) -> Cell:
         """The cell whose completions this one's judge rules on; without a judge, the cell itself."""
         return self if self.judge is None else replace(self, judge=None)
+
+    @cached_property
+    def members(self) -> tuple[Cell, ...]:
+        """Ensemble: the cells of its soft prompts, whose answers it is made from; of any other cell there are none."""
+        if not isinstance(self.protocol, Ensemble) or self.judge is not None:
+            return ()
+        assert self.seed is not None
+        protocol = SoftPromptConfig(**{name: getattr(self.protocol, name) for name in _LEARNING})
+        return tuple(
+            replace(self, protocol=protocol, seed=seed, label=f"{self.label} member {i}")
+            for i, seed in enumerate(self.protocol.seeds(self.seed))
+        )
+
+    @property
+    def asked(self) -> tuple[Cell, ...]:
+        """The cells that a model has to answer for this one: itself, or what it rests on."""
+        return self.unjudged.members or (self.unjudged,)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Its key, and those of all that it rests on."""
+        return frozenset({self.key, self.unjudged.key, *(cell.key for cell in self.unjudged.members)})
 
     @property
     def source(self) -> TaskRows:
@@ -152,13 +174,13 @@ class Cell:
 
     @cached_property
     def tuning_key(self) -> str:
-        """Hash of everything that can change the vectors of a step: cells that share it share their training.
+        """Hash of everything that can change what is learnt at a step: cells that share it share their training.
 
         A transfer from A and the soft prompt of A do, whatever they are evaluated on and at which steps. They do however long
         they learn, too, where the rate does not depend on how long that is, because rows come in an order that does not.
         """
         beside = ["evaluate_at", "from_task"]
-        if not (isinstance(self.protocol, SoftPromptConfig) and self.protocol.looks_ahead):
+        if not (isinstance(self.protocol, Learning) and self.protocol.looks_ahead):
             beside.append("steps")
         protocol = {key: value for key, value in _settings(self.protocol).items() if key not in beside}
         protocol |= self._start
@@ -168,7 +190,7 @@ class Cell:
                 "model": self.model.content,
                 "task": {**_content(self.source), "limit": None},
                 "protocol": protocol,
-                "learns": isinstance(self.protocol, SoftPromptConfig),
+                "learns": isinstance(self.protocol, Learning),
                 "shuffled": isinstance(self.protocol, ShuffledLabels),
                 "seed": self.seed,
             }

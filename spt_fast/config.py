@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from spt_fast.errors import ConfigError
 from spt_fast.output import Location, check, folder_on, location
@@ -57,7 +57,7 @@ def is_unused(settings: Mapping[str, Any], f: Field[Any]) -> bool:
     return settings[name] not in values if values else settings[name] is None
 
 
-def _refuse_unused(protocol: Vectors) -> None:
+def _refuse_unused(protocol: Vectors | Learning) -> None:
     settings = {f.name: getattr(protocol, f.name) for f in fields(protocol)}
     for f in fields(protocol):
         if settings[f.name] != f.default and is_unused(settings, f):
@@ -154,20 +154,21 @@ class RandomVectors(Vectors):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoftPromptConfig(Vectors):
-    """Learn `length` vectors on the tuning rows, the model frozen; then ask plainly behind them.
+class Learning:
+    """What every protocol has that learns something on the tuning rows.
 
-    The defaults are those of arXiv 2606.12117, section 3 of its protocol: N(0, 0.02^2), AdamW at a constant rate.
+    Two of them with the same batches see the same rows in the same order, by seed. The defaults are those of
+    arXiv 2606.12117, section 3 of its protocol: AdamW at a constant rate.
     """
 
-    name = "soft_prompt"
+    name = "learning"
 
     steps: int = 80
     """Updates."""
     batch_size: int = 8
     """Rows an update."""
     optimizer: Optimizer = field(default="adamw", metadata=LATER)
-    """`adafactor`: without momentum, without a scale by the size of the vectors, as Lester et al. have it; theirs goes with
+    """`adafactor`: without momentum, without a scale by the size of what is learnt, as Lester et al. have it; theirs goes with
     lr: 0.3 and weight_decay: 1e-5."""
     lr: float = 0.001
     """Learning rate at its highest. 0.001 suits models of H >= 2,048; small ones want more (0.02 for H of about 200)."""
@@ -180,29 +181,15 @@ class SoftPromptConfig(Vectors):
     betas: tuple[float, float] = field(default=(0.9, 0.999), metadata=_with("optimizer", "adamw", later=False))
     """Of AdamW."""
     max_grad_norm: float | None = None
-    """Clip the gradient of the vectors to this L2 norm; null: no clipping."""
-    encoder: Encoder | None = field(default=None, metadata=LATER)
-    """Let a small network make the vectors, and learn it with its input `[P, H]`, which `init` gives: `mlp` (P-tuning, PEFT's
-    reparameterisation) or `lstm` (its older form). It is thrown away afterwards. PEFT's input is N(0, 1): init_std: 1."""
-    encoder_hidden: int | None = field(default=None, metadata=_with("encoder"))
-    """Its inner width; null: that of the model, `H`."""
-    patience: int | None = field(default=None, metadata=LATER)
-    """Stop when the loss on held-out tuning rows has not fallen for so many updates; null: take all steps. The vectors of the
-    last step, and of those behind the stop, are then the ones with the lowest loss that was seen."""
-    held_out: int = field(default=32, metadata=_with("patience"))
-    """Tuning rows that are held out, by seed."""
-    check_every: int = field(default=5, metadata=_with("patience"))
-    """Updates between two looks at that loss."""
+    """Clip the gradient of what is learnt to this L2 norm; null: no clipping."""
     repeat_rows: bool = False
     """Go through the tuning rows again where there are fewer than steps x batch_size; otherwise such a cell fails."""
     evaluate_at: tuple[int, ...] = ()
     """Steps at which the metrics are taken; 0 is before training. The last step is always among them."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("steps", "batch_size", "encoder_hidden", "patience", "held_out", "check_every"):
-            if getattr(self, name) is not None:
-                _at_least(f"{self.name}.{name}", getattr(self, name), 1)
+        for name in ("steps", "batch_size"):
+            _at_least(f"{self.name}.{name}", getattr(self, name), 1)
         _at_least(f"{self.name}.warmup", self.warmup, 0)
         if self.warmup >= self.steps and self.schedule != "constant":
             raise ConfigError(
@@ -219,21 +206,90 @@ class SoftPromptConfig(Vectors):
                 raise ConfigError(f"{self.name}.evaluate_at: step {step} is outside 0..{self.steps} (steps: {self.steps})")
         if len(set(self.evaluate_at)) != len(self.evaluate_at):
             raise ConfigError(f"{self.name}.evaluate_at: a step is there twice")
+        _refuse_unused(self)
+
+    @property
+    def seeded(self) -> bool:
+        """Whether a seed can change anything."""
+        return True
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
-        """Steps whose vectors are kept and evaluated, in order, the last step included."""
+        """Steps at which what is learnt is kept and evaluated, in order, the last step included."""
         return tuple(sorted({*self.evaluate_at, self.steps}))
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether vectors depend on how many steps are still to come: the first 80 of 120 are then not those of 80."""
-        return self.schedule != "constant" or self.patience is not None
+        """Whether a step depends on how many are still to come: the first 80 of 120 are then not those of 80."""
+        return self.schedule != "constant"
 
     @property
     def rows_needed(self) -> int:
         """Tuning rows that it takes, each of them once."""
-        return self.steps * self.batch_size + (self.held_out if self.patience is not None else 0)
+        return self.steps * self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftPromptConfig(Learning, Vectors):
+    """Learn `length` vectors on the tuning rows, the model frozen; then ask plainly behind them.
+
+    The defaults are those of arXiv 2606.12117, section 3 of its protocol: N(0, 0.02^2), AdamW at a constant rate.
+    """
+
+    name = "soft_prompt"
+
+    encoder: Encoder | None = field(default=None, metadata=LATER)
+    """Let a small network make the vectors, and learn it with its input `[P, H]`, which `init` gives: `mlp` (P-tuning, PEFT's
+    reparameterisation) or `lstm` (its older form). It is thrown away afterwards. PEFT's input is N(0, 1): init_std: 1."""
+    encoder_hidden: int | None = field(default=None, metadata=_with("encoder"))
+    """Its inner width; null: that of the model, `H`."""
+    patience: int | None = field(default=None, metadata=LATER)
+    """Stop when the loss on held-out tuning rows has not fallen for so many updates; null: take all steps. The vectors of the
+    last step, and of those behind the stop, are then the ones with the lowest loss that was seen."""
+    held_out: int = field(default=32, metadata=_with("patience"))
+    """Tuning rows that are held out, by seed."""
+    check_every: int = field(default=5, metadata=_with("patience"))
+    """Updates between two looks at that loss."""
+
+    def __post_init__(self) -> None:
+        Vectors.__post_init__(self)
+        for name in ("encoder_hidden", "patience", "held_out", "check_every"):
+            if getattr(self, name) is not None:
+                _at_least(f"{self.name}.{name}", getattr(self, name), 1)
+        Learning.__post_init__(self)
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether vectors depend on how many steps are still to come: the first 80 of 120 are then not those of 80."""
+        return super().looks_ahead or self.patience is not None
+
+    @property
+    def rows_needed(self) -> int:
+        """Tuning rows that it takes, each of them once."""
+        return super().rows_needed + (self.held_out if self.patience is not None else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble(SoftPromptConfig):
+    """Several soft prompts of a task answer together (Lester et al., arXiv 2104.08691, section 6).
+
+    The members of seed s are the soft prompts with the same settings and the seeds members * s, ..., members * s + members - 1,
+    so no two ensembles share one. Each is a cell of its own, and one that the grid has anyway (`soft_prompt`) is learnt and
+    asked once for both.
+    """
+
+    name = "ensemble"
+
+    members: int = 5
+    """Soft prompts of an ensemble."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(f"{self.name}.members", self.members, 2)
+
+    def seeds(self, seed: int) -> range:
+        """The members' seeds."""
+        return range(self.members * seed, self.members * (seed + 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,12 +309,48 @@ class Transfer(SoftPromptConfig):
     name = "transfer"
 
     from_task: str = field(metadata={"key": "from"})
-    """The task whose tuning rows they are learnt on: a name, or the path of a task file."""
+    """The task whose tuning rows they are learnt on: a name, the path of a task file, or a list of these. `all`: every other
+    task of the grid whose answers have the same form: closed-ended ones both, in one way of writing an option, or open-ended
+    ones both, by one regular expression."""
+
+    ALL: ClassVar[str] = "all"
+    """Of `from_task`."""
 
 
-Protocol: TypeAlias = ZeroShot | FewShot | SoftPromptConfig | RandomVectors | ShuffledLabels | Transfer
+@dataclass(frozen=True, kw_only=True)
+class Lora(Learning):
+    """A control: learn low-rank changes of the model's weights (LoRA, Hu et al., arXiv 2106.09685) on the rows that a soft
+    prompt of the same seed learns on, in the same order, then ask plainly. What more parameters add is the form, or knowledge.
+
+    Needs PEFT to learn (`pip install spt-fast[lora]`).
+    """
+
+    name = "lora"
+
+    lr: float = 0.0002
+    """Learning rate at its highest."""
+    rank: int = 8
+    """Of each change `B A`, `R`: `A` is `[R, in]`, `B` `[out, R]`."""
+    alpha: float = 16
+    """The change counts alpha / rank times."""
+    targets: tuple[str, ...] = ("attention",)
+    """What is changed: `attention`, all linear layers of it; `linear`, all of the body; or names of layers (q_proj)."""
+    dropout: float = 0.0
+    """Of what enters a change, in training."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(f"{self.name}.rank", self.rank, 1)
+        _above(f"{self.name}.alpha", self.alpha, 0)
+        if not self.targets or not all(target.strip() for target in self.targets):
+            raise ConfigError(f"{self.name}.targets: is empty; leave it out for attention, or name layers")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"{self.name}.dropout: must be in [0, 1), not {self.dropout}")
+
+
+Protocol: TypeAlias = ZeroShot | FewShot | SoftPromptConfig | Ensemble | RandomVectors | ShuffledLabels | Transfer | Lora
 PROTOCOLS: Mapping[str, type[Protocol]] = {
-    p.name: p for p in (ZeroShot, FewShot, SoftPromptConfig, ShuffledLabels, RandomVectors, Transfer)
+    p.name: p for p in (ZeroShot, FewShot, SoftPromptConfig, Ensemble, ShuffledLabels, RandomVectors, Transfer, Lora)
 }
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.prompts.lora import Learnt
+from spt_fast.prompts.meaning import Meaning
 from spt_fast.types import CellResult, TrainingStep
 
 THIS_MACHINE = "this machine"
@@ -59,11 +60,13 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class CellTrained:
-    """The soft prompts of a cell by step, and the loss of every step."""
+    """What a cell has learnt by step, and the loss of every step."""
 
     key: str
-    prompts: Mapping[int, SoftPrompt]
+    prompts: Mapping[int, Learnt]
     curve: tuple[TrainingStep, ...]
+    meaning: Meaning | None = None
+    """What the vectors of the last step lie next to; None: nobody has looked, for want of the loaded model."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from spt_fast.config import (
     Protocol,
     SoftPromptConfig,
     TaskConfig,
+    Transfer,
     Vectors,
     is_unused,
 )
@@ -198,8 +199,10 @@ def _protocol(item: Any, place: str, base: Path) -> list[Protocol]:
         values = settings.get(key)
         if isinstance(values, list):
             settings[key] = [_task_from_base(value, base) if isinstance(value, str) else value for value in values]
-        elif isinstance(values, str):
+        elif isinstance(values, str) and (key, values) != ("from", Transfer.ALL):
             settings[key] = _task_from_base(values, base)
+    if isinstance(settings.get("targets"), str):
+        settings["targets"] = [settings["targets"]]
     cls = PROTOCOLS[name]
     # A setting that goes with one value of another, as init_text does with init: text, is left out beside the others.
     found = dict.fromkeys(read(cls, combination, place) for combination in _combinations(cls, settings, place))

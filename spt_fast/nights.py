@@ -127,4 +127,4 @@ def ask_no_more(config: GridConfig, tonight: Store, cells: Sequence[Cell]) -> No
 
 
 def _keys(cells: Sequence[Cell]) -> set[str]:
-    return {key for cell in cells for key in (cell.key, cell.unjudged.key)}
+    return {key for cell in cells for key in cell.keys}

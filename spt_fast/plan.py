@@ -18,6 +18,8 @@ from spt_fast.models.identity import Model, resolve
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.ruling import RULES
 from spt_fast.strict import did_you_mean
+from spt_fast.tasks.base import typical
+from spt_fast.tasks.multiple_choice import written
 from spt_fast.tasks.rows import content_hash
 
 MOST_JUDGED = 200_000
@@ -83,25 +85,31 @@ def expand(config: GridConfig) -> list[Cell]:
     for i, task in enumerate(rows):
         if any(other.name == task.name for other in rows[:i]):
             raise ConfigError(f"tasks[{i}]: {task.name} is the name of two tasks; rename one")
-    sources = {i: _source(protocol, rows, f"protocols[{i}].transfer.from") for i, protocol in enumerate(config.protocols)}
+    protocols = _spread(config.protocols, rows)
+    sources = {
+        i: _source(protocol, rows, f"protocols[{config.protocols.index(asked)}].transfer.from")
+        for i, (asked, protocol) in enumerate(protocols)
+    }
     starts: dict[Protocol, tuple[TaskRows | None, str]] = {}
     models = _models(config)
     _check_truth(config, models, rows)
     judge = _judge(config)
-    labels = _labels(config.protocols)
+    labels = _labels([protocol for _, protocol in protocols])
     cells = []
     for model in models:
         engine = {**config.engine, **model.engine}
         for task in rows:
             # Closed-ended answers need no judge: the form is one of the options, knowledge is a likelihood.
             ruling = None if task.task.closed_ended else judge
-            for i, (label, protocol) in enumerate(zip(labels, config.protocols, strict=True)):
+            for i, (label, (asked, protocol)) in enumerate(zip(labels, protocols, strict=True)):
                 source = sources[i]
                 if source is not None and source.name == task.name:
                     continue  # a transfer to itself is the soft prompt
+                if source is not None and protocol is not asked and form_of(source) != form_of(task):
+                    continue
                 own = overridden(protocol, model.soft_prompt, f"{model.name}: soft_prompt")
                 if own not in starts:
-                    starts[own] = _start(own, rows, f"protocols[{i}].{own.name}")
+                    starts[own] = _start(own, rows, f"protocols[{config.protocols.index(asked)}].{own.name}")
                 starts_on, starts_with = starts[own]
                 if starts_on is not None and starts_on.name == (source or task).name:
                     continue  # from where it goes to, it would be the soft prompt of twice as many steps
@@ -147,13 +155,26 @@ def select(cells: Sequence[Cell], only: Mapping[str, str]) -> list[Cell]:
 
 
 def stages(cells: Sequence[Cell], done: Collection[str]) -> list[Stage]:
-    """What is left to train and to ask, grouped by model, in the order of the grid: of judged cells, what they rest on."""
-    left: dict[str, list[Cell]] = {}
+    """What is left to train and to ask, grouped by model, in the order of the grid: of judged cells and of ensembles, what
+    they rest on."""
+    left: dict[str, dict[str, Cell]] = {}
+    named = {cell.key: cell for cell in cells}
     for cell in cells:
-        asked = cell.unjudged
-        if cell.key not in done and asked.key not in done:
-            left.setdefault(cell.model.name, []).append(asked)
-    return [Stage(model=group[0].model, cells=tuple(group)) for group in left.values()]
+        if cell.key in done or cell.unjudged.key in done:
+            continue
+        for asked in cell.asked:
+            if asked.key not in done:
+                # A member of an ensemble that is a cell of the grid is called what the grid calls it.
+                left.setdefault(cell.model.name, {}).setdefault(asked.key, named.get(asked.key, asked))
+    return [Stage(model=next(iter(group.values())).model, cells=tuple(group.values())) for group in left.values()]
+
+
+def voting(cells: Sequence[Cell], done: Collection[str]) -> list[Cell]:
+    """The ensembles, without their judges, that are not done and whose members are."""
+    found = {cell.key: cell for cell in (cell.unjudged for cell in cells if cell.key not in done)}
+    return [
+        cell for key, cell in found.items() if key not in done and cell.members and all(m.key in done for m in cell.members)
+    ]
 
 
 def judging(cells: Sequence[Cell], done: Collection[str], most: int = MOST_JUDGED) -> list[Stage]:
@@ -218,6 +239,35 @@ def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:
         limit=entry.limit if entry.limit is not None else config.limit,
         data_files=entry.data_files,
     )
+
+
+def _spread(protocols: Sequence[Protocol], rows: Sequence[TaskRows]) -> list[tuple[Protocol, Protocol]]:
+    """Each protocol of the grid with what it stands for: a transfer from `all` is one from each of its tasks."""
+    found: list[tuple[Protocol, Protocol]] = []
+    for asked in protocols:
+        if isinstance(asked, Transfer) and asked.from_task == Transfer.ALL:
+            forms = Counter(form_of(task) for task in rows)
+            each = [replace(asked, from_task=task.ref or task.name) for task in rows if forms[form_of(task)] > 1]
+            if not each:
+                raise ConfigError(
+                    f"protocols[{protocols.index(asked)}].transfer.from: no two tasks of the grid have answers of one form, "
+                    "so all stands for nothing; name the tasks to learn on"
+                )
+            # What the grid names by itself is not there twice.
+            found += [(asked, one) for one in each if one not in protocols]
+        else:
+            found.append((asked, asked))
+    return found
+
+
+def form_of(task: TaskRows) -> str:
+    """The form of a task's answers: the regular expression of open-ended ones, or how options are written."""
+    own = task.task
+    if own.format is not None:
+        return own.format
+    example = typical(own)
+    # Where no row can be seen without a network or a file, it is taken to be that of most.
+    return "" if example is None else written(example.options)
 
 
 def _check_truth(config: GridConfig, models: Sequence[Model], rows: Sequence[TaskRows]) -> None:
@@ -293,8 +343,8 @@ def _labels(protocols: Sequence[Protocol]) -> list[str]:
     """`soft_prompt`, or `soft_prompt[length=5]` where a grid has several of a kind: the settings in which they differ."""
     labels = []
     for protocol in protocols:
-        own = _used(protocol)
-        kin = [_used(other) for other in protocols if other.name == protocol.name]
+        own = settings_in_use(protocol)
+        kin = [settings_in_use(other) for other in protocols if other.name == protocol.name]
         differ = [name for name, value in own.items() if any(other.get(name, value) != value for other in kin)]
         if len(differ) > 1:  # a longer training is evaluated at more steps, too
             differ = [name for name in differ if name not in ("evaluate_at", "repeat_rows")] or differ
@@ -308,7 +358,7 @@ def _labels(protocols: Sequence[Protocol]) -> list[str]:
     return labels
 
 
-def _used(protocol: Protocol) -> dict[str, object]:
+def settings_in_use(protocol: Protocol) -> dict[str, object]:
     """The settings by name, but for those that mean nothing beside the others."""
     settings = {f.name: getattr(protocol, f.name) for f in fields(protocol)}
     return {f.name: settings[f.name] for f in fields(protocol) if not is_unused(settings, f)}

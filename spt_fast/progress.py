@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from spt_fast.cell import Cell
-from spt_fast.config import Vectors
+from spt_fast.config import Learning, Vectors
 from spt_fast.events import (
     THIS_MACHINE,
     CellDone,
@@ -50,7 +50,8 @@ class Watcher(ABC):
         self.done = 0
         self.failed = 0
         self.learnt = 0
-        self.to_learn = sum(isinstance(cell.protocol, Vectors) and cell.judge is None for cell in cells.values())
+        learning = (cell for cell in cells.values() if cell.judge is None and not cell.members)
+        self.to_learn = sum(isinstance(cell.protocol, Vectors | Learning) for cell in learning)
         self.began = time.monotonic()
         self.pace = Pace()
         self.gpus: dict[tuple[str, int], float] = {}

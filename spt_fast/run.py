@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from spt_fast import nights, plan
 from spt_fast.cell import Cell
 from spt_fast.config import GridConfig
+from spt_fast.errors import ConfigError, DataError, ScoringError
 from spt_fast.events import (
     CellDone,
     CellFailed,
@@ -33,7 +34,9 @@ from spt_fast.plan import Stage
 from spt_fast.scheduling.estimates import Measured
 from spt_fast.sharing import Given
 from spt_fast.store import Failure, Results, Store, StoredResult
+from spt_fast.types import Example
 from spt_fast.version import version
+from spt_fast.voting import examples_of, voted
 
 MOST_MEASURED = 1000
 """Done cells that are read to guess from how long others take."""
@@ -119,9 +122,8 @@ def run_grid(
     store.lock()
     try:
         if fresh:
-            for cell in chosen:
-                store.discard(cell.key)
-                store.discard(cell.unjudged.key)
+            for key in sorted({key for cell in chosen for key in cell.keys}):
+                store.discard(key)
             nights.ask_no_more(config, store, chosen)
         else:
             for taken in nights.take_over(config, store, cells):
@@ -130,10 +132,12 @@ def run_grid(
         done = store.done()
         stages = _describing(plan.stages(chosen, done), store)
         to_judge = {cell.key: cell for cell in chosen if cell.judge is not None and cell.key not in done}
+        asked = {cell.key: cell for cell in chosen if cell.key not in done}.values()
+        to_vote = {cell.unjudged.key: cell.unjudged for cell in asked if cell.unjudged.members}
         store.put_grid(resolved(config, cells, folder=store.root))
-        if not stages and not to_judge:
+        if not (stages or to_vote or to_judge):
             return standing(config, cells, store)
-        todo = {cell.key: cell for stage in stages for cell in stage.cells} | to_judge
+        todo = {cell.key: cell for stage in stages for cell in stage.cells} | to_vote | to_judge
         before = sum(cell.key in done for cell in cells)
         store.event("run", cells=len(cells), todo=len(todo), pid=os.getpid())
         where = closing(open_executor(address, store.log, store.log_name)) if executor is None else nullcontext(executor)
@@ -141,6 +145,7 @@ def run_grid(
             with where as stage_executor, watch(todo, before) if watch else nullcontext() as watcher:
                 known = measured(cells, {store: done})
                 _do(stages, stage_executor, store, watcher, known)
+                _vote(plan.voting(chosen, store.done()), {cell.key for cell in cells}, store, watcher)
                 # Only now is it known whose completions are there.
                 _do(plan.judging(chosen, store.done()), stage_executor, store, watcher, known)
         except KeyboardInterrupt:
@@ -162,7 +167,8 @@ def measured(cells: Sequence[Cell], done: Mapping[Store, Collection[str]], most:
     """
     found = []
     for store, keys in done.items():
-        there = [cell for cell in cells if cell.key in keys]
+        # An ensemble's seconds are those of several trainings.
+        there = [cell for cell in cells if cell.key in keys and not cell.unjudged.members]
         some = there[:: max(1, len(there) * len(done) // most)]
         for cell, result in zip(some, store.results([cell.key for cell in some]), strict=True):
             rows = max((metric.n for metrics in result.metrics.values() for metric in metrics), default=None)
@@ -181,6 +187,24 @@ def _do(stages: Sequence[Stage], executor: Executor, store: Store, watcher: Show
             if watcher is not None:
                 watcher.show(stage, event)
             pulse.take(stage, event)
+
+
+def _vote(cells: Sequence[Cell], named: Collection[str], store: Store, watcher: Shows | None) -> None:
+    """Put the answers of ensembles together: here, for all that it takes is in the run folder."""
+    examples: dict[str, dict[str, Example]] = {}
+    for cell in cells:
+        stage = Stage(model=cell.model, cells=(cell,))
+        event: Event
+        try:
+            if cell.task.name not in examples:
+                examples = {cell.task.name: examples_of(cell)}  # of one task at a time
+            members = [store.cell_result(member.key) for member in cell.members]
+            event = CellDone(key=cell.key, result=voted(cell, members, examples[cell.task.name], named))
+        except (ConfigError, DataError, ScoringError) as e:
+            event = CellFailed(key=cell.key, kind=type(e).__name__, reason=str(e))
+        _keep(stage, event, store)
+        if watcher is not None:
+            watcher.show(stage, event)
 
 
 class _Pulse:
@@ -220,8 +244,8 @@ def standing(config: GridConfig, cells: Sequence[Cell], store: Store) -> GridRes
     done = store.done()
     left = [cell for cell in cells if cell.key not in done]
     failed = store.failed() if left else set()
-    # A judged cell fails where what it rests on has.
-    failures = {cell.key: store.failure(key) for cell in left for key in {cell.key, cell.unjudged.key} & failed}
+    # A cell fails where what it rests on has.
+    failures = {cell.key: store.failure(min(why)) for cell in left if (why := cell.keys & failed)}
     return GridResult(
         config=config,
         folder=store.root,
@@ -283,6 +307,7 @@ def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> 
                 "seed": cell.seed,
                 "closed_ended": cell.task.task.closed_ended,
                 "rests_on": None if cell.judge is None else cell.unjudged.key,
+                **({"members": [member.key for member in cell.asked]} if cell.unjudged.members else {}),
             }
             for cell in cells
         },
@@ -349,7 +374,7 @@ def _keep(stage: Stage, event: Event, store: Store) -> None:
         case WorkerEnded(reason=reason):
             store.event("ended", model=stage.model.name, worker=stage.worker, **({"reason": reason} if reason else {}))
         case CellTrained(key=key):
-            store.put_prompts(cells[key], event.prompts, event.curve)
+            store.put_prompts(cells[key], event.prompts, event.curve, event.meaning)
             store.event("trained", key=key, cell=cells[key].title)
         case CellDone(key=key):
             if cells[key].judge is not None:

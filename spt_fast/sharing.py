@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from spt_fast.cell import Cell
-from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.prompts.lora import Learnt
 from spt_fast.types import CellResult
 
-Given: TypeAlias = Mapping[str, Mapping[int, SoftPrompt]] | Mapping[str, CellResult]
-"""By cell key, what is there when a worker gets a cell: step -> soft prompt, of cells that were trained already; or of a cell
-that is to be judged, what it came to by rules."""
+Given: TypeAlias = Mapping[str, Mapping[int, Learnt]] | Mapping[str, CellResult]
+"""By cell key, what is there when a worker gets a cell: step -> what was learnt, of cells that were trained already; or of a
+cell that is to be judged, what it came to by rules."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,9 @@
     grid.yaml            as resolved; a line a cell
     events.jsonl         what happened when; in parts below events/ where files cannot be appended to
     rows/<task>.json     what the rows of a task are: sizes, hashes, near-duplicates between tuning and test rows
-    cells/<key>/         prompt.safetensors, curve.csv, samples.parquet, and result.json, written last: the cell is done
+    cells/<key>/         prompt.safetensors (LoRA: adapter.safetensors), curve.csv, samples.parquet, and result.json, written
+                         last: the cell is done
+                         meaning.json, what the vectors lie next to; probe.json, what `inspect` has asked of them
                          failure.json instead, where it failed
     logs/                what the workers and their engines printed
     .asked               keys of the cells that earlier nights have been asked for (`nights`)
@@ -18,24 +20,33 @@ import json
 import math
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from spt_fast.cell import Cell, TaskRows
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.output import Location, joined
+from spt_fast.prompts.lora import Learnt, LoraAdapter, adapters_as_bytes, load_adapters
+from spt_fast.prompts.meaning import Meaning, Probe, as_json, meaning_of, probe_of
 from spt_fast.prompts.soft_prompt import SoftPrompt, load_steps, steps_as_bytes
 from spt_fast.storage import Version, open_storage
 from spt_fast.types import CellResult, Metric, Sample, TrainingStep
 
 RESULT, FAILURE = "result.json", "failure.json"
 PROMPT, CURVE, SAMPLES = "prompt.safetensors", "curve.csv", "samples.parquet"
+ADAPTER = "adapter.safetensors"
+LEARNT = (PROMPT, ADAPTER)
+"""What a cell has learnt is in one of these."""
+MEANING, PROBE = "meaning.json", "probe.json"
 EVENTS = "events.jsonl"
 GRID = "grid.yaml"
 ASKED = ".asked"
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,12 +211,24 @@ class Store:
     def _damaged(self, path: str, error: Exception) -> StoreError:
         return StoreError(f"{self.name(path)}: cannot be read ({error}); delete the folder and run the grid again")
 
-    def prompts(self, cell: Cell) -> dict[int, SoftPrompt] | None:
-        """The soft prompts of a cell by step, or None where they are not all there yet."""
+    def prompts(self, cell: Cell) -> Mapping[int, Learnt] | None:
+        """What a cell has learnt by step, or None where it is not all there yet."""
         if cell.steps == (None,):
             return None
-        found = self.soft_prompts(cell.key)
+        found: Mapping[int, Learnt] = self.soft_prompts(cell.key) or self.adapters(cell.key)
         return found if set(found) == set(cell.steps) else None
+
+    def adapters(self, key: str) -> dict[int, LoraAdapter]:
+        """The LoRA adapters of a cell by step; none where it has none.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        try:
+            with self._storage.local(f"cells/{key}/{ADAPTER}") as file:
+                return load_adapters(file)
+        except FileNotFoundError:
+            return {}
 
     def soft_prompts(self, key: str) -> dict[int, SoftPrompt]:
         """The soft prompts of a cell by step, those that there are; none where it has none.
@@ -218,6 +241,31 @@ class Store:
                 return {step: prompt for step, prompt in load_steps(file).items() if step is not None}
         except FileNotFoundError:
             return {}
+
+    def meaning(self, key: str) -> Meaning | None:
+        """What a cell's vectors lie next to; None where nobody has looked, or at other vectors.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        return self._told(key, MEANING, meaning_of)
+
+    def probe(self, key: str) -> Probe | None:
+        """What `inspect` has asked of a cell's vectors; None where it has not.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        return self._told(key, PROBE, probe_of)
+
+    def _told(self, key: str, name: str, read: Callable[[str], _T]) -> _T | None:
+        path = f"cells/{key}/{name}"
+        try:
+            return read(self._storage.read(path).decode())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise StoreError(f"{self.name(path)}: cannot be read ({e}); delete it, and inspect the run again") from None
 
     def samples(
         self, key: str, columns: Sequence[str] | None = None, *, last: bool = False, rows: Sequence[int] | None = None
@@ -332,14 +380,16 @@ class Store:
         self._storage.take(source._storage, order)
 
     def learnt(self, keys: Collection[str]) -> set[str]:
-        """Those of these cells whose soft prompts are here, of all steps or of some."""
-        return set(self._storage.versions("cells", [PROMPT])) & set(keys)
+        """Those of these cells that have learnt something here, of all steps or of some."""
+        return set(self._storage.versions("cells", LEARNT)) & set(keys)
 
     def take_prompts(self, source: Store, keys: Collection[str]) -> None:
-        """Have the soft prompts of another run folder here too, with their curves, of cells that are not done there either."""
+        """Have what was learnt in another run folder here too, with the curves, of cells that are not done there either."""
         files = source._storage.files("cells", keys)
         order = {
-            f"cells/{key}": [*([CURVE] if CURVE in names else []), PROMPT] for key, names in files.items() if PROMPT in names
+            f"cells/{key}": [*(name for name in (CURVE, MEANING) if name in names), *learnt]
+            for key, names in files.items()
+            if (learnt := [name for name in LEARNT if name in names])
         }
         self._storage.take(source._storage, order)
 
@@ -350,8 +400,8 @@ class Store:
                 self._storage.write(_rows_path(each.name), source._storage.read(_rows_path(each.name)))
 
     def share_prompts(self, source: Cell, cell: Cell) -> None:
-        """Give a judged cell the soft prompt and the curve of the cell whose completions it rules on."""
-        for name in (PROMPT, CURVE):
+        """Give a judged cell what was learnt by the cell whose completions it rules on, and the curve."""
+        for name in (*LEARNT, CURVE, MEANING):
             with suppress(FileNotFoundError):
                 self._storage.write(f"cells/{cell.key}/{name}", self._storage.read(f"cells/{source.key}/{name}"))
 
@@ -409,11 +459,28 @@ class Store:
             raise ConfigError(f"{place}: was not written by a run; name the folder that `spt-fast run` made")
         return grid
 
-    def put_prompts(self, cell: Cell, steps: Mapping[int, SoftPrompt], curve: Sequence[TrainingStep]) -> None:
+    def put_prompts(
+        self, cell: Cell, steps: Mapping[int, Learnt], curve: Sequence[TrainingStep], meaning: Meaning | None = None
+    ) -> None:
         """Keep what was trained, so that it is not trained again."""
+        if meaning is not None:
+            self.put_meaning(cell.key, meaning)
         lines = ["step,loss,grad_norm", *(f"{s.step},{s.loss!r},{s.grad_norm!r}" for s in curve)]
         self._storage.write(f"cells/{cell.key}/{CURVE}", ("\n".join(lines) + "\n").encode())
-        self._storage.write(f"cells/{cell.key}/{PROMPT}", steps_as_bytes(steps))
+        adapters = {step: learnt for step, learnt in steps.items() if isinstance(learnt, LoraAdapter)}
+        prompts = {step: learnt for step, learnt in steps.items() if isinstance(learnt, SoftPrompt)}
+        if adapters:
+            self._storage.write(f"cells/{cell.key}/{ADAPTER}", adapters_as_bytes(adapters))
+        else:
+            self._storage.write(f"cells/{cell.key}/{PROMPT}", steps_as_bytes(prompts))
+
+    def put_meaning(self, key: str, meaning: Meaning) -> None:
+        """Keep what a cell's vectors lie next to."""
+        self._storage.write(f"cells/{key}/{MEANING}", as_json(meaning).encode())
+
+    def put_probe(self, key: str, probe: Probe) -> None:
+        """Keep what was asked of a cell's vectors."""
+        self._storage.write(f"cells/{key}/{PROBE}", as_json(probe).encode())
 
     def put_result(self, cell: Cell, result: CellResult) -> None:
         """Keep a done cell: the samples, the metrics beside the curve's losses, and last the marker."""
@@ -505,6 +572,11 @@ class Results(Mapping[str, StoredResult]):
 
     def __len__(self) -> int:
         return len(self._keys)
+
+
+def broken(key: str, entry: Mapping[str, Any], failed: Collection[str]) -> str | None:
+    """The key of the failure that a cell, as grid.yaml has it, failed of: its own, or that of a cell that it rests on."""
+    return min({key, entry.get("rests_on"), *entry.get("members", ())}.intersection(failed), default=None)
 
 
 _LINE = json.JSONEncoder(ensure_ascii=False)

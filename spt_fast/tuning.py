@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spt_fast import tasks
-from spt_fast.config import ModelConfig, ShuffledLabels, SoftPromptConfig, Vectors
+from spt_fast.config import Learning, Lora, ModelConfig, ShuffledLabels, SoftPromptConfig, Vectors
 from spt_fast.errors import ConfigError, DataError, ModelError
 from spt_fast.models.identity import Model, require_resolved, resolve
 from spt_fast.prompts.initialize import initialize
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from spt_fast.models.frozen_model import FrozenModel
     from spt_fast.models.tokenizer import Tokenizer
+    from spt_fast.prompts.lora import LoraAdapter
     from spt_fast.tasks.base import Task
+    from spt_fast.training.batches import TuningRow
     from spt_fast.training.run import TuningJob
 
 
@@ -116,24 +118,59 @@ def tuning_job(
     require_rows(task, rows, config)
     if config.position == "after_bos" and tokenizer.bos_token_id is None:
         raise ModelError(f"{tokenizer.name}: puts no BOS in front of a text, so nothing can stand after it; use front")
-    from spt_fast.training.rows import shuffled_targets, tuning_row
     from spt_fast.training.run import TuningJob
 
-    examples = rows.tuning
-    if isinstance(config, ShuffledLabels):
-        examples = shuffled_targets(examples, seed)
-    tuning_rows = [
-        tuning_row(tokenizer, tokenizer.render(task.template.prompt(example), chat=chat), example.target, chat=chat)
-        for example in examples
-    ]
     return TuningJob(
-        rows=tuning_rows,
+        rows=_tuning_rows(tokenizer, task, rows, config, seed=seed, chat=chat),
         config=config,
         seed=seed,
         start=start(model, tokenizer, rows, config, seed=seed, given=given),
         on_step=on_step,
         provenance=provenance,
     )
+
+
+def learn_task_by_lora(
+    model: FrozenModel,
+    tokenizer: Tokenizer,
+    task: Task,
+    rows: Rows,
+    config: Lora,
+    *,
+    seed: int,
+    chat: bool,
+    provenance: Mapping[str, str],
+    on_step: Callable[[TrainingStep], None] | None = None,
+) -> dict[int, LoraAdapter]:
+    """Render a task's tuning rows, as for a soft prompt, and learn the LoRA adapters by step.
+
+    Raises:
+        DataError: there are no tuning rows, or fewer than the steps take and `repeat_rows` is off.
+        ModelError: PEFT is missing, or the model has no such layers.
+        TrainingError: it came to nothing.
+    """
+    require_rows(task, rows, config)
+    from spt_fast.training.lora import learn_lora
+
+    return learn_lora(
+        model,
+        _tuning_rows(tokenizer, task, rows, config, seed=seed, chat=chat),
+        config,
+        seed=seed,
+        pad_id=tokenizer.pad_token_id,
+        on_step=on_step,
+        provenance=provenance,
+    )
+
+
+def _tuning_rows(tokenizer: Tokenizer, task: Task, rows: Rows, config: Learning, *, seed: int, chat: bool) -> list[TuningRow]:
+    from spt_fast.training.rows import shuffled_targets, tuning_row
+
+    examples = shuffled_targets(rows.tuning, seed) if isinstance(config, ShuffledLabels) else rows.tuning
+    return [
+        tuning_row(tokenizer, tokenizer.render(task.template.prompt(example), chat=chat), example.target, chat=chat)
+        for example in examples
+    ]
 
 
 def start(
@@ -153,7 +190,7 @@ def start(
     return initialize(config, model.hidden_size, seed, vocabulary, answers=answers, given=given)
 
 
-def require_rows(task: Task, rows: Rows, config: SoftPromptConfig) -> None:
+def require_rows(task: Task, rows: Rows, config: Learning) -> None:
     """Refuse to tune on rows that are not there, or on the same few again and again unless that is asked for.
 
     Raises:

@@ -72,6 +72,8 @@ class Generate:
     soft_prompt: str | None = None
     """Content hash of a soft prompt the engine holds (`Engine.add`); None: no soft prompt."""
     position: Position = "front"
+    adapter: str | None = None
+    """Content hash of a LoRA adapter the engine holds (`Engine.add_adapter`); None: the model as it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +86,7 @@ class Score:
     """Token ids whose log-probabilities are wanted; at least one."""
     soft_prompt: str | None = None
     position: Position = "front"
+    adapter: str | None = None
 
 
 Request: TypeAlias = Generate | Score

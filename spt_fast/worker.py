@@ -9,10 +9,12 @@ keeps it.
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
@@ -20,20 +22,22 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from spt_fast.asking import Asked, Slot, questions, requests_of, rows_of
 from spt_fast.cell import Cell, TaskRows
-from spt_fast.config import RandomVectors, SoftPromptConfig, Vectors
+from spt_fast.config import Learning, Lora, RandomVectors, SoftPromptConfig, Vectors
 from spt_fast.engine import config_of
-from spt_fast.engine.base import Engine
+from spt_fast.engine.base import Adapters, Engine
 from spt_fast.engine.caution import Caution
 from spt_fast.errors import DataError, EngineError, OutOfMemoryError, ScoringError, SptError, TrainingError, boundary
 from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress, RowsRead, Throttled
 from spt_fast.models.identity import Model, require_resolved
-from spt_fast.plan import MOST_DEATHS, Stage, one_by_one
+from spt_fast.plan import MOST_DEATHS, Stage, one_by_one, settings_in_use
+from spt_fast.prompts.lora import Learnt, LoraAdapter, parameters_of
+from spt_fast.prompts.meaning import Meaning
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring import measures
 from spt_fast.sharing import Alone, More, Sharing
 from spt_fast.tasks import overlap
 from spt_fast.tasks.rows import Rows
-from spt_fast.tuning import load_tokenizer, provenance, start, tuning_job, uses_chat
+from spt_fast.tuning import learn_task_by_lora, load_tokenizer, provenance, start, tuning_job, uses_chat
 from spt_fast.types import (
     CellResult,
     Metric,
@@ -44,6 +48,10 @@ from spt_fast.types import (
 from spt_fast.version import version
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from spt_fast.inspection import Lexicon
     from spt_fast.models.frozen_model import FrozenModel
     from spt_fast.training.run import TuningJob
 
@@ -53,7 +61,7 @@ _Scored: TypeAlias = tuple[dict[int | None, tuple[Metric, ...]], tuple[Sample, .
 
 def run_stage(
     stage: Stage,
-    trained: Mapping[str, Mapping[int, SoftPrompt]],
+    trained: Mapping[str, Mapping[int, Learnt]],
     emit: Callable[[Event], None],
     sharing: Sharing | None = None,
 ) -> None:
@@ -61,7 +69,7 @@ def run_stage(
 
     Args:
         stage: the model and its cells.
-        trained: cell key -> step -> the soft prompts that an earlier run has learnt.
+        trained: cell key -> step -> what an earlier run has learnt.
         emit: told of what happens.
         sharing: asked before cells are begun, and for more when nothing is left; None: nobody else is at work on the model.
     """
@@ -90,19 +98,24 @@ class _Work:
     """What is left of a stage, and what its steps share."""
 
     stage: Stage
-    trained: Mapping[str, Mapping[int, SoftPrompt]]
+    trained: Mapping[str, Mapping[int, Learnt]]
     emit: Callable[[Event], None]
     sharing: Sharing
     left: dict[str, Cell] = field(init=False)
     alone: set[str] = field(init=False)
     rows: dict[str, Rows] = field(default_factory=dict)
-    prompts: dict[str, Mapping[int, SoftPrompt]] = field(init=False)
+    prompts: dict[str, Mapping[int, Learnt]] = field(init=False)
     costs: dict[str, dict[str, float]] = field(init=False)
     shared_costs: dict[str, float] = field(default_factory=dict)
+    meanings: dict[str, Meaning] = field(default_factory=dict)
+    """By the key of the soft prompt."""
     ways: Mapping[str, str] = field(default_factory=dict)
     """`Engine.ways` of the last engine."""
     deaths: int = 0
     """Of engines, since a cell was last done."""
+
+    lexicon: Lexicon = field(init=False)
+    """Of the loaded model."""
 
     def __post_init__(self) -> None:
         self.left = dict(self.stage.by_key)
@@ -163,18 +176,19 @@ class _Work:
 
     def train(self) -> None:
         """Learn the soft prompts that are not there yet, from one load of the model; cells of one `tuning_key` together."""
-        learnt: dict[str, dict[int, SoftPrompt]] = {}
+        learnt: dict[str, dict[int, Learnt]] = {}
         for cell in self.left.values():
             learnt.setdefault(cell.tuning_key, {}).update(self.prompts.get(cell.key, {}))
         groups: dict[str, list[Cell]] = {}
         for cell in self.left.values():
-            if isinstance(cell.protocol, Vectors) and cell.key not in self.prompts:
+            if isinstance(cell.protocol, Vectors | Learning) and cell.key not in self.prompts:
                 if set(cell.steps) <= set(learnt[cell.tuning_key]):
                     self._share(cell, learnt[cell.tuning_key], ())
                 else:
                     groups.setdefault(cell.tuning_key, []).append(cell)
         if not groups:
             return
+        from spt_fast.inspection import Lexicon
         from spt_fast.models.frozen_model import FrozenModel
 
         began = time.perf_counter()
@@ -191,16 +205,19 @@ class _Work:
             return
         self.shared_costs["load_s"] = time.perf_counter() - began
         self.emit(PhaseStarted(phase="train"))
+        self.lexicon = Lexicon(model, self.tokenizer)
         try:
+            adapters = [cells for cells in groups.values() if isinstance(cells[0].protocol, Lora)]
+            vectors = [cells for cells in groups.values() if not isinstance(cells[0].protocol, Lora)]
             # What others start from is learnt before, and once.
             for later in (False, True):
-                self._learn_all(model, [cells for cells in groups.values() if (cells[0].first is not None) == later], learnt)
+                self._learn_all(model, [cells for cells in vectors if (cells[0].first is not None) == later], learnt)
+            for cells in adapters:
+                self._learn_adapter(model, cells, learnt)
         finally:
             model.free()
 
-    def _learn_all(
-        self, model: FrozenModel, groups: Sequence[Sequence[Cell]], learnt: dict[str, dict[int, SoftPrompt]]
-    ) -> None:
+    def _learn_all(self, model: FrozenModel, groups: Sequence[Sequence[Cell]], learnt: dict[str, dict[int, Learnt]]) -> None:
         """Learn the vectors of groups of cells, several at once where that pays, but for those that are to be alone."""
         from spt_fast.training.trainer import learn_many
 
@@ -219,13 +236,15 @@ class _Work:
                 continue
             learnt.setdefault(lesson.cells[0].tuning_key, {}).update(tuned.prompts)
             costs = {"train_s": (lesson.began_s + tuned.seconds) / len(lesson.cells), "prompts_at_once": float(tuned.at_once)}
-            self._keep(lesson.cells, tuned.prompts, lesson.curve, costs)
+            # What an encoder starts from is no place where vectors have been.
+            start = None if tuned.job.config.encoder is not None else tuned.job.start
+            self._keep(lesson.cells, tuned.prompts, lesson.curve, costs, start)
 
     def _jobs(
         self,
         model: FrozenModel,
         groups: Iterable[Sequence[Cell]],
-        learnt: dict[str, dict[int, SoftPrompt]],
+        learnt: dict[str, dict[int, Learnt]],
         lessons: dict[TuningJob, _Lesson],
     ) -> Iterator[TuningJob]:
         """What is to be learnt for groups of cells, each claimed when it is asked for; vectors that are not learnt are kept."""
@@ -244,7 +263,8 @@ class _Work:
                     if isinstance(cells[0].protocol, RandomVectors):
                         prompts = self._random(model, cells[0], given)
                         learnt.setdefault(cells[0].tuning_key, {}).update(prompts)
-                        self._keep(cells, prompts, (), {"train_s": (time.perf_counter() - began) / len(cells)})
+                        costs = {"train_s": (time.perf_counter() - began) / len(cells)}
+                        self._keep(cells, prompts, (), costs, prompts[0].vectors)
                         continue
                     job = self._job(model, cells, given, curve, tell)
             except SptError as e:
@@ -256,22 +276,33 @@ class _Work:
     def _keep(
         self,
         cells: Sequence[Cell],
-        prompts: Mapping[int, SoftPrompt],
+        prompts: Mapping[int, Learnt],
         curve: Sequence[TrainingStep],
         costs: Mapping[str, float],
+        start: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        """Give cells what was learnt for them."""
+        """Give cells what was learnt for them; vectors from this start, where it is known."""
+        self._inspect([prompts[step] for cell in cells if (step := cell.steps[-1]) is not None], start)
         for cell in cells:
             self.costs[cell.key].update(costs)
             self._share(cell, prompts, curve)
 
-    def _share(self, cell: Cell, prompts: Mapping[int, SoftPrompt], curve: Sequence[TrainingStep]) -> None:
+    def _share(self, cell: Cell, prompts: Mapping[int, Learnt], curve: Sequence[TrainingStep]) -> None:
         """Give a cell its steps of what was learnt."""
         last = max(step for step in cell.steps if step is not None)
         self.prompts[cell.key] = own = {step: prompts[step] for step in cell.steps if step is not None}
-        self.emit(CellTrained(key=cell.key, prompts=own, curve=tuple(point for point in curve if point.step <= last)))
+        cut = tuple(point for point in curve if point.step <= last)
+        self.emit(CellTrained(key=cell.key, prompts=own, curve=cut, meaning=self.meanings.get(own[last].key)))
 
-    def _given(self, model: FrozenModel, cell: Cell, learnt: dict[str, dict[int, SoftPrompt]]) -> SoftPrompt | None:
+    def _inspect(self, prompts: Iterable[Learnt], start: npt.NDArray[np.float32] | None) -> None:
+        """See what vectors lie next to, while the model is there."""
+        # Nothing that is learnt is lost because somebody could not look at it: `spt-fast inspect` will.
+        with suppress(SptError), boundary(TrainingError, "inspecting"):
+            for prompt in prompts:
+                if isinstance(prompt, SoftPrompt) and prompt.key not in self.meanings:
+                    self.meanings[prompt.key] = self.lexicon.meaning(prompt, start=start)
+
+    def _given(self, model: FrozenModel, cell: Cell, learnt: dict[str, dict[int, Learnt]]) -> SoftPrompt | None:
         """The soft prompt that a cell's vectors start from, learnt now where it is not there yet."""
         assert isinstance(cell.protocol, Vectors)
         if cell.first is not None:
@@ -283,13 +314,47 @@ class _Work:
             if last not in found:
                 job = self._job(model, [cell.first], None, [], Throttled(self.emit), told_as=cell.key)
                 found.update(learn_job(model, job, pad_id=self.tokenizer.pad_token_id))
-            return found[last]
+            first = found[last]
+            assert isinstance(first, SoftPrompt)
+            return first
         if not cell.starts_with or cell.protocol.init_from is None:
             return None
         given = SoftPrompt.load(cell.protocol.init_from)
         if given.key != cell.starts_with:
             raise DataError(f"init_from: {cell.protocol.init_from} has changed since the run began; start it again")
         return given
+
+    def _learn_adapter(self, model: FrozenModel, group: Sequence[Cell], learnt: dict[str, dict[int, Learnt]]) -> None:
+        """Learn the LoRA adapter of a group of cells, alone: the model itself is another one meanwhile."""
+        cells = self._claim(group)
+        if not cells:
+            return
+        began = time.perf_counter()
+        for cell in cells:
+            self.emit(CellStarted(key=cell.key, phase="train"))
+        curve: list[TrainingStep] = []
+        cell, asked = _longest(cells)
+        assert isinstance(cell.protocol, Lora)
+        assert cell.seed is not None
+        task = cell.source.task
+        try:
+            with boundary(TrainingError, "training"):
+                adapters = learn_task_by_lora(
+                    model,
+                    self.tokenizer,
+                    task,
+                    self.rows[task.name],
+                    replace(cell.protocol, evaluate_at=asked),
+                    seed=cell.seed,
+                    chat=self.chat,
+                    on_step=_telling(Throttled(self.emit), cell.key, cell.protocol.steps, curve),
+                    provenance={**provenance(self.model, task, cell.seed), "cell": cell.key},
+                )
+        except SptError as e:
+            self.fail(cells, e)
+            return
+        learnt.setdefault(cell.tuning_key, {}).update(adapters)
+        self._keep(cells, adapters, curve, {"train_s": (time.perf_counter() - began) / len(cells)})
 
     def _random(self, model: FrozenModel, cell: Cell, given: SoftPrompt | None) -> dict[int, SoftPrompt]:
         """The vectors of a control that learns nothing."""
@@ -311,26 +376,19 @@ class _Work:
         told_as: str = "",
     ) -> TuningJob:
         """The vectors at every step that one of the cells asks for; `given` is what they start from with `init_from`."""
-        cell = max(cells, key=lambda cell: max(step for step in cell.steps if step is not None))
+        cell, asked = _longest(cells)
         assert isinstance(cell.protocol, SoftPromptConfig)
         assert cell.seed is not None
-        task, total = cell.source.task, cell.protocol.steps
-        config = replace(cell.protocol, evaluate_at=tuple({step for each in cells for step in each.steps if step is not None}))
-
-        def on_step(step: TrainingStep) -> None:
-            curve.append(step)
-            note = f"loss {step.loss:.3f}"
-            tell(Progress(phase="train", key=told_as or cell.key, done=step.step, total=total, note=note))
-
+        task = cell.source.task
         return tuning_job(
             model,
             self.tokenizer,
             task,
             self.rows[task.name],
-            config,
+            replace(cell.protocol, evaluate_at=asked),
             seed=cell.seed,
             chat=self.chat,
-            on_step=on_step,
+            on_step=_telling(tell, told_as or cell.key, cell.protocol.steps, curve),
             provenance={**provenance(self.model, task, cell.seed), "cell": cell.key},
             given=given,
         )
@@ -346,7 +404,8 @@ class _Work:
             began = time.perf_counter()
             self.emit(PhaseStarted(phase="engine", note=self.caution.note))
             try:
-                with open_engine(self.caution.config) as engine:
+                adapters = self._adapters()
+                with open_engine(replace(self.caution.config, adapters=adapters)) as engine:
                     self.shared_costs["engine_start_s"] = time.perf_counter() - began
                     self.ways = engine.ways
                     if self.caution.restarts:
@@ -355,7 +414,7 @@ class _Work:
                     while self._ask(engine, Throttled(self.emit)):
                         if not self.left:
                             self._receive(self.sharing.more())
-                        if not self._ready():
+                        if not self._ready() or not _fit(self._adapters(), adapters):
                             break
             except OutOfMemoryError as e:  # at its start
                 if (failure := self.caution.failure(e)) is not None:
@@ -364,7 +423,19 @@ class _Work:
     def _ready(self) -> bool:
         """Whether there is something to ask, and nothing to learn before."""
         return bool(self.left) and all(
-            cell.key in self.prompts or not isinstance(cell.protocol, Vectors) for cell in self.left.values()
+            cell.key in self.prompts or not isinstance(cell.protocol, Vectors | Learning) for cell in self.left.values()
+        )
+
+    def _adapters(self) -> Adapters | None:
+        """The LoRA adapters of the cells that are left, which an engine has to be started for."""
+        learnt = (each for key in self.left for each in self.prompts.get(key, {}).values())
+        found = {each.key: each for each in learnt if isinstance(each, LoraAdapter)}
+        if not found:
+            return None
+        return Adapters(
+            rank=max(each.rank for each in found.values()),
+            targets=frozenset(target for each in found.values() for target in each.targets),
+            count=len(found),
         )
 
     def _ask(self, engine: Engine, tell: Callable[[Progress], None]) -> bool:
@@ -443,7 +514,7 @@ class _Work:
             self.fail([cell], e)
             return
         costs = {**self.shared_costs, **self.costs[cell.key], **self._saved(cell), "score_s": time.perf_counter() - began}
-        costs["peak_rss_bytes"] = _peak_rss_bytes()
+        costs |= {"peak_rss_bytes": _peak_rss_bytes(), **self._sizes(cell)}
         result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(cell))
         del self.left[cell.key]
         self.deaths = 0
@@ -478,6 +549,15 @@ class _Work:
             samples.extend(of_step)
         return metrics, tuple(samples)
 
+    def _sizes(self, cell: Cell) -> dict[str, float]:
+        """How much a cell has learnt: numbers that took a gradient (an encoder's too), and what is stored of them, in fp32."""
+        if cell.key not in self.prompts:
+            return {"trained_parameters": 0.0, "stored_parameters": 0.0, "stored_bytes": 0.0}
+        learnt = self.prompts[cell.key][max(self.prompts[cell.key])]
+        stored = parameters_of(learnt)
+        trained = int(learnt.provenance.get("trained_parameters", stored)) if isinstance(cell.protocol, Learning) else 0
+        return {"trained_parameters": float(trained), "stored_parameters": float(stored), "stored_bytes": 4.0 * stored}
+
     def _provenance(self, cell: Cell) -> dict[str, str]:
         rows = self.rows[cell.task.name]
         found = {
@@ -488,7 +568,9 @@ class _Work:
             "platform": sys.platform,
         }
         if cell.key in self.prompts:
-            found["soft_prompt"] = self.prompts[cell.key][max(self.prompts[cell.key])].key
+            learnt = self.prompts[cell.key][max(self.prompts[cell.key])]
+            found["adapter" if isinstance(learnt, LoraAdapter) else "soft_prompt"] = learnt.key
+            found["tuning"] = json.dumps({"protocol": cell.protocol.name, **settings_in_use(cell.protocol)}, default=list)
         if self.caution.note:
             found["engine_lowered"] = self.caution.note
         found |= {f"engine_{matter}": way for matter, way in self.ways.items()}
@@ -509,6 +591,29 @@ class _Work:
         for cell in cells:
             self.left.pop(cell.key, None)
             self.emit(CellFailed(key=cell.key, kind=type(error).__name__, reason=str(error)))
+
+
+def _fit(wanted: Adapters | None, ready: Adapters | None) -> bool:
+    """Whether an engine that was started for `ready` takes `wanted`."""
+    return wanted is None or (ready is not None and ready.has_room_for(wanted))
+
+
+def _longest(cells: Sequence[Cell]) -> tuple[Cell, tuple[int, ...]]:
+    """Of cells that learn together the one that learns longest, and the steps that any of them asks for."""
+    cell = max(cells, key=lambda cell: max(step for step in cell.steps if step is not None))
+    return cell, tuple({step for each in cells for step in each.steps if step is not None})
+
+
+def _telling(
+    tell: Callable[[Progress], None], key: str, total: int, curve: list[TrainingStep]
+) -> Callable[[TrainingStep], None]:
+    """What is told of each step, which is added to the curve."""
+
+    def on_step(step: TrainingStep) -> None:
+        curve.append(step)
+        tell(Progress(phase="train", key=key, done=step.step, total=total, note=f"loss {step.loss:.3f}"))
+
+    return on_step
 
 
 def _peak_rss_bytes() -> float:

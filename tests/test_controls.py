@@ -203,6 +203,41 @@ def test_a_transfer_from_a_task_that_is_not_there_names_its_place() -> None:
         plan.expand(grid)
 
 
+ALL = """
+name: g
+models: [zoo/base-40]
+tasks: [zoo-mcq, mmlu, "mmlu:letter", boolq, squad, triviaqa, gsm8k, zoo-json]
+protocols:
+  - transfer: {from: all}
+"""
+
+
+def test_a_transfer_from_all_is_one_from_every_other_task_whose_answers_have_the_same_form() -> None:
+    cells = plan.expand(parse_grid(ALL))
+    assert {(cell.source.name, cell.task.name) for cell in cells} == {
+        ("zoo-mcq", "mmlu"),
+        ("mmlu", "zoo-mcq"),
+        ("squad", "triviaqa"),
+        ("triviaqa", "squad"),
+    }
+    assert {cell.label for cell in cells if cell.task.name == "mmlu"} == {"transfer[from=zoo-mcq]"}
+    named = parse_grid(ALL.replace("all", "[mmlu, squad, triviaqa, zoo-mcq]"))
+    keys = {cell.key for cell in plan.expand(named)}
+    assert {cell.key for cell in cells} < keys  # the same cells; a list asks for those of other forms too
+
+
+def test_all_and_a_task_by_name_are_no_duplicates() -> None:
+    cells = plan.expand(parse_grid(ALL + "  - transfer: {from: mmlu}\n"))
+    assert len({cell.key for cell in cells}) == len(cells)
+    assert ("mmlu", "zoo-mcq") in {(cell.source.name, cell.task.name) for cell in cells}
+
+
+def test_all_where_no_two_tasks_have_one_form_is_one_sentence() -> None:
+    grid = parse_grid(ALL.replace('mmlu, "mmlu:letter", boolq, squad, triviaqa, gsm8k, ', ""))
+    with pytest.raises(ConfigError, match=r"protocols\[0\].transfer.from: no two tasks of the grid have answers of one form"):
+        plan.expand(grid)
+
+
 # On models that know something
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spt_fast import plan
 from spt_fast.cell import Cell
-from spt_fast.config import FewShot, GridConfig, SoftPromptConfig
+from spt_fast.config import FewShot, GridConfig, Learning
 from spt_fast.engine import OURS
 from spt_fast.errors import ConfigError, DataError, SptError, UnreachableError
 from spt_fast.storage import open_storage
@@ -82,7 +82,7 @@ def _rows(cells: list[Cell]) -> tuple[list[str], list[str]]:
                 "few-shot rows; ask for fewer"
             )
         source = loaded.get(cell.source.name)
-        if isinstance(protocol, SoftPromptConfig) and source is not None:
+        if isinstance(protocol, Learning) and source is not None:
             try:
                 require_rows(cell.source.task, source, protocol)
             except DataError as e:

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from spt_fast import nights, plan
 from spt_fast.cell import Cell
-from spt_fast.config import GridConfig, SoftPromptConfig
+from spt_fast.config import GridConfig, Lora, SoftPromptConfig
 from spt_fast.executors import LOCAL, open_executor
 from spt_fast.plan import Stage
 from spt_fast.progress import counted, spoken
@@ -44,9 +44,11 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     estimates = Estimates(measured(cells, known), gpu=gpu)
     for stage in stages:
         learn = len({cell.tuning_key for cell in stage.cells if isinstance(cell.protocol, SoftPromptConfig)})
+        adapters = len({cell.tuning_key for cell in stage.cells if isinstance(cell.protocol, Lora)})
+        beside = f", {adapters} LoRA adapters" if adapters else ""
         device = counted(stage.model.gpus) if gpu else "the CPU"
         takes = f"about {spoken(estimates.stage(stage).total_s)} on {device}"
-        lines.append(f"\n{stage.model.name}: {len(stage.cells)} cells, {learn} soft prompts to learn, {takes}")
+        lines.append(f"\n{stage.model.name}: {len(stage.cells)} cells, {learn} soft prompts{beside} to learn, {takes}")
         if stage.model.unresolved:
             lines.append(f"  will fail: {stage.model.unresolved}")
         lines += [f"  {cell.key}  {cell.task.name} · {_how(cell)}" for cell in stage.cells]

@@ -7,7 +7,7 @@ from typing import Any
 
 from spt_fast.output import Location
 from spt_fast.progress import DOING, counted, spoken
-from spt_fast.store import Store
+from spt_fast.store import Store, broken
 
 
 def status_of(folder: Location) -> str:
@@ -22,12 +22,11 @@ def status_of(folder: Location) -> str:
     cells = {
         key: " · ".join(str(cell[name]) for name in names if cell[name] is not None) for key, cell in resolved["cells"].items()
     }
-    done, broken = store.done() & set(cells), store.failed()
-    # A judged cell fails where what it rests on has.
+    done, failures = store.done() & set(cells), store.failed()
     why = {
-        key: min(reasons)
+        key: of
         for key, cell in resolved["cells"].items()
-        if key not in done and (reasons := {key, cell.get("rests_on")} & broken)
+        if key not in done and (of := broken(key, cell, failures)) is not None
     }
     failed = set(why)
     left = len(cells) - len(done) - len(failed)

@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import click
 
 from spt_fast import report
+from spt_fast.config import PROTOCOLS
 from spt_fast.output import Location
 from spt_fast.report import (
     CellReport,
@@ -30,7 +32,7 @@ from spt_fast.report import (
     terminal,
     verdicts,
 )
-from spt_fast.store import Store
+from spt_fast.store import Store, broken
 
 MOST_COLUMNS = 120
 TABLES = ("results.csv", "results.json", "report.md", "report.html")
@@ -139,6 +141,7 @@ def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:
                     **known,
                     status="done",
                     metrics=result.metrics,
+                    settings=_settings(json.dumps(result.content.get("protocol", {}))),
                     costs=result.costs,
                     provenance=result.provenance,
                     verdicts=_Verdicts(key, last, read),
@@ -150,13 +153,13 @@ def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:
 
 
 def _failed(store: Store, grid: dict[str, Any], done: set[str] | None = None) -> list[CellReport]:
-    """The cells that failed; a judged cell fails where what it rests on has."""
+    """The cells that failed, by themselves or with what they rest on."""
     left = grid["cells"].keys() - (store.done() if done is None else done)
-    broken = store.failed() if left else set()
+    failures = store.failed() if left else set()
     reports = []
-    for key, place in _places(grid) if broken else ():
-        if key in left and (found := {key, grid["cells"][key].get("rests_on")} & broken):
-            failure = store.failure(min(found))
+    for key, place in _places(grid) if failures else ():
+        if key in left and (found := broken(key, grid["cells"][key], failures)) is not None:
+            failure = store.failure(found)
             reports.append(CellReport(**place, status="failed", kind=failure.kind, reason=failure.reason))
     return reports
 
@@ -174,6 +177,15 @@ def _places(grid: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
                 "closed_ended": cell.get("closed_ended"),
             },
         )
+
+
+@lru_cache(maxsize=4096)
+def _settings(protocol: str) -> Mapping[str, Any]:
+    """A protocol's settings, from JSON as in a cell's content, with the defaults that are left out there. Cells share them."""
+    given = json.loads(protocol)
+    kind = PROTOCOLS.get(given.pop("name", ""))
+    defaults = {} if kind is None else {each.name: each.default for each in fields(kind) if each.default is not MISSING}
+    return {**defaults, **given}
 
 
 class _Verdicts(Mapping[str, Verdict]):

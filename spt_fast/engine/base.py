@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
 from spt_fast.errors import EngineError
+from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Request, Score
 
@@ -22,6 +23,22 @@ Scoring: TypeAlias = Literal["auto", "forced", "prompt_logprobs"]
 """How vLLM scores a continuation: as tokens that it is made to write behind the prompt, or as part of the prompt."""
 Injection: TypeAlias = Literal["auto", "short", "mixed"]
 """How vectors reach vLLM's model: their rows alone, or rows for all positions of the prompt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapters:
+    """The LoRA adapters that an engine has to have room for, known before it starts."""
+
+    rank: int
+    """The largest `R`."""
+    targets: frozenset[str]
+    """Names of the layers that any of them changes: `q_proj`."""
+    count: int
+    """How many."""
+
+    def has_room_for(self, other: Adapters) -> bool:
+        """Whether what is ready for these is for those too."""
+        return other.rank <= self.rank and other.targets <= self.targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +60,8 @@ class EngineConfig:
     """`auto`: forced where it proves equal to prompt_logprobs at the engine's start. Of interest to vLLM alone."""
     injection: Injection = "auto"
     """`auto`: short where it proves equal to mixed at the engine's start. Of interest to vLLM alone."""
+    adapters: Adapters | None = None
+    """What it will be given by `add_adapter`; None: nothing."""
     options: dict[str, Any] = field(default_factory=dict)
     """Passed to the engine's constructor as it is."""
 
@@ -62,6 +81,14 @@ class Engine(ABC):
         Raises:
             EngineError: its hidden size is not the model's.
         """
+
+    def add_adapter(self, adapter: LoraAdapter) -> str:
+        """Hold a LoRA adapter, which `EngineConfig.adapters` has told of, and return its key; holding it already is no error.
+
+        Raises:
+            EngineError, ModelError: the engine cannot run this model with it.
+        """
+        raise EngineError(f"{type(self).__name__} runs no LoRA adapters (adapter {adapter.key})")
 
     @abstractmethod
     def stream(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
@@ -109,6 +136,17 @@ class Engine(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def require_room(ready: Adapters | None, adapter: LoraAdapter) -> None:
+    """Refuse an adapter that an engine was not started for; vLLM would leave out the layers that it does not know of.
+
+    Raises:
+        EngineError: its rank is higher, or it changes other layers.
+    """
+    wanted = Adapters(rank=adapter.rank, targets=frozenset(adapter.targets), count=1)
+    if ready is None or not ready.has_room_for(wanted):
+        raise EngineError(f"the engine was not started for the LoRA adapter {adapter.key}")
 
 
 def check_request(request: Request, *, soft_length: int, max_model_len: int, vocab_size: int | None = None) -> None:

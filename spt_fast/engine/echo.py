@@ -1,8 +1,8 @@
 """An engine without a model: what it answers is a plain function of the request. For tests of everything around an engine.
 
 * `Generate` without a soft prompt: the prompt's last tokens, again.
-* `Generate` with one: the tokens from a place that the soft prompt's key decides, so that another prompt answers otherwise.
-* `Score`: log-probabilities from a hash of the prompt, the soft prompt and the continuation.
+* `Generate` with one, or with a LoRA adapter: the tokens from a place that its key decides, so that another answers otherwise.
+* `Score`: log-probabilities from a hash of the prompt, the soft prompt or adapter, and the continuation.
 
 Options, all for tests of what happens around an engine: `delay_s` each answer takes; `die_after` so many answers the engine
 dies, as a real one does; `kill_after` so many the process is killed; `refuse` a model's start; `max_model_len` positions;
@@ -21,10 +21,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from spt_fast.engine.base import Engine, EngineConfig, check_request
+from spt_fast.engine.base import Engine, EngineConfig, check_request, require_room
 from spt_fast.engine.caution import SEQUENCES, gpu_share
 from spt_fast.errors import EngineError, OutOfMemoryError, ShareNotFreeError
 from spt_fast.models.tokenizer import Tokenizer
+from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Request, Score
 
@@ -74,6 +75,7 @@ class EchoEngine(Engine):
         self._die_after = config.options.get("die_after", math.inf) if dies else math.inf
         self._kill_after = config.options.get("kill_after", math.inf)
         self._held: dict[str, int] = {}
+        self._adapters = config.adapters
         self._answered = 0
         self._alive = True
 
@@ -89,6 +91,12 @@ class EchoEngine(Engine):
         self._held[soft_prompt.key] = soft_prompt.length
         return soft_prompt.key
 
+    def add_adapter(self, adapter: LoraAdapter) -> str:
+        """Hold a LoRA adapter."""
+        require_room(self._adapters, adapter)
+        self._held[adapter.key] = 0
+        return adapter.key
+
     def stream(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
         """Answer each request as it comes."""
         for index, request in enumerate(requests):
@@ -96,6 +104,8 @@ class EchoEngine(Engine):
                 raise EngineError("the engine has ended")
             if request.soft_prompt is not None and request.soft_prompt not in self._held:
                 raise EngineError(f"the engine holds no soft prompt {request.soft_prompt}; add it first")
+            if request.adapter is not None and request.adapter not in self._held:
+                raise EngineError(f"the engine holds no LoRA adapter {request.adapter}; add it first")
             length = self._held[request.soft_prompt] if request.soft_prompt is not None else 0
             check_request(request, soft_length=length, max_model_len=self.max_model_len)
             if self._answered >= self._die_after:
@@ -115,11 +125,11 @@ class EchoEngine(Engine):
     def _complete(self, request: Generate) -> Completion:
         ids = request.token_ids
         start = -request.sampling.max_tokens
-        if request.soft_prompt is not None:
-            start = int(request.soft_prompt, 16) % len(ids)
+        if (learnt := request.soft_prompt or request.adapter) is not None:
+            start = int(learnt, 16) % len(ids)
         choices = request.sampling.choices
         if choices:
-            text = choices[int(_share(ids, request.soft_prompt) * len(choices))]
+            text = choices[int(_share(ids, request.soft_prompt or request.adapter) * len(choices))]
             return Completion(text=text, token_ids=self._tokenizer.text_ids(text), finish_reason="stop")
         said = ids[start:][: request.sampling.max_tokens]
         text = self._tokenizer.decode(said)
@@ -128,7 +138,9 @@ class EchoEngine(Engine):
 
     def _score(self, request: Score) -> LogLikelihood:
         return LogLikelihood(
-            token_logprobs=tuple(-_share(request.soft_prompt, request.token_ids, token) * 10 for token in request.continuation)
+            token_logprobs=tuple(
+                -_share(request.soft_prompt or request.adapter, request.token_ids, token) * 10 for token in request.continuation
+            )
         )
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 import torch
@@ -20,7 +21,9 @@ from spt_fast.engine.base import Engine, EngineConfig, check_request
 from spt_fast.errors import EngineError, OutOfMemoryError, boundary, first_line
 from spt_fast.models import memory
 from spt_fast.models.frozen_model import FrozenModel
+from spt_fast.models.lora import HeldLora
 from spt_fast.models.tokenizer import Tokenizer
+from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Answer, Completion, FinishReason, Generate, LogLikelihood, Request, Score
 
@@ -66,6 +69,7 @@ class TransformersEngine(Engine):
         self.max_model_len = model.max_position_embeddings
         self._ends = _end_ids(model, self._tokenizer)
         self._held: dict[str, Tensor] = {}
+        self._lora: HeldLora | None = None
 
     @property
     def alive(self) -> bool:
@@ -83,6 +87,17 @@ class TransformersEngine(Engine):
                 raise EngineError(f"soft prompt {soft_prompt.key} does not fit into {model.dtype}: it overflows")
             self._held[soft_prompt.key] = rows_PH.to(model.device)
         return soft_prompt.key
+
+    def add_adapter(self, adapter: LoraAdapter) -> str:
+        """Hold a LoRA adapter, cast to the model's dtype.
+
+        Raises:
+            ModelError: PEFT is not installed, or the adapter is another model's.
+        """
+        if self._lora is None:
+            self._lora = HeldLora(self._loaded())
+        self._lora.add(adapter)
+        return adapter.key
 
     def stream(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
         """Answer requests, a window at a time, the longest of a window first."""
@@ -102,7 +117,7 @@ class TransformersEngine(Engine):
         answers: list[Answer] = []
         while len(answers) < len(batch):
             part = batch[len(answers) :][: self._batch_size]
-            with boundary(EngineError, kind):
+            with boundary(EngineError, kind), self._changed_by(batch[0].request.adapter):
                 try:
                     answers += self._complete(part) if kind == "generating" else self._score(part)
                     continue
@@ -118,10 +133,14 @@ class TransformersEngine(Engine):
             self._batch_size = len(part) // 2
         return answers
 
+    def _changed_by(self, adapter: str | None) -> AbstractContextManager[None]:
+        return nullcontext() if self._lora is None else self._lora.using(adapter)
+
     def close(self) -> None:
         """Free the model."""
         model, self._model = self._model, None
         self._held = {}
+        self._lora = None
         if model is not None:
             model.free()
 
@@ -136,6 +155,8 @@ class TransformersEngine(Engine):
         Raises:
             EngineError: it is impossible.
         """
+        if request.adapter is not None and (self._lora is None or request.adapter not in self._lora.held):
+            raise EngineError(f"the engine holds no LoRA adapter {request.adapter}; add it first")
         soft_PH = None
         if request.soft_prompt is not None:
             soft_PH = self._held.get(request.soft_prompt)
@@ -150,9 +171,11 @@ class TransformersEngine(Engine):
         return _Asked(index, request, soft_PH)
 
     def _batches(self, window: Sequence[_Asked]) -> Iterator[list[_Asked]]:
-        """Requests of one kind and of like length together; the longest first, so that a lack of memory shows at once."""
-        for kind in (Generate, Score):
-            alike = sorted((asked for asked in window if isinstance(asked.request, kind)), key=len, reverse=True)
+        """Requests of one kind, adapter and like length together; the longest first, so that a lack of memory shows at once."""
+        adapters = dict.fromkeys(asked.request.adapter for asked in window)
+        for kind, adapter in product((Generate, Score), adapters):
+            mine = (asked for asked in window if isinstance(asked.request, kind) and asked.request.adapter == adapter)
+            alike = sorted(mine, key=len, reverse=True)
             for start in range(0, len(alike), self._batch_size):
                 yield alike[start : start + self._batch_size]
 

@@ -17,18 +17,21 @@ import contextlib
 import gc
 import logging
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from spt_fast.engine import proof, short_embeds
-from spt_fast.engine.base import Engine, EngineConfig, check_request
+from spt_fast.engine.base import Engine, EngineConfig, check_request, require_room
 from spt_fast.engine.caution import gpu_share
 from spt_fast.engine.shortage import Printed, shortage
 from spt_fast.errors import EngineError, OutOfMemoryError, ShareNotFreeError, boundary, first_line
 from spt_fast.models import memory
+from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Answer, Completion, FinishReason, LogLikelihood, Request, Score
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
     from vllm.config import VllmConfig
     from vllm.inputs.engine import EngineInput
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.llm_engine import LLMEngine
 
 PLACEHOLDER = 0
@@ -52,6 +56,12 @@ PLAIN, FAST = {"scoring": "prompt_logprobs", "injection": "mixed"}, {"scoring": 
 
 Forcing: TypeAlias = Literal["", "processor", "trace"]
 """How a request is made to write given tokens: not at all, by `forced.ForcedTokens`, or by the newer model runner itself."""
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as `max_lora_rank`."""
+MOST_RANK = RANKS[-1]
+MOST_ADAPTERS = 8
+"""LoRA adapters that are in one batch together; further ones wait, and take each other's places."""
 
 CPU_BLOCK = 32
 """Tokens of a block of the CPU's KV cache, the fewest that its attention takes. Only whole blocks are shared between requests:
@@ -82,6 +92,9 @@ class VllmEngine(Engine):
         self._alive = True
         self._streaming = False
         self._held: dict[str, torch.Tensor] = {}
+        self._adapters: dict[str, LoRARequest] = {}
+        self._room_for_adapters = config.adapters
+        self._adapters_folder: tempfile.TemporaryDirectory[str] | None = None
         self._sent = 0
         self._gpus = config.gpus
         self._printed = Printed()
@@ -114,6 +127,7 @@ class VllmEngine(Engine):
                     raise found from e
                 raise
         self._obstacles |= started.obstacles
+        self._lora = started.lora
         self._forcing: Forcing = started.forcing
         settings = self._engine.vllm_config
         self._dtype: torch.dtype = settings.model_config.dtype
@@ -149,6 +163,26 @@ class VllmEngine(Engine):
             self._held[soft_prompt.key] = rows_PH
         return soft_prompt.key
 
+    def add_adapter(self, adapter: LoraAdapter) -> str:
+        """Hold a LoRA adapter in a folder, which vLLM reads when a request needs it, rounded to the model's dtype.
+
+        Raises:
+            EngineError: the engine was not started for it, or vLLM has no LoRA for the model.
+        """
+        require_room(self._room_for_adapters, adapter)
+        if self._lora is not None:
+            raise EngineError(self._lora)
+        if adapter.key not in self._adapters:
+            from vllm.lora.request import LoRARequest
+
+            if self._adapters_folder is None:
+                self._adapters_folder = tempfile.TemporaryDirectory(prefix="spt-fast-lora-")
+            folder = Path(self._adapters_folder.name) / adapter.key
+            adapter.save(folder)
+            number = len(self._adapters) + 1
+            self._adapters[adapter.key] = LoRARequest(lora_name=adapter.key, lora_int_id=number, lora_path=str(folder))
+        return adapter.key
+
     def stream(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
         """Answer requests as they are done; at most the window is held at once.
 
@@ -182,6 +216,10 @@ class VllmEngine(Engine):
         """End the engine and its processes, and free what it held."""
         engine, self._engine = self._engine, None
         self._held.clear()
+        self._adapters.clear()
+        folder, self._adapters_folder = self._adapters_folder, None
+        if folder is not None:
+            folder.cleanup()
         if engine is not None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -205,13 +243,20 @@ class VllmEngine(Engine):
         name = str(self._sent)
         self._sent += 1
         try:
-            self._engine.add_request(name, made, sampling_params(bundle, forcing))
+            self._engine.add_request(name, made, sampling_params(bundle, forcing), lora_request=self._changes(bundle[0]))
         except Exception as e:
             self._alive = type(e).__name__ != "EngineDeadError"  # its process ended while nobody waited for it
             if not self._alive:
                 raise self._died(e) from e
             raise EngineError(f"vLLM refused a request: {type(e).__name__}: {first_line(e)}") from e
         return name
+
+    def _changes(self, request: Request) -> LoRARequest | None:
+        if request.adapter is None:
+            return None
+        if request.adapter not in self._adapters:
+            raise EngineError(f"the engine holds no LoRA adapter {request.adapter}; add it first")
+        return self._adapters[request.adapter]
 
     def _rows(self, request: Request) -> torch.Tensor | None:
         if request.soft_prompt is None:
@@ -351,7 +396,7 @@ def _has_one_token(request: Request) -> bool:
 
 
 def _prompt(request: Request) -> tuple[object, ...]:
-    return request.token_ids, request.soft_prompt, request.position
+    return request.token_ids, request.soft_prompt, request.position, request.adapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,6 +404,8 @@ class _Started:
     """What an engine was started with."""
 
     forcing: Forcing
+    lora: str | None
+    """Why it takes none of the LoRA adapters that were asked for; None: it does."""
     obstacles: Mapping[str, str]
     """What a faster way of a matter cannot be tried for."""
 
@@ -379,6 +426,7 @@ def _start(config: EngineConfig, known: Mapping[str, str], *, on_cpu: bool) -> t
     if unknown := sorted(set(options) - setting_names()):
         raise EngineError(f"engine: vLLM has no setting {unknown[0]!r}")
     about = _describe(config.model, options)
+    lora = _prepare_adapters(config, options, about.architectures)
     if options["dtype"] == "auto" and about.dtype == torch.float32:
         # vLLM's `auto` would make bfloat16 of it, and the vectors were learnt in float32.
         options["dtype"] = "float32"
@@ -402,7 +450,36 @@ def _start(config: EngineConfig, known: Mapping[str, str], *, on_cpu: bool) -> t
             )
     finally:
         torch.set_num_threads = set_num_threads  # the CPU worker puts a function there that only complains
-    return engine, _Started(forcing="trace" if settings.use_v2_model_runner else "processor", obstacles=obstacles)
+    forcing: Forcing = "trace" if settings.use_v2_model_runner else "processor"
+    return engine, _Started(forcing=forcing, lora=lora, obstacles=obstacles)
+
+
+def _prepare_adapters(config: EngineConfig, options: dict[str, Any], architectures: Sequence[str]) -> str | None:
+    """Have vLLM started for the LoRA adapters it will be given; why it is not."""
+    if config.adapters is None:
+        return None
+    from vllm import ModelRegistry
+    from vllm.model_executor.models import supports_lora
+
+    wanted = config.adapters
+    for name in architectures:
+        known = ModelRegistry.models.get(name)
+        if known is not None and not supports_lora(known.load_model_cls()):
+            return f"vLLM has no LoRA for {name}; engine: {{kind: transformers}} for this model, or leave lora out"
+    if wanted.rank > MOST_RANK:
+        return f"vLLM takes LoRA adapters of rank {MOST_RANK} at most, and this has {wanted.rank}; lower lora.rank"
+    at_once = min(wanted.count, MOST_ADAPTERS)
+    ours = {
+        "enable_lora": True,
+        "max_lora_rank": min(rank for rank in RANKS if rank >= wanted.rank),
+        "max_loras": at_once,
+        # The embeddings must be left alone: vLLM looks up the ids between soft rows through them, and its LoRA embedding
+        # counts on all ids of a batch (vllm#51122). The layers that are changed, and no others, are therefore named.
+        "lora_target_modules": sorted(wanted.targets),
+    }
+    for key, value in ours.items():
+        options.setdefault(key, value)
+    return None
 
 
 def _prepare_ways(config: EngineConfig, settings: VllmConfig, known: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""Soft prompts as PEFT prompt-tuning adapters: `<model>/<task>@<protocol>/`, which `PeftModel.from_pretrained` loads."""
+"""Soft prompts and LoRA as PEFT adapters: `<model>/<task>@<protocol>/`, which `PeftModel.from_pretrained` loads."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from spt_fast.errors import ConfigError
@@ -9,13 +10,13 @@ from spt_fast.export.source import Source, Written, portable
 from spt_fast.prompts.adapters import save_adapter
 
 NOT_CARRIED = (
-    "soft prompts of the steps before the last: prompt.safetensors of a cell has them",
-    "scores, and how the soft prompt was learnt, but for what stands in the header of adapter_model.safetensors",
+    "what was learnt at the steps before the last: prompt.safetensors or adapter.safetensors of a cell has it",
+    "scores, and how it was learnt, but for what stands in the header of adapter_model.safetensors",
 )
 
 
 def write(source: Source, to: Path) -> Written:
-    """Write an adapter for each done cell that has a soft prompt.
+    """Write an adapter for each done cell that has a soft prompt or an adapter.
 
     Raises:
         ConfigError: no cell has one that PEFT can hold.
@@ -23,14 +24,17 @@ def write(source: Source, to: Path) -> Written:
     """
     written, behind = 0, []
     for cell in source.cells():
-        prompt = cell.soft_prompt()
-        if prompt is None:
+        model = source.model(cell.place.model)
+        folder = to / portable(cell.place.model) / cell.name
+        if (adapter := cell.adapter()) is not None:
+            base = {"base_model_name_or_path": model.get("source", cell.place.model), "revision": model.get("revision")}
+            replace(adapter, config={**adapter.config, **base}).save(folder)
+            written += 1
+        if (prompt := cell.soft_prompt()) is None:
             continue
         if cell.protocol.get("position", "front") != "front":
             behind.append(f"{cell.place.model} {cell.name}")
             continue
-        model = source.model(cell.place.model)
-        folder = to / portable(cell.place.model) / cell.name
         save_adapter(prompt, folder, base_model=model.get("source", cell.place.model), revision=model.get("revision"))
         written += 1
     if not written:

@@ -16,6 +16,7 @@ from spt_fast import tasks
 from spt_fast.analysis.runs import Place, read_run
 from spt_fast.errors import SptError
 from spt_fast.output import Location
+from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.store import CURVE, Store, StoredResult
 from spt_fast.tasks.base import HubSource, Task
@@ -119,6 +120,14 @@ class DoneCell:
             StoreError: the file is damaged.
         """
         return None if self.step is None else self.store.soft_prompts(self.key).get(self.step)
+
+    def adapter(self) -> LoraAdapter | None:
+        """The LoRA adapter of the last step; None where the protocol has none.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        return None if self.step is None else self.store.adapters(self.key).get(self.step)
 
     def losses(self) -> dict[int, float]:
         """Training loss by step, in nats a token; empty where nothing was trained."""

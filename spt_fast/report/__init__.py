@@ -9,11 +9,14 @@ from spt_fast.report.files import CSV_COLUMNS, results_csv, results_json
 from spt_fast.report.markdown import markdown
 from spt_fast.report.summary import summary
 from spt_fast.report.tables import terminal
+from spt_fast.report.transfer import TransferMatrix, Transferred, transfer_matrices
 
 __all__ = [
     "CSV_COLUMNS",
     "CellReport",
     "Disagreement",
+    "TransferMatrix",
+    "Transferred",
     "Verdict",
     "disagreements",
     "markdown",
@@ -21,5 +24,6 @@ __all__ = [
     "results_json",
     "summary",
     "terminal",
+    "transfer_matrices",
     "verdicts",
 ]

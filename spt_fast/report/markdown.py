@@ -9,6 +9,7 @@ from typing import Any
 from spt_fast.report.cells import CellReport, by_model, distinct, failures, headline, of, over_seeds, plain
 from spt_fast.report.summary import summary
 from spt_fast.report.tables import LEGEND, cell_text, full
+from spt_fast.report.transfer import PLAINLY, TransferMatrix, transfer_matrices
 from spt_fast.scoring.statistics import saturation_step
 
 _COLUMNS = (("format_following", "format"), ("knowledge", "knowledge"), ("exact_match", "exact match"))
@@ -25,7 +26,8 @@ def markdown(cells: Sequence[CellReport], *, name: str, rows: Sequence[Mapping[s
     """
     parts = [f"# {code(name)}", _prose(said or summary(cells))]
     for model, own in by_model(cells).items():
-        parts += [f"## {code(headline(own, model))}", _scores(own), *_curves(own), *_seeds(own), *_judge(own)]
+        parts += [f"## {code(headline(own, model))}", _scores(own), *_curves(own), *_seeds(own), *_sizes(own)]
+        parts += [*_ensembles(own), *_transfer(own), *_judge(own)]
     listed = [f"* {code(who)}: {code(why)}" for who, why in failures(cells)]
     if listed:
         parts += ["## Failures", "\n".join(listed)]
@@ -94,6 +96,56 @@ def _seeds(cells: Sequence[CellReport]) -> list[str]:
                     lines.append(_row([*place, *(f"{x:.3f}" for x in (found.value, found.between, found.sampling))]))
     names = ["task", "protocol", "metric", "seeds", "mean", "standard deviation over seeds", "standard error over rows"]
     return ["Over seeds:", "\n".join([*_head(names), *lines])] if lines else []
+
+
+def _sizes(cells: Sequence[CellReport]) -> list[str]:
+    """What each protocol learns and stores; nothing where none learns."""
+    names = ("trained_parameters", "stored_parameters", "stored_bytes")
+    found: dict[str, tuple[float, ...]] = {}
+    for cell in cells:
+        if cell.status == "done" and all(name in cell.costs for name in names):
+            found.setdefault(cell.protocol, tuple(cell.costs[name] for name in names))
+    if not any(sum(sizes) for sizes in found.values()):
+        return []
+    lines = [_row([code(label, in_table=True), *(f"{size:,.0f}" for size in sizes)]) for label, sizes in found.items()]
+    head = _head(["protocol", "trained parameters", "stored parameters", "bytes stored"])
+    return ["Learnt and stored, in fp32:", "\n".join([*head, *lines])]
+
+
+def _ensembles(cells: Sequence[CellReport]) -> list[str]:
+    """Each ensemble beside the mean and the best of its members."""
+    lines = []
+    for cell in cells:
+        for measure, heading in _COLUMNS:
+            found = [cell.metric(name) for name in (f"{measure}_member_mean", f"{measure}_member_best", measure)]
+            if all(metric is not None for metric in found):
+                place = [code(name, in_table=True) for name in (cell.task, cell.protocol)]
+                seed = "" if cell.seed is None else str(cell.seed)
+                lines.append(_row([*place, seed, heading, *(f"{metric.value:.3f}" for metric in found if metric is not None)]))
+    names = ["task", "protocol", "seed", "metric", "mean member", "best member", "together"]
+    note = "The best member is chosen by these rows."
+    return ["Ensembles:", "\n".join([*_head(names), *lines]), note] if lines else []
+
+
+def _transfer(cells: Sequence[CellReport]) -> list[str]:
+    """Learnt on one task, asked another, beside the model by itself."""
+    parts = []
+    for matrix in transfer_matrices(cells):
+        with_ = f" ({code(matrix.settings)})" if matrix.settings else ""
+        parts += [f"Soft prompts of one task on another{with_}:", _matrix(matrix)]
+    return parts
+
+
+def _matrix(matrix: TransferMatrix) -> str:
+    lines = _head(["learnt on", "metric", *(code(task, in_table=True) for task in matrix.targets), "n"])
+    for learnt_on in (PLAINLY, *matrix.sources):
+        for measure, heading in _COLUMNS:
+            found = [matrix.at(learnt_on, task, measure) for task in matrix.targets]
+            sizes = sorted({n for each in found if each is not None for n in each.n})
+            if sizes:
+                fields = ["" if each is None else full(each.shown) for each in found]
+                lines.append(_row([code(learnt_on, in_table=True), heading, *fields, "/".join(map(str, sizes))]))
+    return "\n".join(lines)
 
 
 def _rows(reports: Sequence[Mapping[str, Any]]) -> str:

@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from spt_fast.cell import Cell, TaskRows
-from spt_fast.config import FewShot, Protocol, SoftPromptConfig, Vectors
+from spt_fast.config import FewShot, Learning, Protocol, Vectors
 from spt_fast.models.identity import Model
 from spt_fast.plan import Stage
-from spt_fast.tasks.base import Cut, FileSource, GeneratedSource, Row, Task
-from spt_fast.types import Example
+from spt_fast.tasks.base import Cut, FileSource, GeneratedSource, Row, Task, typical
 
 GPU_FLOPS = 3e14
 """Operations a second of one GPU: a third of what an H100 has in bf16. With `WRITTEN`, 9,000 tokens a second of an 8B model."""
@@ -127,7 +126,7 @@ class Estimates:
 
     def train_s(self, cell: Cell) -> float:
         """Expected seconds of learning a cell's vectors, which cells of one `tuning_key` do together; 0 without any."""
-        if not isinstance(cell.protocol, SoftPromptConfig):
+        if not isinstance(cell.protocol, Learning):
             return 0.0
         return self._guess.train_s(cell) * self._trains(*_train_place(cell))
 
@@ -300,10 +299,10 @@ class _Guess:
 
     def _train_s(self, cell: Cell) -> float:
         protocol = cell.protocol
-        if not isinstance(protocol, SoftPromptConfig):
+        if not isinstance(protocol, Learning):
             return 0.0
         shape = self._shape(cell.source)
-        tokens = protocol.length + shape.instruction + shape.item + shape.target
+        tokens = _soft_positions(protocol) + shape.instruction + shape.item + shape.target
         operations = 4 * _parameters(cell.model) * protocol.batch_size * tokens
         return protocol.steps * (UPDATE_S + operations / self._flops(cell.model))
 
@@ -361,7 +360,7 @@ def _rows_left(count: int, cut: Cut) -> int:
 def _shape(task: Task) -> _Shape:
     """From its sample row, or the first row that it makes itself."""
     instruction, written = len(task.template.instruction) / CHARACTERS, max(1.0, WRITES * task.sampling.max_tokens)
-    example = _example(task)
+    example = typical(task)
     if example is None:
         options = TYPICAL_OPTIONS if task.closed_ended else 0
         few = TYPICAL_TOKENS / 10
@@ -376,13 +375,6 @@ def _shape(task: Task) -> _Shape:
     )
 
 
-def _example(task: Task) -> Example | None:
-    row = task.sample
-    if row is None and isinstance(task.source, GeneratedSource):
-        row = next(iter(_made(task.source)), None)
-    return None if row is None else task.read_row(row)
-
-
 def _made(source: GeneratedSource) -> Sequence[Row]:
     try:
         return source.rows("test")
@@ -392,8 +384,11 @@ def _made(source: GeneratedSource) -> Sequence[Row]:
 
 def _prompt_tokens(shape: _Shape, protocol: Protocol) -> float:
     shots = protocol.shots if isinstance(protocol, FewShot) else 0
-    length = protocol.length if isinstance(protocol, Vectors) else 0
-    return length + shape.instruction + shots * (shape.item + shape.target) + shape.item
+    return _soft_positions(protocol) + shape.instruction + shots * (shape.item + shape.target) + shape.item
+
+
+def _soft_positions(protocol: Protocol) -> int:
+    return protocol.length if isinstance(protocol, Vectors) else 0
 
 
 def _parameters(model: Model) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spt_fast.cell import Cell
-from spt_fast.config import SoftPromptConfig, Vectors
+from spt_fast.config import Learning, Vectors
 from spt_fast.plan import Stage
 from spt_fast.scheduling.estimates import Estimates
 from spt_fast.scheduling.scheduler import Job, Piece, Resources
@@ -18,7 +18,7 @@ def job(name: str, stage: Stage, estimates: Estimates, *, gpu: bool) -> Job:
         estimates: of how long they take.
         gpu: whether its workers take GPUs; else a CPU core.
     """
-    trains = stage.judge is None and any(isinstance(cell.protocol, SoftPromptConfig) for cell in stage.cells)
+    trains = stage.judge is None and any(isinstance(cell.protocol, Learning) for cell in stage.cells)
     return Job(
         name=name,
         need=need(stage, gpu=gpu),
@@ -33,7 +33,7 @@ def need(stage: Stage, *, gpu: bool) -> Resources:
 
 
 def _piece(cell: Cell, estimates: Estimates, *, judged: bool) -> Piece:
-    learns = not judged and isinstance(cell.protocol, Vectors)
+    learns = not judged and isinstance(cell.protocol, Vectors | Learning)
     return Piece(
         key=cell.key,
         group=cell.tuning_key if learns else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypedDict
 
 from spt_fast.errors import ScoringError, boundary
 from spt_fast.scoring.statistics import mean, proportion
@@ -83,8 +84,6 @@ def _closed(
         raise ScoringError(f"{task.name}: {k} options of example {example.key}, but {len(logprobs)} log-likelihoods")
     if any(math.isnan(value) for value in logprobs):
         raise ScoringError(f"{task.name}: a log-likelihood of example {example.key} is NaN")
-    per_byte = [value / len(option.encode()) for value, option in zip(logprobs, example.options, strict=True)]
-    chosen = _first_best(logprobs)
     format_ok = _follows_format(task, example, completion)
     return Sample(
         example=example.key,
@@ -96,15 +95,33 @@ def _closed(
         extracted=None,
         rule=None,
         format_ok=format_ok,
-        knows=chosen == example.gold,
         correct=format_ok and example.gold is not None and completion.text.strip() == example.options[example.gold],
         answers=example.answers,
         group=example.group,
         option_logprobs=tuple(logprobs),
-        chosen=chosen,
-        chosen_per_byte=_first_best(per_byte),
-        knows_per_byte=_first_best(per_byte) == example.gold,
+        **choices(example, logprobs),
     )
+
+
+class Choices(TypedDict):
+    """What follows from the log-likelihoods of options: fields of `Sample`."""
+
+    knows: bool
+    chosen: int
+    chosen_per_byte: int
+    knows_per_byte: bool
+
+
+def choices(example: Example, logprobs: Sequence[float]) -> Choices:
+    """The options that log-likelihoods `[K]` choose, whole and per byte, and whether they are right."""
+    chosen = _first_best(logprobs)
+    per_byte = _first_best([value / len(option.encode()) for value, option in zip(logprobs, example.options, strict=True)])
+    return {
+        "knows": chosen == example.gold,
+        "chosen": chosen,
+        "chosen_per_byte": per_byte,
+        "knows_per_byte": per_byte == example.gold,
+    }
 
 
 def _open(task: Task, example: Example, completion: Completion, _: Sequence[float], prompt: str, step: int | None) -> Sample:

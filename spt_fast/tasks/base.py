@@ -131,6 +131,17 @@ class Task:
         return self.normalise(value) in {self.normalise(answer) for answer in example.answers}
 
 
+def typical(task: Task) -> Example | None:
+    """Its made-up row as an example, or the first row that it makes itself; None where it has neither."""
+    row = task.sample
+    if row is None and isinstance(task.source, GeneratedSource):
+        try:
+            row = next(iter(task.source.rows("test")), None)
+        except Exception:  # a user's own code: the cells will tell what is wrong with it
+            return None
+    return None if row is None else task.read_row(row)
+
+
 def row_key(row: Row) -> str:
     """Content hash of a row, whatever the order of its columns: 16 hexadecimal digits of SHA-256."""
     text = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)

@@ -33,6 +33,14 @@ def lettered(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{letter}. {text}".rstrip() for letter, text in zip(LETTERS, clean, strict=False))
 
 
+def written(options: Sequence[str]) -> str:
+    """How options are written: "" with letter and text ("B. Paris"), as most tasks have it; "letter"; or "text"."""
+    letters = LETTERS[: len(options)]
+    if tuple(option[:3] for option in options) == tuple(f"{letter}. " for letter in letters):
+        return ""
+    return "letter" if "".join(options) == letters else "text"
+
+
 def in_form(task: Task, form: Form) -> Task:
     """The same task with another form of the answer: `mmlu:letter` wants "B" and `mmlu:text` wants "Paris".
 

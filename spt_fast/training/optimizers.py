@@ -9,13 +9,13 @@ import torch
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LambdaLR
 
-from spt_fast.config import SoftPromptConfig
+from spt_fast.config import Learning
 
 UNIT = 2.0**20
 """Larger than the root mean square of any vectors, and a power of two, so that what is multiplied by it loses no bit."""
 
 
-def optimizer(config: SoftPromptConfig, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
+def optimizer(config: Learning, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
     """AdamW, or Adafactor as Lester et al. (arXiv 2104.08691, section 3.1) have it: beta2 decay 0.8, updates clipped at a root
     mean square of 1, no momentum, the rate not scaled by the size of what is learnt.
     """
@@ -28,12 +28,12 @@ def optimizer(config: SoftPromptConfig, parameters: Iterable[Parameter]) -> torc
     )
 
 
-def schedule(config: SoftPromptConfig, optimizer: torch.optim.Optimizer) -> LambdaLR:
+def schedule(config: Learning, optimizer: torch.optim.Optimizer) -> LambdaLR:
     """The rate of each step, `step()` of which goes on to the next."""
     return LambdaLR(optimizer, lambda done: rate(config, done + 1))
 
 
-def rate(config: SoftPromptConfig, step: int) -> float:
+def rate(config: Learning, step: int) -> float:
     """The share of `lr` that a step (1 for the first) is taken with; none is taken with nothing."""
     if step <= config.warmup:
         return step / config.warmup

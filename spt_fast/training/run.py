@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from spt_fast.config import SoftPromptConfig
+from spt_fast.config import Learning, SoftPromptConfig
 from spt_fast.errors import DataError, TrainingError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.initialize import initialize
@@ -73,7 +73,7 @@ class Run:
         """
         self.job = job
         self.config = config = job.config
-        _check_rows(job.rows, config, model)
+        check_rows(job.rows, model, length=config.length, position=config.position)
         rows, self.held_out = _parted(job.rows, config, job.seed)
         # The master copy is fp32, whatever the model's dtype: an update of 1e-3 would be lost on most bf16 numbers near 1.
         start = initialize(config, model.hidden_size, job.seed) if job.start is None else job.start
@@ -173,6 +173,8 @@ class Run:
         if not vectors_PH.isfinite().all():
             raise TrainingError(f"step {step}: the vectors overflow; a smaller lr than {self.config.lr:g} may help")
         origin = {**self.job.provenance, "seed": str(self.job.seed), "position": self.config.position}
+        if self.config.encoder is not None:
+            origin["trained_parameters"] = str(sum(parameter.numel() for parameter in self._learner.parameters()))
         if self._smallest is not None:
             origin["micro_batch"] = str(self._smallest)
         if self.at_once > 1:
@@ -181,8 +183,7 @@ class Run:
         self.learnt[step] = SoftPrompt(vectors=vectors_PH.cpu().numpy(), provenance=provenance)
 
     def _require_finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise TrainingError(f"step {self.step}: the {what} is {value}; a smaller lr than {self.config.lr:g} may help")
+        require_finite(what, value, self.step, self.config)
 
 
 @dataclass
@@ -209,16 +210,31 @@ def _parted(rows: Sequence[TuningRow], config: SoftPromptConfig, seed: int) -> t
     return [row for i, row in enumerate(rows) if i not in chosen], [rows[i] for i in sorted(chosen)]
 
 
-def _check_rows(rows: Sequence[TuningRow], config: SoftPromptConfig, model: FrozenModel) -> None:
+def require_finite(what: str, value: float, step: int, config: Learning) -> None:
+    """Refuse to go on from a number that is none.
+
+    Raises:
+        TrainingError: it is NaN or infinite.
+    """
+    if not math.isfinite(value):
+        raise TrainingError(f"step {step}: the {what} is {value}; a smaller lr than {config.lr:g} may help")
+
+
+def check_rows(rows: Sequence[TuningRow], model: FrozenModel, *, length: int = 0, position: Position = "front") -> None:
+    """Refuse rows that cannot be learnt behind `length` soft positions.
+
+    Raises:
+        DataError: there are none, one is too long, one is without BOS for `after_bos`, or they are of another tokenizer.
+    """
     if not rows:
         raise DataError("there are no rows to tune on")
     longest, most = max(map(len, rows)), model.max_position_embeddings
-    if longest + config.length > most:
+    if longest + length > most:
         raise DataError(
-            f"a tuning row of {longest} tokens and {config.length} soft positions do not fit the model's {most} positions; "
+            f"a tuning row of {longest} tokens and {length} soft positions do not fit the model's {most} positions; "
             "give shorter rows as data_files, or leave the task out for this model"
         )
-    if config.position == "after_bos" and not all(row.prompt_ids for row in rows):
+    if position == "after_bos" and not all(row.prompt_ids for row in rows):
         raise DataError("position: after_bos needs a first token in every prompt; one is empty")
     # On a GPU an id outside the table is a device-side assertion, after which the process is of no use.
     highest = max(max((*row.prompt_ids, *row.target_ids)) for row in rows)

@@ -216,7 +216,7 @@ def losses_and_gradients(
     if len(shares) > 1:
         rows.sort(key=len, reverse=True)
     longest = max(len(share.vectors_PH) for share in shares)
-    return _as_memory_allows(
+    return as_memory_allows(
         model, [len(row.row) for row in rows], longest, lambda size: _accumulated(model, shares, rows, size, pad_id)
     )
 
@@ -245,11 +245,11 @@ def mean_loss(
             parts = (collate(batch_rows[i : i + size], pad_id).to(model.device) for i in range(0, len(batch_rows), size))
             return sum(target_loss(model, vectors_PH, each, position).item() * len(each.targets) for each in parts)
 
-        summed += _as_memory_allows(model, list(map(len, batch_rows)), len(vectors_PH), part)[0]
+        summed += as_memory_allows(model, list(map(len, batch_rows)), len(vectors_PH), part)[0]
     return summed / sum(len(row.target_ids) for row in rows)
 
 
-def _as_memory_allows(
+def as_memory_allows(
     model: FrozenModel, lengths: Sequence[int], soft_positions: int, work: Callable[[int], T]
 ) -> tuple[T, int]:
     """What comes of work on rows with so many of them at once, and how many they were: as many as memory has room for.
@@ -261,6 +261,9 @@ def _as_memory_allows(
         lengths: tokens of each row.
         soft_positions: that stand in a row beside.
         work: is given the number of rows.
+
+    Raises:
+        TrainingError: one row alone does not fit.
     """
     width = max(lengths) + soft_positions
     while True:

@@ -30,6 +30,7 @@ DEAR = {
     "grid/crossover.py": "times_faster_than_script",
     "grid/grid.py": "process_a_cell",
     "scheduling/scaling.py": "efficiency_first_to_last",
+    "tuning/zoo.py": "ensembles_at_least_their_mean_member",
 }
 EVERYTHING = os.environ.get("SPT_FAST_BENCHMARKS") == "all"
 dear = pytest.mark.skipif(not EVERYTHING, reason="dear; SPT_FAST_BENCHMARKS=all asks for it")

@@ -1,0 +1,107 @@
+"""Several soft prompts of a task answer together: how they vote, and what is said of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from spt_fast.errors import ScoringError, boundary
+from spt_fast.scoring.measures import choices, metrics
+from spt_fast.scoring.statistics import mean, proportion
+from spt_fast.tasks.base import Task
+from spt_fast.types import Example, Metric, Sample
+
+
+def vote(task: Task, example: Example, ballots: Sequence[Sample]) -> Sample:
+    """The answer of an ensemble to one example (Lester et al., arXiv 2104.08691, section 6: majority voting).
+
+    * What was written: each member votes for the value that its completion gives, closed-ended for the option that it is;
+      members whose completion gives none abstain. Values that the task takes for the same are one candidate. Of equal votes
+      the candidate of the lowest member wins. Did all abstain, completions are voted on as they stand.
+    * How it was written: the form is that which most of the winner's members have (equal: the lowest member's), and the
+      completion that of the lowest of these members. Format following and exact match are verdicts on that completion.
+    * Options: their log-likelihoods are means over the members, and knowledge is judged by those.
+
+    Args:
+        task: whose rules say which values are the same.
+        example: that was asked.
+        ballots: the members' samples of it at one step, in the order of the members; at least one.
+
+    Raises:
+        ScoringError: the task's rules fail on a value.
+    """
+    values = [_value(task, ballot) for ballot in ballots]
+    with boundary(ScoringError, f"{task.name}: the answers to example {example.key} cannot be counted"):
+        if any(value is not None for value in values):
+            votes = [(value, ballot) for value, ballot in zip(values, ballots, strict=True) if value is not None]
+            winners = _largest(votes, lambda a, b: a == b or (not task.closed_ended and _same(task, example, a, b)))
+        else:
+            winners = _largest([(ballot.completion.strip(), ballot) for ballot in ballots], str.__eq__)
+    formed = Counter(ballot.format_ok for ballot in winners)
+    kept = next(ballot for ballot in winners if 2 * formed[ballot.format_ok] >= len(winners))
+    if not task.closed_ended:
+        return kept
+    members = zip(*(ballot.option_logprobs for ballot in ballots), strict=True)
+    logprobs = tuple(sum(of_option) / len(ballots) for of_option in members)
+    return replace(kept, option_logprobs=logprobs, **choices(example, logprobs))
+
+
+def beside(members: Sequence[Sequence[Sample]]) -> tuple[Metric, ...]:
+    """What the members come to by themselves, as Lester et al. have it beside the ensemble: their mean and the best of them.
+
+    The best one is chosen by these very rows (in their table too), so it is more than a member that was chosen beforehand
+    would come to. The standard error of the mean is that of rows whose value is a mean over the members.
+
+    Args:
+        members: the samples of each, of the same rows in the same order.
+    """
+    found: list[Metric] = []
+    shared = set.intersection(*(set(sample.scores) for rows in members for sample in rows)) if all(members) else set()
+    columns: dict[str, Callable[[Sample], float]] = {
+        "format_following": lambda sample: sample.format_ok,
+        "knowledge": lambda sample: sample.knows,
+        "exact_match": lambda sample: sample.correct,
+        **{name: _score(name) for name in sorted(shared)},
+    }
+    for name, of in columns.items():
+        values = [[float(of(sample)) for sample in rows] for rows in members]
+        found.append(mean(f"{name}_member_mean", (sum(row) / len(row) for row in zip(*values, strict=True))))
+        best = max(values, key=sum)
+        whole = all(value in (0.0, 1.0) for value in best)
+        title = f"{name}_member_best"
+        found.append(proportion(title, (value == 1.0 for value in best)) if whole else mean(title, best))
+    return tuple(found)
+
+
+def ensemble_metrics(samples: Sequence[Sample], members: Sequence[Sequence[Sample]]) -> tuple[Metric, ...]:
+    """The metrics of an ensemble at one step: its own by their usual names, and `beside`."""
+    return (*metrics(samples), *beside(members))
+
+
+def _score(name: str) -> Callable[[Sample], float]:
+    return lambda sample: sample.scores[name]
+
+
+def _value(task: Task, ballot: Sample) -> str | None:
+    """What a member votes for; None: it abstains."""
+    if not task.closed_ended:
+        return ballot.extracted
+    return ballot.completion.strip() if ballot.format_ok else None
+
+
+def _same(task: Task, example: Example, a: str, b: str) -> bool:
+    """Whether the task would accept one value where the other were the answer."""
+    return task.accepts(a, replace(example, answers=(b,), target=b))
+
+
+def _largest(votes: Sequence[tuple[str, Sample]], same: Callable[[str, str], bool]) -> list[Sample]:
+    """The ballots of the candidate with most votes; of equal ones that which was named first."""
+    candidates: list[tuple[str, list[Sample]]] = []
+    for value, ballot in votes:
+        mine = next((ballots for name, ballots in candidates if same(value, name)), None)
+        if mine is None:
+            candidates.append((value, [ballot]))
+        else:
+            mine.append(ballot)
+    return max(candidates, key=lambda candidate: len(candidate[1]))[1]

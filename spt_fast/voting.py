@@ -1,0 +1,81 @@
+"""Ensembles: what their members answered, put together. Nothing is asked of a model here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+
+from spt_fast.cell import Cell
+from spt_fast.errors import DataError, ScoringError, boundary
+from spt_fast.scoring.ensemble import ensemble_metrics, vote
+from spt_fast.tasks.rows import load_rows
+from spt_fast.types import CellResult, Example, Sample
+from spt_fast.version import version
+
+THEIRS = ("fingerprint", "source", "chat_template", "rows", "platform", "tuning")
+"""Of the members' provenance, what is the same for all."""
+
+
+def examples_of(cell: Cell) -> dict[str, Example]:
+    """The test rows of a cell by key.
+
+    Raises:
+        DataError, ConfigError: they cannot be read.
+    """
+    rows = load_rows(cell.task.task, data_files=cell.task.data_files, limit=cell.task.limit, need={"test"})
+    return {example.key: example for example in rows.test}
+
+
+def voted(
+    cell: Cell, members: Sequence[CellResult], examples: Mapping[str, Example], elsewhere: Collection[str] = ()
+) -> CellResult:
+    """What an ensemble comes to.
+
+    Args:
+        cell: of the ensemble.
+        members: the results of `cell.members`, in that order.
+        examples: the test rows by key.
+        elsewhere: keys of members that are cells of the grid themselves, so that their seconds are counted there.
+
+    Raises:
+        DataError: a row is not there any more.
+        ScoringError: members were asked different rows, or the task's rules fail on a value.
+    """
+    began = time.perf_counter()
+    task = cell.task.task
+    metrics = {}
+    samples: list[Sample] = []
+    with boundary(ScoringError, f"{task.name}: putting an ensemble's answers together"):
+        for step in cell.steps:
+            of_members = [[sample for sample in member.samples if sample.step == step] for member in members]
+            if len({tuple(sample.example for sample in rows) for rows in of_members}) != 1:
+                raise ScoringError(f"{task.name}: the members of the ensemble were asked different rows; run it with --fresh")
+            together = [
+                vote(task, _row(task.name, ballots[0].example, examples), ballots) for ballots in zip(*of_members, strict=True)
+            ]
+            metrics[step] = ensemble_metrics(together, of_members)
+            samples += together
+    hidden = [each for member, each in zip(cell.members, members, strict=True) if member.key not in elsewhere]
+    costs = {what: _total(hidden, what) for what in ("train_s", "answer_s")}
+    costs |= {what: _total(members, what) for what in ("trained_parameters", "stored_parameters", "stored_bytes")}
+    return CellResult(
+        metrics=metrics,
+        samples=tuple(samples),
+        costs={**costs, "score_s": time.perf_counter() - began},
+        provenance={
+            **{name: members[0].provenance[name] for name in THEIRS if name in members[0].provenance},
+            "members": " ".join(each.key for each in cell.members),
+            "soft_prompts": " ".join(each.provenance.get("soft_prompt", "") for each in members),
+            "spt-fast": version(),
+        },
+    )
+
+
+def _total(results: Sequence[CellResult], what: str) -> float:
+    return sum(each.costs.get(what, 0.0) for each in results)
+
+
+def _row(task: str, key: str, examples: Mapping[str, Example]) -> Example:
+    if key not in examples:
+        raise DataError(f"{task}: row {key} is not among the test rows any more; run it with --fresh")
+    return examples[key]
