@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
+
 from spt_fast.executors.local import ENVIRONMENT
 
 from .places import bucket, place, url
@@ -13,3 +15,7 @@ __all__ = ["bucket", "place", "url"]  # fixtures
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# An example may take as long as it takes: how fast it is depends on what else the machine does.
+hypothesis.settings.register_profile("spt-fast", deadline=None)
+hypothesis.settings.load_profile("spt-fast")
