@@ -6,10 +6,10 @@ JOBS   ?= 2
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench lock clean
+.PHONY: help install demo test check bench bench-peers lock clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: ## make .venv from the lock files (DEVICE=cpu|cuda, PYTHON=python3.12); at once when nothing changed
 	@$(PYTHON) requirements/install.py --device $(DEVICE)
@@ -26,10 +26,14 @@ check: install ## style, types, and the order of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: install ## the benchmarks, into benchmarks/results (SMOKE=1: seconds each, only to see that they run)
+bench: install bench-peers ## the benchmarks, into benchmarks/results (SMOKE=1: a minute each, to see that they run)
 	@for file in $$(find benchmarks -mindepth 2 -maxdepth 2 -name '*.py' | sort); do \
 	  echo "== $$file"; $(BIN)/python $$file $(if $(SMOKE),--smoke,--save) || exit 1; \
 	done
+	@$(if $(SMOKE),,$(BIN)/python benchmarks/page.py)
+
+bench-peers: install ## the tools that benchmarks compare with, into .venv-peers
+	@$(PYTHON) requirements/peers.py
 
 lock: ## write the lock files anew, with the newest versions that fit (KEEP=1: change as few as possible)
 	@PYTHON=$(PYTHON) requirements/lock.sh

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from spt_fast.prompts.lora import Learnt
+from spt_fast.prompts.meaning import Meaning
 from spt_fast.types import CellResult, TrainingStep
 
 THIS_MACHINE = "this machine"
@@ -64,6 +65,8 @@ class CellTrained:
     key: str
     prompts: Mapping[int, Learnt]
     curve: tuple[TrainingStep, ...]
+    meaning: Meaning | None = None
+    """What the vectors of the last step lie next to; None: nobody has looked, for want of the loaded model."""
 
 
 @dataclass(frozen=True, kw_only=True)

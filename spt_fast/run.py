@@ -374,7 +374,7 @@ def _keep(stage: Stage, event: Event, store: Store) -> None:
         case WorkerEnded(reason=reason):
             store.event("ended", model=stage.model.name, worker=stage.worker, **({"reason": reason} if reason else {}))
         case CellTrained(key=key):
-            store.put_prompts(cells[key], event.prompts, event.curve)
+            store.put_prompts(cells[key], event.prompts, event.curve, event.meaning)
             store.event("trained", key=key, cell=cells[key].title)
         case CellDone(key=key):
             if cells[key].judge is not None:

@@ -5,6 +5,7 @@
     rows/<task>.json     what the rows of a task are: sizes, hashes, near-duplicates between tuning and test rows
     cells/<key>/         prompt.safetensors (LoRA: adapter.safetensors), curve.csv, samples.parquet, and result.json, written
                          last: the cell is done
+                         meaning.json, what the vectors lie next to; probe.json, what `inspect` has asked of them
                          failure.json instead, where it failed
     logs/                what the workers and their engines printed
     .asked               keys of the cells that earlier nights have been asked for (`nights`)
@@ -19,16 +20,17 @@ import json
 import math
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from spt_fast.cell import Cell, TaskRows
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.output import Location, joined
 from spt_fast.prompts.lora import Learnt, LoraAdapter, adapters_as_bytes, load_adapters
+from spt_fast.prompts.meaning import Meaning, Probe, as_json, meaning_of, probe_of
 from spt_fast.prompts.soft_prompt import SoftPrompt, load_steps, steps_as_bytes
 from spt_fast.storage import Version, open_storage
 from spt_fast.types import CellResult, Metric, Sample, TrainingStep
@@ -38,9 +40,13 @@ PROMPT, CURVE, SAMPLES = "prompt.safetensors", "curve.csv", "samples.parquet"
 ADAPTER = "adapter.safetensors"
 LEARNT = (PROMPT, ADAPTER)
 """What a cell has learnt is in one of these."""
+MEANING, PROBE = "meaning.json", "probe.json"
 EVENTS = "events.jsonl"
 GRID = "grid.yaml"
 ASKED = ".asked"
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +242,31 @@ class Store:
         except FileNotFoundError:
             return {}
 
+    def meaning(self, key: str) -> Meaning | None:
+        """What a cell's vectors lie next to; None where nobody has looked, or at other vectors.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        return self._told(key, MEANING, meaning_of)
+
+    def probe(self, key: str) -> Probe | None:
+        """What `inspect` has asked of a cell's vectors; None where it has not.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        return self._told(key, PROBE, probe_of)
+
+    def _told(self, key: str, name: str, read: Callable[[str], _T]) -> _T | None:
+        path = f"cells/{key}/{name}"
+        try:
+            return read(self._storage.read(path).decode())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise StoreError(f"{self.name(path)}: cannot be read ({e}); delete it, and inspect the run again") from None
+
     def samples(
         self, key: str, columns: Sequence[str] | None = None, *, last: bool = False, rows: Sequence[int] | None = None
     ) -> list[dict[str, Any]]:
@@ -356,7 +387,7 @@ class Store:
         """Have what was learnt in another run folder here too, with the curves, of cells that are not done there either."""
         files = source._storage.files("cells", keys)
         order = {
-            f"cells/{key}": [*([CURVE] if CURVE in names else []), *learnt]
+            f"cells/{key}": [*(name for name in (CURVE, MEANING) if name in names), *learnt]
             for key, names in files.items()
             if (learnt := [name for name in LEARNT if name in names])
         }
@@ -370,7 +401,7 @@ class Store:
 
     def share_prompts(self, source: Cell, cell: Cell) -> None:
         """Give a judged cell what was learnt by the cell whose completions it rules on, and the curve."""
-        for name in (*LEARNT, CURVE):
+        for name in (*LEARNT, CURVE, MEANING):
             with suppress(FileNotFoundError):
                 self._storage.write(f"cells/{cell.key}/{name}", self._storage.read(f"cells/{source.key}/{name}"))
 
@@ -428,8 +459,12 @@ class Store:
             raise ConfigError(f"{place}: was not written by a run; name the folder that `spt-fast run` made")
         return grid
 
-    def put_prompts(self, cell: Cell, steps: Mapping[int, Learnt], curve: Sequence[TrainingStep]) -> None:
+    def put_prompts(
+        self, cell: Cell, steps: Mapping[int, Learnt], curve: Sequence[TrainingStep], meaning: Meaning | None = None
+    ) -> None:
         """Keep what was trained, so that it is not trained again."""
+        if meaning is not None:
+            self.put_meaning(cell.key, meaning)
         lines = ["step,loss,grad_norm", *(f"{s.step},{s.loss!r},{s.grad_norm!r}" for s in curve)]
         self._storage.write(f"cells/{cell.key}/{CURVE}", ("\n".join(lines) + "\n").encode())
         adapters = {step: learnt for step, learnt in steps.items() if isinstance(learnt, LoraAdapter)}
@@ -438,6 +473,14 @@ class Store:
             self._storage.write(f"cells/{cell.key}/{ADAPTER}", adapters_as_bytes(adapters))
         else:
             self._storage.write(f"cells/{cell.key}/{PROMPT}", steps_as_bytes(prompts))
+
+    def put_meaning(self, key: str, meaning: Meaning) -> None:
+        """Keep what a cell's vectors lie next to."""
+        self._storage.write(f"cells/{key}/{MEANING}", as_json(meaning).encode())
+
+    def put_probe(self, key: str, probe: Probe) -> None:
+        """Keep what was asked of a cell's vectors."""
+        self._storage.write(f"cells/{key}/{PROBE}", as_json(probe).encode())
 
     def put_result(self, cell: Cell, result: CellResult) -> None:
         """Keep a done cell: the samples, the metrics beside the curve's losses, and last the marker."""

@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
@@ -30,6 +31,7 @@ from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Even
 from spt_fast.models.identity import Model, require_resolved
 from spt_fast.plan import MOST_DEATHS, Stage, one_by_one, settings_in_use
 from spt_fast.prompts.lora import Learnt, LoraAdapter, parameters_of
+from spt_fast.prompts.meaning import Meaning
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring import measures
 from spt_fast.sharing import Alone, More, Sharing
@@ -46,6 +48,10 @@ from spt_fast.types import (
 from spt_fast.version import version
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from spt_fast.inspection import Lexicon
     from spt_fast.models.frozen_model import FrozenModel
     from spt_fast.training.run import TuningJob
 
@@ -101,10 +107,15 @@ class _Work:
     prompts: dict[str, Mapping[int, Learnt]] = field(init=False)
     costs: dict[str, dict[str, float]] = field(init=False)
     shared_costs: dict[str, float] = field(default_factory=dict)
+    meanings: dict[str, Meaning] = field(default_factory=dict)
+    """By the key of the soft prompt."""
     ways: Mapping[str, str] = field(default_factory=dict)
     """`Engine.ways` of the last engine."""
     deaths: int = 0
     """Of engines, since a cell was last done."""
+
+    lexicon: Lexicon = field(init=False)
+    """Of the loaded model."""
 
     def __post_init__(self) -> None:
         self.left = dict(self.stage.by_key)
@@ -177,6 +188,7 @@ class _Work:
                     groups.setdefault(cell.tuning_key, []).append(cell)
         if not groups:
             return
+        from spt_fast.inspection import Lexicon
         from spt_fast.models.frozen_model import FrozenModel
 
         began = time.perf_counter()
@@ -193,6 +205,7 @@ class _Work:
             return
         self.shared_costs["load_s"] = time.perf_counter() - began
         self.emit(PhaseStarted(phase="train"))
+        self.lexicon = Lexicon(model, self.tokenizer)
         try:
             adapters = [cells for cells in groups.values() if isinstance(cells[0].protocol, Lora)]
             vectors = [cells for cells in groups.values() if not isinstance(cells[0].protocol, Lora)]
@@ -223,7 +236,9 @@ class _Work:
                 continue
             learnt.setdefault(lesson.cells[0].tuning_key, {}).update(tuned.prompts)
             costs = {"train_s": (lesson.began_s + tuned.seconds) / len(lesson.cells), "prompts_at_once": float(tuned.at_once)}
-            self._keep(lesson.cells, tuned.prompts, lesson.curve, costs)
+            # What an encoder starts from is no place where vectors have been.
+            start = None if tuned.job.config.encoder is not None else tuned.job.start
+            self._keep(lesson.cells, tuned.prompts, lesson.curve, costs, start)
 
     def _jobs(
         self,
@@ -248,7 +263,8 @@ class _Work:
                     if isinstance(cells[0].protocol, RandomVectors):
                         prompts = self._random(model, cells[0], given)
                         learnt.setdefault(cells[0].tuning_key, {}).update(prompts)
-                        self._keep(cells, prompts, (), {"train_s": (time.perf_counter() - began) / len(cells)})
+                        costs = {"train_s": (time.perf_counter() - began) / len(cells)}
+                        self._keep(cells, prompts, (), costs, prompts[0].vectors)
                         continue
                     job = self._job(model, cells, given, curve, tell)
             except SptError as e:
@@ -263,8 +279,10 @@ class _Work:
         prompts: Mapping[int, Learnt],
         curve: Sequence[TrainingStep],
         costs: Mapping[str, float],
+        start: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        """Give cells what was learnt for them."""
+        """Give cells what was learnt for them; vectors from this start, where it is known."""
+        self._inspect([prompts[step] for cell in cells if (step := cell.steps[-1]) is not None], start)
         for cell in cells:
             self.costs[cell.key].update(costs)
             self._share(cell, prompts, curve)
@@ -273,7 +291,16 @@ class _Work:
         """Give a cell its steps of what was learnt."""
         last = max(step for step in cell.steps if step is not None)
         self.prompts[cell.key] = own = {step: prompts[step] for step in cell.steps if step is not None}
-        self.emit(CellTrained(key=cell.key, prompts=own, curve=tuple(point for point in curve if point.step <= last)))
+        cut = tuple(point for point in curve if point.step <= last)
+        self.emit(CellTrained(key=cell.key, prompts=own, curve=cut, meaning=self.meanings.get(own[last].key)))
+
+    def _inspect(self, prompts: Iterable[Learnt], start: npt.NDArray[np.float32] | None) -> None:
+        """See what vectors lie next to, while the model is there."""
+        # Nothing that is learnt is lost because somebody could not look at it: `spt-fast inspect` will.
+        with suppress(SptError), boundary(TrainingError, "inspecting"):
+            for prompt in prompts:
+                if isinstance(prompt, SoftPrompt) and prompt.key not in self.meanings:
+                    self.meanings[prompt.key] = self.lexicon.meaning(prompt, start=start)
 
     def _given(self, model: FrozenModel, cell: Cell, learnt: dict[str, dict[int, Learnt]]) -> SoftPrompt | None:
         """The soft prompt that a cell's vectors start from, learnt now where it is not there yet."""

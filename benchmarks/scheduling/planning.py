@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +169,7 @@ def keep(folder: Path, cells: Sequence[Cell]) -> dict[str, Any]:
     took: dict[str, list[float]] = {}
     for cell in cells[:KEPT]:
         event = CellDone(key=cell.key, result=made_up(cell))
-        took.setdefault(cell.label, []).append(seconds(lambda event=event: run._keep(stage, event, store))[0])
+        took.setdefault(cell.label, []).append(seconds(partial(run._keep, stage, event, store))[0])
     store.close()
     probe = folder / "probe"
 

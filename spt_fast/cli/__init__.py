@@ -286,12 +286,27 @@ def tune(model: str, task: str, output: Path | None, seed: int, data_files: str 
 @cli.command()
 @click.argument("prompt", type=RunFile())
 @click.option("--model", help="The model it is for, where the file's own name of it does not resolve.")
+@click.option("--task", help="Whose rows are asked, where the file does not say on which it was learnt.")
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Nearest tokens a vector.")
-def inspect(prompt: Location, model: str | None, top: int) -> int:
-    """Show what a soft prompt is: where it comes from, its norms, its nearest tokens."""
-    from spt_fast.cli.inspecting import inspect_file
+@click.option("--only", metavar="KEY=PATTERN[,...]", help="Of a run folder only these: task=zoo-mcq,seed=0,...")
+@click.option("--leave-one-out", is_flag=True, help="Ask an engine what is lost without each vector.")
+@click.option("--as-text", is_flag=True, help="Ask an engine whether the nearest tokens do what the vectors do.")
+@click.option("--rows", type=click.IntRange(min=1), default=200, show_default=True, help="Test rows it is asked, at most.")
+@click.option(
+    "--engine", type=click.Choice(["vllm", "transformers", "echo"]), help="Which engine [default: the grid's, or vllm]."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def inspect(prompt: Location, only: str | None, as_json: bool, **options: Any) -> int:
+    """Show what soft prompts are: where they come from, what they lie next to, what their vectors do.
 
-    click.echo(inspect_file(prompt, model, top=top))
+    PROMPT is a file, a PEFT adapter, a cell's folder, or a run folder for all its soft prompts; then what an engine has
+    answered is kept there, and report.html shows it.
+    """
+    _settle_threads()
+    from spt_fast.cli.inspecting import Wanted
+    from spt_fast.cli.inspecting import inspect as inspected
+
+    click.echo(inspected(prompt, Wanted(only=_only(only), **options), as_json=as_json, say=_say))
     return 0
 
 

@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import click
 
 from spt_fast import report
+from spt_fast.config import PROTOCOLS
 from spt_fast.output import Location
 from spt_fast.report import (
     CellReport,
@@ -139,6 +141,7 @@ def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:
                     **known,
                     status="done",
                     metrics=result.metrics,
+                    settings=_settings(json.dumps(result.content.get("protocol", {}))),
                     costs=result.costs,
                     provenance=result.provenance,
                     verdicts=_Verdicts(key, last, read),
@@ -174,6 +177,15 @@ def _places(grid: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
                 "closed_ended": cell.get("closed_ended"),
             },
         )
+
+
+@lru_cache(maxsize=4096)
+def _settings(protocol: str) -> Mapping[str, Any]:
+    """A protocol's settings, from JSON as in a cell's content, with the defaults that are left out there. Cells share them."""
+    given = json.loads(protocol)
+    kind = PROTOCOLS.get(given.pop("name", ""))
+    defaults = {} if kind is None else {each.name: each.default for each in fields(kind) if each.default is not MISSING}
+    return {**defaults, **given}
 
 
 class _Verdicts(Mapping[str, Verdict]):

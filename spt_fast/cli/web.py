@@ -13,8 +13,9 @@ from spt_fast.analysis.ranking import Ranking, rank_run
 from spt_fast.analysis.runs import METRICS, Place, Run, read_run
 from spt_fast.errors import ConfigError
 from spt_fast.output import Location
+from spt_fast.prompts.meaning import Placed
 from spt_fast.report import CellReport
-from spt_fast.report.html import CellVerdicts, Recorded, SampleCell, Samples, chosen, html, pack
+from spt_fast.report.html import CellVerdicts, Known, Recorded, SampleCell, Samples, chosen, html, pack
 from spt_fast.report.html.samples import ROOM_OF_A_ROW
 from spt_fast.store import Store
 
@@ -22,6 +23,8 @@ MOST_RANKED = 3000
 """Done cells up to which models are ranked for the page: the rows of all of them are read."""
 MOST_SAMPLED = 2000
 """Cells whose rows the page may show, unless all are asked for."""
+MOST_INSPECTED = 100
+"""Soft prompts whose meaning the page shows."""
 
 _VERDICTS = ("format_ok", "knows", "correct")
 _COLUMNS = (
@@ -90,6 +93,7 @@ def page(
         other = read_run(against)
         compared = compare_runs(other, run)
         before = _Before(other, run, compared)
+    known, more = _known(store, done)
     recorded = Recorded(
         name=str(grid["name"]),
         cells=cells,
@@ -100,8 +104,24 @@ def page(
         ranking=ranking,
         no_ranking=no_ranking,
         compared=compared,
+        learnt=known,
+        learnt_left_out=more,
     )
     return html(recorded, lambda room: _samples(run, done, wanted, room, before))
+
+
+def _known(store: Store, done: Sequence[CellReport]) -> tuple[list[Known], int]:
+    """Soft prompts that were learnt on the task that they are asked, and how many are left out."""
+    with_prompts = store.learnt([cell.key for cell in done])
+    # What a transfer carries is there already, with the task it was learnt on; a judged cell has that of its twin.
+    there = [cell for cell in done if cell.key in with_prompts and cell.protocol_name != "transfer"]
+    found = []
+    for cell in there[:MOST_INSPECTED]:
+        steps = store.soft_prompts(cell.key)
+        if steps:
+            placed = Placed(cell.model, cell.task, cell.protocol, cell.seed, steps[max(steps)])
+            found.append(Known(placed=placed, meaning=store.meaning(cell.key), probe=store.probe(cell.key)))
+    return found, max(0, len(there) - MOST_INSPECTED)
 
 
 def _ranked(run: Run | None, done: int) -> tuple[Ranking | None, str]:

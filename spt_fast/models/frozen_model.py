@@ -228,6 +228,15 @@ class FrozenModel:
         embeddings: torch.nn.Embedding = self.module.get_input_embeddings()
         return embeddings
 
+    @property
+    def embedding_table(self) -> Tensor | None:
+        """`[V, H]`, where looking up its rows is all that `embed` does; None: it does more (Gemma's scales them)."""
+        module = self._embeddings
+        # Accelerate's hooks, which fetch weights that are kept elsewhere, replace `forward`.
+        hooked = "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
+        plain = type(module) is torch.nn.Embedding and module.max_norm is None
+        return module.weight if plain and not hooked else None
+
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids `[...]` -> what enters the model as `inputs_embeds`, `[..., H]`.
 

@@ -93,6 +93,11 @@ class Tokenizer:
         return 0 if pad is None else pad
 
     @property
+    def size(self) -> int:
+        """How many tokens there are, added ones included; a model's table may have more rows."""
+        return len(self._inner)
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether prompts can be asked through a chat template."""
         return self._inner.chat_template is not None

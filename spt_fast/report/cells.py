@@ -59,6 +59,8 @@ class CellReport:
     """Post-trained models: the base model whose partner this is."""
     closed_ended: bool | None = None
     """Whether knowledge is by likelihood (True) or by extraction (False); None: not known."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Done cells: the protocol's settings by field name, defaults filled in and a model's own put over them."""
     costs: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
 

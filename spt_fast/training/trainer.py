@@ -23,7 +23,7 @@ from spt_fast.training.at_once import AtOnce
 from spt_fast.training.batches import Batch, OwnedRow, TuningRow, collate, collate_joint, cut_by_length, cut_evenly
 from spt_fast.training.run import Run, Share, TuningJob
 from spt_fast.types import Position, TrainingStep
-from spt_kernels import linear_cross_entropy
+from spt_kernels import linear_cross_entropy, splice_embeds
 
 T = TypeVar("T")
 
@@ -338,9 +338,8 @@ def _together(
 ) -> Tensor:
     """What a micro-batch of several shares adds to the loss of each, `[K]`."""
     batch = collate_joint(rows, [len(share.vectors_PH) for share in shares], pad_id).to(model.device)
-    embedded_BTH = model.embed(batch.ids)
-    soft_SH = torch.cat([share.vectors_PH for share in shares]).to(embedded_BTH.dtype)
-    inputs_BTH = embedded_BTH.index_put((batch.soft_rows, batch.soft_columns), soft_SH[batch.soft_sources])
+    ids_BT = batch.ids.index_put((batch.soft_rows, batch.soft_columns), ~batch.soft_sources)
+    inputs_BTH = splice(model, ids_BT, torch.cat([share.vectors_PH for share in shares]))
     losses_N = _loss_at(model, inputs_BTH, batch.positions, batch.targets, "none").to(model.device)
     weights_K = torch.tensor([1 / total for total in totals], device=losses_N.device)
     return torch.zeros_like(weights_K).index_add(0, batch.owners, losses_N * weights_K[batch.owners])
@@ -351,9 +350,10 @@ def target_loss(model: FrozenModel, vectors_PH: Tensor, batch: Batch, position: 
 
     The head sees the positions that predict a target token, `[N, H]`, never `[B, T, V]`.
     """
-    inputs_BTH = splice(model.embed(batch.ids), vectors_PH, position)
+    P = vectors_PH.shape[0]
+    inputs_BTH = splice(model, with_soft_positions(batch.ids, P, position), vectors_PH)
     # Whatever the position, what predicts a target token stands P places to the right of where it was without vectors.
-    P, T = vectors_PH.shape[0], inputs_BTH.shape[1]
+    T = inputs_BTH.shape[1]
     positions_N = batch.rows * T + batch.columns + P
     return _loss_at(model, inputs_BTH, positions_N, batch.targets, "mean")
 
@@ -372,8 +372,17 @@ def _loss_at(
     return F.cross_entropy(logits_NV, targets_N.to(logits_NV.device), reduction=reduction)
 
 
-def splice(embedded_BTH: Tensor, vectors_PH: Tensor, position: Position) -> Tensor:
-    """Put the vectors, in the model's dtype, in front of every row or behind its first token: `[B, P + T, H]`."""
-    soft_BPH = vectors_PH.to(embedded_BTH.dtype).expand(embedded_BTH.shape[0], -1, -1)
+def with_soft_positions(ids_BT: Tensor, P: int, position: Position) -> Tensor:
+    """Token ids with those of the vectors, `~0` to `~(P - 1)`, in front of every row or behind its first: `[B, P + T]`."""
+    soft_BP = ~torch.arange(P, device=ids_BT.device).expand(len(ids_BT), -1)
     head = 1 if position == "after_bos" else 0
-    return torch.cat([embedded_BTH[:, :head], soft_BPH, embedded_BTH[:, head:]], dim=1)
+    return torch.cat([ids_BT[:, :head], soft_BP, ids_BT[:, head:]], dim=1)
+
+
+def splice(model: FrozenModel, ids: Tensor, vectors_PH: Tensor) -> Tensor:
+    """Embeddings of tokens and, where an id is `~p`, row p of the vectors in the model's dtype: `[..., H]`."""
+    if model.embedding_table is not None:
+        return splice_embeds(model.embedding_table, vectors_PH, ids)
+    embedded = model.embed(ids.clamp(min=0))
+    places = (ids < 0).nonzero(as_tuple=True)
+    return embedded.index_put(places, vectors_PH[~ids[places]].to(embedded.dtype))

@@ -1,7 +1,7 @@
 """Every benchmark runs, and its numbers come with the hardware, versions, commit and command they were taken with.
 
-The dear ones start engines or a cluster, 20 to 60 s each: they run where SPT_FAST_BENCHMARKS=all asks for them, and with
-`make bench SMOKE=1`.
+The dear ones start engines or a cluster, half a minute to two minutes each: they run where SPT_FAST_BENCHMARKS=all asks for
+them, and with `make bench SMOKE=1`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ CHEAP = {
 DEAR = {
     "engine/option_scoring.py": "times_faster_than",
     "engine/prompt_embeds.py": "times_faster_than_peft",
+    "grid/crossover.py": "times_faster_than_script",
+    "grid/grid.py": "process_a_cell",
     "scheduling/scaling.py": "efficiency_first_to_last",
+    "tuning/zoo.py": "ensembles_at_least_their_mean_member",
 }
 EVERYTHING = os.environ.get("SPT_FAST_BENCHMARKS") == "all"
 dear = pytest.mark.skipif(not EVERYTHING, reason="dear; SPT_FAST_BENCHMARKS=all asks for it")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from spt_kernels import linear_cross_entropy
-from spt_kernels.dispatch import resolve
+from spt_kernels import linear_cross_entropy, linear_logprob
+from spt_kernels.linear_cross_entropy import chunked, reference
 from spt_kernels.linear_cross_entropy.cases import REAL, SMALL, Case
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2}
@@ -96,7 +96,7 @@ H, W, T = torch.zeros(2, 4), torch.zeros(3, 4), torch.zeros(2, dtype=torch.int64
         ((H, W.to("meta"), T), {}, "devices differ"),
         ((H, W.clone().requires_grad_(), T), {}, "weight must not require a gradient"),
         ((H, W, T), {"reduction": "median"}, "reduction must be one of mean, sum, none"),
-        ((H, W, T), {"impl": "magic"}, "impl must be one of auto, reference"),
+        ((H, W, T), {"impl": "magic"}, "impl must be one of auto, reference, triton"),
     ],
 )
 def test_wrong_arguments_are_refused_in_words(args: Any, more: Any, sentence: str) -> None:
@@ -104,8 +104,56 @@ def test_wrong_arguments_are_refused_in_words(args: Any, more: Any, sentence: st
         linear_cross_entropy(*args, **more)
 
 
-def test_auto_is_the_reference_as_long_as_there_is_nothing_faster() -> None:
-    assert resolve("auto") == resolve("reference") == "reference"
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_rows_in_chunks_give_what_they_give_at_once(
+    dtype: torch.dtype, reduction: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden, weight, targets, generator = arguments(SMALL[2], dtype)
+    whole = linear_cross_entropy(hidden, weight, targets, reduction=reduction)
+    upstream = torch.randn(whole.shape, generator=generator).to(whole.dtype)
+    # 3 rows, 3 more, and the last one.
+    monkeypatch.setattr(chunked, "LOGITS_BYTES", 3 * 4 * SMALL[2].V)
+    parts = linear_cross_entropy(hidden, weight, targets, reduction=reduction)
+    tolerance = TOLERANCES[dtype]
+    torch.testing.assert_close(parts, whole, rtol=tolerance, atol=tolerance)
+    (theirs,) = torch.autograd.grad(whole, [hidden], upstream)
+    (ours,) = torch.autograd.grad(parts, [hidden], upstream)
+    assert ours.dtype == dtype
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_chunks_without_a_gradient_take_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, targets, _ = arguments(SMALL[2], torch.float32)
+    whole = linear_cross_entropy(hidden, weight, targets, reduction="none").detach()
+    monkeypatch.setattr(chunked, "LOGITS_BYTES", 1)
+    monkeypatch.setattr(torch.autograd, "grad", None)
+    with torch.no_grad():
+        torch.testing.assert_close(linear_cross_entropy(hidden, weight, targets, reduction="none"), whole)
+    torch.testing.assert_close(linear_logprob(hidden, weight, targets), -whole)
+
+
+def test_a_chunk_has_as_many_rows_as_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, targets, _ = arguments(SMALL[2], torch.float32)
+    definition, sizes = reference.linear_cross_entropy, []
+
+    def watched(hidden_nH: torch.Tensor, *rest: Any) -> torch.Tensor:
+        sizes.append(len(hidden_nH))
+        return definition(hidden_nH, *rest)
+
+    monkeypatch.setattr(reference, "linear_cross_entropy", watched)
+    for logits_bytes in (7 * 4 * SMALL[2].V, 7 * 4 * SMALL[2].V - 1, 3 * 4 * SMALL[2].V):
+        monkeypatch.setattr(chunked, "LOGITS_BYTES", logits_bytes)
+        linear_cross_entropy(hidden, weight, targets)
+    assert sizes == [7, 6, 1, 3, 3, 1]
+
+
+def test_log_probabilities_are_those_of_the_softmax() -> None:
+    hidden, weight, targets, _ = arguments(SMALL[3], torch.float64)
+    logprobs = linear_logprob(hidden, weight, targets)
+    expected = (hidden @ weight.T).softmax(-1)[torch.arange(len(targets)), targets].log()
+    torch.testing.assert_close(logprobs, expected.detach())
+    assert not logprobs.requires_grad
 
 
 def test_every_case_has_a_reason() -> None:
@@ -114,10 +162,14 @@ def test_every_case_has_a_reason() -> None:
     assert len({str(case) for case in cases}) == len(cases)
 
 
-def test_the_kernels_know_nothing_of_the_application() -> None:
+def test_the_kernels_know_nothing_of_the_application_and_bring_triton_in_only_where_it_runs() -> None:
     code = (
-        "import sys, spt_kernels\n"
-        "print([m for m in ('spt_fast', 'vllm', 'ray', 'transformers', 'datasets') if m in sys.modules])"
+        "import sys, torch, spt_kernels as k\n"
+        "h = torch.ones(2, 3, requires_grad=True)\n"
+        "k.linear_cross_entropy(h, torch.ones(5, 3), torch.tensor([0, 4])).backward()\n"
+        "k.splice_embeds(torch.ones(5, 3), h, torch.tensor([[-2, 1]])).sum().backward()\n"
+        "theirs = ('spt_fast', 'vllm', 'ray', 'transformers', 'datasets')\n"
+        "print([m for m in sys.modules if m in theirs or m.startswith('spt_kernels') and m.endswith('triton')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

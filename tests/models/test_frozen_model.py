@@ -99,6 +99,15 @@ def test_gemma_embeddings_are_scaled_where_they_are_looked_up(tmp_path: Path) ->
     model = FrozenModel.load(tiny_model(tmp_path, "gemma2"))
     rows = model.module.state_dict()["model.embed_tokens.weight"][IDS]
     torch.testing.assert_close(model.embed(IDS), rows * 8.0)  # sqrt(64)
+    assert model.embedding_table is None
+
+
+def test_where_embeddings_are_only_looked_up_the_table_is_there_to_look_them_up_in(llama: Path) -> None:
+    model = FrozenModel.load(llama)
+    assert model.embedding_table is not None
+    assert torch.equal(model.embedding_table[IDS], model.embed(IDS))
+    model.module.get_input_embeddings().register_forward_hook(lambda module, inputs, output: 2 * output)
+    assert model.embedding_table is None
 
 
 def test_no_weight_takes_a_gradient_and_dropout_is_off(llama: Path) -> None:
@@ -257,6 +266,7 @@ def test_a_model_whose_layers_are_kept_elsewhere_gives_the_same_logits_and_gradi
     parts = dict.fromkeys(["model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head"], "cpu")
     layers = {f"model.layers.{i}": "disk" for i in range(len(spread.module.base_model.layers))}
     accelerate.dispatch_model(spread.module, {**parts, **layers}, main_device="cpu", offload_dir=str(tmp_path))
+    assert spread.embedding_table is None
     ids = torch.tensor([[3, 4, 5, 6]])
     at = torch.arange(4)
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spt_fast.cli.inspecting import inspect_file
+from spt_fast.cli.inspecting import Wanted, inspect
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.adapters import load_adapter, save_adapter
@@ -78,7 +78,7 @@ def test_an_adapter_of_peft_is_a_soft_prompt(made_by_peft: Path) -> None:
     saved = load_file(made_by_peft / "adapter_model.safetensors")["prompt_embeddings"]
     assert np.array_equal(soft.vectors, saved.numpy())
     assert soft.provenance == {"model": str(made_by_peft.parent / "model"), "position": "front"}
-    assert "nearest" in inspect_file(made_by_peft, None, top=1)
+    assert "nearest" in inspect(made_by_peft, Wanted(top=1))
 
 
 def test_what_is_written_has_the_keys_that_peft_writes(made_by_peft: Path, tmp_path: Path) -> None:

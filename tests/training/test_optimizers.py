@@ -13,6 +13,7 @@ from spt_fast.config import Schedule, SoftPromptConfig
 from spt_fast.errors import DataError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.initialize import initialize
+from spt_fast.training import trainer
 from spt_fast.training.batches import TuningRow, collate
 from spt_fast.training.optimizers import optimizer, rate
 from spt_fast.training.trainer import learn, mean_loss, target_loss
@@ -124,14 +125,14 @@ def test_early_stop_ends_with_the_vectors_that_were_best_on_held_out_rows(model:
 def test_what_is_held_out_is_not_learnt(model: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
     marked = [TuningRow(prompt_ids=(256, i), target_ids=(65, 257)) for i in range(20)]
     seen: set[int] = set()
-    embed = model.embed
+    splice = trainer.splice
 
-    def watched(ids: torch.Tensor) -> torch.Tensor:
+    def watched(model: FrozenModel, ids: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled():
-            seen.update(ids[:, 1].tolist())
-        return embed(ids)
+            seen.update(ids[:, len(vectors) + 1].tolist())
+        return splice(model, ids, vectors)
 
-    monkeypatch.setattr(model, "embed", watched)
+    monkeypatch.setattr(trainer, "splice", watched)
     learn(model, marked, SoftPromptConfig(patience=50, held_out=7, steps=12, batch_size=4), seed=0)
     assert len(seen) == 13
     with pytest.raises(DataError, match=r"of 20 tuning rows, 20 are to be held out; lower soft_prompt\.held_out"):

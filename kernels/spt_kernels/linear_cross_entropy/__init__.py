@@ -1,4 +1,4 @@
-"""Cross-entropy of a linear head: from hidden states to the loss."""
+"""Cross-entropy of a linear head: from hidden states to the loss, or to the log-probabilities of given tokens."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from spt_kernels.dispatch import Impl, resolve
-from spt_kernels.linear_cross_entropy import reference
+from spt_kernels.linear_cross_entropy import chunked
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
+
+HALF = (torch.bfloat16, torch.float16)
+"""For what `auto` takes Triton: in float32 the tensor cores are out, and cuBLAS is the faster of the two."""
 
 
 def linear_cross_entropy(
@@ -24,7 +27,8 @@ def linear_cross_entropy(
     """Negative log-likelihood of `targets` under `softmax(hidden @ weight.T)`, in nats.
 
     For row n: `logsumexp_v(h_n . w_v) - h_n . w_{t_n}`. Products are taken in the arguments' dtype, everything behind
-    them in float32 (float64 stays float64). The head is frozen: only `hidden` gets a gradient.
+    them in float32 (float64 stays float64). The head is frozen: only `hidden` gets a gradient. `[N, V]` is never in memory
+    as a whole when it is large: see `chunked.LOGITS_BYTES` and `triton.SCRATCH_BYTES`.
 
     Args:
         hidden_NH: `[N, H]` floating point, contiguous; N may be 0 unless the reduction is `mean`.
@@ -37,8 +41,30 @@ def linear_cross_entropy(
         A scalar, or `[N]` for `reduction="none"`; float32, or float64 for float64 arguments.
 
     Raises:
-        ValueError: shapes, dtypes or devices do not fit together, or the head wants a gradient.
+        ValueError: shapes, dtypes or devices do not fit together, the head wants a gradient, or there is no such
+            implementation for them.
     """
+    _check(hidden_NH, weight_VH, targets_N)
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, not {reduction!r}")
+    # A grid of no programs cannot be launched.
+    if resolve(impl, hidden_NH, auto=HALF) == "reference" or not len(hidden_NH):
+        return chunked.linear_cross_entropy(hidden_NH, weight_VH, targets_N, reduction)
+    from spt_kernels.linear_cross_entropy import triton
+
+    return triton.linear_cross_entropy(hidden_NH, weight_VH, targets_N, reduction)
+
+
+@torch.no_grad()
+def linear_logprob(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, *, impl: Impl = "auto") -> Tensor:
+    """Log-probabilities of `targets` under `softmax(hidden @ weight.T)`, in nats, `[N]`; without a gradient.
+
+    Arguments, dtypes and errors as for `linear_cross_entropy`, whose negative it is.
+    """
+    return -linear_cross_entropy(hidden_NH, weight_VH, targets_N, reduction="none", impl=impl)
+
+
+def _check(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> None:
     if hidden_NH.ndim != 2 or weight_VH.ndim != 2 or targets_N.ndim != 1:
         raise ValueError(
             "expected hidden [N, H], weight [V, H] and targets [N]; got "
@@ -56,7 +82,3 @@ def linear_cross_entropy(
         raise ValueError(f"devices differ: {hidden_NH.device}, {weight_VH.device} and {targets_N.device}")
     if weight_VH.requires_grad:
         raise ValueError("the head is frozen here: weight must not require a gradient")
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, not {reduction!r}")
-    resolve(impl)
-    return reference.linear_cross_entropy(hidden_NH, weight_VH, targets_N, reduction)

@@ -45,17 +45,20 @@ def look(i: int) -> dict[str, str]:
     return {"colour": f"var(--c{i % COLOURS + 1})", "shape": SHAPES[(i + i // COLOURS) % len(SHAPES)]}
 
 
-def draw(figure: str, rows: Iterable[Mapping[str, Any]], label: str) -> str:
+def draw(
+    figure: str, rows: Iterable[Mapping[str, Any]], label: str, *, x: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
     """An SVG element to stand in the page.
 
     Args:
         figure: which of figures/*.json.
         rows: what it shows, with the fields that it names; `tip` is said on hover.
         label: what a screen reader is told; the numbers stand in a table beside it.
+        x: put over the figure's `encoding.x`: {"scale": {"type": "log"}, "axis": {"values": [1, 10]}}.
     """
     import vl_convert
 
-    drawn = vl_convert.vega_to_svg(_with_rows(_compiled(figure), list(rows)))
+    drawn = vl_convert.vega_to_svg(_with_rows(_compiled(figure, json.dumps(x or {})), list(rows)))
     root = ElementTree.fromstring(drawn)
     _keep_shapes_and_text(root)
     root.set("role", "img")
@@ -64,12 +67,14 @@ def draw(figure: str, rows: Iterable[Mapping[str, Any]], label: str) -> str:
 
 
 @lru_cache
-def _compiled(figure: str) -> dict[str, Any]:
-    """The Vega specification of a figure, without rows."""
+def _compiled(figure: str, x: str) -> dict[str, Any]:
+    """The Vega specification of a figure, without rows; `x` as JSON."""
     import vl_convert
 
     folder = resources.files("spt_fast.report.html").joinpath("figures")
     spec, config = (json.loads(folder.joinpath(f"{name}.json").read_text(encoding="utf-8")) for name in (figure, "look"))
+    for part, changes in json.loads(x).items():
+        spec["encoding"]["x"][part].update(changes)
     compiled: dict[str, Any] = vl_convert.vegalite_to_vega({**spec, "data": {"name": "rows", "values": []}, "config": config})
     return compiled
 

@@ -17,9 +17,12 @@ from spt_fast.report.cells import CellReport, distinct
 from spt_fast.report.html import sections
 from spt_fast.report.html.cost import cost
 from spt_fast.report.html.grid import Grid
+from spt_fast.report.html.meaning import Known, meaning
 from spt_fast.report.html.orders import ranking
 from spt_fast.report.html.parts import Section
 from spt_fast.report.html.samples import Samples
+from spt_fast.report.html.sweeps import sweeps
+from spt_fast.report.html.transfers import ensembles, methods, transfers
 from spt_fast.report.html.words import counted, seconds, visible
 from spt_fast.report.summary import summary
 
@@ -50,6 +53,10 @@ class Recorded:
     """Why there is none, in a sentence."""
     compared: Compared | None = None
     """Another run, before this one."""
+    learnt: Sequence[Known] = field(default=(), repr=False)
+    """Soft prompts, and what they lie next to."""
+    learnt_left_out: int = 0
+    """How many more there are."""
 
 
 def html(recorded: Recorded, samples: Callable[[int], Samples]) -> str:
@@ -86,11 +93,16 @@ def _sections(recorded: Recorded, grid: Grid) -> list[Section]:
     if any(cell.status == "done" for cell in recorded.cells):
         found += [
             sections.curves(grid),
+            sweeps(grid),
             sections.two_by_two(grid),
             ranking(grid, recorded.ranking, recorded.no_ranking),
             cost(grid, _gpus(recorded)),
             sections.judge(grid),
             sections.controls(grid),
+            transfers(grid),
+            ensembles(grid),
+            methods(grid),
+            meaning(grid, recorded.learnt, recorded.learnt_left_out),
         ]
     found.append(sections.rows(recorded.rows))
     return [section for section in found if section is not None]

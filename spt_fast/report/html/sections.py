@@ -283,8 +283,11 @@ def _value(cells: Sequence[CellReport], measure: str) -> float:
 
 
 def controls(grid: Grid) -> Section | None:
-    """What vectors do that were not learnt on the task's own answers; None where the grid has no control."""
-    labels = [label for label in grid.protocols if is_control(label)]
+    """What vectors do that were not learnt on the task's own answers; None where the grid has no control.
+
+    Transfers have a section of their own.
+    """
+    labels = [label for label in grid.protocols if is_control(label) and label.partition("[")[0] != "transfer"]
     if not labels:
         return None
     beside = [label for label in grid.protocols if label.partition("[")[0] in ("zero_shot", "soft_prompt")]
@@ -300,9 +303,7 @@ def controls(grid: Grid) -> Section | None:
                 rows.append(row)
         if rows:
             groups.append(Group(title=grid.name(model), rows=rows))
-    intro = (
-        "Beside soft prompts, vectors learnt on shuffled answers, on another task, or not at all: they should not know more."
-    )
+    intro = "Beside soft prompts, vectors learnt on shuffled answers, or not at all: they should not know more."
     found = Table(
         caption="Controls",
         over=[("", 1), *((visible(label), 2) for label in columns)],

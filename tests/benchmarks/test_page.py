@@ -1,0 +1,83 @@
+"""The page of results and the README's table: made from the result files, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import page
+from benchmarks.harness import RESULTS
+
+ABOUT = {
+    "date": "2026-11-21T09:17:01+00:00",
+    "command": "python benchmarks/grid/grid.py --save",
+    "commit": "5050a300747e0594a54e74ff45efc0e80801f877+changes",
+    "hardware": {"cpu": "AMD EPYC", "cores": 2, "gpu": None},
+    "versions": {"python": "3.11.7"},
+}
+
+
+def ratio(what: str, value: float, **target: float) -> dict[str, Any]:
+    return {"what": what, "against": "a <script>", "value": value, "at_least": None, "at_most": None, **target}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> list[page.Result]:
+    """One result of a CPU and one of a GPU, as files."""
+    timings = [{"case": "one", "side": "ours", "unit": "s", "median": 2.0, "q1": 1.5, "q3": 2.5, "n": 3}]
+    ratios = [ratio("grid, time", 12.34, at_least=5), ratio("memory", 0.5, at_most=0.4), ratio("night, hours", 1.05)]
+    for device, hardware in (("h200", {"gpu": "NVIDIA H200"}), ("cpu", {})):
+        (tmp_path / device).mkdir()
+        written = {**ABOUT, "hardware": {**ABOUT["hardware"], **hardware}, "ratios": ratios, "timings": timings, "result": {}}
+        (tmp_path / device / "grid.json").write_text(json.dumps(written))
+    return page.read(tmp_path)
+
+
+def test_the_table_has_what_has_a_target_and_says_what_was_missed(results: list[page.Result]) -> None:
+    lines = page.table(results).splitlines()
+    assert lines[2:4] == [
+        "| grid, time | a <script> | 12.3 | at least 5 | 2 cores, AMD EPYC, 5050a30* |",
+        "| memory | a <script> | 0.50 | at most 0.4: missed | 2 cores, AMD EPYC, 5050a30* |",
+    ]
+    assert [line.split("|")[5].strip() for line in lines[4:]] == ["NVIDIA H200, 5050a30*"] * 2
+
+
+def test_the_page_draws_ratios_and_timings_and_escapes_what_it_is_told(results: list[page.Result]) -> None:
+    made = page.page(results)
+    assert "<script>" not in made
+    figures = [part.split("</svg>")[0] for part in made.split("<svg")[1:]]
+    assert len(figures) == 4  # ratios and timings of two devices
+    for figure in figures:
+        ElementTree.fromstring(f"<svg{figure}</svg>")
+    assert "grid, time" in figures[0]
+    assert "one: ours" in figures[1]
+    assert made.count("at most 0.4: missed") == 2
+    assert "python benchmarks/grid/grid.py --save" in made
+
+
+def test_the_readme_has_the_table_of_the_result_files() -> None:
+    text = page.README.read_text()
+    assert page.with_table(text, page.table(page.read(RESULTS))) == text, "python benchmarks/page.py"
+
+
+def test_a_readme_without_a_place_for_the_table_is_refused() -> None:
+    with pytest.raises(SystemExit, match="has no place for the table"):
+        page.with_table("# A title", "| a |")
+
+
+def test_a_file_that_no_benchmark_wrote_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "x.json").write_text("{}")
+    with pytest.raises(SystemExit, match=r"cpu/x.json: says nothing of hardware"):
+        page.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.97, "0.97"), (3.123, "3.12"), (24.27, "24.3"), (120.4, "120"), (0.0123, "0.012")]
+)
+def test_a_number_has_the_digits_that_say_something(value: float, said: str) -> None:
+    assert page.number(value) == said
