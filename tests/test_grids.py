@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from spt_fast import plan
 from spt_fast.cli.checking import check_grid
-from spt_fast.config import SoftPromptConfig
+from spt_fast.config import Ensemble, Learning, Lora, SoftPromptConfig, Transfer
 from spt_fast.events import CellDone, CellFailed, Event
 from spt_fast.grid import load_grid
 from spt_fast.run import run_grid, with_options
@@ -82,11 +82,20 @@ def test_what_prompt_tuning_asks_of_starts_lengths_and_rates_is_there_and_each_r
     if name == "lester.yaml":
         assert {(p.init, p.length) for p in soft} == set(product(("uniform", "vocabulary", "answers"), (1, 5, 20)))
         assert {(p.optimizer, p.lr, p.weight_decay) for p in soft} == {("adafactor", 0.3, 1e-5)}
+        assert [p.members for p in soft if isinstance(p, Ensemble)] == [5]
+        moved = {(cell.source.name, cell.task.name) for cell in cells if isinstance(cell.protocol, Transfer)}
+        assert moved == {("zoo-mcq", "zoo-json"), ("zoo-json", "zoo-mcq")}
+        # A member is learnt and asked once with the soft prompt of its settings, and transfers have that one's vectors.
+        keys, tuned = {cell.key for cell in cells}, {cell.tuning_key for cell in cells if cell.protocol.name == "soft_prompt"}
+        assert all(cell.members[0].key in keys for cell in cells if isinstance(cell.protocol, Ensemble))
+        assert all(cell.tuning_key in tuned for cell in cells if isinstance(cell.protocol, Transfer))
     else:
         paper = next(p for p in soft if p == SoftPromptConfig(lr=0.02, repeat_rows=True, evaluate_at=(0, 10, 20, 40, 80)))
         beside = {"evaluate_at", "lr", "weight_decay", "warmup", "init_std", "init_tokens", "init_text", "init_from"}
         for p in soft:  # one thing at a time, with the rate and the settings that go with it
             assert len({f.name for f in fields(p) if getattr(p, f.name) != getattr(paper, f.name)} - beside) <= 1
+        (lora,) = (p for p in grid.protocols if isinstance(p, Lora))
+        assert (lora.steps, lora.batch_size, lora.evaluate_at) == (paper.steps, paper.batch_size, paper.evaluate_at)
         assert {p.init for p in soft} == {"normal", "uniform", "vocabulary", "answers", "text", "soft_prompt"}
         assert {p.encoder for p in soft} == {None, "mlp", "lstm"}
         assert {p.schedule for p in soft} == {"constant", "linear", "cosine"}
@@ -97,9 +106,9 @@ def test_grids_of_prompt_tuning_run_on_the_zoo(name: str) -> None:
     """Every start, optimiser and encoder of theirs learns on a model of the zoo; one update, and no answers of a model."""
     grid = with_options(load_grid(GRIDS / name), limit=1)
     short = [
-        replace(p, steps=1, batch_size=2, evaluate_at=(), warmup=0, length=10) if isinstance(p, SoftPromptConfig) else p
-        for p in grid.protocols
+        replace(p, steps=1, batch_size=2, evaluate_at=(), warmup=0) if isinstance(p, Learning) else p for p in grid.protocols
     ]
+    short = [replace(p, length=10) if isinstance(p, SoftPromptConfig) else p for p in short]
     asked = {
         "protocols": tuple(dict.fromkeys(short)),
         "models": grid.models[:1],
@@ -111,7 +120,7 @@ def test_grids_of_prompt_tuning_run_on_the_zoo(name: str) -> None:
     for stage in plan.stages(cells, ()):
         run_stage(stage, {}, events.append)
     assert [event.reason for event in events if isinstance(event, CellFailed)] == []
-    assert {event.key for event in events if isinstance(event, CellDone)} == {cell.key for cell in cells}
+    assert {event.key for event in events if isinstance(event, CellDone)} == {each.key for cell in cells for each in cell.asked}
     starts = {cell.protocol.init for cell in cells if isinstance(cell.protocol, SoftPromptConfig)}
     assert {"uniform", "vocabulary", "answers"} <= starts
 
