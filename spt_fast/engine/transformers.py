@@ -205,10 +205,8 @@ class TransformersEngine(Engine):
             counts.append(len(wanted))
             targets += wanted
             places += range(first, first + len(wanted))
-        at = torch.tensor(places, device=model.device)
-        logprobs_NV = model.logits_at(inputs_embeds_BTH, at).float().log_softmax(-1)
-        of_targets = logprobs_NV.gather(1, torch.tensor(targets, device=model.device)[:, None])[:, 0].cpu()
-        return [LogLikelihood(token_logprobs=tuple(part.tolist())) for part in of_targets.split(counts)]
+        logprobs_N = model.logprobs_at(inputs_embeds_BTH, torch.tensor(places), torch.tensor(targets)).cpu()
+        return [LogLikelihood(token_logprobs=tuple(part.tolist())) for part in logprobs_N.split(counts)]
 
     @torch.inference_mode()
     def _complete(self, batch: Sequence[_Asked]) -> list[Completion]:

@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 from spt_fast.errors import ModelError, first_line
 from spt_fast.models import memory
 from spt_fast.models.loading import loading
+from spt_kernels import linear_logprob
 
 NO_LIMIT = 1 << 20
 """Positions of a model whose config names no limit (ALiBi, recurrent ones)."""
@@ -282,6 +283,21 @@ class FrozenModel:
             return self.logits(self.hidden_at(inputs_embeds_BTH, positions_N, attention_mask_BT))
         logits_BTV: Tensor = self.module(**self._inputs(inputs_embeds_BTH, attention_mask_BT)).logits
         return logits_BTV.flatten(0, 1)[positions_N.to(logits_BTV.device)]
+
+    @torch.no_grad()
+    def logprobs_at(self, inputs_embeds_BTH: Tensor, positions_N: Tensor, targets_N: Tensor) -> Tensor:
+        """Log-probability of a token behind each of some positions, in nats: `[N]`, without a gradient.
+
+        Args:
+            inputs_embeds_BTH: `[B, T, H]`, in the model's dtype, padded on the right.
+            positions_N: as for `logits_at`.
+            targets_N: `[N]` int64, the tokens.
+        """
+        if self.head is not None and self.head.is_linear:
+            hidden_NH = self.hidden_at(inputs_embeds_BTH, positions_N)
+            return linear_logprob(hidden_NH, self.head.weight, targets_N.to(hidden_NH.device))
+        logprobs_NV = self.logits_at(inputs_embeds_BTH, positions_N).float().log_softmax(-1)
+        return logprobs_NV.gather(1, targets_N.to(logprobs_NV.device)[:, None])[:, 0]
 
     def hidden_at(self, inputs_embeds_BTH: Tensor, positions_N: Tensor, attention_mask_BT: Tensor | None = None) -> Tensor:
         """Hidden states of some positions, contiguous `[N, H]`, where the head is; arguments as for `logits_at`."""

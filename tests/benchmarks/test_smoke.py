@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CHEAP = {
     "engine/injection.py": "full_to_short",
+    "kernels/kernels.py": "share_of_roofline",
     "ranking/ladder.py": "pairs_decided_rightly",
     "report/large.py": "report_html_s",
     "scheduling/planning.py": "all_done_s",

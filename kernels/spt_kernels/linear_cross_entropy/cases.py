@@ -31,5 +31,6 @@ REAL = (
     Case(N=48, H=1024, V=151_936, reason="Qwen3 0.6B, 8 multiple-choice answers"),
     Case(N=48, H=4096, V=128_256, reason="Llama 3.1 8B, 8 multiple-choice answers"),
     Case(N=1024, H=4096, V=128_256, reason="Llama 3.1 8B, 8 worked answers of GSM8K"),
+    Case(N=1024, H=1024, V=151_936, reason="Qwen3 0.6B, 8 worked answers of GSM8K"),
 )
 """For benchmarks: shapes of models people use."""
