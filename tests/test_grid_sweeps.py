@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spt_fast import plan
@@ -32,7 +32,6 @@ def test_a_list_is_a_protocol_for_each_value() -> None:
     assert protocols("soft_prompt: {max_grad_norm: [null, 1.0]}") == (SoftPromptConfig(), SoftPromptConfig(max_grad_norm=1.0))
 
 
-@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 150), min_size=1, max_size=3, unique=True),
     steps=st.lists(st.integers(1, 200), min_size=1, max_size=3, unique=True),
