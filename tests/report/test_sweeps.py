@@ -51,6 +51,9 @@ def cells_of(protocols: Iterable[Mapping[str, Any]], seeds: Iterable[int] = (0, 
     return found
 
 
+ONE = cells_of([{}], seeds=[0])
+
+
 def found_in(cells: list[CellReport]) -> list[Sweep]:
     return swept(Grid(cells=cells, resolved={}), "t", "m")
 
@@ -85,6 +88,19 @@ def test_what_goes_with_a_setting_is_no_sweep_of_its_own() -> None:
         ("init", "", ["normal*", "vocabulary", "text (init_text=a)", "text (init_text=b)"]),
         ("init_text", "", ["a", "b"]),
     ]
+
+
+def test_other_protocols_are_swept_too_and_have_no_setting_of_the_paper() -> None:
+    cells = [
+        replace(cell, protocol=f"few_shot[shots={shots}]", settings={"shots": shots}) for shots in (1, 5, 20) for cell in ONE
+    ]
+    (sweep,) = found_in(cells)
+    assert (sweep.protocol, *said(sweep)) == ("few_shot", "shots", "", ["1", "5", "20"])
+    section = sweeps(Grid(cells=cells, resolved={}))
+    assert section is not None
+    (figures,) = (part for part in section.parts if isinstance(part, Figures) and part.figures)
+    assert figures.title == "t: shots of few_shot"
+    assert "paper" not in figures.figures[0].svg
 
 
 def test_nothing_is_swept_where_settings_only_change_together() -> None:
