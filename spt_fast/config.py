@@ -23,6 +23,7 @@ where it is shorter than `length`, as in PEFT. `soft_prompt`: the vectors of ano
 Optimizer: TypeAlias = Literal["adamw", "adafactor"]
 Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 Encoder: TypeAlias = Literal["mlp", "lstm"]
+PatienceOn: TypeAlias = Literal["loss", "format"]
 
 
 def is_pattern(text: str) -> bool:
@@ -246,10 +247,14 @@ class SoftPromptConfig(Learning, Vectors):
     patience: int | None = field(default=None, metadata=LATER)
     """Stop when the loss on held-out tuning rows has not fallen for so many updates; null: take all steps. The vectors of the
     last step, and of those behind the stop, are then the ones with the lowest loss that was seen."""
+    patience_on: PatienceOn = field(default="loss", metadata=_with("patience"))
+    """What is waited for: a lower `loss`, or more held-out rows whose greedy answer has the `format` asked for; as long as not
+    all have it, a lower loss will do too. The vectors are then those with the most such answers, and of these the ones with
+    the lowest loss."""
     held_out: int = field(default=32, metadata=_with("patience"))
     """Tuning rows that are held out, by seed."""
     check_every: int = field(default=5, metadata=_with("patience"))
-    """Updates between two looks at that loss."""
+    """Updates between two looks at them."""
 
     def __post_init__(self) -> None:
         Vectors.__post_init__(self)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from spt_fast.errors import ConfigError, DataError, ModelError
 from spt_fast.models.identity import Model, require_resolved, resolve
 from spt_fast.prompts.initialize import initialize
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
+from spt_fast.scoring.measures import follows_format
 from spt_fast.tasks.rows import Rows, load_rows
-from spt_fast.types import TrainingStep
+from spt_fast.types import Example, Generate, TrainingStep
 from spt_fast.version import version
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from spt_fast.prompts.lora import LoraAdapter
     from spt_fast.tasks.base import Task
     from spt_fast.training.batches import TuningRow
-    from spt_fast.training.run import TuningJob
+    from spt_fast.training.run import Following, TuningJob
 
 
 def tune(
@@ -120,13 +122,16 @@ def tuning_job(
         raise ModelError(f"{tokenizer.name}: puts no BOS in front of a text, so nothing can stand after it; use front")
     from spt_fast.training.run import TuningJob
 
+    tuning_rows = _tuning_rows(tokenizer, task, rows, config, seed=seed, chat=chat)
+    on_format = config.patience_on == "format"
     return TuningJob(
-        rows=_tuning_rows(tokenizer, task, rows, config, seed=seed, chat=chat),
+        rows=tuning_rows,
         config=config,
         seed=seed,
         start=start(model, tokenizer, rows, config, seed=seed, given=given),
         on_step=on_step,
         provenance=provenance,
+        following=_following(model, tokenizer, task, rows.tuning, tuning_rows, config) if on_format else None,
     )
 
 
@@ -171,6 +176,37 @@ def _tuning_rows(tokenizer: Tokenizer, task: Task, rows: Rows, config: Learning,
         tuning_row(tokenizer, tokenizer.render(task.template.prompt(example), chat=chat), example.target, chat=chat)
         for example in examples
     ]
+
+
+def _following(
+    model: FrozenModel,
+    tokenizer: Tokenizer,
+    task: Task,
+    examples: Sequence[Example],
+    rows: Sequence[TuningRow],
+    config: SoftPromptConfig,
+) -> Following:
+    """Has the loaded model answer tuning rows as the engine will answer test rows: greedily, to the end of the answer.
+
+    An answer may have twice as many tokens as the longest that is taught: one that goes on is cut off, and not in form.
+    """
+    from spt_fast.engine.transformers import TransformersEngine
+
+    engine = TransformersEngine.around(model, tokenizer, batch_size=config.held_out)
+    longest = 2 * max(len(row.target_ids) for row in rows)
+
+    def following(vectors_PH: npt.NDArray[np.float32], chosen: Sequence[int]) -> float:
+        key = engine.add(SoftPrompt(vectors=vectors_PH))
+        requests = []
+        for i in chosen:
+            room = engine.max_model_len - config.length - len(rows[i].prompt_ids)
+            sampling = replace(task.sampling, max_tokens=max(1, min(task.sampling.max_tokens, longest, room)))
+            ids = rows[i].prompt_ids
+            requests.append(Generate(token_ids=ids, sampling=sampling, soft_prompt=key, position=config.position))
+        written = engine.generate(requests)
+        return sum(follows_format(task, examples[i], text) for i, text in zip(chosen, written, strict=True)) / len(chosen)
+
+    return following
 
 
 def start(

@@ -109,18 +109,34 @@ def test_a_worker_learns_in_shared_passes_what_it_learns_one_by_one(base: Path, 
         assert str(int(each["steps_taken"])) == expected[cell][40].provenance["steps_taken"]
 
 
+def test_a_tuning_that_waits_for_the_form_stops_when_all_held_out_rows_have_it() -> None:
+    """A zoo model that soon answers in letters; its loss goes on falling for long."""
+    config = SoftPromptConfig(
+        steps=60, lr=0.02, repeat_rows=True, patience=10, patience_on="format", held_out=16, evaluate_at=(0,)
+    )
+    learnt = tune("zoo/base-70", "zoo-mcq", config)
+    told = learnt[60].provenance
+    assert told["held_out_format_following"] == "1.0000"
+    assert int(told["steps_taken"]) < 40
+    assert 0 < int(told["best_step"]) <= int(told["steps_taken"])
+    assert learnt[60].key != learnt[0].key
+
+
 def test_every_start_optimiser_and_encoder_runs_from_yaml(base: Path) -> None:
     prompts, failures = run(
         base,
         f"soft_prompt: {{{TUNED}, evaluate_at: [0], init: [normal, uniform, vocabulary, answers, text], init_text: In short}}",
         f"soft_prompt: {{{TUNED}, encoder: [mlp, lstm], init_std: 1}}",
         f"soft_prompt: {{{TUNED}, optimizer: adafactor, schedule: [linear, cosine], warmup: 1}}",
-        f"soft_prompt: {{{TUNED}, patience: 2, held_out: 4, check_every: 1}}",
+        f"soft_prompt: {{{TUNED}, patience: 2, held_out: 4, check_every: 1, patience_on: [loss, format]}}",
         "random_vectors: {length: 3, init: [uniform, vocabulary]}",
     )
     assert not failures
-    assert len(prompts) == 12
+    assert len(prompts) == 13
+    # A model of noise answers nothing in form, so that it is the loss that is waited for both times.
     assert len({steps[max(steps)].key for steps in prompts.values()}) == 12
+    waited = [steps[4] for (_, label), steps in prompts.items() if "patience" in label]
+    assert sorted(each.provenance.get("held_out_format_following", "") for each in waited) == ["", "0.0000"]
     assert all(steps[max(steps)].vectors.shape == (3, 32) for steps in prompts.values())
     # A control has the vectors that its soft prompt starts from, and they are rows of the model's table.
     starts = {label: steps[0] for (_, label), steps in prompts.items() if 0 in steps}

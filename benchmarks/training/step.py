@@ -1,60 +1,151 @@
-"""Seconds and peak memory of one tuning step: spt-fast's trainer against PEFT's prompt tuning, side by side in one run.
+"""Seconds and peak memory of a tuning step: spt-fast's trainer against PEFT's prompt tuning, side by side in one run.
 
-    python benchmarks/training/step.py [--smoke] [--case NAME ...] [--output FILE]
+    python benchmarks/training/step.py [--smoke] [--save] [--case NAME ...] [--output FILE]
 
-Random Llama-shaped weights; every step sees the same 8 rows of 128 tokens, 6 of them targets, behind 10 vectors. The losses
-of both are compared before anything is timed. Each side runs in a process of its own, so that its peak memory is its own.
-The JSON on stdout (and in FILE) says what machine, versions, commit and command the numbers come from.
+Random Llama-shaped weights; every step sees the same 8 rows of 128 tokens, 6 of them targets, behind 10 vectors that start
+alike and are learnt in fp32 by AdamW. PEFT runs in a plain loop and in the Trainer of Transformers. Each side is a process of
+its own, so that its peak memory is its own, and the sides take turns, a step each. The losses of all steps are compared, and
+PEFT's `generate` is seen to depend on its vectors, before anything is reported. `together` is a step of several soft prompts
+in one pass. With CUDA the shapes are Llama's of 1 and 8 B parameters in bf16. What share of the machine's matrix rate a step
+has is said beside.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
-import platform
+import random
 import statistics
-import subprocess
-import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib import metadata
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks.harness import Benchmark, Ratio, Timing
+
 BATCH, PROMPT, TARGET, LENGTH, LR = 8, 122, 6, 10, 1e-3
+ENDLESS = 100_000
+"""Steps that nobody waits for: a side is stopped when it has taken as many as are wanted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A shape of model."""
+    """A shape of model, as Llama's config names it."""
 
     name: str
     vocab: int
     hidden: int
     layers: int
+    inner: int
+    heads: int
+    kv_heads: int
     dtype: str
     reason: str
+    together: int
+    """Soft prompts of the side `together`."""
+    at_least: float | None = None
+    """Wanted: times as many examples a second as PEFT in a plain loop."""
+    together_at_least: float | None = None
+    """Wanted: times as fast as one by one."""
+    rate_at_least: float | None = None
+    """Wanted: share of the measured matrix rate."""
+    memory_at_most: float | None = None
+    """Wanted: share of PEFT's peak memory above the weights."""
+
+    @property
+    def body(self) -> int:
+        """Parameters that a position goes through, without embeddings and head."""
+        attention = 2 * self.hidden**2 + 2 * self.hidden * self.hidden // self.heads * self.kv_heads
+        return self.layers * (attention + 3 * self.hidden * self.inner)
+
+    @property
+    def flops(self) -> int:
+        """Of a step: the body at all positions and the head at the targets, forward, and backward through activations only."""
+        attention = 2 * self.layers * self.hidden * (PROMPT + TARGET + LENGTH)
+        return 4 * BATCH * ((PROMPT + TARGET + LENGTH) * (self.body + attention) + TARGET * self.hidden * self.vocab)
 
 
-CASES = (
-    Case(name="small-vocabulary", vocab=32_000, hidden=512, layers=8, dtype="float32", reason="the body dominates"),
-    Case(name="large-vocabulary", vocab=128_000, hidden=512, layers=8, dtype="float32", reason="the head dominates"),
-    Case(name="bf16", vocab=128_000, hidden=1024, layers=8, dtype="bfloat16", reason="the dtype of real checkpoints"),
+def _small(name: str, *, vocab: int, hidden: int, dtype: str, reason: str, **wanted: float) -> Case:
+    heads = hidden // 64
+    shape = {"hidden": hidden, "layers": 8, "inner": 4 * hidden, "heads": heads, "kv_heads": heads}
+    return Case(name=name, vocab=vocab, dtype=dtype, reason=reason, together=4, **shape, **wanted)  # type: ignore[arg-type]
+
+
+CPU = (
+    _small("V = 32k", vocab=32_000, hidden=512, dtype="float32", reason="the body dominates", at_least=2.0),
+    _small(
+        "V = 128k", vocab=128_000, hidden=512, dtype="float32", reason="the head dominates", at_least=3.5, memory_at_most=0.4
+    ),
+    _small("V = 128k, bf16", vocab=128_000, hidden=1024, dtype="bfloat16", reason="the dtype of real checkpoints"),
 )
-SMOKE = Case(name="smoke", vocab=512, hidden=64, layers=2, dtype="float32", reason="seconds")
+CUDA = (
+    Case(
+        name="1B",
+        vocab=128_256,
+        hidden=2048,
+        layers=16,
+        inner=8192,
+        heads=32,
+        kv_heads=8,
+        dtype="bfloat16",
+        reason="Llama 3.2 1B",
+        together=12,
+        at_least=2.0,
+        together_at_least=1.5,
+    ),
+    Case(
+        name="8B",
+        vocab=128_256,
+        hidden=4096,
+        layers=32,
+        inner=14_336,
+        heads=32,
+        kv_heads=8,
+        dtype="bfloat16",
+        reason="Llama 3.1 8B",
+        together=4,
+        at_least=2.0,
+        rate_at_least=0.5,
+        memory_at_most=0.4,
+    ),
+)
+SMOKE = Case(
+    name="smoke",
+    vocab=512,
+    hidden=64,
+    layers=2,
+    inner=128,
+    heads=4,
+    kv_heads=2,
+    dtype="float32",
+    reason="seconds",
+    together=3,
+)
 
-# Largest difference of the two first losses: bf16 sums in another order.
-SAME_LOSS = {"float32": 1e-4, "bfloat16": 2e-2}
+IMPORTED = ["peft", "spt_fast.training.trainer", "transformers.trainer", "transformers.models.llama.modeling_llama"]
+"""Once for all sides: half of a smoke test's time."""
+
+SAME_LOSS = {"float32": 1e-3, "bfloat16": 3e-2}
+"""Nats by which losses of the same step may differ: sums in another order, over all steps so far."""
+
+Pause = Callable[[float | None], bool]
+"""Given the loss of a step (None before the first) when it is done; says whether another one is wanted."""
+
+
+def device() -> Any:
+    """Where the sides run."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def build(case: Case) -> Any:
-    """The model, the same for both sides."""
+    """The model, the same for all sides."""
     import torch
     import transformers
 
@@ -62,110 +153,222 @@ def build(case: Case) -> Any:
     config = transformers.LlamaConfig(
         vocab_size=case.vocab,
         hidden_size=case.hidden,
-        intermediate_size=4 * case.hidden,
+        intermediate_size=case.inner,
         num_hidden_layers=case.layers,
-        num_attention_heads=case.hidden // 64,
-        num_key_value_heads=case.hidden // 64,
+        num_attention_heads=case.heads,
+        num_key_value_heads=case.kv_heads,
         max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=None,
     )
-    module: Any = transformers.LlamaForCausalLM(config)
-    return module.to(getattr(torch, case.dtype)).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    with device():
+        module: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, case.dtype))
+    return module.eval()
 
 
-def make_rows(case: Case) -> list[Any]:
-    """The batch, the same for both sides and for every step."""
-    import random
-
+def make_rows(case: Case, seed: int = 0) -> list[Any]:
+    """A batch, the same for all sides and for every step."""
     from spt_fast.training.batches import TuningRow
 
-    rng = random.Random(0)
+    rng = random.Random(seed)
     ids = [tuple(rng.randrange(case.vocab) for _ in range(PROMPT + TARGET)) for _ in range(BATCH)]
     return [TuningRow(prompt_ids=row[:PROMPT], target_ids=row[PROMPT:]) for row in ids]
 
 
-def start_vectors(case: Case) -> Any:
-    """The vectors before the first step, the same for both sides."""
-    import torch
-
+def settings() -> Any:
+    """What all sides learn with."""
     from spt_fast.config import SoftPromptConfig
-    from spt_fast.prompts.initialize import initialize
 
-    return torch.from_numpy(initialize(SoftPromptConfig(length=LENGTH), case.hidden, 0))
+    return SoftPromptConfig(length=LENGTH, steps=ENDLESS, batch_size=BATCH, lr=LR)
 
 
-def ours(case: Case) -> Callable[[], float]:
-    """One step of spt-fast's trainer, and its loss."""
-    import torch
-
+def ours(case: Case, pause: Pause) -> None:
+    """spt-fast's trainer, as a grid runs it."""
     from spt_fast.models.frozen_model import FrozenModel
-    from spt_fast.training.batches import collate
-    from spt_fast.training.trainer import target_loss
+    from spt_fast.training.trainer import learn
 
     model = FrozenModel(build(case))
-    vectors = start_vectors(case).to(model.device).requires_grad_(True)
-    optimizer = torch.optim.AdamW([vectors], lr=LR, weight_decay=0.0)
-    rows = make_rows(case)
-
-    def step() -> float:
-        loss = target_loss(model, vectors, collate(rows).to(model.device))
-        (vectors.grad,) = torch.autograd.grad(loss, [vectors])
-        optimizer.step()
-        return loss.item()
-
-    return step
+    _until_stopped(pause, lambda on_step: learn(model, make_rows(case), settings(), seed=0, on_step=on_step))
 
 
-def peft(case: Case) -> Callable[[], float]:
-    """One step of a plain loop over PEFT's prompt tuning, and its loss."""
+def together(case: Case, pause: Pause) -> None:
+    """The same with several soft prompts in one pass; the loss is the first one's, which all other sides learn too."""
+    from spt_fast.models.frozen_model import FrozenModel
+    from spt_fast.training.run import TuningJob
+    from spt_fast.training.trainer import learn_many
+
+    model = FrozenModel(build(case))
+    count = case.together
+
+    def learn_them(on_step: Callable[[Any], None]) -> None:
+        first: list[Any] = []
+        # The last one is told of last: then the step is done.
+        told = [first.append, *([None] * (count - 2)), lambda _: on_step(first[-1])]
+        jobs = [
+            TuningJob(rows=make_rows(case, seed), config=settings(), seed=seed, on_step=told[seed]) for seed in range(count)
+        ]
+        for tuned in learn_many(model, jobs, at_once=count):
+            raise tuned.error or AssertionError("so many steps were never wanted")
+
+    _until_stopped(pause, learn_them)
+
+
+def _until_stopped(pause: Pause, learn: Callable[[Callable[[Any], None]], Any]) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def on_step(step: Any) -> None:
+        if not pause(step.loss):
+            raise StoppedError
+
+    if pause(None):
+        with suppress(StoppedError):
+            learn(on_step)
+
+
+def _peft(case: Case) -> Any:
+    """The model behind PEFT's prompt tuning, which is seen to have an effect."""
     import peft
     import torch
 
-    settings = peft.PromptTuningConfig(
+    from spt_fast.prompts.initialize import initialize
+
+    chosen = peft.PromptTuningConfig(
         task_type=peft.TaskType.CAUSAL_LM,
         num_virtual_tokens=LENGTH,
         prompt_tuning_init=peft.PromptTuningInit.RANDOM,
     )
-    model: Any = peft.get_peft_model(build(case), settings).eval()
+    model: Any = peft.get_peft_model(build(case), chosen).eval()
     vectors = model.prompt_encoder["default"].embedding.weight
-    vectors.data.copy_(start_vectors(case))
-    optimizer = torch.optim.AdamW([vectors], lr=LR, weight_decay=0.0)
-    ids = torch.tensor([[*row.prompt_ids, *row.target_ids] for row in make_rows(case)], device=vectors.device)
-    labels = ids.clone()
-    labels[:, :PROMPT] = -100
+    # In fp32, as ours: an update of 1e-3 would be lost on many bf16 numbers.
+    vectors.data = torch.zeros_like(vectors, dtype=torch.float32)
+    ids = torch.tensor([make_rows(case)[0].prompt_ids], device=vectors.device)
+    scores = []
+    for scale in (0.0, 1.0):
+        vectors.data.fill_(scale)
+        written = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=2,
+            do_sample=False,
+            pad_token_id=0,
+            output_scores=True,
+            return_dict_in_generate=True,
+        )
+        scores.append(torch.stack(written.scores).float())
+    if torch.allclose(scores[0], scores[1], rtol=1e-3, atol=1e-3):
+        raise SystemExit(f"{case.name}: PEFT's generate ignores the soft prompt, so nothing is measured against it")
+    vectors.data.copy_(torch.from_numpy(initialize(settings(), case.hidden, 0)))
+    return model
 
-    def step() -> float:
-        loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return float(loss.item())
 
-    return step
+def _labelled(case: Case) -> list[dict[str, Any]]:
+    """The rows as PEFT is given them."""
+    rows = [[*row.prompt_ids, *row.target_ids] for row in make_rows(case)]
+    return [{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [-100] * PROMPT + ids[PROMPT:]} for ids in rows]
 
 
-SIDES = {"spt_fast": ours, "peft": peft}
-
-
-def serve(side: str, case: Case, link: Any) -> None:
-    """One side, in its own process: does a step when asked and answers (loss, seconds); then its memory in bytes."""
+def peft_loop(case: Case, pause: Pause) -> None:
+    """PEFT in a plain loop."""
     import torch
 
+    model = _peft(case)
+    optimizer = torch.optim.AdamW([model.prompt_encoder["default"].embedding.weight], lr=LR, weight_decay=0.0)
+    rows = _labelled(case)
+    loss = None
+    while pause(loss):
+        batch = {name: torch.tensor([row[name] for row in rows], device=device()) for name in rows[0]}
+        out = model(**batch).loss
+        optimizer.zero_grad()
+        out.backward()
+        optimizer.step()
+        loss = float(out.item())
+
+
+def peft_trainer(case: Case, pause: Pause) -> None:
+    """PEFT in the Trainer of Transformers."""
+    import torch
+    import transformers
+
+    losses: list[float] = []
+
+    class Recording(transformers.Trainer):  # type: ignore[misc]
+        def compute_loss(self, *arguments: Any, **named: Any) -> Any:
+            found = super().compute_loss(*arguments, **named)
+            losses.append((found[0] if isinstance(found, tuple) else found).detach())
+            return found
+
+    class Pausing(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = not pause(None)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = not pause(float(losses.pop()))
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = transformers.TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=BATCH,
+            max_steps=ENDLESS,
+            learning_rate=LR,
+            lr_scheduler_type="constant",
+            weight_decay=0.0,
+            max_grad_norm=0.0,
+            train_sampling_strategy="sequential",
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(),
+        )
+        rows = [{name: torch.tensor(value) for name, value in row.items()} for row in _labelled(case)]
+        Recording(model=_peft(case), args=arguments, train_dataset=rows, callbacks=[Pausing()]).train()
+
+
+SIDES: dict[str, Callable[[Case, Pause], None]] = {
+    "spt_fast": ours,
+    "peft_loop": peft_loop,
+    "peft_trainer": peft_trainer,
+    "together": together,
+}
+
+
+def serve(side: str, case: Case, link: Connection) -> None:
+    """One side, in its own process: a step when asked, answered by (loss, seconds); at the end its memory in bytes."""
+    import torch
+
+    from spt_fast.models import memory
+
     warnings.simplefilter("ignore")
-    step = SIDES[side](case)
     cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-        idle = torch.cuda.memory_allocated()
-    else:
-        # Building the model took more than it holds now; the peak counts from here (Linux, "man 5 proc").
-        Path("/proc/self/clear_refs").write_text("5")
-        idle = _status("VmRSS")
-    while link.recv():
-        begin = time.perf_counter()
-        loss = step()  # reads the loss, so the device is done
-        link.send((loss, time.perf_counter() - begin))
+    began = idle = 0.0
+
+    def pause(loss: float | None) -> bool:
+        nonlocal began, idle
+        if loss is not None:  # it was read, so the device is done
+            link.send((loss, time.perf_counter() - began))
+        else:
+            memory.release()
+            idle = _rest(cuda)
+        wanted: bool = link.recv()
+        began = time.perf_counter()
+        return wanted
+
+    SIDES[side](case, pause)
     peak = torch.cuda.max_memory_allocated() if cuda else _status("VmHWM")
     link.send((peak, peak - idle))
+
+
+def _rest(cuda: bool) -> int:
+    """Memory of the model alone, in bytes; the peak counts from here."""
+    import torch
+
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    # Building the model took more than it holds now (Linux, "man 5 proc").
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
 
 
 def _status(key: str) -> int:
@@ -174,106 +377,151 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
+@contextmanager
+def running(case: Case) -> Iterator[dict[str, Connection]]:
+    """The sides of a case as processes, by the links to them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    links: dict[str, Connection] = {}
+    processes = []
+    try:
+        for side in SIDES:
+            links[side], theirs = context.Pipe()
+            processes.append(context.Process(target=serve, args=(side, case, theirs), daemon=True))
+            processes[-1].start()
+            theirs.close()
+        yield links
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            process.kill()
+
+
 def measure(case: Case, steps: int, warm_up: int) -> dict[str, Any]:
-    """Both sides of one case, step by step in turn, so that both see the same noise.
+    """All sides of one case, step by step in turn, so that all see the same noise.
 
     Raises:
-        SystemExit: their losses differ.
+        SystemExit: their losses differ, or a side has died.
     """
-    context = multiprocessing.get_context("spawn")
-    links, processes = {}, []
-    for side in SIDES:
-        links[side], theirs = context.Pipe()
-        processes.append(context.Process(target=serve, args=(side, case, theirs), daemon=True))
-        processes[-1].start()
     losses: dict[str, list[float]] = {side: [] for side in SIDES}
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
-    for i in range(warm_up + steps):
-        for side, link in links.items():
-            link.send(True)
-            loss, took = link.recv()
-            losses[side].append(loss)
-            if i >= warm_up:
-                seconds[side].append(took)
-        if i == 0 and abs(losses["spt_fast"][0] - losses["peft"][0]) > SAME_LOSS[case.dtype]:
-            raise SystemExit(f"{case.name}: the losses differ, so nothing is timed: {losses}")
-    memory = {}
-    for side, link in links.items():
-        link.send(False)
-        memory[side] = link.recv()
-    for process in processes:
-        process.join()
-    result: dict[str, Any] = {"case": asdict(case), "first_loss": {side: losses[side][0] for side in SIDES}}
-    for side in SIDES:
-        result[side] = {
-            "seconds_a_step": {
-                "median": statistics.median(seconds[side]),
-                "least": min(seconds[side]),
-                "most": max(seconds[side]),
-            },
-            "peak_bytes": memory[side][0],
-            "peak_bytes_above_the_idle_model": memory[side][1],
-        }
-    medians = {side: result[side]["seconds_a_step"]["median"] for side in SIDES}
-    result["times_faster_than_peft"] = medians["peft"] / medians["spt_fast"]
-    return result
+    memory: dict[str, tuple[int, int]] = {}
+    with running(case) as links:
+        try:
+            for i in range(warm_up + steps):
+                for side, link in links.items():
+                    link.send(True)
+                    loss, took = link.recv()
+                    losses[side].append(loss)
+                    if i >= warm_up:
+                        seconds[side].append(took)
+                at_step = {side: each[-1] for side, each in losses.items()}
+                if max(at_step.values()) - min(at_step.values()) > SAME_LOSS[case.dtype]:
+                    raise SystemExit(f"{case.name}, step {i + 1}: the losses differ, so nothing is reported: {at_step}")
+            for side, link in links.items():
+                link.send(False)
+                memory[side] = link.recv()
+        except EOFError:
+            raise SystemExit(f"{case.name}: a side has died; what it says stands above") from None
+    return {"case": asdict(case), "losses": losses, "seconds": seconds, "memory": memory}
 
 
-def certificate() -> dict[str, Any]:
-    """Where the numbers come from."""
+def matrix_rate(dtype: str, smoke: bool) -> float:
+    """Floating-point operations a second of a matrix product of the sizes that models have: the best of five."""
     import torch
 
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
+    size = 256 if smoke else 8192 if torch.cuda.is_available() else 1536
+    a, b = (torch.randn(size, size, device=device(), dtype=getattr(torch, dtype)) for _ in range(2))
+    took = []
+    for _ in range(8):
+        begin = time.perf_counter()
+        a @ b
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        took.append(time.perf_counter() - begin)
+    return 2 * size**3 / min(took[3:])
 
-    cuda = torch.cuda.is_available()
-    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    cpus = [line.split(":", 1)[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")]
-    packages = ("torch", "transformers", "peft", "numpy")
+
+def summary(case: Case, measured: dict[str, Any], rate: float) -> dict[str, Any]:
+    """What a case came to."""
+    medians = {side: statistics.median(each) for side, each in measured["seconds"].items()}
+    above = {side: each[1] for side, each in measured["memory"].items()}
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", str(Path(__file__).resolve().relative_to(ROOT)), *sys.argv[1:]]),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else ""),
-        "hardware": {
-            "cpu": cpus[0] if cpus else platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if cuda else None,
+        "case": measured["case"],
+        "last_loss": {side: each[-1] for side, each in measured["losses"].items()},
+        "seconds_a_step": medians,
+        "examples_a_second": {
+            side: BATCH * (case.together if side == "together" else 1) / each for side, each in medians.items()
         },
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
-        "batch": {"rows": BATCH, "tokens": PROMPT + TARGET, "targets": TARGET, "soft_positions": LENGTH},
+        "peak_bytes_above_the_idle_model": above,
+        "times_faster_than_peft": medians["peft_loop"] / medians["spt_fast"],
+        "times_faster_than_peft_in_the_trainer": medians["peft_trainer"] / medians["spt_fast"],
+        "memory_against_peft": above["spt_fast"] / above["peft_loop"],
+        "together_against_one_by_one": case.together * medians["spt_fast"] / medians["together"],
+        "flops_a_second": case.flops / medians["spt_fast"],
+        "matrix_rate": rate,
+        "share_of_matrix_rate": case.flops / medians["spt_fast"] / rate,
     }
+
+
+def ratios(case: Case, found: dict[str, Any]) -> list[Ratio]:
+    """The lines of the README's table."""
+    name = f"training, {case.name}"
+    return [
+        Ratio(
+            what=f"{name}, examples/s",
+            against="PEFT prompt tuning in a plain loop",
+            value=found["times_faster_than_peft"],
+            at_least=case.at_least,
+        ),
+        Ratio(
+            what=f"{name}, examples/s",
+            against="PEFT prompt tuning in the Trainer",
+            value=found["times_faster_than_peft_in_the_trainer"],
+        ),
+        Ratio(
+            what=f"{name}, peak memory above the weights",
+            against="PEFT prompt tuning in a plain loop",
+            value=found["memory_against_peft"],
+            at_most=case.memory_at_most,
+        ),
+        Ratio(
+            what=f"{name}, {case.together} soft prompts in one pass, examples/s",
+            against="one by one",
+            value=found["together_against_one_by_one"],
+            at_least=case.together_at_least,
+        ),
+        Ratio(
+            what=f"{name}, operations/s",
+            against="a matrix product",
+            value=found["share_of_matrix_rate"],
+            at_least=case.rate_at_least,
+        ),
+    ]
 
 
 def main() -> None:
     """Run the cases that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="one tiny case, in seconds")
-    parser.add_argument("--case", nargs="*", choices=[case.name for case in CASES], help="which cases; all")
-    parser.add_argument("--steps", type=int, default=10, help="timed steps a side")
-    parser.add_argument("--output", type=Path, help="also write the JSON here")
-    arguments = parser.parse_args()
-    chosen = [SMOKE] if arguments.smoke else [c for c in CASES if not arguments.case or c.name in arguments.case]
-    results = []
-    for case in chosen:
-        results.append(measure(case, steps=3 if arguments.smoke else arguments.steps, warm_up=2))
-        medians = {side: results[-1][side]["seconds_a_step"]["median"] for side in SIDES}
-        print(
-            f"{case.name}: {medians['spt_fast']:.3f} s a step, PEFT {medians['peft']:.3f} s: "
-            f"{results[-1]['times_faster_than_peft']:.2f} times faster",
-            file=sys.stderr,
-        )
-    text = json.dumps({**certificate(), "results": results}, indent=2)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n")
+    packages = ("torch", "transformers", "peft", "accelerate", "numpy")
+    benchmark = Benchmark("training-step", __doc__, smoke="one tiny case, in seconds", packages=packages, on_gpu=True)
+    benchmark.parser.add_argument("--case", nargs="*", help="which cases; all of this device")
+    benchmark.parser.add_argument("--steps", type=int, default=5, help="timed steps a side")
+    arguments = benchmark.start()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # an idle side must not spin on the cores of the one that is timed
+    cases = {case.name: case for case in ([SMOKE] if arguments.smoke else CUDA if device().type == "cuda" else CPU)}
+    if unknown := set(arguments.case or cases) - set(cases):
+        benchmark.parser.error(f"--case: there is no {sorted(unknown)[0]!r} here; there are {', '.join(cases)}")
+    results, timings, lines = [], [], []
+    for name in arguments.case or cases:
+        case = cases[name]
+        measured = measure(case, steps=2 if arguments.smoke else arguments.steps, warm_up=2)
+        results.append(summary(case, measured, matrix_rate(case.dtype, arguments.smoke)))
+        timings += [Timing(case=name, side=side, values=each) for side, each in measured["seconds"].items()]
+        lines += ratios(case, results[-1])
+    batch = {"rows": BATCH, "tokens": PROMPT + TARGET, "targets": TARGET, "soft_positions": LENGTH}
+    benchmark.end({"batch": batch, "results": results}, timings=timings, ratios=lines)
 
 
 if __name__ == "__main__":
-    # An idle side must not spin on the cores that the other one is timed on.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # The file also runs from a clone that is not installed.
-    sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
     main()

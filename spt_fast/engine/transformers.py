@@ -55,19 +55,30 @@ class TransformersEngine(Engine):
         self._batch_size = config.options.get("batch_size", BATCH_SIZE)
         if not isinstance(self._batch_size, int) or self._batch_size < 1:
             raise EngineError(f"engine: batch_size must be a number from 1 on, not {self._batch_size!r}")
-        self._window = config.window or WINDOW_BATCHES * self._batch_size
         source: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
-        self._tokenizer = Tokenizer.load(config.model, **source)
+        tokenizer = Tokenizer.load(config.model, **source)
         with boundary(EngineError, f"loading {config.model}"):
             model = FrozenModel.load(
                 config.model, dtype=config.dtype, device=str(config.options.get("device", "auto")), gpus=config.gpus, **source
             )
-        self._model = model
+        self._answer_with(model, tokenizer, self._batch_size, config.window)
+
+    @classmethod
+    def around(cls, model: FrozenModel, tokenizer: Tokenizer, *, batch_size: int = BATCH_SIZE) -> TransformersEngine:
+        """An engine on a model that is loaded already. `close` would free it: who goes on with the model leaves it open."""
+        engine = cls.__new__(cls)
+        engine._answer_with(model, tokenizer, batch_size)
+        return engine
+
+    def _answer_with(self, model: FrozenModel, tokenizer: Tokenizer, batch_size: int, window: int | None = None) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        self._batch_size = batch_size
+        self._window = window or WINDOW_BATCHES * batch_size
         self.dtype = str(model.dtype).removeprefix("torch.")
         """What the model runs in: `float32`, `bfloat16`, ..."""
         self.hidden_size = model.hidden_size
         self.max_model_len = model.max_position_embeddings
-        self._ends = _end_ids(model, self._tokenizer)
+        self._ends = _end_ids(model, tokenizer)
         self._held: dict[str, Tensor] = {}
         self._lora: HeldLora | None = None
 

@@ -323,7 +323,7 @@ class FrozenModel:
         """
         before = [(layer, vars(layer).get("forward")) for layer in self._layers]
         for layer, _ in before:
-            vars(layer)["forward"] = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+            vars(layer)["forward"] = partial(checkpoint, layer.forward, use_reentrant=False)
         try:
             yield
         finally:

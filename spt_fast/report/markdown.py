@@ -26,7 +26,7 @@ def markdown(cells: Sequence[CellReport], *, name: str, rows: Sequence[Mapping[s
     """
     parts = [f"# {code(name)}", _prose(said or summary(cells))]
     for model, own in by_model(cells).items():
-        parts += [f"## {code(headline(own, model))}", _scores(own), *_curves(own), *_seeds(own), *_sizes(own)]
+        parts += [f"## {code(headline(own, model))}", _scores(own), *_curves(own), *_stops(own), *_seeds(own), *_sizes(own)]
         parts += [*_ensembles(own), *_transfer(own), *_judge(own)]
     listed = [f"* {code(who)}: {code(why)}" for who, why in failures(cells)]
     if listed:
@@ -82,6 +82,23 @@ def _curves(cells: Sequence[CellReport]) -> list[str]:
             place = [code(cell.task, in_table=True), code(cell.protocol, in_table=True), seed, heading]
             lines.append(_row([*place, *values, end]))
     return ["By step:", "\n".join(lines)]
+
+
+def _stops(cells: Sequence[CellReport]) -> list[str]:
+    """What early stops have saved."""
+    lines = []
+    for cell in cells:
+        if cell.status == "done" and "steps_saved" in cell.costs:
+            taken, saved = cell.costs["steps_taken"], cell.costs["steps_saved"]
+            place = [
+                code(cell.task, in_table=True),
+                code(cell.protocol, in_table=True),
+                "" if cell.seed is None else str(cell.seed),
+            ]
+            lines.append(_row([*place, f"{taken:.0f}", f"{saved:.0f} ({saved / (taken + saved):.0%})"]))
+    return (
+        ["Stopped early:", "\n".join([*_head(["task", "protocol", "seed", "steps taken", "saved"]), *lines])] if lines else []
+    )
 
 
 def _seeds(cells: Sequence[CellReport]) -> list[str]:

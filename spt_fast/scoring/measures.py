@@ -84,7 +84,7 @@ def _closed(
         raise ScoringError(f"{task.name}: {k} options of example {example.key}, but {len(logprobs)} log-likelihoods")
     if any(math.isnan(value) for value in logprobs):
         raise ScoringError(f"{task.name}: a log-likelihood of example {example.key} is NaN")
-    format_ok = _follows_format(task, example, completion)
+    format_ok = follows_format(task, example, completion)
     return Sample(
         example=example.key,
         step=step,
@@ -126,7 +126,7 @@ def choices(example: Example, logprobs: Sequence[float]) -> Choices:
 
 def _open(task: Task, example: Example, completion: Completion, _: Sequence[float], prompt: str, step: int | None) -> Sample:
     found = _extracted(task, completion)
-    format_ok = _follows_format(task, example, completion)
+    format_ok = follows_format(task, example, completion)
     with boundary(ScoringError, f"{task.name}: an answer to example {example.key} cannot be compared"):
         knows = found is not None and task.accepts(found.value, example)
         scores = {name: 0.0 if found is None else score(found.value, example) for name, score in task.scores.items()}
@@ -148,7 +148,7 @@ def _open(task: Task, example: Example, completion: Completion, _: Sequence[floa
     )
 
 
-def _follows_format(task: Task, example: Example, completion: Completion) -> bool:
+def follows_format(task: Task, example: Example, completion: Completion) -> bool:
     return completion.finish_reason != "length" and task.follows_format(completion.text, example)
 
 

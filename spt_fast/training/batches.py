@@ -85,16 +85,10 @@ def collate(rows: Sequence[TuningRow], pad_id: int = 0) -> Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JointBatch:
-    """Rows of several soft prompts as tensors, with places for their vectors."""
+    """Rows of several soft prompts as tensors, their vectors among the tokens."""
 
     ids: Tensor
-    """`[B, T]` int64; what stands where vectors go, and on the right of the shorter rows, is never looked at."""
-    soft_rows: Tensor
-    """`[S]` int64: the row of each place where a vector goes."""
-    soft_columns: Tensor
-    """`[S]` int64: its column."""
-    soft_sources: Tensor
-    """`[S]` int64: which vector goes there, of all soft prompts one behind the other."""
+    """`[B, T]` int64, filled up on the right; `~s` stands for vector s, of all soft prompts one behind the other."""
     targets: Tensor
     """`[N]` int64: the target tokens of all rows, row after row."""
     positions: Tensor
@@ -128,9 +122,6 @@ def collate_joint(rows: Sequence[OwnedRow], lengths: Sequence[int], pad_id: int 
     width = max(len(each) for each in rows)
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     begin = [0, *accumulate(lengths)]
-    soft_rows: list[int] = []
-    soft_columns: list[int] = []
-    soft_sources: list[int] = []
     targets: list[int] = []
     positions: list[int] = []
     owners: list[int] = []
@@ -139,9 +130,7 @@ def collate_joint(rows: Sequence[OwnedRow], lengths: Sequence[int], pad_id: int 
         head = 1 if each.position == "after_bos" else 0
         ids[i, :head] = tokens[:head]
         ids[i, head + each.length : len(each)] = tokens[head:]
-        soft_rows += [i] * each.length
-        soft_columns += range(head, head + each.length)
-        soft_sources += range(begin[each.owner], begin[each.owner] + each.length)
+        ids[i, head : head + each.length] = ~np.arange(begin[each.owner], begin[each.owner + 1])
         # Whatever the position, what predicts a target token stands P places to the right of where it was without vectors.
         first = i * width + each.length + len(each.row.prompt_ids) - 1
         targets += each.row.target_ids
@@ -149,9 +138,6 @@ def collate_joint(rows: Sequence[OwnedRow], lengths: Sequence[int], pad_id: int 
         owners += [each.owner] * len(each.row.target_ids)
     return JointBatch(
         ids=torch.from_numpy(ids),
-        soft_rows=torch.tensor(soft_rows),
-        soft_columns=torch.tensor(soft_columns),
-        soft_sources=torch.tensor(soft_sources),
         targets=torch.tensor(targets),
         positions=torch.tensor(positions),
         owners=torch.tensor(owners),

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,9 @@ from spt_fast.training.batches import TuningRow, batches
 from spt_fast.training.encoders import encoder
 from spt_fast.training.optimizers import optimizer, schedule
 from spt_fast.types import Position, TrainingStep
+
+Following: TypeAlias = Callable[[npt.NDArray[np.float32], Sequence[int]], float]
+"""From vectors `[P, H]` and indices of rows to the share of these that are answered in the form asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,6 +46,8 @@ class TuningJob:
     """Told of each step, after its update."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Kept with the vectors, beside seed, step and position."""
+    following: Following | None = None
+    """Needed for `patience_on: format`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +80,9 @@ class Run:
         self.job = job
         self.config = config = job.config
         check_rows(job.rows, model, length=config.length, position=config.position)
-        rows, self.held_out = _parted(job.rows, config, job.seed)
+        self._held_out = _held_out(len(job.rows), config, job.seed)
+        chosen = set(self._held_out)
+        rows = [row for i, row in enumerate(job.rows) if i not in chosen]
         # The master copy is fp32, whatever the model's dtype: an update of 1e-3 would be lost on most bf16 numbers near 1.
         start = initialize(config, model.hidden_size, job.seed) if job.start is None else job.start
         self._learner = encoder(config, torch.tensor(start, device=model.device), job.seed)
@@ -141,20 +149,29 @@ class Run:
         """Whether the held-out rows are to be looked at now (`see`)."""
         return self.config.patience is not None and (self.step % self.config.check_every == 0 or self.step == self.config.steps)
 
+    @property
+    def held_out(self) -> list[TuningRow]:
+        """Rows that nothing is learnt from."""
+        return [self.job.rows[i] for i in self._held_out]
+
     def see(self, loss: float) -> None:
-        """Take note of the loss on held-out rows.
+        """Take note of the loss on held-out rows, and see how many are answered in form where that is asked for.
 
         Raises:
             TrainingError: it is not finite.
         """
         self._require_finite("loss on held-out rows", loss)
-        self._best.see(self.step, loss, self.vectors())
+        vectors_PH, share = self.vectors(), 0.0
+        if self.config.patience_on == "format":
+            assert self.job.following is not None
+            share = self.job.following(vectors_PH.cpu().numpy(), self._held_out)
+        self._best.see(self.step, share, loss, vectors_PH)
 
     @property
     def has_ended(self) -> bool:
         """Whether all steps are taken, or no more are wanted."""
         patience = self.config.patience
-        stalled = patience is not None and self.is_due and self.step - self._best.step >= patience
+        stalled = patience is not None and self.is_due and self.step - self._best.risen >= patience
         return self.step == self.config.steps or stalled
 
     def finish(self) -> None:
@@ -163,7 +180,7 @@ class Run:
             return
         for point in self.config.checkpoints:
             if point >= self.step:
-                self._keep(point, self._best.vectors_PH, best_step=str(self._best.step), steps_taken=str(self.step))
+                self._keep(point, self._best.vectors_PH, **self._best.told(self.config), steps_taken=str(self.step))
 
     def _keep_point(self) -> None:
         if self.step in self.config.checkpoints:
@@ -188,26 +205,37 @@ class Run:
 
 @dataclass
 class _Best:
-    """The vectors with the lowest loss on held-out rows so far."""
+    """The best vectors so far: those with the most answers in form, and of these the ones with the lowest loss."""
 
     step: int = 0
+    risen: int = 0
+    """The step since which nothing that is waited for has become better."""
+    share: float = 0.0
+    """Of held-out rows, those answered in form; always 0 where only the loss counts."""
     loss: float = math.inf
     vectors_PH: Tensor = field(default_factory=lambda: torch.empty(0))
 
-    def see(self, step: int, loss: float, vectors_PH: Tensor) -> None:
+    def see(self, step: int, share: float, loss: float, vectors_PH: Tensor) -> None:
         """Take these vectors if they are better."""
-        if loss < self.loss:
-            self.step, self.loss, self.vectors_PH = step, loss, vectors_PH.clone()
+        if (share, -loss) <= (self.share, -self.loss):
+            return
+        if share > self.share or share < 1:
+            self.risen = step
+        self.step, self.share, self.loss, self.vectors_PH = step, share, loss, vectors_PH.clone()
+
+    def told(self, config: SoftPromptConfig) -> dict[str, str]:
+        """For the provenance."""
+        share = {"held_out_format_following": f"{self.share:.4f}"} if config.patience_on == "format" else {}
+        return {"best_step": str(self.step), "held_out_loss": f"{self.loss:.4f}", **share}
 
 
-def _parted(rows: Sequence[TuningRow], config: SoftPromptConfig, seed: int) -> tuple[Sequence[TuningRow], Sequence[TuningRow]]:
-    """The rows that are learnt, and those that are held out: a sample, for published rows are often sorted by subject."""
+def _held_out(rows: int, config: SoftPromptConfig, seed: int) -> list[int]:
+    """Which rows are held out: a sample, for published rows are often sorted by subject."""
     if config.patience is None:
-        return rows, ()
-    if len(rows) <= config.held_out:
-        raise DataError(f"of {len(rows)} tuning rows, {config.held_out} are to be held out; lower {config.name}.held_out")
-    chosen = set(random.Random(f"held-out rows {seed}").sample(range(len(rows)), config.held_out))
-    return [row for i, row in enumerate(rows) if i not in chosen], [rows[i] for i in sorted(chosen)]
+        return []
+    if rows <= config.held_out:
+        raise DataError(f"of {rows} tuning rows, {config.held_out} are to be held out; lower {config.name}.held_out")
+    return sorted(random.Random(f"held-out rows {seed}").sample(range(rows), config.held_out))
 
 
 def require_finite(what: str, value: float, step: int, config: Learning) -> None:

@@ -338,8 +338,7 @@ def _together(
 ) -> Tensor:
     """What a micro-batch of several shares adds to the loss of each, `[K]`."""
     batch = collate_joint(rows, [len(share.vectors_PH) for share in shares], pad_id).to(model.device)
-    ids_BT = batch.ids.index_put((batch.soft_rows, batch.soft_columns), ~batch.soft_sources)
-    inputs_BTH = splice(model, ids_BT, torch.cat([share.vectors_PH for share in shares]))
+    inputs_BTH = splice(model, batch.ids, torch.cat([share.vectors_PH for share in shares]))
     losses_N = _loss_at(model, inputs_BTH, batch.positions, batch.targets, "none").to(model.device)
     weights_K = torch.tensor([1 / total for total in totals], device=losses_N.device)
     return torch.zeros_like(weights_K).index_add(0, batch.owners, losses_N * weights_K[batch.owners])

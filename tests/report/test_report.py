@@ -207,6 +207,13 @@ def test_the_markdown_report() -> None:
     assert "* `chat · short · zero_shot`: ``the engine died: [bold]no memory|`x`<b>@you``" in lines
 
 
+def test_the_report_says_what_an_early_stop_saved() -> None:
+    stopped = cell("base", "mcq", "soft_prompt", (99, 70), seed=1, costs={"steps_taken": 25.0, "steps_saved": 55.0})
+    text = markdown([stopped, *FINDING], name="demo")
+    assert "| `mcq` | `soft_prompt` | 1 | 25 | 55 (69%) |" in text
+    assert "Stopped early" not in markdown(FINDING, name="demo")
+
+
 def test_hostile_names_stay_inside_their_code_spans() -> None:
     name = "a|b`c``d\n# <script>[x](y) @me \x1b[31m"
     assert code(name) == "```a|b`c``d # <script>[x](y) @me```"

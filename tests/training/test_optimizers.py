@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import peft
 import pytest
 import torch
@@ -16,7 +20,8 @@ from spt_fast.prompts.initialize import initialize
 from spt_fast.training import trainer
 from spt_fast.training.batches import TuningRow, collate
 from spt_fast.training.optimizers import optimizer, rate
-from spt_fast.training.trainer import learn, mean_loss, target_loss
+from spt_fast.training.run import TuningJob
+from spt_fast.training.trainer import learn, learn_many, mean_loss, target_loss
 from spt_fast.types import TrainingStep
 from tests.tiny import tiny_model
 from tests.training.with_peft import losses, with_peft
@@ -120,6 +125,46 @@ def test_early_stop_ends_with_the_vectors_that_were_best_on_held_out_rows(model:
     passed = [step for step in points if step < stopped]
     assert len({learnt[step].key for step in passed}) == len(passed)
     assert not any("best_step" in learnt[step].provenance for step in passed)
+
+
+@pytest.mark.parametrize(
+    ("shares", "best", "stopped"),
+    [
+        # All follow from step 4 on: six updates later is the end. Of the looks since, the one with the lowest loss counts.
+        ({0: 0.2, 2: 0.6, 4: 1.0, 6: 1.0, 8: 1.0, 10: 1.0}, {4, 6, 8, 10}, 10),
+        # It fell again: what was seen at step 2 is kept.
+        ({0: 0.2, 2: 0.8, 4: 0.6, 6: 0.6, 8: 0.6}, {2}, 8),
+        # Nobody follows yet, and the loss falls: that is no reason to stop.
+        (dict.fromkeys(range(0, 13, 2), 0.0) | {12: 0.5, 14: 1.0, 16: 0.9, 18: 0.9, 20: 0.9}, {14}, 20),
+    ],
+)
+def test_early_stop_on_format_waits_for_more_answers_in_form(
+    shares: dict[int, float], best: set[int], stopped: int, model: FrozenModel
+) -> None:
+    looks = iter(shares.values())
+    asked: set[tuple[int, ...]] = set()
+
+    def following(vectors_PH: npt.NDArray[np.float32], chosen: Sequence[int]) -> float:
+        assert vectors_PH.shape == (10, 64)
+        asked.add(tuple(chosen))
+        return next(looks)
+
+    config = SoftPromptConfig(
+        lr=0.005, steps=50, batch_size=6, patience=6, check_every=2, held_out=5, patience_on="format", evaluate_at=(*shares,)
+    )
+    job = TuningJob(rows=ROWS, config=config, seed=0, following=following)
+    (tuned,) = learn_many(model, [job])
+    assert tuned.error is None
+    last = tuned.prompts[50]
+    assert len(asked) == 1
+    assert len(asked.pop()) == 5
+    assert int(last.provenance["steps_taken"]) == stopped
+    assert int(last.provenance["best_step"]) in best
+    assert float(last.provenance["held_out_format_following"]) == max(shares.values())
+    assert next(looks, None) is None
+    expected = learn(model, ROWS, replace(config, patience_on="loss", patience=100), seed=0)
+    if (step := int(last.provenance["best_step"])) < stopped:
+        assert last.key == expected[step].key
 
 
 def test_what_is_held_out_is_not_learnt(model: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
