@@ -184,11 +184,7 @@ class Peers:
         self.python, self.folder = python, folder
         # Not ours: nothing of this project is on their path.
         self.environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        self.environment |= {
-            "HF_HUB_OFFLINE": "1",
-            "HF_DATASETS_CACHE": str(folder / "datasets"),
-            "TOKENIZERS_PARALLELISM": "false",
-        }
+        self.environment["HF_DATASETS_CACHE"] = str(folder / "datasets")
 
     @cached_property
     def versions(self) -> dict[str, str]:
