@@ -26,7 +26,7 @@ check: install ## style, types, and the order of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: install bench-peers ## the benchmarks, into benchmarks/results (SMOKE=1: a minute each, to see that they run)
+bench: install $(if $(SMOKE),,bench-peers) ## the benchmarks, into benchmarks/results (SMOKE=1: a minute each, to see that they run)
 	@for file in $$(find benchmarks -mindepth 2 -maxdepth 2 -name '*.py' | sort); do \
 	  echo "== $$file"; $(BIN)/python $$file $(if $(SMOKE),--smoke,--save) || exit 1; \
 	done

@@ -49,8 +49,8 @@ COMPARED = ("format_following", "knowledge", "exact_match")
 BATCH = 32
 """Rows that peers ask at once."""
 CELL, MEAN, SIGMAS = 0.05, 0.03, 3.0
-"""How far a metric may be from ours: in one cell this much or so many standard errors of the difference, and this much in the
-mean over all cells of a protocol."""
+"""How far a metric may be from ours, in one cell and in the mean over a protocol's: so much, for near ties in bf16. Learning
+makes other vectors of the first rounding that differs, so there also so many standard errors of the difference."""
 FULL = """\
 name: benchmark
 models: [zoo/base-40, zoo/base-70]
@@ -184,11 +184,7 @@ class Peers:
         self.python, self.folder = python, folder
         # Not ours: nothing of this project is on their path.
         self.environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        self.environment |= {
-            "HF_HUB_OFFLINE": "1",
-            "HF_DATASETS_CACHE": str(folder / "datasets"),
-            "TOKENIZERS_PARALLELISM": "false",
-        }
+        self.environment["HF_DATASETS_CACHE"] = str(folder / "datasets")
 
     @cached_property
     def versions(self) -> dict[str, str]:
@@ -325,18 +321,20 @@ def compare(
     found: dict[str, dict[str, Any]] = {}
     wrong = []
     for label in dict.fromkeys(job.cell.label for job in jobs):
+        own = [job for job in jobs if job.cell.label == label and job.cell.key in theirs]
         for name in COMPARED:
             gaps: dict[str, float] = {}
-            for job in jobs:
-                if job.cell.label == label and job.cell.key in theirs:
-                    one, other = ours[job.cell.key][name], theirs[job.cell.key][name]
-                    gaps[job.cell.title] = other.value - one.value
-                    if abs(other.value - one.value) > max(CELL, SIGMAS * math.hypot(one.stderr, other.stderr)):
-                        wrong.append(f"{job.cell.title}: {name} {other.value:.3f}, ours {one.value:.3f}")
+            noise: list[float] = []
+            for job in own:
+                one, other = ours[job.cell.key][name], theirs[job.cell.key][name]
+                gaps[job.cell.title] = other.value - one.value
+                noise.append(SIGMAS * math.hypot(one.stderr, other.stderr) if job.soft else 0.0)
+                if abs(other.value - one.value) > max(CELL, noise[-1]):
+                    wrong.append(f"{job.cell.title}: {name} {other.value:.3f}, ours {one.value:.3f}")
             mean = sum(gaps.values()) / len(gaps)
             farthest = max(gaps, key=lambda title: abs(gaps[title]))
             found.setdefault(label, {})[name] = {"mean": mean, "farthest": gaps[farthest], "in": farthest, "cells": len(gaps)}
-            if len(gaps) > 1 and abs(mean) > MEAN:
+            if len(gaps) > 1 and abs(mean) > max(MEAN, math.hypot(*noise) / len(noise)):
                 wrong.append(f"{label}: {name} differs by {mean:+.3f} in the mean")
     if wrong:
         raise SystemExit("the sides do not agree, so nothing is reported: " + "; ".join(wrong))

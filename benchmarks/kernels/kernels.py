@@ -381,7 +381,7 @@ def tune(cases: list[Any], dtype: str) -> list[dict[str, Any]]:
         choices = itertools.product((128, 256), (64, 128), (32, 64, 128), (128, 256), (4, 8), (3, 4, 5))
         for vocab, hidden, step, out, warps, stages in choices:
             tiles = replace(mine, vocab=vocab, hidden=hidden, vocab_step=step, hidden_out=out, warps=warps, stages=stages)
-            kernels.tiles = lambda rows, itemsize, tiles=tiles: tiles
+            kernels.tiles = lambda rows, itemsize, tiles=tiles: tiles  # type: ignore[misc]
             try:
                 median = spread(seconds_of({"ours": ours(work)}, 1, "cuda")["ours"])["median"]
             except Exception as e:  # does not fit: that is what is to be found out

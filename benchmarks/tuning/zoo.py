@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.harness import ROOT, Benchmark
 from spt_fast.cli.tables import cell_reports, write_tables
-from spt_fast.config import Ensemble, GridConfig, Lora, SoftPromptConfig, Transfer, ZeroShot
+from spt_fast.config import Ensemble, GridConfig, Lora, Protocol, SoftPromptConfig, Transfer, ZeroShot
 from spt_fast.grid import load_grid
 from spt_fast.report import CellReport, transfer_matrices
 from spt_fast.report.cells import over_seeds
@@ -40,8 +40,8 @@ def grids(*, smoke: bool) -> dict[str, GridConfig]:
     found = {name: load_grid(GRIDS / f"zoo-{name}.yaml") for name in ("ablations", "methods")}
     if not smoke:
         return found
-    short = {"steps": 2, "batch_size": 2, "lr": 0.02}
-    few = {
+    short: dict[str, Any] = {"steps": 2, "batch_size": 2, "lr": 0.02}
+    few: dict[str, list[Protocol]] = {
         "ablations": [
             ZeroShot(),
             *(SoftPromptConfig(length=n, init=i, **short) for n in (1, 10) for i in ("normal", "uniform")),
@@ -86,7 +86,7 @@ def told(cells: Sequence[CellReport], metrics: Iterable[str] = METRICS) -> dict[
         if found is not None:
             numbers[metric] = {"value": found.value, "low": found.low, "high": found.high, "seeds": found.seeds}
             numbers[metric]["between_seeds"] = found.between if found.seeds > 1 else None
-    sizes = [metric.n for cell in cells if (metric := cell.metric(METRICS[0])) is not None]
+    sizes = [first.n for cell in cells if (first := cell.metric(METRICS[0])) is not None]
     return {**numbers, "rows": max(sizes, default=0)}
 
 
@@ -130,7 +130,7 @@ def methods(cells: Sequence[CellReport]) -> dict[str, Any]:
         for metric in METRICS
         for field in matrix.values(metric)
     ]
-    together = [
+    together: list[dict[str, Any]] = [
         {"task": cell.task, "seed": cell.seed, "metric": metric, **found}
         for cell in cells
         for metric in METRICS

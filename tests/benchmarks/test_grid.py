@@ -67,7 +67,7 @@ def test_a_completion_ends_at_its_end_token_or_its_stop_and_else_was_cut_off(job
 
 
 def metrics(value: float) -> dict[str, Metric]:
-    return {name: proportion(name, [i < 100 * value for i in range(100)]) for name in grid.COMPARED}
+    return {name: proportion(name, [i < round(100 * value) for i in range(100)]) for name in grid.COMPARED}
 
 
 def test_sides_that_agree_are_reported_with_how_far_they_are_apart(jobs: list[grid.Job]) -> None:
@@ -79,12 +79,25 @@ def test_sides_that_agree_are_reported_with_how_far_they_are_apart(jobs: list[gr
 
 
 @pytest.mark.parametrize(
-    ("theirs", "said"), [(0.9, r"knowledge 0\.900, ours 0\.500"), (0.58, r"knowledge differs by \+0\.080 in")]
+    ("label", "theirs", "said"),
+    [
+        ("zero_shot", 0.56, r"zero_shot: knowledge 0\.560, ours 0\.500"),
+        ("zero_shot", 0.54, r"zero_shot: knowledge differs by \+0\.040 in the mean"),
+        ("soft_prompt", 0.72, r"seed 0: knowledge 0\.720, ours 0\.500"),
+        ("soft_prompt", 0.66, r"soft_prompt: knowledge differs by \+0\.160 in the mean"),
+    ],
 )
-def test_sides_that_do_not_agree_are_not_reported(jobs: list[grid.Job], theirs: float, said: str) -> None:
+def test_sides_that_do_not_agree_are_not_reported(jobs: list[grid.Job], label: str, theirs: float, said: str) -> None:
     ours = {job.cell.key: metrics(0.5) for job in jobs}
+    other = {job.cell.key: metrics(theirs if job.cell.label == label else 0.5) for job in jobs}
     with pytest.raises(SystemExit, match=said):
-        grid.compare(ours, {key: {**found, "knowledge": metrics(theirs)["knowledge"]} for key, found in ours.items()}, jobs)
+        grid.compare(ours, {key: {**ours[key], "knowledge": found["knowledge"]} for key, found in other.items()}, jobs)
+
+
+def test_learnt_vectors_may_differ_by_chance(jobs: list[grid.Job]) -> None:
+    ours = {job.cell.key: metrics(0.5) for job in jobs}
+    other = {job.cell.key: metrics(0.6 if job.soft else 0.5) for job in jobs}
+    assert grid.compare(ours, other, jobs)["soft_prompt"]["knowledge"]["mean"] == pytest.approx(0.1)
 
 
 def test_answers_of_a_peer_are_scored_as_ours_are(jobs: list[grid.Job], tmp_path: Path) -> None:
