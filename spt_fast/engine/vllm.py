@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -776,6 +777,18 @@ def sampling_params(bundle: Sequence[Request], forcing: Forcing) -> SamplingPara
         skip_clone=True,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def import_vllm() -> None:
+    """Import what an engine is started with, ahead of its start. Touches no device.
+
+    Raises:
+        ImportError: vLLM is not installed.
+    """
+    _prepare_environment()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import_module("vllm.v1.engine.llm_engine")
 
 
 def setting_names() -> frozenset[str]:
