@@ -143,7 +143,7 @@ class _Work:
     def import_ahead(self) -> None:
         """Import what comes next: it takes seconds, and no device. What cannot be imported is said where it is needed."""
         with suppress(Exception):
-            if any(isinstance(cell.protocol, Vectors) and cell.key not in self.prompts for cell in self.left.values()):
+            if not self._ready():
                 import_module("spt_fast.models.frozen_model")
             import_engine(self.caution.config.kind)
 
