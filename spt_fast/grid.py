@@ -271,7 +271,7 @@ def _judge(item: Any, base: Path) -> JudgeConfig:
 
 
 ENGINE_KINDS = ("vllm", "transformers", "echo")
-ENGINE_CHOICES = {"scoring": ("auto", "forced", "prompt_logprobs"), "injection": ("auto", "short", "mixed")}
+ENGINE_CHOICES = {"scoring": ("auto", "forced", "prompt_logprobs"), "injection": ("auto", "rows", "short", "mixed")}
 
 
 def _engine(item: Any, place: str) -> dict[str, Any]:

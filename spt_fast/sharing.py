@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -34,6 +34,14 @@ class Sharing(ABC):
     @abstractmethod
     def more(self) -> More | None:
         """Asked when nothing is left, with the engine open; may take a while. None: the worker is to end."""
+
+    def turn(self, meanwhile: Callable[[], None]) -> None:
+        """Asked when all is read, before anything is put on the device; returns when the device is this worker's.
+
+        Args:
+            meanwhile: what is worth doing where that takes a while.
+        """
+        return
 
 
 class Alone(Sharing):

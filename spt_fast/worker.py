@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, TypeAlias
 
 from spt_fast.asking import Asked, Slot, questions, requests_of, rows_of
 from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import Learning, Lora, RandomVectors, SoftPromptConfig, Vectors
-from spt_fast.engine import config_of
+from spt_fast.engine import config_of, import_engine
 from spt_fast.engine.base import Adapters, Engine
 from spt_fast.engine.caution import Caution
 from spt_fast.errors import DataError, EngineError, OutOfMemoryError, ScoringError, SptError, TrainingError, boundary
@@ -77,6 +77,7 @@ def run_stage(
     try:
         while work.left:
             work.prepare()
+            work.sharing.turn(work.import_ahead)
             work.train()
             work.evaluate()
     except SptError as e:  # of the model, not of one cell: it fails what is left, once
@@ -138,6 +139,13 @@ class _Work:
         self.tokenizer = load_tokenizer(self.model)
         self.chat = uses_chat(self.model, self.tokenizer)
         self._read_all([(cell, cell.task) for cell in self.left.values()])
+
+    def import_ahead(self) -> None:
+        """Import what comes next: it takes seconds, and no device. What cannot be imported is said where it is needed."""
+        with suppress(Exception):
+            if not self._ready():
+                import_module("spt_fast.models.frozen_model")
+            import_engine(self.caution.config.kind)
 
     def _read_all(self, wanted: Iterable[tuple[Cell, TaskRows]]) -> None:
         """Read the rows that cells need and are not there yet; cells whose rows cannot be read fail."""

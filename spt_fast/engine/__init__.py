@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
-from spt_fast.engine.base import Engine, EngineConfig
+from spt_fast.engine.base import Engine, EngineConfig, EngineKind
 from spt_fast.models.identity import Model
 
 OURS = ("kind", "window", "scoring", "injection")
@@ -29,6 +30,20 @@ def open_engine(config: EngineConfig) -> Engine:
     from spt_fast.engine.vllm import VllmEngine
 
     return VllmEngine(config)
+
+
+def import_engine(kind: EngineKind) -> None:
+    """Import what `open_engine` will need of the engine's library: most of what passes before it loads a model.
+
+    Raises:
+        ImportError: the library is not installed.
+    """
+    if kind == "vllm":
+        from spt_fast.engine.vllm import import_vllm
+
+        import_vllm()
+    elif kind == "transformers":
+        import_module("spt_fast.engine.transformers")
 
 
 def config_of(model: Model, settings: Mapping[str, object]) -> EngineConfig:

@@ -21,8 +21,8 @@ from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Request,
 EngineKind: TypeAlias = Literal["vllm", "transformers", "echo"]
 Scoring: TypeAlias = Literal["auto", "forced", "prompt_logprobs"]
 """How vLLM scores a continuation: as tokens that it is made to write behind the prompt, or as part of the prompt."""
-Injection: TypeAlias = Literal["auto", "short", "mixed"]
-"""How vectors reach vLLM's model: their rows alone, or rows for all positions of the prompt."""
+Injection: TypeAlias = Literal["auto", "rows", "short", "mixed"]
+"""How vectors reach vLLM's model: once, to be met again by token ids; their rows with each request; rows for all positions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class EngineConfig:
     scoring: Scoring = "auto"
     """`auto`: forced where it proves equal to prompt_logprobs at the engine's start. Of interest to vLLM alone."""
     injection: Injection = "auto"
-    """`auto`: short where it proves equal to mixed at the engine's start. Of interest to vLLM alone."""
+    """`auto`: rows, or else short, where it proves equal to mixed at the engine's start. Of interest to vLLM alone."""
     adapters: Adapters | None = None
     """What it will be given by `add_adapter`; None: nothing."""
     options: dict[str, Any] = field(default_factory=dict)

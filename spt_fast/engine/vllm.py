@@ -1,11 +1,11 @@
-"""vLLM as an engine: soft prompts as prompt embeds with real token ids beside the soft rows, options as forced continuations.
+"""vLLM as an engine: soft prompts as virtual tokens or prompt embeds, options as forced continuations.
 
-The module that knows vLLM; what runs in vLLM's own processes stands in `forced` and `short_embeds`. It uses
+The module that knows vLLM; what runs in vLLM's own processes stands in `forced`, `short_embeds` and `virtual_rows`. It uses
 `LLMEngine.add_request` and `step`, what `LLM.generate` itself stands on: `generate` takes all requests before it answers any,
 and with prompt embeds that is the whole data set as tensors.
 
-Two things can be done in two ways (`engine.scoring`, `engine.injection`). The faster one of each is taken where `proof` shows,
-at the engine's start, that it gives what the plain one gives; else the plain one, and `ways` says why.
+Two things can be done in several ways (`engine.scoring`, `engine.injection`). The fastest of each is taken that `proof` shows,
+at the engine's start, to give what the plain one gives; else the plain one, and `ways` says why.
 
 What vLLM does not check and we do, before a request reaches it (a wrong one kills its engine, or worse): hidden size, finite
 vectors, ids inside the vocabulary, length.
@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -51,8 +52,16 @@ CONTINUATION, PROCESSOR = "spt_fast_continuation", "spt_fast.engine.forced:Force
 MOST_TOKENS = 128
 """Most token ids whose log-probabilities vLLM looks up for one request (`MAX_LOGPROB_TOKEN_IDS`)."""
 
-PLAIN, FAST = {"scoring": "prompt_logprobs", "injection": "mixed"}, {"scoring": "forced", "injection": "short"}
-"""The two ways of each matter."""
+EXTENSION, HOLD_ROWS = "spt_fast.engine.virtual_rows.VirtualRows", "spt_fast_hold_rows"
+"""What vLLM adds to its workers, and the name by which they are asked to hold rows of soft prompts."""
+MOST_ROW_BYTES = 2**27
+"""Most bytes of those rows in each worker, which takes up to twice as many and vLLM's measuring does not see. 1,600 soft prompts
+`[10, 4096]` in bfloat16; those that come later travel as prompt embeds."""
+
+WAYS = {"scoring": ("forced", "prompt_logprobs"), "injection": ("rows", "short", "mixed")}
+"""The ways of each matter, the fastest first; the last is the plain one, which needs no proof."""
+PLAIN = {matter: ways[-1] for matter, ways in WAYS.items()}
+FAST = {matter: ways[0] for matter, ways in WAYS.items()}
 
 Forcing: TypeAlias = Literal["", "processor", "trace"]
 """How a request is made to write given tokens: not at all, by `forced.ForcedTokens`, or by the newer model runner itself."""
@@ -95,13 +104,16 @@ class VllmEngine(Engine):
         self._adapters: dict[str, LoRARequest] = {}
         self._room_for_adapters = config.adapters
         self._adapters_folder: tempfile.TemporaryDirectory[str] | None = None
+        self._first_ids: dict[str, int] = {}
+        """Soft prompts whose rows the workers hold -> the id of the first."""
+        self._rows_sent = 0
         self._sent = 0
         self._gpus = config.gpus
         self._printed = Printed()
         self._ways = dict(PLAIN)
         self._obstacles: dict[str, str] = {}
         self._proving = ""
-        """The matter whose faster way is being tried: what an engine dies of meanwhile is put down to it."""
+        """The faster way that is being tried: what an engine dies of meanwhile is put down to it."""
         on_cpu = _prepare_environment()
         while True:
             self._open(config, on_cpu=on_cpu)
@@ -128,6 +140,9 @@ class VllmEngine(Engine):
                 raise
         self._obstacles |= started.obstacles
         self._lora = started.lora
+        self._first_ids, self._rows_sent = {}, 0  # what another engine's workers held is gone
+        # `check_request` looks at ids before they get here, and vLLM would take virtual ones for mistakes.
+        self._engine.renderer.validate_token_ids = lambda *_, **__: None
         self._forcing: Forcing = started.forcing
         settings = self._engine.vllm_config
         self._dtype: torch.dtype = settings.model_config.dtype
@@ -143,8 +158,13 @@ class VllmEngine(Engine):
 
     @property
     def ways(self) -> Mapping[str, str]:
-        """`scoring` and `injection`: the way that is taken, and why it is not the faster one where that was asked for."""
-        return {matter: f"{way} ({why})" if (why := self._obstacles.get(matter)) else way for matter, way in self._ways.items()}
+        """`scoring` and `injection`: the way that is taken, and why it is no faster one where that was allowed."""
+        said = {}
+        for matter, way in self._ways.items():
+            faster = WAYS[matter][: WAYS[matter].index(way)]
+            why = "; ".join(f"{each}: {self._obstacles[each]}" for each in faster if each in self._obstacles)
+            said[matter] = f"{way} ({why})" if why else way
+        return said
 
     def add(self, soft_prompt: SoftPrompt) -> str:
         """Hold a soft prompt, rounded to the model's dtype as `torch.Tensor.to` rounds, on the CPU.
@@ -239,10 +259,12 @@ class VllmEngine(Engine):
         for request in bundle:
             check_request(request, soft_length=length, max_model_len=self.max_model_len, vocab_size=self._vocab_size)
         forcing: Forcing = self._forcing if self._ways["scoring"] == "forced" else ""
-        made = engine_input(bundle[0], rows_PH, short=self._ways["injection"] == "short", with_continuation=not forcing)
+        way = self._ways["injection"]
         name = str(self._sent)
         self._sent += 1
         try:
+            first_id = self._first_id(bundle[0].soft_prompt, rows_PH) if way == "rows" else None
+            made = engine_input(bundle[0], rows_PH, first_id=first_id, short=way == "short", with_continuation=not forcing)
             self._engine.add_request(name, made, sampling_params(bundle, forcing), lora_request=self._changes(bundle[0]))
         except Exception as e:
             self._alive = type(e).__name__ != "EngineDeadError"  # its process ended while nobody waited for it
@@ -265,6 +287,26 @@ class VllmEngine(Engine):
         if rows_PH is None:
             raise EngineError(f"the engine holds no soft prompt {request.soft_prompt}; add it first")
         return rows_PH
+
+    def _first_id(self, key: str | None, rows_PH: torch.Tensor | None) -> int | None:
+        """The id of a soft prompt's first row, which the workers hold from now on; None: there is none, or no room.
+
+        Ids are never given to other rows, so what the prefix cache has of them stays true.
+        """
+        import torch
+
+        assert self._engine is not None
+        if key is None or rows_PH is None or key in self._first_ids:
+            return self._first_ids.get(key or "")
+        if (self._rows_sent + len(rows_PH)) * self.hidden_size * self._dtype.itemsize > MOST_ROW_BYTES:
+            return None
+        first = self._vocab_size + self._rows_sent
+        rows = rows_PH.contiguous().view(torch.uint8).numpy().tobytes()
+        dtype = str(self._dtype).removeprefix("torch.")
+        self._engine.collective_rpc(HOLD_ROWS, args=(self._vocab_size, first, self.hidden_size, dtype, rows))
+        self._rows_sent += len(rows_PH)
+        self._first_ids[key] = first
+        return first
 
     def _step(self) -> list[RequestOutput]:
         if self._engine is None:
@@ -297,28 +339,49 @@ class VllmEngine(Engine):
         """
         assert self._engine is not None
         for matter, asked in (("scoring", config.scoring), ("injection", config.injection)):
-            if asked == PLAIN[matter]:
-                continue
-            if matter not in self._obstacles and (found := self._disproof(matter)):
-                self._obstacles[matter] = found
-            if matter not in self._obstacles:
-                self._ways[matter] = FAST[matter]
-            elif asked == FAST[matter]:
+            allowed = [way for way in WAYS[matter][:-1] if asked in ("auto", way)]
+            if "rows" in allowed and self._ways["scoring"] == PLAIN["scoring"]:
+                self._obstacles.setdefault("rows", "prompt_logprobs looks every token of a prompt up among the logits")
+            self._ways[matter] = self._fastest(matter, allowed)
+            if asked not in ("auto", self._ways[matter]):
                 raise EngineError(
-                    f"engine.{matter}: {asked} cannot be used here ({self._obstacles[matter]}); "
-                    f"`auto` takes {PLAIN[matter]} instead"
-                )
-            else:
-                _log.warning(
-                    "engine.%s: %s; %s was not proved: %s", matter, PLAIN[matter], FAST[matter], self._obstacles[matter]
+                    f"engine.{matter}: {asked} cannot be used here ({self._obstacles[asked]}); `auto` takes what can"
                 )
         self._engine.reset_prefix_cache()
 
-    def _disproof(self, matter: str) -> str | None:
-        """Why the faster way of a matter is not to be taken; None: it gives what the plain one gives.
+    def _fastest(self, matter: str, ways: Sequence[str]) -> str:
+        """The first of these ways that proves equal, or the plain one.
 
         Raises:
-            EngineError: the engine died of it.
+            EngineError: the engine died of one.
+        """
+        trial: _Trial | None = None
+        try:
+            for way in ways:
+                if way not in self._obstacles:
+                    self._proving = way
+                    try:
+                        trial = trial or self._try_plainly(matter)
+                        found = self._disproof(trial, way)
+                    except EngineError as e:
+                        if not self.alive:
+                            raise
+                        found = str(e)
+                    self._proving = ""
+                    if found is None:
+                        return way
+                    self._obstacles[way] = found
+                _log.warning("engine.%s: %s is not taken: %s", matter, way, self._obstacles[way])
+            return PLAIN[matter]
+        finally:
+            for key in trial.keys if trial else ():
+                self._held.pop(key, None)
+
+    def _try_plainly(self, matter: str) -> _Trial:
+        """What the ways of a matter are tried with, and what the plain one answers.
+
+        Raises:
+            EngineError: there is too little room to ask anything; the plain way fails; or the engine died of it.
         """
         assert self._engine is not None
         settings = self._engine.vllm_config
@@ -328,31 +391,30 @@ class VllmEngine(Engine):
             most=self.max_model_len - proof.LENGTH - 4,
         )
         if not prompts:
-            return f"{self.max_model_len} positions are too few to try it"
+            raise EngineError(f"{self.max_model_len} positions are too few to try it")
         keys = [self.add(each) for each in proof.soft_prompts(self.hidden_size)] if matter == "injection" else []
         asked: list[Request] = [*proof.scores(prompts, end=_end_token(settings), keys=keys or [None])]
         asked += proof.completions(prompts, keys=keys)
-        self._proving = matter
-        try:
-            plain = self._answers(asked, matter, PLAIN[matter])
-            fast = self._answers(asked, matter, FAST[matter])
-        except EngineError as e:
-            if not self.alive:
-                raise
-            return str(e)
-        finally:
-            self._ways[matter] = PLAIN[matter]
-            for key in keys:
-                self._held.pop(key, None)
-        self._proving = ""
-        return proof.difference(plain, fast, itemsize=self._dtype.itemsize, halves_differ=matter == "injection")
+        return _Trial(matter=matter, keys=keys, asked=asked, plain=self._answers(asked, matter, PLAIN[matter]))
+
+    def _disproof(self, trial: _Trial, way: str) -> str | None:
+        """Why a way is not to be taken; None: it gives what the plain one gives.
+
+        Raises:
+            EngineError: it cannot be taken, or the engine died of it.
+        """
+        found = self._answers(trial.asked, trial.matter, way)
+        return proof.difference(trial.plain, found, itemsize=self._dtype.itemsize, halves_differ=trial.matter == "injection")
 
     def _answers(self, asked: Sequence[Request], matter: str, way: str) -> list[Answer]:
         """Answers in a way, with nothing in the prefix cache."""
         assert self._engine is not None
-        self._ways[matter] = way
-        self._engine.reset_prefix_cache()
-        return self._in_order(asked)
+        chosen, self._ways[matter] = self._ways[matter], way
+        try:
+            self._engine.reset_prefix_cache()
+            return self._in_order(asked)
+        finally:
+            self._ways[matter] = chosen
 
 
 class _Bundles:
@@ -400,6 +462,18 @@ def _prompt(request: Request) -> tuple[object, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """What the ways of a matter are tried with."""
+
+    matter: str
+    keys: Sequence[str]
+    """Soft prompts that are held for it."""
+    asked: Sequence[Request]
+    plain: Sequence[Answer]
+    """What the plain way answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Started:
     """What an engine was started with."""
 
@@ -407,7 +481,7 @@ class _Started:
     lora: str | None
     """Why it takes none of the LoRA adapters that were asked for; None: it does."""
     obstacles: Mapping[str, str]
-    """What a faster way of a matter cannot be tried for."""
+    """Faster ways that cannot be tried -> why."""
 
 
 def _start(config: EngineConfig, known: Mapping[str, str], *, on_cpu: bool) -> tuple[LLMEngine, _Started]:
@@ -486,21 +560,29 @@ def _prepare_ways(config: EngineConfig, settings: VllmConfig, known: Mapping[str
     """Set vLLM up for the faster ways that may be tried, before it starts; what stands in the way of the others."""
     found = {}
     model = settings.model_config
-    wanted = {matter for matter in PLAIN if getattr(config, matter) != PLAIN[matter] and matter not in known}
-    if "scoring" in wanted:
+    asked = {matter: getattr(config, matter) for matter in WAYS}
+    wanted = {way for matter in WAYS for way in WAYS[matter][:-1] if asked[matter] in ("auto", way) and way not in known}
+    if "forced" in wanted:
         if model.logprobs_mode != "raw_logprobs":
-            found["scoring"] = f"logprobs_mode is {model.logprobs_mode}"
+            found["forced"] = f"logprobs_mode is {model.logprobs_mode}"
         elif settings.speculative_config is not None:
-            found["scoring"] = "speculative decoding takes no logits processor"
+            found["forced"] = "speculative decoding takes no logits processor"
         elif settings.use_v2_model_runner:
             model.enable_trace_replay = True
         else:
             # Ours last: what a grid's own processors make of the logits must not change what is written.
             model.logits_processors = [*(model.logits_processors or ()), PROCESSOR]
-    if "injection" in wanted and (why := short_embeds.missing() or short_embeds.install()):
-        found["injection"] = why
+    if "rows" in wanted:
+        if settings.speculative_config is not None:
+            found["rows"] = "a model that drafts has none of them"
+        elif settings.parallel_config.worker_extension_cls:
+            found["rows"] = f"worker_extension_cls is {settings.parallel_config.worker_extension_cls}"
+        else:
+            settings.parallel_config.worker_extension_cls = EXTENSION
+    if "short" in wanted and (why := short_embeds.missing() or short_embeds.install()):
+        found["short"] = why
     # What the plug-in in vLLM's processes, which inherit this, goes by.
-    os.environ[short_embeds.SWITCH] = str(int("injection" in wanted and "injection" not in found))
+    os.environ[short_embeds.SWITCH] = str(int("short" in wanted and "short" not in found))
     return found
 
 
@@ -606,7 +688,12 @@ def answer(request: Request, output: RequestOutput) -> Answer:
 
 
 def engine_input(
-    request: Request, rows_PH: torch.Tensor | None, *, short: bool = False, with_continuation: bool = True
+    request: Request,
+    rows_PH: torch.Tensor | None,
+    *,
+    first_id: int | None = None,
+    short: bool = False,
+    with_continuation: bool = True,
 ) -> EngineInput:
     """What vLLM reads: token ids alone, or prompt embeds with real ids and a mask that tells which positions are which.
 
@@ -618,6 +705,7 @@ def engine_input(
     Args:
         request: a completion or a log-likelihood.
         rows_PH: the soft rows `[P, H]` in the model's dtype; None: there is no soft prompt.
+        first_id: the virtual token of the first soft row, the others following it; None: the rows travel.
         short: leave out the rows behind the soft ones.
         with_continuation: read the continuation of a `Score` as part of the prompt.
     """
@@ -625,10 +713,12 @@ def engine_input(
 
     ids = [*request.token_ids, *(request.continuation if with_continuation and isinstance(request, Score) else ())]
     made: EngineInput
+    before = 0 if request.position == "front" else 1
     if rows_PH is None:
         made = tokens_input(ids)
+    elif first_id is not None:
+        made = tokens_input([*ids[:before], *range(first_id, first_id + len(rows_PH)), *ids[before:]])
     else:
-        before = 0 if request.position == "front" else 1
         P, H = rows_PH.shape
         rows = before + P if short else P + len(ids)
         embeds_RH = rows_PH
@@ -687,6 +777,18 @@ def sampling_params(bundle: Sequence[Request], forcing: Forcing) -> SamplingPara
         skip_clone=True,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def import_vllm() -> None:
+    """Import what an engine is started with, ahead of its start. Touches no device.
+
+    Raises:
+        ImportError: vLLM is not installed.
+    """
+    _prepare_environment()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import_module("vllm.v1.engine.llm_engine")
 
 
 def setting_names() -> frozenset[str]:

@@ -25,6 +25,11 @@ class WantsMore:
     """A worker process has nothing left; answered by `More`, or None."""
 
 
+@dataclass(frozen=True)
+class YourTurn:
+    """A worker process is told that the device is its own: nobody before it holds any of it."""
+
+
 class Desk:
     """What a worker has. Its methods may be called from any thread."""
 

@@ -1,5 +1,8 @@
 """This machine: one worker process a model, one model after the other.
 
+While a model is asked, the worker of the next one starts, imports its libraries and reads its rows and tokenizer. It puts
+nothing on the device, and loads no weights, before it is told that the one before it has ended (`YourTurn`).
+
 A worker lives in a session of its own, so that it, its engine and whatever those have started are ended as one group and
 awaited when the model is done, whatever happened. When the driver dies, its end of the socket closes, and the worker ends its
 group itself: no engine is left behind holding memory.
@@ -15,7 +18,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from itertools import zip_longest
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -26,13 +31,14 @@ from spt_fast.events import (
     CellStarted,
     CellTrained,
     Event,
+    PhaseStarted,
     StageDone,
     WorkerEnded,
     WorkerIdle,
     WorkerStarted,
 )
 from spt_fast.executors.base import Executor
-from spt_fast.executors.desk import Claim, Desk, WantsMore
+from spt_fast.executors.desk import Claim, Desk, WantsMore, YourTurn
 from spt_fast.models.memory import count_gpus
 from spt_fast.plan import MOST_DEATHS, Stage
 from spt_fast.scheduling.estimates import Measured
@@ -54,25 +60,36 @@ ENVIRONMENT = {
 class LocalExecutor(Executor):
     """One worker process a model, one after the other."""
 
-    def __init__(self, log: Callable[[str], Path], log_name: Callable[[str], str] | None = None) -> None:
+    def __init__(self, log: Callable[[str], Path], log_name: Callable[[str], str] | None = None, *, ahead: bool = True) -> None:
         """
         Args:
             log: names the file that a model's worker prints to.
             log_name: what a person is told to look into; None: that file.
+            ahead: start a model's worker while the one before it is asked.
         """
         self._log = log
         self._log_name = log_name or (lambda model: str(log(model)))
+        self._ahead = ahead
 
     def run(
         self, stages: Sequence[Stage], given: Callable[[Stage], Given], measured: Sequence[Measured] = ()
     ) -> Generator[tuple[Stage, Event]]:
         gpu = count_gpus() > 0
-        for stage in stages:
-            model = stage.model.name
-            yield stage, WorkerStarted(where=THIS_MACHINE, gpus=stage.model.gpus if gpu else 0.0)
-            for event in run_here(stage, Desk(stage.cells, given(stage)), self._log(model), self._log_name(model)):
-                yield stage, event
-            yield stage, WorkerEnded()
+        with ExitStack() as workers:
+            ready: tuple[Desk, _Worker] | None = None
+            for stage, following in zip_longest(stages, stages[1:]):
+                model = stage.model.name
+                desk, worker = ready or (Desk(stage.cells, given(stage)), None)
+                ready = None
+                yield stage, WorkerStarted(where=THIS_MACHINE, gpus=stage.model.gpus if gpu else 0.0)
+                for event in run_here(stage, desk, self._log(model), self._log_name(model), worker):
+                    if self._ahead and following is not None and ready is None and _asks(event):
+                        has = given(following)
+                        log, log_name = self._log(following.model.name), self._log_name(following.model.name)
+                        waits = workers.enter_context(_employ(following, has, log, log_name))
+                        ready = Desk(following.cells, has), waits
+                    yield stage, event
+                yield stage, WorkerEnded()
 
     def room(self) -> tuple[Mapping[str, Resources], bool]:
         """This machine, whole, for one model after the other."""
@@ -80,7 +97,12 @@ class LocalExecutor(Executor):
         return {THIS_MACHINE: {"CPU": 1.0, "GPU": gpus}}, gpus > 0
 
 
-def run_here(stage: Stage, desk: Desk, log: Path, log_name: str) -> Iterator[Event]:
+def _asks(event: Event) -> bool:
+    """Whether a worker has all that it needs of the machine: it has learnt, and its engine answers."""
+    return isinstance(event, PhaseStarted) and event.phase == "evaluate"
+
+
+def run_here(stage: Stage, desk: Desk, log: Path, log_name: str, ready: _Worker | None = None) -> Iterator[Event]:
     """Run one stage on this machine, with a new worker as often as one dies; every death costs the cell it died of.
 
     Of several in flight it is not known which that was: they are tried once more, one by one.
@@ -90,6 +112,7 @@ def run_here(stage: Stage, desk: Desk, log: Path, log_name: str) -> Iterator[Eve
         desk: has the cells, and what those have already.
         log: the file that workers print to.
         log_name: what a person is told to look into: where that file ends up.
+        ready: a worker that has the stage already and waits for its turn. One that has ended meanwhile is no loss.
     """
     suspects: set[str] = set()
     deaths = 0
@@ -101,8 +124,11 @@ def run_here(stage: Stage, desk: Desk, log: Path, log_name: str) -> Iterator[Eve
             cells = cells[::-1]
         in_flight: dict[str, None] = {}
         finished = False
-        with _Worker(log, log_name, offline=stage.model.from_cache) as worker:
-            worker.send((replace(stage, cells=cells, alone=stage.alone | suspects), given))
+        if ready is None or not ready.alive:
+            ready = _employ(replace(stage, cells=cells, alone=stage.alone | suspects), given, log, log_name)
+        with ready as worker:
+            ready = None
+            worker.send(YourTurn())
             for message in worker.messages():
                 match message:
                     case Claim(keys=keys):
@@ -139,6 +165,13 @@ def run_here(stage: Stage, desk: Desk, log: Path, log_name: str) -> Iterator[Eve
         suspects |= died_of
 
 
+def _employ(stage: Stage, given: Given, log: Path, log_name: str) -> _Worker:
+    """A new worker that has a stage to do, and waits for its turn."""
+    worker = _Worker(log, log_name, offline=stage.model.from_cache)
+    worker.send((stage, given))
+    return worker
+
+
 class _Worker:
     """A process that runs one stage; leaving the context ends its whole group and awaits it."""
 
@@ -157,6 +190,12 @@ class _Worker:
                 env=_environment(offline),
             )
         self._connection = Connection(ours.detach())
+        self._ended = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return not self._ended and self._process.poll() is None
 
     def send(self, job: object) -> None:
         with contextlib.suppress(OSError):  # it died already: `events` will say so
@@ -176,7 +215,7 @@ class _Worker:
         self._connection.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE_S if finished else 1.0)
-        _end_group(self._process)
+        self._end_group()
         code = self._process.returncode
         if code is not None and code < 0:
             name = signal.Signals(-code).name
@@ -189,7 +228,13 @@ class _Worker:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
-        _end_group(self._process)
+        self._end_group()
+
+    def _end_group(self) -> None:
+        # Once: another group may have the number later.
+        if not self._ended:
+            self._ended = True
+            _end_group(self._process)
 
 
 def _environment(offline: bool) -> dict[str, str]:

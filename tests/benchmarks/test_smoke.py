@@ -22,6 +22,7 @@ CHEAP = {
     "report/large.py": "report_html_s",
     "scheduling/planning.py": "all_done_s",
     "scheduling/simulation.py": "ratio",
+    "startup/startup.py": "ahead_times_faster",
     "training/step.py": "times_faster_than_peft",
 }
 """Each with what its numbers are there for."""

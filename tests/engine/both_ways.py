@@ -1,12 +1,13 @@
-"""vLLM's faster ways and its plain ones, side by side."""
+"""vLLM's ways, side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
-from spt_fast.engine.vllm import PLAIN, VllmEngine
+from spt_fast.engine.vllm import PLAIN, WAYS, VllmEngine
 from spt_fast.types import LogLikelihood, Position, Score
 from tests.engine.asking import EOS, PLACES, ids, soft
 
@@ -29,22 +30,32 @@ def numbers(answers: Sequence[LogLikelihood]) -> np.ndarray:
     return np.concatenate([answer.token_logprobs for answer in answers])
 
 
-def plainly(engine: VllmEngine, requests: Sequence[Score]) -> np.ndarray:
-    """What the plain ways of the same engine say, with nothing in its prefix cache."""
+@contextmanager
+def ways(engine: VllmEngine, **chosen: str) -> Iterator[None]:
+    """An engine that goes about it in these ways, with nothing in its prefix cache before and after."""
     assert engine._engine is not None
-    chosen, engine._ways = engine._ways, dict(PLAIN)
+    before, engine._ways = engine._ways, {**engine._ways, **chosen}
+    engine._engine.reset_prefix_cache()
     try:
-        engine._engine.reset_prefix_cache()
-        return numbers(engine.score(requests))
+        yield
     finally:
-        engine._ways = chosen
+        engine._ways = before
         engine._engine.reset_prefix_cache()
+
+
+def plainly(engine: VllmEngine, requests: Sequence[Score]) -> np.ndarray:
+    """What the plain ways of the same engine say."""
+    with ways(engine, **PLAIN):
+        return numbers(engine.score(requests))
 
 
 def check_equal(engine: VllmEngine, *, seeds: Sequence[int] = (0,)) -> None:
-    """Forced options behind short embeds, with nothing in the prefix cache and with all in it, are those of the plain ways."""
+    """Forced options behind virtual tokens and behind short embeds, with nothing in the prefix cache and with all in it, are
+    those of the plain ways."""
     keys = [engine.add(soft(seed, hidden_size=engine.hidden_size)) for seed in seeds]
     asked = everything([None, *keys])
     plain = plainly(engine, asked)
-    assert np.abs(numbers(engine.score(asked)) - plain).max() < 1e-5
-    assert np.abs(numbers(engine.score(asked)) - plain).max() < 1e-5
+    for injection in WAYS["injection"][:-1]:
+        with ways(engine, injection=injection):
+            assert np.abs(numbers(engine.score(asked)) - plain).max() < 1e-5
+            assert np.abs(numbers(engine.score(asked)) - plain).max() < 1e-5

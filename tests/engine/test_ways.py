@@ -1,9 +1,11 @@
-"""vLLM's faster ways, forced options and short embeds, beside its plain ones; and how it is found out that they do not do."""
+"""vLLM's faster ways, forced options, virtual tokens and short embeds, beside its plain ones; and how it is found out that they
+do not do."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,15 +17,29 @@ import torch
 from spt_fast.engine import config_of, forced, proof, short_embeds, vllm
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
-from spt_fast.engine.vllm import CONTINUATION, FAST, PLAIN, PROCESSOR, VllmEngine, _Bundles, engine_input, sampling_params
+from spt_fast.engine.vllm import (
+    CONTINUATION,
+    EXTENSION,
+    FAST,
+    PLAIN,
+    PROCESSOR,
+    WAYS,
+    VllmEngine,
+    _Bundles,
+    engine_input,
+    sampling_params,
+)
 from spt_fast.errors import EngineError
 from spt_fast.models.identity import Model
 from spt_fast.types import Generate, LogLikelihood, Request, Sampling, Score
-from tests.engine.asking import BOS, EOS, PLACES, generate, ids, soft
-from tests.engine.both_ways import SETTINGS, check_equal, everything, numbers, options_of, plainly
+from tests.engine.asking import BOS, EOS, PLACES, H, generate, ids, soft
+from tests.engine.both_ways import SETTINGS, check_equal, everything, numbers, options_of, plainly, ways
 from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.vllm
+
+VOCABULARY = 272
+"""Of the tiny model: 259 tokens, and rows that no tokenizer has."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +53,7 @@ def engine(llama: Path) -> Iterator[VllmEngine]:
         yield started
 
 
-def test_forced_options_behind_short_embeds_are_worth_what_prompt_logprobs_behind_mixed_ones_say(engine: VllmEngine) -> None:
+def test_forced_options_behind_soft_rows_are_worth_what_prompt_logprobs_behind_mixed_embeds_say(engine: VllmEngine) -> None:
     assert engine.ways == FAST
     check_equal(engine, seeds=(0, 1))
 
@@ -99,9 +115,9 @@ def test_an_engine_that_does_not_force_is_found_out_at_its_start(
     monkeypatch.setattr(engine, "_obstacles", {})
     monkeypatch.setattr(forced.ForcedTokens, "apply", lambda self, logits: logits)
     engine._choose_ways(EngineConfig(model=""))
-    assert engine.ways["scoring"].startswith("prompt_logprobs (vLLM did not write")
-    assert engine.ways["injection"] == "short"
-    assert "engine.scoring: prompt_logprobs; forced was not proved" in caplog.text
+    assert engine.ways["scoring"].startswith("prompt_logprobs (forced: vLLM did not write")
+    assert engine.ways["injection"] == "short (rows: prompt_logprobs looks every token of a prompt up among the logits)"
+    assert "engine.scoring: forced is not taken: vLLM did not write" in caplog.text
     (answer,) = engine.score([Score(token_ids=ids(5), continuation=(65, 66))])
     assert len(answer.token_logprobs) == 2
 
@@ -112,20 +128,27 @@ def test_log_probabilities_of_what_was_forced_upon_the_model_are_found_out(
     sampler: Any = engine._engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner.sampler  # type: ignore[union-attr]
     monkeypatch.setattr(sampler, "logprobs_mode", "processed_logprobs")
     monkeypatch.setattr(engine, "_ways", dict(PLAIN))
-    assert str(engine._disproof("scoring")).startswith("log-probabilities differ by ")
+    monkeypatch.setattr(engine, "_obstacles", {})
+    assert engine._fastest("scoring", ["forced"]) == "prompt_logprobs"
+    assert engine._obstacles["forced"].startswith("log-probabilities differ by ")
     assert engine.alive
 
 
 def test_vectors_that_arrive_changed_are_found_out_at_the_start(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_row_late(request: Request, rows: torch.Tensor | None, *, short: bool = False, **more: Any) -> Any:
-        return engine_input(request, rows if rows is None or not short else rows.roll(1, 0), short=short, **more)
+    def one_row_late(request: Request, rows: torch.Tensor | None, *, first_id: int | None, short: bool, **more: Any) -> Any:
+        first_id = None if first_id is None else first_id - 1
+        return engine_input(
+            request, rows.roll(1, 0) if rows is not None and short else rows, first_id=first_id, short=short, **more
+        )
 
     monkeypatch.setattr(vllm, "engine_input", one_row_late)
     monkeypatch.setattr(engine, "_ways", dict(PLAIN))
     monkeypatch.setattr(engine, "_obstacles", {})
     engine._choose_ways(EngineConfig(model=""))
     assert engine.ways["scoring"] == "forced"
-    assert engine.ways["injection"].startswith("mixed (log-probabilities differ by ")
+    assert re.fullmatch(
+        r"mixed \(rows: log-probabilities differ by .*; short: log-probabilities differ by .*\)", engine.ways["injection"]
+    )
 
 
 def test_two_soft_prompts_that_a_cache_mixes_up_are_found_out_at_the_start(
@@ -149,7 +172,21 @@ def test_two_soft_prompts_that_a_cache_mixes_up_are_found_out_at_the_start(
     monkeypatch.setattr(kv_cache_utils, "_gen_prompt_embeds_extra_hash_keys", without_rows)
     for scoring, said in (("forced", "log-probabilities differ by "), ("prompt_logprobs", "greedy completions differ")):
         monkeypatch.setattr(engine, "_ways", {"scoring": scoring, "injection": "mixed"})
-        assert str(engine._disproof("injection")).startswith(said)
+        monkeypatch.setattr(engine, "_obstacles", {})
+        assert engine._fastest("injection", ["short"]) == "mixed"
+        assert engine._obstacles["short"].startswith(said)
+
+
+def test_ids_that_are_given_to_two_soft_prompts_are_found_out_at_the_start(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = engine._first_id("x" * 16, torch.zeros(10, H))
+    assert first is not None
+    monkeypatch.setattr(engine, "_first_id", lambda key, rows: first)
+    monkeypatch.setattr(engine, "_obstacles", {})
+    monkeypatch.setattr(engine, "_ways", {**PLAIN, "scoring": "forced"})
+    assert engine._fastest("injection", ["rows"]) == "mixed"
+    assert engine._obstacles["rows"].startswith("log-probabilities differ by ")
 
 
 def test_a_way_that_is_insisted_on_and_does_not_prove_equal_is_an_error(
@@ -157,8 +194,8 @@ def test_a_way_that_is_insisted_on_and_does_not_prove_equal_is_an_error(
 ) -> None:
     monkeypatch.setattr(engine, "_ways", dict(PLAIN))
     monkeypatch.setattr(engine, "_obstacles", {})
-    monkeypatch.setattr(engine, "_disproof", lambda matter: "it rains")
-    said = r"^engine\.injection: short cannot be used here \(it rains\); `auto` takes mixed instead$"
+    monkeypatch.setattr(engine, "_disproof", lambda trial, way: "it rains")
+    said = r"^engine\.injection: short cannot be used here \(it rains\); `auto` takes what can$"
     with pytest.raises(EngineError, match=said):
         engine._choose_ways(EngineConfig(model="", injection="short"))
     monkeypatch.setattr(engine, "_obstacles", {})
@@ -168,7 +205,14 @@ def test_a_way_that_is_insisted_on_and_does_not_prove_equal_is_an_error(
 
 def settings_of(**more: Any) -> Any:
     model = SimpleNamespace(logprobs_mode="raw_logprobs", logits_processors=["theirs:One"], enable_trace_replay=False)
-    made = {"model_config": model, "speculative_config": None, "use_v2_model_runner": False, **more}
+    parallel = SimpleNamespace(worker_extension_cls="")
+    made = {
+        "model_config": model,
+        "parallel_config": parallel,
+        "speculative_config": None,
+        "use_v2_model_runner": False,
+        **more,
+    }
     return SimpleNamespace(**made)
 
 
@@ -178,12 +222,13 @@ def test_vllm_is_set_up_for_the_ways_that_may_be_tried(monkeypatch: pytest.Monke
     config = EngineConfig(model="")
     assert vllm._prepare_ways(config, older := settings_of(), {}) == {}
     assert older.model_config.logits_processors == ["theirs:One", PROCESSOR]
+    assert older.parallel_config.worker_extension_cls == EXTENSION
     assert os.environ[short_embeds.SWITCH] == "1"
     assert vllm._prepare_ways(config, newer := settings_of(use_v2_model_runner=True), {}) == {}
     assert newer.model_config.enable_trace_replay
     assert newer.model_config.logits_processors == ["theirs:One"]
     plain = EngineConfig(model="", scoring="prompt_logprobs", injection="mixed")
-    for asked, known in ((plain, {}), (config, {"scoring": "died", "injection": "died"})):
+    for asked, known in ((plain, {}), (config, dict.fromkeys(("forced", "rows", "short"), "died"))):
         assert vllm._prepare_ways(asked, untouched := settings_of(), known) == {}
         assert untouched == settings_of()
         assert os.environ[short_embeds.SWITCH] == "0"
@@ -195,10 +240,15 @@ def test_ways_that_cannot_be_tried_say_why(monkeypatch: pytest.MonkeyPatch) -> N
     processed = settings_of()
     processed.model_config.logprobs_mode = "processed_logprobs"
     found = vllm._prepare_ways(EngineConfig(model=""), processed, {})
-    assert found["scoring"] == "logprobs_mode is processed_logprobs"
-    assert found["injection"].endswith("and they are written for 0.1.*")
+    assert found["forced"] == "logprobs_mode is processed_logprobs"
+    assert found["short"].endswith("and they are written for 0.1.*")
+    assert "rows" not in found, "they change nothing of vLLM"
     found = vllm._prepare_ways(EngineConfig(model=""), settings_of(speculative_config=object()), {})
-    assert found["scoring"] == "speculative decoding takes no logits processor"
+    assert found["forced"] == "speculative decoding takes no logits processor"
+    assert found["rows"] == "a model that drafts has none of them"
+    theirs = settings_of(parallel_config=SimpleNamespace(worker_extension_cls="theirs.Worker"))
+    assert vllm._prepare_ways(EngineConfig(model=""), theirs, {})["rows"] == "worker_extension_cls is theirs.Worker"
+    assert theirs.parallel_config.worker_extension_cls == "theirs.Worker"
 
 
 def test_no_wheel_of_ours_leaves_the_plug_in_out() -> None:
@@ -250,6 +300,13 @@ def test_short_embeds_end_with_the_soft_rows(place: Any, before: int) -> None:
     assert torch.equal(made["prompt_embeds"][before:], rows)
     assert made["is_token_ids"] == [True] * before + [False] * 10
     assert len(made["prompt_token_ids"]) == 60
+
+
+@pytest.mark.parametrize(("place", "before"), [("front", 0), ("after_bos", 1)])
+def test_virtual_tokens_stand_where_soft_rows_do(place: Any, before: int) -> None:
+    made: Any = engine_input(generate(ids(50), "0123456789abcdef", place), torch.tensor(soft(0).vectors), first_id=300)
+    assert made["prompt_token_ids"] == [*ids(50)[:before], *range(300, 310), *ids(50)[before:]]
+    assert "prompt_embeds" not in made
 
 
 def test_a_processor_is_told_what_is_no_continuation() -> None:
@@ -323,13 +380,42 @@ def test_ways_are_settings_of_ours_and_not_of_vllm(llama: Path) -> None:
     assert (made.scoring, made.injection, made.options) == ("forced", "mixed", {"max_num_seqs": 2})
 
 
-def test_completions_behind_short_and_mixed_embeds_are_the_same(engine: VllmEngine) -> None:
+def written(engine: VllmEngine, asked: Sequence[Generate], injection: str) -> list[tuple[int, ...]]:
+    with ways(engine, injection=injection):
+        return [answer.token_ids for answer in engine.generate(asked)]
+
+
+def test_completions_behind_soft_rows_are_the_same_however_these_travel(engine: VllmEngine) -> None:
     keys = [engine.add(soft(seed)) for seed in (0, 1)]
     asked = [generate(ids(length), key, place) for length in (2, 40, 70) for key in keys for place in PLACES]
-    short = engine.generate(asked)
-    chosen, engine._ways = engine._ways, dict(PLAIN)
-    try:
-        mixed = engine.generate(asked)
-    finally:
-        engine._ways = chosen
-    assert short == mixed
+    by_rows, short, mixed = (written(engine, asked, injection) for injection in WAYS["injection"])
+    assert by_rows == short == mixed
+    assert by_rows[0] != by_rows[2]
+
+
+def test_a_soft_prompt_keeps_its_virtual_tokens_and_no_model_writes_them(engine: VllmEngine) -> None:
+    keys = [engine.add(soft(seed)) for seed in (0, 1)]
+    drawn = [
+        Generate(token_ids=ids(9), sampling=Sampling(max_tokens=32, temperature=2.0, seed=seed), soft_prompt=key)
+        for seed, key in enumerate(keys)
+    ]
+    with ways(engine, injection="rows"):
+        assert max(token for answer in engine.generate(drawn) for token in answer.token_ids) < VOCABULARY
+        given = dict(engine._first_ids)
+        assert len({given[key] for key in keys}) == 2
+        again = engine.add(soft(2))
+        engine.generate([generate(ids(9), each) for each in (*keys, again)])
+    assert {key: engine._first_ids[key] for key in keys} == {key: given[key] for key in keys}
+    assert engine._first_ids[again] >= max(given.values()) + 10, "its own, behind all that were given"
+
+
+def test_soft_prompts_for_which_the_workers_have_no_room_travel_with_their_requests(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm, "MOST_ROW_BYTES", (engine._rows_sent + 15) * H * 4)
+    fits, waits = (engine.add(soft(seed)) for seed in (20, 21))
+    asked = [generate(ids(40), key, place) for key in (fits, waits) for place in PLACES]
+    found = written(engine, asked, "rows")
+    assert fits in engine._first_ids
+    assert waits not in engine._first_ids
+    assert found == written(engine, asked, "mixed")

@@ -11,10 +11,10 @@ import torch
 
 from spt_fast.engine import forced
 from spt_fast.engine.base import EngineConfig
-from spt_fast.engine.vllm import FAST, VllmEngine
+from spt_fast.engine.vllm import FAST, WAYS, VllmEngine
 from spt_fast.types import Score
 from tests.engine.asking import PLACES, ids, soft
-from tests.engine.both_ways import SETTINGS, check_equal, numbers, plainly
+from tests.engine.both_ways import SETTINGS, check_equal, numbers, plainly, ways
 from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.vllm
@@ -25,7 +25,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("llama"), hidden_size=128)
 
 
-def test_forced_options_behind_short_embeds_are_worth_the_same_with_windows_caps_and_scaled_embeddings(tmp_path: Path) -> None:
+def test_forced_options_behind_soft_rows_are_worth_the_same_with_windows_caps_and_scaled_embeddings(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path, "gemma2", hidden_size=128)
     with VllmEngine(EngineConfig(model=str(folder), options=SETTINGS)) as engine:
         assert engine.ways == FAST
@@ -52,9 +52,11 @@ def test_they_are_worth_the_same_where_requests_are_preempted(llama: Path) -> No
             for seed, (key, place) in enumerate((key, place) for key in keys for place in PLACES)
         ]
         plain = plainly(engine, asked)
-        before = len(preempted)
-        assert np.abs(numbers(engine.score(asked)) - plain).max() < 1e-4
-        assert len(preempted) > before, "nothing was preempted, so this shows nothing"
+        for injection in WAYS["injection"][:-1]:
+            before = len(preempted)
+            with ways(engine, injection=injection):
+                assert np.abs(numbers(engine.score(asked)) - plain).max() < 1e-4
+            assert len(preempted) > before, "nothing was preempted, so this shows nothing"
 
 
 def count_preemptions(engine: VllmEngine) -> list[object]:
@@ -76,15 +78,15 @@ def test_an_engine_that_dies_of_a_faster_way_is_started_again_without_it(llama: 
 
     monkeypatch.setattr(forced.ForcedTokens, "apply", broken)
     with VllmEngine(EngineConfig(model=str(llama), options=SETTINGS)) as engine:
-        assert engine.ways["scoring"] == "prompt_logprobs (the engine died: RuntimeError: no such kernel)"
+        assert engine.ways["scoring"] == "prompt_logprobs (forced: the engine died: RuntimeError: no such kernel)"
         assert engine.alive
         settings = engine._engine.vllm_config  # type: ignore[union-attr]
         assert not settings.model_config.logits_processors, "the processor is not even loaded the second time"
 
 
 @pytest.mark.slow
-def test_an_engine_in_a_process_of_its_own_takes_both_too(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There the processor is found by its path, and short embeds by their entry point."""
+def test_an_engine_in_a_process_of_its_own_takes_all_too(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the processor and the rows' extension are found by their paths, and short embeds by their entry point."""
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     with VllmEngine(EngineConfig(model=str(llama), options=SETTINGS)) as engine:
         assert engine.ways == FAST

