@@ -55,8 +55,8 @@ MOST_TOKENS = 128
 EXTENSION, HOLD_ROWS = "spt_fast.engine.virtual_rows.VirtualRows", "spt_fast_hold_rows"
 """What vLLM adds to its workers, and the name by which they are asked to hold rows of soft prompts."""
 MOST_ROW_BYTES = 2**27
-"""Most bytes of those rows in each worker, which takes up to twice as many and vLLM's measuring does not see. 1,600 soft prompts
-`[10, 4096]` in bfloat16; those that come later travel as prompt embeds."""
+"""Most bytes of those rows in each worker, which takes up to twice as many and vLLM's measuring does not see. 1,600 soft
+prompts `[10, 4096]` in bfloat16; those that come later travel as prompt embeds."""
 
 WAYS = {"scoring": ("forced", "prompt_logprobs"), "injection": ("rows", "short", "mixed")}
 """The ways of each matter, the fastest first; the last is the plain one, which needs no proof."""
