@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from spt_fast.cell import Cell
+from spt_fast.engine.base import Partners
 from spt_fast.prompts.lora import Learnt
 from spt_fast.types import CellResult
 
@@ -34,6 +35,11 @@ class Sharing(ABC):
     @abstractmethod
     def more(self) -> More | None:
         """Asked when nothing is left, with the engine open; may take a while. None: the worker is to end."""
+
+    @property
+    def partners(self) -> Partners | None:
+        """Who runs the parts of an engine that are on other nodes; None: nobody does."""
+        return None
 
 
 class Alone(Sharing):

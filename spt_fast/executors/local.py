@@ -19,6 +19,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from spt_fast.engine.base import Partners
 from spt_fast.events import (
     THIS_MACHINE,
     CellDone,
@@ -33,6 +34,7 @@ from spt_fast.events import (
 )
 from spt_fast.executors.base import Executor
 from spt_fast.executors.desk import Claim, Desk, WantsMore
+from spt_fast.executors.partners import BeginParts, EndParts
 from spt_fast.models.memory import count_gpus
 from spt_fast.plan import MOST_DEATHS, Stage
 from spt_fast.scheduling.estimates import Measured
@@ -80,7 +82,7 @@ class LocalExecutor(Executor):
         return {THIS_MACHINE: {"CPU": 1.0, "GPU": gpus}}, gpus > 0
 
 
-def run_here(stage: Stage, desk: Desk, log: Path, log_name: str) -> Iterator[Event]:
+def run_here(stage: Stage, desk: Desk, log: Path, log_name: str, partners: Partners | None = None) -> Iterator[Event]:
     """Run one stage on this machine, with a new worker as often as one dies; every death costs the cell it died of.
 
     Of several in flight it is not known which that was: they are tried once more, one by one.
@@ -90,6 +92,7 @@ def run_here(stage: Stage, desk: Desk, log: Path, log_name: str) -> Iterator[Eve
         desk: has the cells, and what those have already.
         log: the file that workers print to.
         log_name: what a person is told to look into: where that file ends up.
+        partners: the other nodes of a stage that is spread over several.
     """
     suspects: set[str] = set()
     deaths = 0
@@ -101,12 +104,22 @@ def run_here(stage: Stage, desk: Desk, log: Path, log_name: str) -> Iterator[Eve
             cells = cells[::-1]
         in_flight: dict[str, None] = {}
         finished = False
-        with _Worker(log, log_name, offline=stage.model.from_cache) as worker:
+        with WorkerProcess(log, log_name, offline=stage.model.from_cache) as worker:
             worker.send((replace(stage, cells=cells, alone=stage.alone | suspects), given))
             for message in worker.messages():
                 match message:
                     case Claim(keys=keys):
                         worker.send(desk.claim(keys))
+                        continue
+                    case BeginParts(parts=parts):
+                        assert partners is not None
+                        partners.begin(parts)
+                        worker.send(None)
+                        continue
+                    case EndParts():
+                        assert partners is not None
+                        partners.end()
+                        worker.send(None)
                         continue
                     case WantsMore():
                         if desk.waits:
@@ -127,6 +140,8 @@ def run_here(stage: Stage, desk: Desk, log: Path, log_name: str) -> Iterator[Eve
                         break
                 yield message
             reason = worker.end(finished)
+        if partners is not None:
+            partners.end()
         cells, _ = desk.left()
         # A worker that says it is done and is not has left cells out.
         reason = "the worker left this cell out" if finished else reason
@@ -139,8 +154,8 @@ def run_here(stage: Stage, desk: Desk, log: Path, log_name: str) -> Iterator[Eve
         suspects |= died_of
 
 
-class _Worker:
-    """A process that runs one stage; leaving the context ends its whole group and awaits it."""
+class WorkerProcess:
+    """A process that runs one stage, or a part of another's engine; leaving the context ends its whole group and awaits it."""
 
     def __init__(self, log: Path, log_name: str, *, offline: bool) -> None:
         """`offline`: the Hub was just found out of reach; libraries that do not know would go on trying for a minute."""
@@ -162,11 +177,11 @@ class _Worker:
         with contextlib.suppress(OSError):  # it died already: `events` will say so
             self._connection.send(job)
 
-    def messages(self) -> Iterator[Event | Claim | WantsMore]:
+    def messages(self) -> Iterator[Event | Claim | WantsMore | BeginParts | EndParts]:
         """Events and questions, until the worker closes its end."""
         while True:
             try:
-                message: Event | Claim | WantsMore = self._connection.recv()
+                message: Event | Claim | WantsMore | BeginParts | EndParts = self._connection.recv()
             except (EOFError, OSError):
                 return
             yield message
@@ -184,10 +199,14 @@ class _Worker:
             return f"the worker was ended by {name}{why}; see {self._log_name}"
         return f"the worker ended with exit code {code}; see {self._log_name}"
 
-    def __enter__(self) -> _Worker:
+    def __enter__(self) -> WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End its whole group, and await that."""
         self._connection.close()
         _end_group(self._process)
 
