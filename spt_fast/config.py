@@ -373,9 +373,13 @@ class ModelConfig:
     checkpoints: str | None = None
     """A pattern inside the folder `id`: every match is a model, in natural order ("step-*")."""
     tensor_parallel: int = 1
-    """GPUs a copy of the model is spread over."""
+    """GPUs that each layer of the model is spread over: of one node."""
+    pipeline_parallel: int = 1
+    """Stages that its layers are cut into, of `tensor_parallel` GPUs each: on a cluster whose nodes are too small for all of
+    them, on several nodes."""
     gpus: float | None = None
-    """GPUs a worker of it takes: a share (0.5) lets small models have one GPU together. Unset: `tensor_parallel`."""
+    """GPUs a worker of it takes: a share (0.5) lets small models have one GPU together. Unset: `tensor_parallel` times
+    `pipeline_parallel`."""
     dtype: str = "auto"
     """`auto` (the checkpoint's), `bfloat16`, `float16` or `float32`."""
     chat_template: bool | None = None
@@ -393,18 +397,21 @@ class ModelConfig:
         if not self.id.strip():
             raise ConfigError("id: must not be empty")
         _at_least("tensor_parallel", self.tensor_parallel, 1)
+        _at_least("pipeline_parallel", self.pipeline_parallel, 1)
         dtypes = ("auto", "bfloat16", "float16", "float32")
         if self.dtype not in dtypes:
             raise ConfigError(f"dtype: must be one of {', '.join(dtypes)}, not {self.dtype!r}")
         share = self.gpus is not None and 0 < self.gpus < 1
-        if share and self.tensor_parallel > 1:
+        spread = self.tensor_parallel * self.pipeline_parallel
+        by = "tensor_parallel" if self.pipeline_parallel == 1 else "tensor_parallel x pipeline_parallel"
+        if share and spread > 1:
+            by = by if self.tensor_parallel > 1 else "pipeline_parallel"
             raise ConfigError(
-                f"gpus: {self.gpus:g} is a share of one GPU, and tensor_parallel spreads the model over "
-                f"{self.tensor_parallel}; leave one of them out"
+                f"gpus: {self.gpus:g} is a share of one GPU, and {by} spreads the model over {spread}; leave one of them out"
             )
-        if self.gpus is not None and not share and self.gpus != self.tensor_parallel:
+        if self.gpus is not None and not share and self.gpus != spread:
             raise ConfigError(
-                f"gpus: must be a share of one GPU (0.5) or as many as tensor_parallel ({self.tensor_parallel}), "
+                f"gpus: must be a share of one GPU (0.5) or as many as {by} ({spread}), "
                 f"not {self.gpus:g}; to spread a model over several, set tensor_parallel"
             )
 
@@ -434,9 +441,11 @@ class JudgeConfig:
     revision: str | None = None
     """Branch, tag or commit of a Hub id."""
     tensor_parallel: int = 1
-    """GPUs the judge is spread over."""
+    """GPUs that each layer of the judge is spread over: of one node."""
+    pipeline_parallel: int = 1
+    """Stages that its layers are cut into, as of a model."""
     gpus: float | None = None
-    """GPUs a worker of it takes: a share (0.5), or `tensor_parallel`. Unset: `tensor_parallel`."""
+    """GPUs a worker of it takes: a share (0.5), or `tensor_parallel` times `pipeline_parallel`, which it is where unset."""
     dtype: str = "auto"
     """`auto` (the checkpoint's), `bfloat16`, `float16` or `float32`."""
     chat_template: bool | None = None
@@ -452,7 +461,13 @@ class JudgeConfig:
         if self.revision is not None and is_pattern(self.revision):
             raise ConfigError(f"revision: {self.revision!r} is a pattern, and the judge is one model; name one revision")
         # As a model of the grid: what is wrong with one is wrong with the other.
-        ModelConfig(id=self.model, tensor_parallel=self.tensor_parallel, gpus=self.gpus, dtype=self.dtype)
+        ModelConfig(
+            id=self.model,
+            tensor_parallel=self.tensor_parallel,
+            pipeline_parallel=self.pipeline_parallel,
+            gpus=self.gpus,
+            dtype=self.dtype,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

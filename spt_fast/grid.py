@@ -271,6 +271,10 @@ def _judge(item: Any, base: Path) -> JudgeConfig:
 
 
 ENGINE_KINDS = ("vllm", "transformers", "echo")
+ENGINE_OURS = (
+    *("model", "enable_prompt_embeds", "tokenizer", "revision", "trust_remote_code"),
+    *("tensor_parallel_size", "pipeline_parallel_size", "nnodes", "node_rank", "master_addr", "master_port"),
+)
 ENGINE_CHOICES = {"scoring": ("auto", "forced", "prompt_logprobs"), "injection": ("auto", "rows", "short", "mixed")}
 
 
@@ -285,9 +289,10 @@ def _engine(item: Any, place: str) -> dict[str, Any]:
     window = engine.get("window")
     if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
         raise ConfigError(f"{place}.window: must be a whole number of at least 1, not {window!r}")
-    for key in ("model", "enable_prompt_embeds", "tokenizer", "revision", "trust_remote_code", "tensor_parallel_size"):
+    for key in ENGINE_OURS:
         if key in engine:
-            mend = {"tensor_parallel_size": "; set tensor_parallel of the model"}.get(key, "")
+            name = key.removesuffix("_size")
+            mend = f"; set {name} of the model" if name != key else ""
             raise ConfigError(f"{place}.{key}: is set by spt-fast{mend}")
     try:
         json.dumps(engine, allow_nan=False)

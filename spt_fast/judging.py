@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from spt_fast.asking import rows_of
@@ -100,7 +100,8 @@ class _Work:
         self.examples: dict[str, dict[str, Example]] = {}
         self.shown: dict[str, str] = {}
         assert self.stage.judge is not None
-        self.caution = Caution(config_of(self.stage.model, self.stage.judge.engine))
+        config = config_of(self.stage.model, self.stage.judge.engine)
+        self.caution = Caution(replace(config, nodes=self.stage.nodes, partners=self.sharing.partners))
 
     def prepare(self) -> None:
         """Read the judge's tokenizer, and of each task what was asked, what is right, and an answer that shows the form."""

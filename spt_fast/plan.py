@@ -52,6 +52,8 @@ class Stage:
     """Task -> its rows, pickled, where a cluster has read them once for all workers; of other tasks each reads its own."""
     worker: int = 0
     """Which worker, where several have cells of the stage."""
+    nodes: tuple[str, ...] = ()
+    """Addresses of the nodes that its worker is spread over, its own first; empty: it is on one."""
 
     @property
     def judge(self) -> Judge | None:
@@ -324,6 +326,7 @@ def _judge(config: GridConfig) -> Judge | None:
         id=asked.model,
         revision=asked.revision,
         tensor_parallel=asked.tensor_parallel,
+        pipeline_parallel=asked.pipeline_parallel,
         gpus=asked.gpus,
         dtype=asked.dtype,
         chat_template=asked.chat_template,

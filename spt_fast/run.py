@@ -269,6 +269,7 @@ def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> 
                 "fingerprint": model.fingerprint,
                 "post_trained": model.post_trained,
                 "tensor_parallel": model.tensor_parallel,
+                "pipeline_parallel": model.pipeline_parallel,
                 "gpus": model.gpus,
                 "dtype": model.dtype,
                 "chat_template": model.chat_template,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from spt_fast.cell import Cell
+from spt_fast.engine.base import Partners
 from spt_fast.prompts.lora import Learnt
 from spt_fast.types import CellResult
 
@@ -42,6 +43,11 @@ class Sharing(ABC):
             meanwhile: what is worth doing where that takes a while.
         """
         return
+
+    @property
+    def partners(self) -> Partners | None:
+        """Who runs the parts of an engine that are on other nodes; None: nobody does."""
+        return None
 
 
 class Alone(Sharing):

@@ -26,8 +26,18 @@ from spt_fast.config import Learning, Lora, RandomVectors, SoftPromptConfig, Vec
 from spt_fast.engine import config_of, import_engine
 from spt_fast.engine.base import Adapters, Engine
 from spt_fast.engine.caution import Caution
-from spt_fast.errors import DataError, EngineError, OutOfMemoryError, ScoringError, SptError, TrainingError, boundary
+from spt_fast.errors import (
+    DataError,
+    EngineError,
+    ModelError,
+    OutOfMemoryError,
+    ScoringError,
+    SptError,
+    TrainingError,
+    boundary,
+)
 from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress, RowsRead, Throttled
+from spt_fast.models import memory
 from spt_fast.models.identity import Model, require_resolved
 from spt_fast.plan import MOST_DEATHS, Stage, one_by_one, settings_in_use
 from spt_fast.prompts.lora import Learnt, LoraAdapter, parameters_of
@@ -130,7 +140,8 @@ class _Work:
 
     @cached_property
     def caution(self) -> Caution:
-        return Caution(config_of(self.model, self.stage.cells[0].engine))
+        config = config_of(self.model, self.stage.cells[0].engine)
+        return Caution(replace(config, nodes=self.stage.nodes, partners=self.sharing.partners))
 
     def prepare(self) -> None:
         """Read the tokenizer and the rows."""
@@ -201,12 +212,14 @@ class _Work:
 
         began = time.perf_counter()
         try:
+            if self.stage.nodes:
+                self._check_one_node_holds_it()
             model = FrozenModel.load(
                 self.model.source,
                 revision=self.model.revision,
                 dtype=self.model.dtype,
                 trust_remote_code=self.model.trust_remote_code,
-                gpus=self.model.gpus,
+                gpus=self.model.tensor_parallel if self.stage.nodes else self.model.gpus,
             )
         except SptError as e:  # the engine may still be able to run what the trainer cannot load
             self.fail([cell for cells in groups.values() for cell in cells], e)
@@ -294,6 +307,22 @@ class _Work:
         for cell in cells:
             self.costs[cell.key].update(costs)
             self._share(cell, prompts, curve)
+
+    def _check_one_node_holds_it(self) -> None:
+        """What is spread over nodes to be asked is learnt with on the first of them: gradients do not cross nodes.
+
+        Raises:
+            ModelError: it has too little memory for that.
+        """
+        gpus, size = self.model.tensor_parallel, self.model.weight_bytes
+        seen = memory.free_and_total(gpus)
+        if seen is None or size is None or size <= (there := gpus * seen[1]):
+            return
+        raise ModelError(
+            f"{self.model.name}: soft prompts are learnt on one node, and its weights of {memory.gib(size)} GiB, spread over "
+            f"{len(self.stage.nodes)} nodes to be asked, do not fit the {memory.gib(there)} GiB of GPU memory that it has of "
+            "each; raise tensor_parallel, or leave its soft prompts out"
+        )
 
     def _share(self, cell: Cell, prompts: Mapping[int, Learnt], curve: Sequence[TrainingStep]) -> None:
         """Give a cell its steps of what was learnt."""

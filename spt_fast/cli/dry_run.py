@@ -7,7 +7,7 @@ from contextlib import closing
 
 from spt_fast import nights, plan
 from spt_fast.cell import Cell
-from spt_fast.config import GridConfig, Lora, SoftPromptConfig
+from spt_fast.config import GridConfig, Lora
 from spt_fast.executors import LOCAL, open_executor
 from spt_fast.plan import Stage
 from spt_fast.progress import counted, spoken
@@ -43,8 +43,8 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
         room, gpu = executor.room()
     estimates = Estimates(measured(cells, known), gpu=gpu)
     for stage in stages:
-        learn = len({cell.tuning_key for cell in stage.cells if isinstance(cell.protocol, SoftPromptConfig)})
         adapters = len({cell.tuning_key for cell in stage.cells if isinstance(cell.protocol, Lora)})
+        learn = len(estimates.lessons(stage.cells)) - adapters
         beside = f", {adapters} LoRA adapters" if adapters else ""
         device = counted(stage.model.gpus) if gpu else "the CPU"
         takes = f"about {spoken(estimates.stage(stage).total_s)} on {device}"

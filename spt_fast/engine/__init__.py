@@ -56,6 +56,7 @@ def config_of(model: Model, settings: Mapping[str, object]) -> EngineConfig:
         dtype=model.dtype,
         trust_remote_code=model.trust_remote_code,
         tensor_parallel=model.tensor_parallel,
+        pipeline_parallel=model.pipeline_parallel,
         gpus=model.gpus,
         options=options,
         **ours,

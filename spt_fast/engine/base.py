@@ -52,8 +52,13 @@ class EngineConfig:
     dtype: str = "auto"
     trust_remote_code: bool = False
     tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    nodes: tuple[str, ...] = ()
+    """Addresses of the nodes that it is spread over, its own first; empty: it is on one."""
+    partners: Partners | None = None
+    """Who runs the parts of it that are on the other nodes."""
     gpus: float = 1.0
-    """Below 1: the share of one GPU that the engine has beside others."""
+    """Of all nodes together. Below 1: the share of one GPU that the engine has beside others."""
     window: int | None = None
     """Most requests held at once; None: the engine's own, a few times what it runs together."""
     scoring: Scoring = "auto"
@@ -64,6 +69,36 @@ class EngineConfig:
     """What it will be given by `add_adapter`; None: nothing."""
     options: dict[str, Any] = field(default_factory=dict)
     """Passed to the engine's constructor as it is."""
+
+    @property
+    def devices(self) -> int:
+        """GPUs that it takes of this node."""
+        return self.tensor_parallel * self.pipeline_parallel // max(1, len(self.nodes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one of the other nodes of an engine runs of it."""
+
+    config: EngineConfig
+    rank: int
+    """Its place in `EngineConfig.nodes`; 0 is the engine's own."""
+    port: int
+    """Where the parts meet, on the first node."""
+    obstacles: Mapping[str, str]
+    """What the engine is not prepared for, and why: all parts are prepared for the same."""
+
+
+class Partners(ABC):
+    """The other nodes of an engine that is spread over several: each runs its part as long as the engine is open."""
+
+    @abstractmethod
+    def begin(self, parts: Sequence[Part]) -> None:
+        """Start them; what ran before is ended."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """End them, and await that. Ending what has ended is no error."""
 
 
 class Engine(ABC):

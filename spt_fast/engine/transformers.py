@@ -50,8 +50,10 @@ class TransformersEngine(Engine):
         unknown = sorted(set(config.options) - OPTIONS)
         if unknown:
             raise EngineError(f"engine: transformers has no setting {unknown[0]!r}; there are {', '.join(sorted(OPTIONS))}")
-        if config.tensor_parallel != 1:
-            raise EngineError("engine: transformers runs a model on one device; leave tensor_parallel out")
+        if config.tensor_parallel * config.pipeline_parallel != 1:
+            raise EngineError(
+                "engine: transformers runs a model on one device; leave tensor_parallel and pipeline_parallel out"
+            )
         self._batch_size = config.options.get("batch_size", BATCH_SIZE)
         if not isinstance(self._batch_size, int) or self._batch_size < 1:
             raise EngineError(f"engine: batch_size must be a number from 1 on, not {self._batch_size!r}")

@@ -17,17 +17,18 @@ import contextlib
 import gc
 import logging
 import os
+import socket
 import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from spt_fast.engine import proof, short_embeds
-from spt_fast.engine.base import Engine, EngineConfig, check_request, require_room
+from spt_fast.engine.base import Engine, EngineConfig, Part, check_request, require_room
 from spt_fast.engine.caution import gpu_share
 from spt_fast.engine.shortage import Printed, shortage
 from spt_fast.errors import EngineError, OutOfMemoryError, ShareNotFreeError, boundary, first_line
@@ -109,12 +110,13 @@ class VllmEngine(Engine):
         self._rows_sent = 0
         self._sent = 0
         self._gpus = config.gpus
+        self._partners = config.partners if config.nodes else None
         self._printed = Printed()
         self._ways = dict(PLAIN)
         self._obstacles: dict[str, str] = {}
         self._proving = ""
         """The faster way that is being tried: what an engine dies of meanwhile is put down to it."""
-        on_cpu = _prepare_environment()
+        on_cpu = _prepare_environment(config)
         while True:
             self._open(config, on_cpu=on_cpu)
             try:
@@ -135,6 +137,7 @@ class VllmEngine(Engine):
             try:
                 self._engine, started = _start(config, self._obstacles, on_cpu=on_cpu)
             except Exception as e:
+                self._end_partners()  # what those have printed comes with it
                 if found := shortage(e, self._printed.text):
                     raise found from e
                 raise
@@ -249,6 +252,11 @@ class VllmEngine(Engine):
                     finally:
                         del engine
                         gc.collect()
+                        self._end_partners()
+
+    def _end_partners(self) -> None:
+        if self._partners is not None:
+            self._partners.end()
 
     def _send(self, bundle: Sequence[Request]) -> str:
         """Hand requests over that vLLM answers as one, and return the name that its answer comes back with."""
@@ -320,6 +328,7 @@ class VllmEngine(Engine):
             raise
 
     def _died(self, error: Exception) -> EngineError:
+        self._end_partners()
         found = shortage(error, self._printed.text)
         return found or EngineError(f"the engine died: {type(error).__name__}: {first_line(error)}")
 
@@ -486,17 +495,72 @@ class _Started:
 
 def _start(config: EngineConfig, known: Mapping[str, str], *, on_cpu: bool) -> tuple[LLMEngine, _Started]:
     """Start vLLM, ready for the faster ways that the settings allow and that have no known obstacle."""
+    port = _free_port(config.nodes[0]) if config.nodes else 0
+    if config.nodes and config.partners is not None:
+        alone = replace(config, partners=None)
+        ranks = range(1, len(config.nodes))
+        config.partners.begin([Part(config=alone, rank=rank, port=port, obstacles=dict(known)) for rank in ranks])
+    settings, started = _settings(config, known, on_cpu=on_cpu, port=port)
+    import torch
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    set_num_threads = torch.set_num_threads
+    try:
+        with _room(config, float(settings.cache_config.gpu_memory_utilization)):
+            engine = LLMEngine.from_vllm_config(
+                settings,
+                usage_context=UsageContext.LLM_CLASS,
+                disable_log_stats=bool(config.options.get("disable_log_stats", True)),
+            )
+    finally:
+        torch.set_num_threads = set_num_threads  # the CPU worker puts a function there that only complains
+    if on_cpu and config.pipeline_parallel > 1:
+        # All stages but the first get their buffers in a run of made-up input, which vLLM leaves out on a CPU in eager mode.
+        engine.collective_rpc("execute_dummy_batch")
+    return engine, started
+
+
+def follow(part: Part) -> None:
+    """Run a part of an engine whose first node is another one, until this process or one of those it starts is ended.
+
+    Raises:
+        EngineError: vLLM cannot be started here.
+    """
+    config = part.config
+    on_cpu = _prepare_environment(config, rank=part.rank)
+    with warnings.catch_warnings(), boundary(EngineError, f"starting part {part.rank} of vLLM for {config.model}"):
+        warnings.simplefilter("ignore")
+        settings, _ = _settings(config, part.obstacles, on_cpu=on_cpu, rank=part.rank, port=part.port)
+        from vllm.v1.executor.multiproc_executor import MultiprocExecutor
+
+        # As `vllm serve --headless` does it.
+        with _room(config, float(settings.cache_config.gpu_memory_utilization)):
+            executor = MultiprocExecutor(settings, monitor_workers=False)
+        executor.start_worker_monitor(inline=True)
+
+
+def _free_port(address: str) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as free:
+        free.bind((address, 0))
+        return int(free.getsockname()[1])
+
+
+def _settings(
+    config: EngineConfig, known: Mapping[str, str], *, on_cpu: bool, rank: int = 0, port: int = 0
+) -> tuple[VllmConfig, _Started]:
+    """What vLLM is started with on the node of a rank: the same on all, but for the rank."""
     try:
         from vllm import EngineArgs
         from vllm.usage.usage_lib import UsageContext
-        from vllm.v1.engine.llm_engine import LLMEngine
     except ImportError as e:
         raise EngineError(
             f"vLLM cannot be imported ({e}); `make install`, or `engine: {{kind: transformers}}` in the grid"
         ) from e
     import torch
 
-    options = engine_options(config, on_cpu=on_cpu)
+    options = engine_options(config, on_cpu=on_cpu, rank=rank, port=port)
     if unknown := sorted(set(options) - setting_names()):
         raise EngineError(f"engine: vLLM has no setting {unknown[0]!r}")
     about = _describe(config.model, options)
@@ -511,27 +575,21 @@ def _start(config: EngineConfig, known: Mapping[str, str], *, on_cpu: bool) -> t
             # machine. For the whole process, in which nothing else of ours compiles.
             torch._dynamo.config.disable = True
     # The defaults for work that nobody waits for: larger batches than a server's.
-    settings = EngineArgs(**options).create_engine_config(UsageContext.LLM_CLASS)
+    settings = EngineArgs(**options).create_engine_config(UsageContext.LLM_CLASS, headless=rank > 0)
     obstacles = _prepare_ways(config, settings, known)
     cache = settings.cache_config
     if on_cpu and cache.kv_cache_memory_bytes is None and "gpu_memory_utilization" not in config.options:
         cache.kv_cache_memory_bytes = _cpu_cache_bytes(settings)
-    set_num_threads = torch.set_num_threads
-    try:
-        with _room(config, float(cache.gpu_memory_utilization)):
-            engine = LLMEngine.from_vllm_config(
-                settings, usage_context=UsageContext.LLM_CLASS, disable_log_stats=bool(options["disable_log_stats"])
-            )
-    finally:
-        torch.set_num_threads = set_num_threads  # the CPU worker puts a function there that only complains
     forcing: Forcing = "trace" if settings.use_v2_model_runner else "processor"
-    return engine, _Started(forcing=forcing, lora=lora, obstacles=obstacles)
+    return settings, _Started(forcing=forcing, lora=lora, obstacles=obstacles)
 
 
 def _prepare_adapters(config: EngineConfig, options: dict[str, Any], architectures: Sequence[str]) -> str | None:
     """Have vLLM started for the LoRA adapters it will be given; why it is not."""
     if config.adapters is None:
         return None
+    if config.nodes:
+        return "LoRA adapters are files of one node, and this engine is on several; leave lora out for this model"
     from vllm import ModelRegistry
     from vllm.model_executor.models import supports_lora
 
@@ -592,16 +650,31 @@ def _end_token(settings: VllmConfig) -> int:
     return int(end[0] if isinstance(end, list) and end else end if isinstance(end, int) else 0)
 
 
-def engine_options(config: EngineConfig, *, on_cpu: bool) -> dict[str, Any]:
-    """What vLLM's `EngineArgs` are made of: the grid's settings over ours."""
+def engine_options(config: EngineConfig, *, on_cpu: bool, rank: int = 0, port: int = 0) -> dict[str, Any]:
+    """What vLLM's `EngineArgs` are made of: the grid's settings over ours.
+
+    Args:
+        config: of the engine.
+        on_cpu: it runs on a CPU.
+        rank: the node's place in `config.nodes`, where it is spread over several.
+        port: where those meet, on the first.
+    """
+    spread = config.tensor_parallel * config.pipeline_parallel > 1
     return {
         "model": config.model,
         "revision": config.revision,
         "dtype": config.dtype,
         "trust_remote_code": config.trust_remote_code,
         "tensor_parallel_size": config.tensor_parallel,
-        # Processes of this node: in an actor vLLM would choose Ray, whose placement groups inside others' wait for ever.
-        **({"distributed_executor_backend": "mp"} if config.tensor_parallel > 1 else {}),
+        "pipeline_parallel_size": config.pipeline_parallel,
+        # Processes of this node: in an actor vLLM would choose Ray, whose placement groups inside others' wait for ever. Over
+        # several nodes too: vLLM's own way needs no Ray, runs on a CPU, and leaves our actors in charge of the processes.
+        **({"distributed_executor_backend": "mp"} if spread else {}),
+        **(
+            {"nnodes": len(config.nodes), "node_rank": rank, "master_addr": config.nodes[0], "master_port": port}
+            if config.nodes
+            else {}
+        ),
         "enable_prompt_embeds": True,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
@@ -619,7 +692,7 @@ def _room(config: EngineConfig, share: float) -> Iterator[None]:
     Raises:
         ShareNotFreeError: others still hold part of it; vLLM would find that half a minute later.
     """
-    with memory.room(lambda total: share * total, gpus=config.gpus, devices=config.tensor_parallel) as seen:
+    with memory.room(lambda total: share * total, gpus=config.gpus, devices=config.devices) as seen:
         if seen is not None and seen[0] < share * seen[1]:
             free, total = seen
             raise ShareNotFreeError(
@@ -821,10 +894,14 @@ def _log_likelihood(request: Score, output: RequestOutput) -> LogLikelihood:
     return LogLikelihood(token_logprobs=tuple(float(entries[at][token].logprob) for at, token in enumerate(ids, start=first)))
 
 
-def _prepare_environment() -> bool:
+def _prepare_environment(config: EngineConfig | None = None, *, rank: int = 0) -> bool:
     """Set what vLLM reads from the environment, where the user has not; whether it will run on a CPU.
 
     Must run before vLLM is imported for the first time.
+
+    Args:
+        config: of the engine, where there is to be one.
+        rank: the node's place in `config.nodes`.
     """
     on_cpu = not memory.on_gpu()
     defaults = {
@@ -836,6 +913,11 @@ def _prepare_environment() -> bool:
     if on_cpu:
         # In this process: it starts in 3 s instead of 13, and requests are not sent to another process and back.
         defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        if config is not None and config.tensor_parallel * config.pipeline_parallel > 1:
+            # vLLM would bind each of its processes to the cores of a NUMA node of its own, and refuse where there are fewer.
+            defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    if config is not None and config.nodes:
+        defaults["VLLM_HOST_IP"] = config.nodes[rank]  # else it takes the address that has a way to the internet
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     for name in [name for name in os.environ if name.startswith("VLLM_DP_")]:

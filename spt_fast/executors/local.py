@@ -24,6 +24,7 @@ from itertools import zip_longest
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from spt_fast.engine.base import Partners
 from spt_fast.events import (
     THIS_MACHINE,
     CellDone,
@@ -39,6 +40,7 @@ from spt_fast.events import (
 )
 from spt_fast.executors.base import Executor
 from spt_fast.executors.desk import Claim, Desk, WantsMore, YourTurn
+from spt_fast.executors.partners import BeginParts, EndParts
 from spt_fast.models.memory import count_gpus
 from spt_fast.plan import MOST_DEATHS, Stage
 from spt_fast.scheduling.estimates import Measured
@@ -76,13 +78,13 @@ class LocalExecutor(Executor):
     ) -> Generator[tuple[Stage, Event]]:
         gpu = count_gpus() > 0
         with ExitStack() as workers:
-            ready: tuple[Desk, _Worker] | None = None
+            ready: tuple[Desk, WorkerProcess] | None = None
             for stage, following in zip_longest(stages, stages[1:]):
                 model = stage.model.name
                 desk, worker = ready or (Desk(stage.cells, given(stage)), None)
                 ready = None
                 yield stage, WorkerStarted(where=THIS_MACHINE, gpus=stage.model.gpus if gpu else 0.0)
-                for event in run_here(stage, desk, self._log(model), self._log_name(model), worker):
+                for event in run_here(stage, desk, self._log(model), self._log_name(model), ready=worker):
                     if self._ahead and following is not None and ready is None and _asks(event):
                         has = given(following)
                         log, log_name = self._log(following.model.name), self._log_name(following.model.name)
@@ -102,7 +104,15 @@ def _asks(event: Event) -> bool:
     return isinstance(event, PhaseStarted) and event.phase == "evaluate"
 
 
-def run_here(stage: Stage, desk: Desk, log: Path, log_name: str, ready: _Worker | None = None) -> Iterator[Event]:
+def run_here(
+    stage: Stage,
+    desk: Desk,
+    log: Path,
+    log_name: str,
+    *,
+    ready: WorkerProcess | None = None,
+    partners: Partners | None = None,
+) -> Iterator[Event]:
     """Run one stage on this machine, with a new worker as often as one dies; every death costs the cell it died of.
 
     Of several in flight it is not known which that was: they are tried once more, one by one.
@@ -113,6 +123,7 @@ def run_here(stage: Stage, desk: Desk, log: Path, log_name: str, ready: _Worker 
         log: the file that workers print to.
         log_name: what a person is told to look into: where that file ends up.
         ready: a worker that has the stage already and waits for its turn. One that has ended meanwhile is no loss.
+        partners: the other nodes of a stage that is spread over several.
     """
     suspects: set[str] = set()
     deaths = 0
@@ -134,6 +145,16 @@ def run_here(stage: Stage, desk: Desk, log: Path, log_name: str, ready: _Worker 
                     case Claim(keys=keys):
                         worker.send(desk.claim(keys))
                         continue
+                    case BeginParts(parts=parts):
+                        assert partners is not None
+                        partners.begin(parts)
+                        worker.send(None)
+                        continue
+                    case EndParts():
+                        assert partners is not None
+                        partners.end()
+                        worker.send(None)
+                        continue
                     case WantsMore():
                         if desk.waits:
                             yield WorkerIdle()
@@ -153,6 +174,8 @@ def run_here(stage: Stage, desk: Desk, log: Path, log_name: str, ready: _Worker 
                         break
                 yield message
             reason = worker.end(finished)
+        if partners is not None:
+            partners.end()
         cells, _ = desk.left()
         # A worker that says it is done and is not has left cells out.
         reason = "the worker left this cell out" if finished else reason
@@ -165,15 +188,15 @@ def run_here(stage: Stage, desk: Desk, log: Path, log_name: str, ready: _Worker 
         suspects |= died_of
 
 
-def _employ(stage: Stage, given: Given, log: Path, log_name: str) -> _Worker:
+def _employ(stage: Stage, given: Given, log: Path, log_name: str) -> WorkerProcess:
     """A new worker that has a stage to do, and waits for its turn."""
-    worker = _Worker(log, log_name, offline=stage.model.from_cache)
+    worker = WorkerProcess(log, log_name, offline=stage.model.from_cache)
     worker.send((stage, given))
     return worker
 
 
-class _Worker:
-    """A process that runs one stage; leaving the context ends its whole group and awaits it."""
+class WorkerProcess:
+    """A process that runs one stage, or a part of another's engine; leaving the context ends its whole group and awaits it."""
 
     def __init__(self, log: Path, log_name: str, *, offline: bool) -> None:
         """`offline`: the Hub was just found out of reach; libraries that do not know would go on trying for a minute."""
@@ -201,11 +224,11 @@ class _Worker:
         with contextlib.suppress(OSError):  # it died already: `events` will say so
             self._connection.send(job)
 
-    def messages(self) -> Iterator[Event | Claim | WantsMore]:
+    def messages(self) -> Iterator[Event | Claim | WantsMore | BeginParts | EndParts]:
         """Events and questions, until the worker closes its end."""
         while True:
             try:
-                message: Event | Claim | WantsMore = self._connection.recv()
+                message: Event | Claim | WantsMore | BeginParts | EndParts = self._connection.recv()
             except (EOFError, OSError):
                 return
             yield message
@@ -223,10 +246,14 @@ class _Worker:
             return f"the worker was ended by {name}{why}; see {self._log_name}"
         return f"the worker ended with exit code {code}; see {self._log_name}"
 
-    def __enter__(self) -> _Worker:
+    def __enter__(self) -> WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End its whole group, and await that."""
         self._connection.close()
         self._end_group()
 

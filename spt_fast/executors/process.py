@@ -1,6 +1,7 @@
 """A worker process: `python -m spt_fast.executors.process FD`.
 
-Takes one job from the socket, sends events, waits for its turn, asks what it may begin and what comes after, ends.
+Takes one job from the socket, sends events, waits for its turn, asks what it may begin and what comes after, ends. Or the
+job is a part of another node's engine: then it runs that until it is ended.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import select
 import signal
 import sys
 import threading
@@ -15,8 +17,10 @@ from collections.abc import Callable, Collection, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from spt_fast.engine.base import Part, Partners
 from spt_fast.events import Event, StageDone
 from spt_fast.executors.desk import Claim, WantsMore, YourTurn
+from spt_fast.executors.partners import BeginParts, EndParts
 from spt_fast.judging import run_judging
 from spt_fast.sharing import More, Sharing
 from spt_fast.worker import run_stage
@@ -24,15 +28,39 @@ from spt_fast.worker import run_stage
 
 def main(fd: int) -> None:
     """Run the job that comes through the socket `fd`."""
+    _leave_nothing_behind(fd)
     connection = Connection(fd)
-    stage, given = connection.recv()
+    job = connection.recv()
     line = _Line(connection)
+    if isinstance(job, Part):
+        from spt_fast.engine.vllm import follow
+
+        follow(job)
+        return
+    stage, given = job
     run = run_stage if stage.judge is None else run_judging
     run(stage, given, line.emit, line)
     line.emit(StageDone())
 
 
-class _Line(Sharing):
+def _leave_nothing_behind(fd: int) -> None:
+    """Have this process group ended when this process has ended, also where it was killed alone: Ray ends an actor's children
+    one by one, and not theirs. A process of vLLM that is still starting would go on, and wait half an hour for the others.
+
+    Args:
+        fd: what the process that sees to it must not keep open.
+    """
+    if not hasattr(os, "pidfd_open"):  # Linux has it, and is where Ray and several GPUs are
+        return
+    parent = os.pidfd_open(os.getpid())
+    if os.fork() == 0:
+        os.close(fd)
+        select.select([parent], [], [])
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os.close(parent)
+
+
+class _Line(Sharing, Partners):
     """The socket: events go up, questions too, and answers come down."""
 
     def __init__(self, connection: Connection) -> None:
@@ -58,6 +86,18 @@ class _Line(Sharing):
         if not self._turn.is_set():
             meanwhile()
         self._turn.wait()
+
+    @property
+    def partners(self) -> Partners:
+        return self
+
+    def begin(self, parts: Sequence[Part]) -> None:
+        self._send(BeginParts(tuple(parts)))
+        self._answers.get()
+
+    def end(self) -> None:
+        self._send(EndParts())
+        self._answers.get()
 
     def _send(self, message: object) -> None:
         # Pickled first: a message is sent whole, or the failure to pickle it is ours and visible here.

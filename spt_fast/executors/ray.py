@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spt_fast.cell import TaskRows
+from spt_fast.engine.base import Part, Partners
 from spt_fast.errors import ConfigError, first_line
 from spt_fast.events import (
     CellDone,
@@ -42,13 +43,13 @@ from spt_fast.events import (
 )
 from spt_fast.executors.base import Executor
 from spt_fast.executors.desk import Desk
-from spt_fast.executors.local import run_here
+from spt_fast.executors.local import GRACE_S, WorkerProcess, run_here
 from spt_fast.pace import Pace
 from spt_fast.plan import Stage
 from spt_fast.scheduling import scheduler as do
 from spt_fast.scheduling.estimates import Estimates, Measured
 from spt_fast.scheduling.jobs import job
-from spt_fast.scheduling.scheduler import ATTEMPTS, ROOM_S, SILENT_S, STALLED_S, Action, Resources, Scheduler
+from spt_fast.scheduling.scheduler import ATTEMPTS, ROOM_S, SILENT_S, STALLED_S, Action, Job, Resources, Scheduler
 from spt_fast.sharing import Given
 from spt_fast.tasks.base import GeneratedSource
 from spt_fast.tasks.rows import load_rows
@@ -65,6 +66,9 @@ POLLS_PER_S = 200.0
 
 OUTLOOK_S = 5.0
 """So often the time left is told."""
+
+NODE_ID = "ray.io/node-id"
+"""The label by which Ray knows a node."""
 
 
 @dataclass(frozen=True)
@@ -93,22 +97,27 @@ class ModelWorker:
     def __repr__(self) -> str:
         return self._label
 
-    def start(self, work: bytes, rows: Mapping[str, Any]) -> str:
+    def start(self, work: bytes, rows: Mapping[str, Any], partners: Sequence[Any] = ()) -> tuple[str, ...]:
         """Begin.
 
         Args:
             work: pickled: a stage, what its cells have already, and where the driver keeps what is printed.
             rows: task -> reference to its rows, which may still be on their way.
+            partners: the actors (`Partner`) of a worker that is spread over nodes.
 
         Returns:
-            The node's id.
+            The ids of its nodes, its own first.
         """
         import ray
 
         stage, given, log_name = pickle.loads(work)
         self._desk = Desk(stage.cells, given, shared=True)
-        threading.Thread(target=self._run, args=(stage, rows, log_name), daemon=True).start()
-        return str(ray.get_runtime_context().get_node_id())
+        nodes, addresses = zip(_place(), *ray.get([partner.place.remote() for partner in partners]), strict=True)
+        if partners:
+            stage = replace(stage, nodes=addresses)
+        others = _Partners(partners, self._log) if partners else None
+        threading.Thread(target=self._run, args=(stage, rows, log_name, others), daemon=True).start()
+        return tuple(nodes)
 
     def take(self, wait_s: float) -> bytes:
         """What has happened since the last call, as a pickled `Told`; waits a while for something to happen.
@@ -149,7 +158,7 @@ class ModelWorker:
         """Let it end when it has nothing left."""
         self._desk.release()
 
-    def _run(self, stage: Stage, rows: Mapping[str, Any], log_name: str) -> None:
+    def _run(self, stage: Stage, rows: Mapping[str, Any], log_name: str, partners: Partners | None) -> None:
         import ray
 
         there: dict[str, bytes] = {}
@@ -157,10 +166,91 @@ class ModelWorker:
             with contextlib.suppress(ray.exceptions.RayError):  # the worker tries itself, and says why it cannot
                 there[task] = ray.get(reference)
         try:
-            for event in run_here(replace(stage, rows=there), self._desk, self._log, log_name):
+            for event in run_here(replace(stage, rows=there), self._desk, self._log, log_name, partners=partners):
                 self._events.put(event)
         finally:
             self._events.put(None)
+
+
+class Partner:
+    """What an actor is that has a part of a worker whose engine is spread over nodes: there it runs its part of the engine."""
+
+    def __init__(self, label: str) -> None:
+        """`label`: what Ray's dashboard calls it."""
+        self._label = label
+        self._changed = threading.Condition()
+        self._process: WorkerProcess | None = None
+        self._log = Path()
+        self._lost: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def __repr__(self) -> str:
+        return self._label
+
+    def place(self) -> tuple[str, str]:
+        """The id of its node, and the node's address."""
+        return _place()
+
+    def begin(self, work: bytes) -> None:
+        """Run a part: a pickled `Part`."""
+        self.end()
+        handle, name = tempfile.mkstemp(prefix="spt-fast-part-", suffix=".log")
+        os.close(handle)
+        process = WorkerProcess(Path(name), name, offline=False)
+        process.send(pickle.loads(work))
+        with self._changed:
+            self._process, self._log = process, Path(name)
+        threading.Thread(target=self._watch, args=(process,), daemon=True).start()
+
+    def end(self) -> bytes:
+        """End what runs, and return what it has printed."""
+        with self._changed:
+            process, self._process = self._process, None
+            self._changed.notify_all()
+        if process is None:
+            return b""
+        process.kill()
+        printed = self._log.read_bytes()
+        self._log.unlink()
+        return printed
+
+    def lost(self) -> bytes:
+        """Wait until a part has ended by itself, and return what it has printed; the engine may wait for it for ever."""
+        return self._lost.get()
+
+    def _watch(self, process: WorkerProcess) -> None:
+        for _ in process.messages():
+            pass  # it has none: this is until it ends
+        with self._changed:
+            # An engine that closes, or dies, takes its parts with it, and then says so.
+            if self._changed.wait_for(lambda: self._process is not process, GRACE_S):
+                return
+        self._lost.put(self.end())
+
+
+class _Partners(Partners):
+    """The actors that have the parts, as their worker sees them.
+
+    One that cannot be reached is left to the driver, who sees it too, and gives up the worker and all its parts.
+    """
+
+    def __init__(self, actors: Sequence[Any], log: Path) -> None:
+        self._actors, self._log = actors, log
+
+    def begin(self, parts: Sequence[Part]) -> None:
+        self._ask([actor.begin.remote(pickle.dumps(part)) for actor, part in zip(self._actors, parts, strict=True)])
+
+    def end(self) -> None:
+        with self._log.open("ab") as file:
+            file.writelines(self._ask([actor.end.remote() for actor in self._actors]))
+
+    def _ask(self, references: Sequence[Any]) -> list[Any]:
+        import ray
+
+        answers = []
+        for reference in references:
+            with contextlib.suppress(ray.exceptions.RayError):
+                answers.append(ray.get(reference))
+        return answers
 
 
 class RayExecutor(Executor):
@@ -238,7 +328,7 @@ class RayExecutor(Executor):
         run = _Run(
             jobs=jobs,
             given=given,
-            needs={each.name: each.need for each in to_do},
+            needs={each.name: each for each in to_do},
             scheduler=Scheduler(to_do, **self._limits),
             log=self._log,
             log_name=self._log_name,
@@ -280,11 +370,32 @@ class _Worker:
     stage: Stage
     """The model's, with all of its cells."""
     need: Resources
+    """Of each of its nodes."""
     actor: Any
     keys: set[str]
     """Cells that are its own; of others it may have old news."""
-    node: str | None = None
+    partners: tuple[Any, ...] = ()
+    """The actors of its parts on other nodes."""
+    group: Any = None
+    """The placement group that holds room for all of them at once."""
+    nodes: tuple[str, ...] = ()
     """Where it is, once it has answered."""
+
+    @property
+    def gpus(self) -> float:
+        """GPUs that it takes, of all its nodes."""
+        return self.need.get("GPU", 0.0) * (1 + len(self.partners))
+
+    def kill(self) -> None:
+        """End its actors, and give back their room."""
+        import ray
+
+        for actor in (self.actor, *self.partners):
+            with contextlib.suppress(Exception):  # it may be gone, or not to be reached
+                ray.kill(actor)
+        if self.group is not None:
+            with contextlib.suppress(Exception):
+                ray.util.remove_placement_group(self.group)
 
 
 @dataclass
@@ -293,13 +404,13 @@ class _Run:
 
     jobs: Mapping[str, Stage]
     given: Callable[[Stage], Given]
-    needs: Mapping[str, Resources]
+    needs: Mapping[str, Job]
     scheduler: Scheduler
     log: Callable[[str], Path]
     log_name: Callable[[str], str]
     poll_s: float
     workers: dict[int, _Worker] = field(default_factory=dict)
-    waiting: dict[Any, tuple[_Worker, Literal["start", "take", "take_back"]]] = field(default_factory=dict)
+    waiting: dict[Any, tuple[_Worker, Literal["start", "take", "take_back", "lost"]]] = field(default_factory=dict)
     """What was asked of actors and is not answered yet."""
     described: set[str] = field(default_factory=set)
     """Tasks whose rows a worker has described."""
@@ -314,8 +425,6 @@ class _Run:
         self.rows: dict[tuple[str, int | None], Any] = {}
 
     def events(self) -> Generator[tuple[Stage, Event]]:
-        import ray
-
         try:
             yield from self._look()
             while not self.scheduler.done:
@@ -328,7 +437,7 @@ class _Run:
                     yield from self._look()
         finally:
             for worker in self.workers.values():
-                ray.kill(worker.actor)
+                worker.kill()
 
     def _answered(self) -> Iterable[Any]:
         import ray
@@ -360,10 +469,11 @@ class _Run:
 
         state = ray._private.state
         free = state.available_resources_per_node()
-        ours: dict[tuple[str | None, str], float] = {}
+        ours: dict[tuple[str, str], float] = {}
         for worker in self.workers.values():
-            for kind, amount in worker.need.items():
-                ours[worker.node, kind] = ours.get((worker.node, kind), 0.0) + amount
+            for node in worker.nodes:
+                for kind, amount in worker.need.items():
+                    ours[node, kind] = ours.get((node, kind), 0.0) + amount
         room: dict[str, Resources] = {}
         for node in ray.nodes():
             name, total = node["NodeID"], node["Resources"]
@@ -388,16 +498,19 @@ class _Run:
             return
         match asked:
             case "start":
-                worker.node = answer
-                yield worker.stage, WorkerStarted(where=_host(answer), gpus=worker.need.get("GPU", 0.0))
-                yield from self._tell(do.Answered(worker.id, answer))
+                worker.nodes = tuple(answer)
+                yield worker.stage, WorkerStarted(where=" + ".join(map(_host, worker.nodes)), gpus=worker.gpus)
+                yield from self._tell(do.Answered(worker.id, worker.nodes[0], worker.nodes[1:]))
                 self._ask(worker)
+            case "lost":
+                self._keep_log(worker.stage, answer)
+                yield from self._gone(worker, "a part of its engine on another node has ended", innocent=False)
             case "take_back":
                 worker.keys.difference_update(answer)
                 yield from self._tell(do.TookBack(worker.id, answer))
             case "take":
                 told: Told = pickle.loads(answer)
-                yield from self._tell(do.Answered(worker.id, worker.node or ""))
+                yield from self._tell(do.Answered(worker.id, worker.nodes[0], worker.nodes[1:]))
                 self._keep_log(worker.stage, told.log)
                 for event in told.events:
                     yield from self._event(worker, event)
@@ -438,19 +551,18 @@ class _Run:
     def _lost(self, worker: _Worker, error: Exception) -> Generator[tuple[Stage, Event]]:
         if worker.id not in self.workers:
             return
+        taken_away = not self._nodes().room.keys() >= set(worker.nodes)
+        yield from self._gone(worker, _why(error), innocent=taken_away or getattr(error, "preempted", False))
+
+    def _gone(self, worker: _Worker, reason: str, *, innocent: bool) -> Generator[tuple[Stage, Event]]:
         self._remove(worker)
-        reason, there = _why(error), self._nodes().room
-        taken_away = worker.node is not None and worker.node not in there
         yield worker.stage, WorkerEnded(reason=reason)
-        yield from self._tell(do.Lost(worker.id, reason, innocent=taken_away or getattr(error, "preempted", False)))
+        yield from self._tell(do.Lost(worker.id, reason, innocent=innocent))
 
     def _remove(self, worker: _Worker) -> None:
-        import ray
-
         del self.workers[worker.id]
         self.waiting = {reference: asked for reference, asked in self.waiting.items() if asked[0] is not worker}
-        with contextlib.suppress(Exception):  # it may be gone, or not to be reached
-            ray.kill(worker.actor)
+        worker.kill()
 
     def _keep_log(self, stage: Stage, log: bytes) -> None:
         if log:
@@ -485,27 +597,46 @@ class _Run:
 
     def _start(self, action: do.Start) -> None:
         import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
         stage = replace(self.jobs[action.job], worker=self.started[action.job])
         self.started[action.job] += 1
-        need = self.needs[action.job]
+        job = self.needs[action.job]
+        need = job.need if action.parts == 1 else job.part
         options: dict[str, Any] = {
-            "name": f"{stage.model.name} {action.worker} {self.token}",
             "num_cpus": need.get("CPU", 0.0),
             "num_gpus": need.get("GPU", 0.0),
             "max_restarts": 0,
             "max_task_retries": 0,
             "max_concurrency": 4,  # it waits in `take`, and is to hear other things meanwhile
         }
-        if action.node is not None:
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(action.node, soft=False)
-        actor = ray.remote(ModelWorker).options(**options).remote(f"spt-fast: {stage.model.name}")
-        worker = _Worker(id=action.worker, stage=stage, need=need, actor=actor, keys=set(action.keys))
+        group = None if action.parts == 1 else _room_for(need, action)
+        made = []
+        for i in range(action.parts):
+            if group is not None:
+                options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i)
+            elif action.node is not None:
+                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(action.node, soft=False)
+            kind: type = Partner if i else ModelWorker
+            part = f" part {i}" if i else ""
+            options["name"] = f"{stage.model.name} {action.worker}{part} {self.token}"
+            made.append(ray.remote(kind).options(**options).remote(f"spt-fast: {stage.model.name}{part}"))
+        actor, *partners = made
+        worker = _Worker(
+            id=action.worker,
+            stage=stage,
+            need=need,
+            actor=actor,
+            keys=set(action.keys),
+            partners=tuple(partners),
+            group=group,
+        )
         self.workers[worker.id] = worker
-        part = replace(self._part(stage, action.keys), alone=self.scheduler.suspects(action.job))
-        work = pickle.dumps((part, self._what_they_have(worker.id, part), self.log_name(stage.model.name)))
-        self.waiting[actor.start.remote(work, self._rows(stage))] = (worker, "start")
+        for partner in partners:
+            self.waiting[partner.lost.remote()] = (worker, "lost")
+        cells = replace(self._part(stage, action.keys), alone=self.scheduler.suspects(action.job))
+        work = pickle.dumps((cells, self._what_they_have(worker.id, cells), self.log_name(stage.model.name)))
+        self.waiting[actor.start.remote(work, self._rows(stage), partners)] = (worker, "start")
 
     def _rows(self, stage: Stage) -> dict[str, Any]:
         """References to the rows of a stage's tasks, each read once, on some node, for the whole cluster."""
@@ -556,7 +687,7 @@ class _Metrics:
 
     def show(self, workers: Iterable[_Worker], seconds_left: float) -> None:
         """Set the gauges."""
-        placed = [worker for worker in workers if worker.node is not None]
+        placed = [worker for worker in workers if worker.nodes]
         for state, count in (
             ("done", self._done),
             ("failed", self._failed),
@@ -564,9 +695,24 @@ class _Metrics:
         ):
             self._cells.set(count, tags={"state": state})
         self._workers.set(len(placed))
-        self._gpus.set(sum(worker.need.get("GPU", 0.0) for worker in placed))
+        self._gpus.set(sum(worker.gpus for worker in placed))
         self._requests.set(self._pace.per_s(time.monotonic()))
         self._seconds.set(seconds_left)
+
+
+def _place() -> tuple[str, str]:
+    """The id of this process's node, and the node's address."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id()), str(ray.util.get_node_ip_address())
+
+
+def _room_for(need: Resources, start: do.Start) -> Any:
+    """Room for all parts of a worker, at once or not at all: of two workers that each had half, neither would begin."""
+    from ray.util.placement_group import placement_group
+
+    where = None if start.node is None else [{NODE_ID: node} for node in (start.node, *start.others)]
+    return placement_group([dict(need)] * start.parts, strategy="PACK", bundle_label_selector=where)
 
 
 def _read(wanted: TaskRows) -> bytes:

@@ -51,8 +51,10 @@ class Model:
     fingerprint: str
     """From the content of its weights, config and tokenizer, or from the commit: new weights, new fingerprint."""
     tensor_parallel: int = 1
+    pipeline_parallel: int = 1
     gpus: float = 0.0
-    """GPUs that a worker of it takes: a share of one in (0, 1), or `tensor_parallel`, which it is where nothing is said."""
+    """GPUs that a worker of it takes: a share of one in (0, 1), or `tensor_parallel` times `pipeline_parallel`, which it is
+    where nothing is said."""
     dtype: str = "auto"
     chat_template: ChatTemplate = "never"
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -76,7 +78,7 @@ class Model:
 
     def __post_init__(self) -> None:
         if not self.gpus:
-            object.__setattr__(self, "gpus", float(self.tensor_parallel))
+            object.__setattr__(self, "gpus", float(self.tensor_parallel * self.pipeline_parallel))
 
     @property
     def unreachable(self) -> bool:
@@ -132,6 +134,7 @@ def _resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
     known: dict[str, Any] = {
         "name": config.id.rstrip("/"),
         "tensor_parallel": config.tensor_parallel,
+        "pipeline_parallel": config.pipeline_parallel,
         "gpus": config.gpus or 0.0,
         "dtype": config.dtype,
         "chat_template": "always" if config.chat_template else "never",

@@ -134,13 +134,18 @@ class Estimates:
         """Expected seconds of asking a cell, at all its steps; of a judged cell, those of its judge's rulings."""
         return self._guess.answer_s(cell) * self._answers(*_answer_place(cell))
 
+    def lessons(self, cells: Iterable[Cell]) -> dict[str, float]:
+        """Tuning key -> expected seconds, of all that one worker learns for cells: each once, what others start from too."""
+        learnt: dict[str, float] = {}
+        for cell in cells:
+            for lesson in (cell, cell.first):
+                if lesson is not None and (seconds := self.train_s(lesson)):
+                    learnt[lesson.tuning_key] = max(seconds, learnt.get(lesson.tuning_key, 0.0))
+        return learnt
+
     def stage(self, stage: Stage) -> Seconds:
         """Expected seconds of a stage in one worker; cells that share their vectors learn them once."""
-        learnt: dict[str, float] = {}
-        if stage.judge is None:
-            for cell in stage.cells:
-                if seconds := self.train_s(cell):
-                    learnt[cell.tuning_key] = max(seconds, learnt.get(cell.tuning_key, 0.0))
+        learnt = self.lessons(stage.cells) if stage.judge is None else {}
         return Seconds(
             start_s=self.start_s(stage.model, training=bool(learnt)),
             train_s=sum(learnt.values()),
@@ -168,7 +173,8 @@ class Estimates:
                 groups.setdefault(each.cell.tuning_key, {})[own] = (each.cell, seconds)
         for group in groups.values():
             cell = max((cell for cell, _ in group.values()), key=self._guess.train_s)
-            if guessed := self._guess.train_s(cell):
+            # Its seconds count what it starts from: that was learnt for it, or for another one in its place.
+            if guessed := self._guess.train_s(cell) + (self._guess.train_s(cell.first) if cell.first is not None else 0.0):
                 yield _Point(*_train_place(cell), sum(seconds for _, seconds in group.values()) / guessed)
 
     def _measured_answers(self, measured: Iterable[Measured]) -> Iterable[_Point]:

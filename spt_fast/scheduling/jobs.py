@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from spt_fast.cell import Cell
+from collections import Counter
+from collections.abc import Iterator
+
 from spt_fast.config import Learning, Vectors
 from spt_fast.plan import Stage
 from spt_fast.scheduling.estimates import Estimates
@@ -19,24 +21,35 @@ def job(name: str, stage: Stage, estimates: Estimates, *, gpu: bool) -> Job:
         gpu: whether its workers take GPUs; else a CPU core.
     """
     trains = stage.judge is None and any(isinstance(cell.protocol, Learning) for cell in stage.cells)
+    parts = stage.model.pipeline_parallel
     return Job(
         name=name,
         need=need(stage, gpu=gpu),
+        parts=parts,
+        part=need(stage, gpu=gpu, parts=parts) if parts > 1 else {},
         start_s=estimates.start_s(stage.model, training=trains),
-        pieces=tuple(_piece(cell, estimates, judged=stage.judge is not None) for cell in stage.cells),
+        pieces=tuple(_pieces(stage, estimates)),
     )
 
 
-def need(stage: Stage, *, gpu: bool) -> Resources:
-    """What a worker of a stage takes of a node: its GPUs, and a core for the process that feeds them."""
-    return {"GPU": stage.model.gpus, "CPU": 1.0} if gpu else {"CPU": 1.0}
+def need(stage: Stage, *, gpu: bool, parts: int = 1) -> Resources:
+    """What a worker of a stage, or each of its parts, takes of a node: its GPUs, and a core for the process that feeds them."""
+    if gpu:
+        return {"GPU": stage.model.gpus / parts, "CPU": 1.0}
+    return {"CPU": float(stage.model.pipeline_parallel // parts)}
 
 
-def _piece(cell: Cell, estimates: Estimates, *, judged: bool) -> Piece:
-    learns = not judged and isinstance(cell.protocol, Vectors | Learning)
-    return Piece(
-        key=cell.key,
-        group=cell.tuning_key if learns else None,
-        train_s=estimates.train_s(cell) if learns else 0.0,
-        answer_s=estimates.answer_s(cell),
-    )
+def _pieces(stage: Stage, estimates: Estimates) -> Iterator[Piece]:
+    learning = [cell for cell in stage.cells if stage.judge is None and isinstance(cell.protocol, Vectors | Learning)]
+    first = {cell.key: cell.first for cell in learning}
+    # What cells start from is learnt once a worker: in even parts by all groups that start from it.
+    starts = Counter(start.tuning_key for start in {cell.tuning_key: first[cell.key] for cell in learning}.values() if start)
+    there = {cell.tuning_key for cell in learning}
+    for cell in stage.cells:
+        if cell.key not in first:
+            yield Piece(key=cell.key, group=None, answer_s=estimates.answer_s(cell))
+            continue
+        train_s, start = estimates.train_s(cell), first[cell.key]
+        if start is not None and start.tuning_key not in there:
+            train_s += estimates.train_s(start) / starts[start.tuning_key]
+        yield Piece(key=cell.key, group=cell.tuning_key, train_s=train_s, answer_s=estimates.answer_s(cell))

@@ -3,7 +3,7 @@
 A pure function of its state and of what happens: `handle(happening, now)` says what is to be done now. It has no clock, no
 thread and no Ray in it, so that a night on a thousand GPUs can be replayed in seconds (`simulation.py`).
 
-    a job          the cells of one model; it needs so many GPUs of one node
+    a job          the cells of one model; it needs so many GPUs of one node, or of several where none could hold it
     a worker       has a job's model and some of its cells: learns all their vectors, starts an engine, asks them all
     the longest job starts first; a job whose cells are worth more than another start gets another worker on an idle GPU;
     a worker that has nothing left is given cells that others have not begun, or lets its GPUs go
@@ -15,6 +15,7 @@ What a worker has begun stays with it. Whether it has begun a cell only the work
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -80,6 +81,10 @@ class Job:
     """Expected seconds before a worker does anything useful: load, engine start."""
     pieces: tuple[Piece, ...]
     """In the order in which they are to be done."""
+    parts: int = 1
+    """Into so many equal parts a worker is cut where no node could hold it whole."""
+    part: Resources = field(default_factory=dict)
+    """What each of those takes of a node; several may be on one node."""
 
     @property
     def kind(self) -> str:
@@ -105,6 +110,8 @@ class Answered:
 
     worker: int
     node: str
+    others: tuple[str, ...] = ()
+    """The nodes of its further parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +198,10 @@ class Start:
     node: str | None
     """None: wherever there will be room for it first."""
     keys: tuple[str, ...]
+    parts: int = 1
+    """Into how many parts it is cut (`Job.parts`)."""
+    others: tuple[str, ...] = ()
+    """The nodes of its further parts, where `node` is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +293,9 @@ class _Job:
 class _Worker:
     id: int
     job: _Job
-    node: str | None
+    parts: int
+    nodes: tuple[str, ...]
+    """One for each part; none while it waits for room."""
     since: float
     heard: float
     moved: float
@@ -321,6 +334,14 @@ class _Worker:
         """Seconds it takes for what was expected to take one; before it has done much, as long as others of its job."""
         return (PRIOR_S * self.job.pace + self.busy_s) / (PRIOR_S + self.done_s)
 
+    @property
+    def need(self) -> Mapping[str, Resources]:
+        """Node -> what it takes of it."""
+        if self.parts == 1:
+            return dict.fromkeys(self.nodes, self.job.job.need)
+        part = self.job.job.part
+        return {node: {kind: n * amount for kind, amount in part.items()} for node, n in Counter(self.nodes).items()}
+
 
 _ROUNDING = 1e-6
 
@@ -355,6 +376,12 @@ class _Node:
     def could(self, need: Resources) -> bool:
         """Whether a worker would fit if the node were empty."""
         return all(self.room.get(kind, 0.0) >= amount for kind, amount in need.items())
+
+    def holds(self, part: Resources, *, empty: bool = False) -> int:
+        """How many parts of a worker fit beside those that are here, or would if the node were empty."""
+        taken = {} if empty else self.taken
+        free = (self.room.get(kind, 0.0) - taken.get(kind, 0.0) for kind in part)
+        return max(0, min(int((left + _ROUNDING) / amount) for left, amount in zip(free, part.values(), strict=True)))
 
     def left(self, kind: str, wanted: float) -> float:
         """What is free of a resource for a worker that wants so much of it; for a share, of the GPU that it would get."""
@@ -485,8 +512,8 @@ class Scheduler:
         if not isinstance(happening, Answered):
             worker.moved = self._now
         match happening:
-            case Answered(node=node) if not worker.placed:
-                return self._placed(worker, node)
+            case Answered(node=node, others=others) if not worker.placed:
+                return self._placed(worker, (node, *others))
             case Began(key=key, phase=phase) if key in worker.cells:
                 self._began(worker)
                 piece = worker.job.pieces[key]
@@ -520,18 +547,18 @@ class Scheduler:
                 return True
         return False
 
-    def _placed(self, worker: _Worker, name: str) -> bool:
+    def _placed(self, worker: _Worker, names: tuple[str, ...]) -> bool:
         """A worker answers for the first time; whether it is elsewhere than was thought."""
         worker.placed, worker.moved = True, self._now
         if worker.floating:
             worker.since = self._now  # until now it waited for room
-        if worker.node == name:
+        if worker.nodes == names:
             return False
-        self._seat(worker, name)
-        node = self._nodes.get(name)
-        others = [self._workers[id] for id in node.needs if not self._workers[id].placed] if node else []
-        while node and node.crowded and others:  # it has the room that was meant for others
-            self._give_up(others.pop(), "its room is taken", innocent=True)
+        self._seat(worker, names)
+        for node in [self._nodes[name] for name in dict.fromkeys(names) if name in self._nodes]:
+            others = [self._workers[id] for id in node.needs if not self._workers[id].placed]
+            while node.crowded and others:  # it has the room that was meant for others
+                self._give_up(others.pop(), "its room is taken", innocent=True)
         return True
 
     def _began(self, worker: _Worker) -> None:
@@ -573,9 +600,9 @@ class Scheduler:
 
     def _nodes_are(self, nodes: Nodes) -> None:
         gone = self._nodes.keys() - nodes.room.keys()
-        for worker in [each for each in self._workers.values() if each.node in gone]:
+        for worker in [each for each in self._workers.values() if gone and not gone.isdisjoint(each.nodes)]:
             if worker.floating and not worker.placed:
-                self._seat(worker, None)
+                self._seat(worker, ())
             else:
                 self._give_up(worker, "its node is gone", innocent=True)
         for name in gone:
@@ -585,8 +612,8 @@ class Scheduler:
             if node is None:
                 node = self._nodes[name] = _Node()
                 for worker in self._workers.values():
-                    if worker.node == name:  # it has told of the node before the cluster did
-                        node.seat(worker.id, worker.job.job.need)
+                    if name in worker.nodes:  # it has told of the node before the cluster did
+                        node.seat(worker.id, worker.need[name])
             node.room, node.leaving = room, name in nodes.leaving
 
     def _watch(self) -> None:
@@ -659,7 +686,7 @@ class Scheduler:
 
     def _clear_leaving(self) -> None:
         """Take from workers on nodes that are to go all that they have not begun."""
-        leaving = [id for node in self._nodes.values() if node.leaving for id in node.needs]
+        leaving = {id: None for node in self._nodes.values() if node.leaving for id in node.needs}
         for worker in [self._workers[id] for id in leaving]:
             if worker.placed:
                 self._ask_back(worker, [key for bundle in self._movable(worker) for key in bundle])
@@ -668,13 +695,12 @@ class Scheduler:
 
     def _seek_room(self) -> None:
         """Workers that wait for room get the first there is: which one it was, they will say themselves."""
-        for worker in [each for each in self._workers.values() if each.node is None]:
+        for worker in [each for each in self._workers.values() if not each.nodes]:
             job = worker.job
             if worker.id not in job.crew:
                 continue  # the job was set aside
-            node = self._room(job.job)
-            if node is not None:
-                self._seat(worker, node)
+            if nodes := self._room(job.job, worker.parts):
+                self._seat(worker, nodes)
             elif any(other.idle and self._stays(other) for other in job.crew.values()):
                 self._give_up(worker, "a worker that has room can do its cells", innocent=True)
             elif self._could_ever(job):
@@ -685,7 +711,7 @@ class Scheduler:
 
         Then more while there is room and it is worth it.
         """
-        pending = sum(worker.node is None for worker in self._workers.values())
+        pending = sum(not worker.nodes for worker in self._workers.values())
         waiting = [job for job in waiting if self._could_ever(job)]
         if pending >= max(map(self._most_pending, waiting), default=0) and not self._any_room(waiting):
             return
@@ -695,24 +721,25 @@ class Scheduler:
         stay = {job: self._start_s(job) + work[job] / wanted[job] for job in waiting}
         for job in sorted(waiting, key=stay.__getitem__, reverse=True):
             for _ in range(wanted[job]):
-                node = self._room(job.job, stay[job])
-                if node is None and (pending >= self._most_pending(job) or (job in crews and job.blocked is None)):
+                parts = self._cut(job)
+                nodes = self._room(job.job, parts, stay[job])
+                if not nodes and (pending >= self._most_pending(job) or (job in crews and job.blocked is None)):
                     self._hold(job)
                     break
-                pending += node is None
-                worker = self._new(job, node)
-                worker.floating = node is None
+                pending += not nodes
+                worker = self._new(job, parts, nodes)
+                worker.floating = not nodes
                 crews.setdefault(job, []).append(worker)
-        more = [(-work[job] / len(crew), i, job) for i, (job, crew) in enumerate(crews.items()) if crew[-1].node is not None]
+        more = [(-work[job] / len(crew), i, job) for i, (job, crew) in enumerate(crews.items()) if crew[-1].nodes]
         heapq.heapify(more)
         while more:
             _, i, job = heapq.heappop(more)
             share, size = work[job] / (len(crews[job]) + 1), len(crews[job]) + 1
             if share < max(self._start_s(job), self._least_s) or self._bundles(job, job.pool, most=size) < size:
                 continue
-            node = self._room(job.job, self._start_s(job) + share)
-            if node is not None:
-                crews[job].append(self._new(job, node))
+            parts = self._cut(job)
+            if nodes := self._room(job.job, parts, self._start_s(job) + share):
+                crews[job].append(self._new(job, parts, nodes))
                 heapq.heappush(more, (-share, i, job))
         for job, crew in crews.items():
             self._hand_out(job, crew)
@@ -742,15 +769,24 @@ class Scheduler:
             sizes[job] = self._bundles(job, job.pool, most=max(1, round(seconds / useful)))
         return sizes
 
+    def _cut(self, job: _Job) -> int:
+        """Into how many parts a worker of the job is cut: none, where some node could hold it whole."""
+        if job.job.parts == 1 or any(node.could(job.job.need) for node in self._nodes.values()):
+            return 1
+        return job.job.parts
+
     def _could_ever(self, job: _Job) -> bool:
-        """Whether some node could hold a worker of the job if it were empty; if none can for too long, the job fails."""
-        need = job.job.need
-        if any(node.could(need) for node in self._nodes.values()):
+        """Whether the nodes could hold a worker of the job if they were empty; if they cannot for too long, the job fails."""
+        if self._cut(job) == 1:
+            could = any(node.could(job.job.need) for node in self._nodes.values())
+        else:
+            could = sum(node.holds(job.job.part, empty=True) for node in self._nodes.values()) >= job.job.parts
+        if could:
             job.blocked = None
             return True
         if job.blocked is None:
             job.blocked = self._now
-            self._actions.append(Waits(job.job.name, self._too_large(need)))
+            self._actions.append(Waits(job.job.name, self._too_large(job.job)))
         if self._now - job.blocked <= self._room_s:
             return True  # where there is an autoscaler, one that waits for room is what it goes by
         self._set_aside(job)
@@ -761,14 +797,19 @@ class Scheduler:
             if not worker.placed:
                 self._give_up(worker, "there is no room for it", innocent=True)
         for key in list(job.pool):
-            self._fail(job, key, f"{self._too_large(job.job.need)}, after waiting for {self._room_s / 60:.0f} min")
+            self._fail(job, key, f"{self._too_large(job.job)}, after waiting for {self._room_s / 60:.0f} min")
 
-    def _too_large(self, need: Resources) -> str:
+    def _too_large(self, job: Job) -> str:
+        need = job.part or job.need
         lacking = [kind for kind in need if not any(node.room.get(kind, 0.0) >= need[kind] for node in self._nodes.values())]
         kind = next(iter(lacking or need))
         most = max((node.room.get(kind, 0.0) for node in self._nodes.values()), default=0.0)
         there = f"the largest node has {most:g}" if self._nodes else "there are no nodes"
-        return f"a worker needs {need[kind]:g} {kind}{'s' * (need[kind] != 1)} of one node, and {there}"
+        of = "one node" if job.parts == 1 else f"each of {job.parts} nodes"
+        if job.parts > 1 and self._nodes and not lacking:
+            held = sum(node.holds(need, empty=True) for node in self._nodes.values())
+            there = f"there is room for {held} of these parts"
+        return f"a worker needs {need[kind]:g} {kind}{'s' * (need[kind] != 1)} of {of}, and {there}"
 
     def _hand_out(self, job: _Job, to: Sequence[_Worker]) -> None:
         """Share the cells that nobody has out to workers, so that they end together; each begins with the longest."""
@@ -794,7 +835,8 @@ class Scheduler:
                 self._actions.append(Give(worker.id, keys))
             else:
                 worker.since = worker.heard = self._now
-                self._actions.append(Start(worker.id, job.job.name, worker.node, keys))
+                node = worker.nodes[0] if worker.nodes else None
+                self._actions.append(Start(worker.id, job.job.name, node, keys, worker.parts, worker.nodes[1:]))
             worker.idle = worker.reserved = False
         job.pool.clear()
         job.pool_s = None
@@ -825,17 +867,18 @@ class Scheduler:
             if self._worth(job, self._start_s(job))
         ]
         heapq.heapify(ends)
-        full: list[Resources] = []
+        full: list[tuple[Resources, int]] = []
         while ends:
             _, _, job = heapq.heappop(ends)
-            if job.job.need in full:
+            parts = self._cut(job)
+            if (job.job.need, parts) in full:
                 continue
             start_s = self._start_s(job)
-            node = self._room(job.job, self._worth(job, start_s))
-            if node is None:
-                full.append(job.job.need)
+            nodes = self._room(job.job, parts, self._worth(job, start_s))
+            if not nodes:
+                full.append((job.job.need, parts))
             elif self._ask_others(job, start_s):
-                self._new(job, node).reserved = True
+                self._new(job, parts, nodes).reserved = True
 
     def _worth(self, job: _Job, start_s: float) -> float:
         """When all would end, in seconds, if one more worker took its even part from those that end later than that.
@@ -898,13 +941,18 @@ class Scheduler:
 
     # nodes
 
-    def _room(self, job: Job, seconds: float = 0.0) -> str | None:
-        """The fullest node that has room, so that whole nodes stay free for those that need them.
+    def _room(self, job: Job, parts: int, seconds: float = 0.0) -> tuple[str, ...]:
+        """The fullest node that has room, so that whole nodes stay free for those that need them; () if there is none.
+
+        Or a node for each part, on as few as there can be.
 
         Args:
             job: whose worker.
+            parts: into how many it is cut.
             seconds: how long it would stay; a node that somebody waits for is left alone for longer stays.
         """
+        if parts > 1:
+            return self._rooms(job, seconds)
         best, least, kind = None, float("inf"), job.kind
         wanted = job.need[kind] - _ROUNDING
         for name, node in self._nodes.items():
@@ -912,22 +960,42 @@ class Scheduler:
             free = wanted <= left < least and not node.leaving and node.has(job.need)
             if free and seconds <= self._held.get(name, seconds):
                 best, least = name, left
-        return best
+        return () if best is None else (best,)
 
-    def _any_room(self, jobs: Iterable[_Job]) -> bool:
+    def _rooms(self, job: Job, seconds: float) -> tuple[str, ...]:
+        free = {
+            name: node.holds(job.part)
+            for name, node in self._nodes.items()
+            if not node.leaving and seconds <= self._held.get(name, seconds)
+        }
+        found: list[str] = []
+        for name in sorted(free, key=free.__getitem__, reverse=True):
+            found += [name] * min(free[name], job.parts - len(found))
+        return tuple(found) if len(found) == job.parts else ()
+
+    def _any_room(self, jobs: Sequence[_Job]) -> bool:
         """Whether one of them could have another worker now."""
         needs = {tuple(job.job.need.items()): job.job.need for job in jobs}
-        return any(node.has(need) for node in self._nodes.values() if not node.leaving for need in needs.values())
+        if any(node.has(need) for node in self._nodes.values() if not node.leaving for need in needs.values()):
+            return True
+        return any(job.job.parts > 1 and self._rooms(job.job, 0.0) for job in jobs)
 
     def _hold(self, job: _Job) -> None:
-        """Keep free for a job the node that will soonest have room for it, or it would wait for ever behind small ones."""
+        """Keep free for a job the nodes that will soonest have room for it, or it would wait for ever behind small ones."""
         need = job.job.need
         if need.get("GPU", 0.0) <= 1:
             return
-        names = [name for name, node in self._nodes.items() if name not in self._held and not node.leaving and node.could(need)]
-        if names:
-            soonest = min(names, key=self._empty_in)
-            self._held[soonest] = self._empty_in(soonest)
+        parts = self._cut(job)
+        part = need if parts == 1 else job.job.part
+        names = [name for name, node in self._nodes.items() if name not in self._held and not node.leaving and node.could(part)]
+        held: list[str] = []
+        for name in heapq.nsmallest(parts, names, key=self._empty_in):
+            held.append(name)
+            parts -= self._nodes[name].holds(part, empty=True)
+            if parts <= 0:
+                break
+        for name in held:
+            self._held[name] = self._empty_in(held[-1])
 
     def _empty_in(self, name: str) -> float:
         """Expected seconds until a node is empty."""
@@ -937,28 +1005,29 @@ class Scheduler:
         return self._empty_s[name]
 
     def _stays(self, worker: _Worker) -> bool:
-        """Whether its node is not about to go."""
-        node = self._nodes.get(worker.node or "")
-        return node is None or not node.leaving
+        """Whether none of its nodes is about to go."""
+        return not any(name in self._nodes and self._nodes[name].leaving for name in worker.nodes)
 
-    def _seat(self, worker: _Worker, node: str | None) -> None:
-        if worker.node in self._nodes:
-            self._nodes[worker.node].unseat(worker.id)
-        worker.node = node
-        if node in self._nodes:
-            self._nodes[node].seat(worker.id, worker.job.job.need)
+    def _seat(self, worker: _Worker, nodes: tuple[str, ...]) -> None:
+        for name in self._nodes.keys() & set(worker.nodes):
+            self._nodes[name].unseat(worker.id)
+        worker.nodes = nodes
+        for name, need in worker.need.items():
+            if name in self._nodes:
+                self._nodes[name].seat(worker.id, need)
 
     # workers and their cells
 
-    def _new(self, job: _Job, node: str | None) -> _Worker:
-        worker = _Worker(id=self._ids, job=job, node=None, since=self._now, heard=self._now, moved=self._now)
+    def _new(self, job: _Job, parts: int, nodes: tuple[str, ...]) -> _Worker:
+        now = self._now
+        worker = _Worker(id=self._ids, job=job, parts=parts, nodes=(), since=now, heard=now, moved=now)
         self._ids += 1
         self._workers[worker.id] = job.crew[worker.id] = worker
-        self._seat(worker, node)
+        self._seat(worker, nodes)
         return worker
 
     def _remove(self, worker: _Worker) -> None:
-        self._seat(worker, None)
+        self._seat(worker, ())
         del self._workers[worker.id], worker.job.crew[worker.id]
         worker.job.asked.pop(worker.id, None)
 

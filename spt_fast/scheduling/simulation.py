@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -151,12 +151,20 @@ class _Node:
 _ROUNDING = 1e-6
 
 
+@dataclass(frozen=True)
+class _Seat:
+    """What a worker, or a part of it, has of a node."""
+
+    node: str
+    need: Resources
+    gpus: Sequence[int]
+
+
 @dataclass(eq=False)
 class _Worker:
     id: int
     job: Job
-    node: str
-    gpus: list[int]
+    seats: Sequence[_Seat]
     began: float
     speed: float
     queue: dict[str, Piece]
@@ -389,22 +397,38 @@ class _Simulation:
     def _seat_waiting(self) -> None:
         """Those that wait for room take the first there is, as on Ray."""
         for start in list(self.waiting.values()):
-            names = sorted(self.there.keys() - self.leaving) if start.node is None else [start.node]
-            for name in names:
-                gpus = self.there[name].seat(self.jobs[start.job].need) if name in self.there else None
-                if gpus is not None:
-                    del self.waiting[start.worker]
-                    self._begin(start, name, gpus)
-                    break
+            if seats := self._seats(start):
+                del self.waiting[start.worker]
+                self._begin(start, seats)
 
-    def _begin(self, start: Start, node: str, gpus: list[int]) -> None:
+    def _seats(self, start: Start) -> list[_Seat]:
+        """A place for each part of a worker, or none at all."""
+        job, seats = self.jobs[start.job], list[_Seat]()
+        need = job.need if start.parts == 1 else job.part
+        for i in range(start.parts):
+            names = sorted(self.there.keys() - self.leaving) if start.node is None else [(start.node, *start.others)[i]]
+            for name in names:
+                gpus = self.there[name].seat(need) if name in self.there else None
+                if gpus is not None:
+                    seats.append(_Seat(name, need, gpus))
+                    break
+        if len(seats) < start.parts:
+            self._leave(seats)
+            return []
+        return seats
+
+    def _leave(self, seats: Iterable[_Seat]) -> None:
+        for seat in seats:
+            if seat.node in self.there:
+                self.there[seat.node].leave(seat.need, seat.gpus)
+
+    def _begin(self, start: Start, seats: Sequence[_Seat]) -> None:
         job = self.jobs[start.job]
         slow = self.random.random() < self.troubles.stragglers
         worker = _Worker(
             id=start.worker,
             job=job,
-            node=node,
-            gpus=gpus,
+            seats=seats,
             began=self.now,
             speed=self.troubles.slow if slow else 1.0,
             queue={key: self.pieces[job.name][key] for key in start.keys},
@@ -419,7 +443,7 @@ class _Simulation:
         ):
             if rate:
                 self._of(worker, self._when(rate), act)
-        self._say(worker, Answered(worker.id, worker.node))
+        self._say(worker, _answered(worker))
         self._of(worker, TELL_S, self._goes_on)
         self._of(worker, job.start_s, self._learn)
 
@@ -429,7 +453,7 @@ class _Simulation:
 
     def _goes_on(self, worker: _Worker) -> None:
         if worker.alive:
-            self._say(worker, Answered(worker.id, worker.node) if worker.hangs or worker.idle else Moved(worker.id))
+            self._say(worker, _answered(worker) if worker.hangs or worker.idle else Moved(worker.id))
             self._after(TELL_S, lambda: self._goes_on(worker))
 
     def _unlearnt(self, worker: _Worker) -> str | None:
@@ -500,9 +524,8 @@ class _Simulation:
         for key in worker.begun | worker.untold:
             self.outcome.in_vain[key] = self.outcome.in_vain.get(key, 0) + 1
         self.outcome.gpu_s += (self.now - worker.began) * worker.job.need.get("GPU", 0.0)
-        if worker.node in self.there:
-            self.there[worker.node].leave(worker.job.need, worker.gpus)
-            self._seat_waiting()
+        self._leave(worker.seats)
+        self._seat_waiting()
 
     # nodes
 
@@ -540,10 +563,15 @@ class _Simulation:
         self._after(self._when(3600 / self.troubles.back_s), lambda: self._back(name))
 
     def _of_node(self, name: str) -> list[_Worker]:
-        return [worker for worker in self.workers.values() if worker.node == name]
+        return [worker for worker in self.workers.values() if any(seat.node == name for seat in worker.seats)]
 
     def _back(self, name: str) -> None:
         self.there[name] = _Node(self.nodes[name])
         self.gpus += len(self.there[name].gpus)
         self._plan_loss(name)
         self._nodes_changed()
+
+
+def _answered(worker: _Worker) -> Answered:
+    node, *others = (seat.node for seat in worker.seats)
+    return Answered(worker.id, node, tuple(others))

@@ -109,6 +109,23 @@ def test_a_worker_that_shares_a_gpu_gives_vllm_its_part_of_it() -> None:
     assert "gpu_memory_utilization" not in engine_options(replace(half, gpus=1.0), on_cpu=False)
 
 
+def test_a_model_on_several_nodes_is_started_on_each_with_what_vllm_documents(tmp_path: Path) -> None:
+    from vllm import EngineArgs
+
+    one = EngineConfig(model=str(tiny_model(tmp_path, hidden_size=128)), tensor_parallel=2, pipeline_parallel=2)
+    assert engine_options(one, on_cpu=True).keys().isdisjoint({"nnodes", "node_rank", "master_addr", "master_port"})
+    assert one.devices == 4
+    two = replace(one, nodes=("10.0.0.1", "10.0.0.2"))
+    assert two.devices == 2
+    for rank in (0, 1):
+        made = EngineArgs(**engine_options(two, on_cpu=True, rank=rank, port=29500)).create_engine_config(headless=rank > 0)
+        parallel = made.parallel_config
+        assert (parallel.nnodes, parallel.node_rank) == (2, rank)
+        assert (parallel.master_addr, parallel.master_port) == ("10.0.0.1", 29500)
+        assert (parallel.world_size, parallel.local_world_size) == (4, 2)
+        assert parallel.distributed_executor_backend == "mp"
+
+
 def test_a_share_that_is_not_free_is_said_before_vllm_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "FREED_S", 0)
     monkeypatch.setattr(memory, "free_and_total", lambda devices: (60 * 2**30, 80 * 2**30))

@@ -225,7 +225,7 @@ class Here:
 def here(stage: Stage, dies_of: Collection[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Event], int]:
     """Run a stage in workers that die of some tasks: what they tell, and how many it took."""
     fragile(monkeypatch, dies_of, Killed)
-    monkeypatch.setattr(local, "_Worker", Here)
+    monkeypatch.setattr(local, "WorkerProcess", Here)
     monkeypatch.setattr(Here, "born", 0)
     return list(run_here(stage, Desk(stage.cells, {}), tmp_path / "log", "the log")), Here.born
 

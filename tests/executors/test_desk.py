@@ -9,13 +9,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from spt_fast.cell import Cell
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.engine.base import EngineConfig, Part
 from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress
 from spt_fast.executors.desk import Desk
-from spt_fast.executors.ray import ModelWorker
+from spt_fast.executors.ray import ModelWorker, Partner
 from spt_fast.plan import Stage, expand, stages
 from spt_fast.sharing import More, Sharing
 from spt_fast.worker import run_stage
@@ -184,3 +186,28 @@ def test_an_actor_tells_of_all_else_at_once_and_in_the_order_in_which_it_happene
     told = pickle.loads(actor.take(3600.0))
     assert told.events == (progress(2), begun[0], progress(3), begun[1])
     assert told.ended
+
+
+PART = Part(config=EngineConfig(model="/nowhere", nodes=("127.0.0.1", "127.0.0.1")), rank=1, port=1, obstacles={})
+
+
+def part_process() -> psutil.Process:
+    (process,) = (each for each in psutil.Process().children() if "spt_fast.executors.process" in each.cmdline())
+    return process
+
+
+def test_a_part_of_an_engine_that_ends_by_itself_is_told_and_one_that_is_ended_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spt_fast.executors.ray.GRACE_S", 0.2)
+    actor = Partner("m")
+    actor.begin(pickle.dumps(PART))
+    first = part_process()
+    actor.begin(pickle.dumps(PART))
+    assert not first.is_running(), "the engine was started anew, and so is its part"
+    second = part_process()
+    assert actor.end() == b""
+    assert not second.is_running()
+    assert actor.end() == b"", "ending what has ended is no error"
+    actor.begin(pickle.dumps(PART))
+    part_process().kill()
+    assert actor.lost() == b""
+    assert psutil.Process().children() == []

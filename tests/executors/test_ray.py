@@ -141,9 +141,27 @@ def actors() -> list[psutil.Process]:
 
 def none_is_left() -> bool:
     """Whether all actors and workers have ended; those that are about to are awaited. A killed actor's worker ends itself."""
-    found = [*actors(), *processes("spt_fast.executors.process")]
+    found = [*actors(), *processes("ray::Partner"), *processes("spt_fast.executors.process"), *processes("VllmWorker")]
     _, alive = psutil.wait_procs(found, timeout=60)
     return not alive
+
+
+def no_room_is_held() -> bool:
+    """Whether all placement groups are removed; Ray removes a dead driver's in its own time."""
+    from ray.util import placement_group_table
+
+    until = time.monotonic() + RECOVERY_S
+    while {group["state"] for group in placement_group_table().values()} - {"REMOVED"}:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)  # Ray tells nobody
+    return True
+
+
+def partner() -> psutil.Process:
+    """The actor that has the second part of a worker."""
+    (found,) = processes("ray::Partner")
+    return found
 
 
 def actor_of(stage: Stage) -> psutil.Process:
@@ -425,10 +443,11 @@ def test_nodes_are_given_the_very_spt_fast_of_the_driver(cluster: Any, models: P
 def test_a_killed_driver_leaves_no_process_and_the_same_command_does_the_rest(
     cluster: Any, grid: GridConfig, models: Path, tmp_path: Path
 ) -> None:
+    """Of a worker on two nodes too."""
     slow = {"kind": "echo", "delay_s": 0.1}
     text = {
         "name": "g",
-        "models": [str(models / "one")],
+        "models": [{"id": str(models / "one"), "pipeline_parallel": 2}],
         "tasks": ["zoo-mcq", "zoo-json"],
         "protocols": ["zero_shot", {"few_shot": {"shots": 2}}],
         "limit": 4,
@@ -444,6 +463,7 @@ def test_a_killed_driver_leaves_no_process_and_the_same_command_does_the_rest(
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "ray" / "cells").glob("*/result.json")}
     assert before
     assert none_is_left()
+    assert no_room_is_held()
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "ray" / "cells").glob("*/result.json")}
@@ -503,6 +523,54 @@ def test_vllm_in_actors_answers_as_on_this_machine_though_it_is_killed_while_tra
     here = run_grid(replace(real, output=real.folder.with_name("local")))
     assert table(there) == table(here)
     assert none_is_left()
+
+
+def test_a_model_larger_than_a_node_is_on_two_and_a_lost_part_of_its_worker_costs_what_a_lost_worker_does(
+    cluster: Any, grid: GridConfig
+) -> None:
+    slow = {"kind": "echo", "delay_s": 0.1}
+    large = replace(grid, models=(replace(grid.models[0], pipeline_parallel=2),), protocols=(ZeroShot(),), engine=slow)
+    watcher = Interfering(lambda event: isinstance(event, CellDone), lambda: partner().kill())
+    result = run_grid(large, watch=watcher, executor=RayExecutor("auto", Store(large.folder).log))
+    assert result.complete, result.failures
+    assert [event.where.count(" + ") for event in watcher.events if isinstance(event, WorkerStarted)] == [1, 1]
+    first, second = (event for event in watcher.events if isinstance(event, WorkerEnded))
+    assert first.reason.startswith("its node or process was lost")
+    assert second == WorkerEnded()
+    done = [event.key for event in watcher.events if isinstance(event, CellDone)]
+    assert len(done) == len(set(done)) == len(result.cells) == 2
+    assert none_is_left()
+    assert no_room_is_held()
+    *_, last = dry_run(replace(large, output=large.folder.with_name("dry")), {}, fresh=False, address="auto").splitlines()
+    assert "cannot be run there" not in last
+    wider = replace(large, models=(replace(grid.models[0], pipeline_parallel=5),), output=large.folder.with_name("wider"))
+    *_, last = dry_run(wider, {}, fresh=False, address="auto").splitlines()
+    assert re.search(r"cannot be run there: .*a worker needs 1 CPU of each of 5 nodes, and there is room for \d of these", last)
+
+
+@pytest.mark.vllm
+def test_vllm_on_two_nodes_answers_as_transformers_on_this_machine(
+    cluster: Any, grid: GridConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the model's layers on each node, its soft prompt learnt on one of them."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    large = replace(
+        grid,
+        models=(ModelConfig(id="zoo/base-70", pipeline_parallel=2, dtype="float32"),),
+        tasks=grid.tasks[:1],
+        protocols=(ZeroShot(), SoftPromptConfig(steps=5, lr=0.02)),
+        engine={"max_num_seqs": 4},
+    )
+    watcher = Interfering(lambda event: False, lambda: None)
+    there = run_grid(large, watch=watcher, executor=RayExecutor("auto", Store(large.folder).log))
+    assert there.complete, there.failures
+    (started,) = (event for event in watcher.events if isinstance(event, WorkerStarted))
+    assert " + " in started.where
+    here = replace(large, models=(ModelConfig(id="zoo/base-70", dtype="float32"),), output=grid.folder.with_name("local"))
+    reference = run_grid(replace(here, engine={"kind": "transformers"}), executor=Inline())
+    assert table(there) == table(reference)
+    assert none_is_left()
+    assert no_room_is_held()
 
 
 def test_a_node_that_goes_without_a_word_costs_nothing_but_time(cluster: Any, grid: GridConfig) -> None:

@@ -26,6 +26,7 @@ models:
   - zoo/base-40
   - {id: zoo/base-70, gpus: 0.25}
   - {id: zoo/base-95, tensor_parallel: 2, gpus: 2}
+  - {id: zoo/chat-70, tensor_parallel: 2, pipeline_parallel: 3}
 tasks: [zoo-short]
 protocols: [zero_shot]
 judge: {model: zoo/chat-40, gpus: 0.5}
@@ -37,7 +38,8 @@ judge: {model: zoo/chat-40, gpus: 0.5}
 
 def test_a_model_takes_as_many_gpus_as_it_is_spread_over_or_the_share_it_is_given() -> None:
     cells = plan.expand(parse_grid(GRID))
-    assert {cell.model.name: cell.model.gpus for cell in cells} == {"zoo/base-40": 1.0, "zoo/base-70": 0.25, "zoo/base-95": 2.0}
+    gpus = {cell.model.name: cell.model.gpus for cell in cells}
+    assert gpus == {"zoo/base-40": 1.0, "zoo/base-70": 0.25, "zoo/base-95": 2.0, "zoo/chat-70": 6.0}
     judge = cells[0].judge
     assert judge is not None
     assert judge.model.gpus == 0.5
@@ -45,19 +47,21 @@ def test_a_model_takes_as_many_gpus_as_it_is_spread_over_or_the_share_it_is_give
 
 def test_gpus_are_part_of_no_key() -> None:
     alone = GRID.replace(", gpus: 0.25", "").replace(", gpus: 2", "").replace(", gpus: 0.5", "")
-    assert alone.count("gpus") == 0
+    alone = alone.replace(", tensor_parallel: 2", "").replace(", pipeline_parallel: 3", "")
+    assert alone.count("gpus") == alone.count("parallel") == 0
     assert [cell.key for cell in plan.expand(parse_grid(GRID))] == [cell.key for cell in plan.expand(parse_grid(alone))]
 
 
 @given(
-    gpus=st.floats() | st.floats(0, 1) | st.integers(0, 8).map(float),
-    tensor_parallel=st.integers(1, 8),
+    gpus=st.floats() | st.floats(0, 1) | st.integers(0, 24).map(float),
+    tensor=st.integers(1, 8),
+    pipeline=st.integers(1, 3),
 )
-def test_gpus_are_a_share_of_one_or_those_the_model_is_spread_over(gpus: float, tensor_parallel: int) -> None:
-    good = (0 < gpus < 1 and tensor_parallel == 1) or gpus == tensor_parallel
+def test_gpus_are_a_share_of_one_or_those_the_model_is_spread_over(gpus: float, tensor: int, pipeline: int) -> None:
+    good = (0 < gpus < 1 and tensor * pipeline == 1) or gpus == tensor * pipeline
     for build in (
-        lambda: ModelConfig(id="some/model", gpus=gpus, tensor_parallel=tensor_parallel),
-        lambda: JudgeConfig(model="some/judge", gpus=gpus, tensor_parallel=tensor_parallel),
+        lambda: ModelConfig(id="some/model", gpus=gpus, tensor_parallel=tensor, pipeline_parallel=pipeline),
+        lambda: JudgeConfig(model="some/judge", gpus=gpus, tensor_parallel=tensor, pipeline_parallel=pipeline),
     ):
         if good:
             assert build().gpus == gpus
@@ -77,6 +81,16 @@ def test_gpus_are_a_share_of_one_or_those_the_model_is_spread_over(gpus: float, 
         (
             "gpus: 0.5, tensor_parallel: 2",
             "models[0].gpus: 0.5 is a share of one GPU, and tensor_parallel spreads the model over 2; leave one of them out",
+        ),
+        (
+            "gpus: 2, pipeline_parallel: 4",
+            "models[0].gpus: must be a share of one GPU (0.5) or as many as tensor_parallel x pipeline_parallel (4), not 2; "
+            "to spread a model over several, set tensor_parallel",
+        ),
+        ("pipeline_parallel: 0", "models[0].pipeline_parallel: must be at least 1, not 0"),
+        (
+            "engine: {pipeline_parallel_size: 2}",
+            "models[0].engine.pipeline_parallel_size: is set by spt-fast; set pipeline_parallel of the model",
         ),
         ("gpus: half", "models[0].gpus: must be a number, not text ('half')"),
     ],

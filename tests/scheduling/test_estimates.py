@@ -280,6 +280,22 @@ def test_a_stage_starts_once_and_learns_shared_vectors_once() -> None:
     assert (plain.start_s, plain.train_s) == (told.start_s(SEVEN, training=False), 0.0)
 
 
+def test_what_others_start_from_is_learnt_once_before_them() -> None:
+    told = Estimates(gpu=True)
+    starting = SoftPromptConfig(init="soft_prompt", init_from="squad", steps=40)
+    cells = tuple(cell(task=task, protocol=starting, starts_on=SQUAD) for task in (MMLU, GSM8K))
+    first = cells[0].first
+    assert first is not None
+    together = told.stage(Stage(model=SEVEN, cells=cells))
+    assert together.train_s == pytest.approx(told.train_s(first) + sum(map(told.train_s, cells)))
+    longer = cell(task=SQUAD, protocol=SoftPromptConfig(steps=40))
+    assert longer.tuning_key == first.tuning_key
+    beside = told.stage(Stage(model=SEVEN, cells=(longer, *cells)))
+    assert beside.train_s == pytest.approx(together.train_s), "the grid asks what it starts from too"
+    one = Estimates([measured(cells[0], train_s=90.0)], gpu=True).stage(Stage(model=SEVEN, cells=cells[:1]))
+    assert one.train_s == pytest.approx(90.0), "what was measured has learnt both"
+
+
 def test_a_judge_that_is_asked_too_takes_its_own_time_for_each() -> None:
     asked = cell(JUDGE.model, GSM8K)
     judged = replace(asked, judge=JUDGE)

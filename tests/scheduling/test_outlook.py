@@ -12,7 +12,7 @@ from spt_fast.scheduling import outlook
 from spt_fast.scheduling.estimates import Estimates
 from spt_fast.scheduling.jobs import job
 
-from .test_estimates import JUDGE, MMLU, SEVEN, cell, measured
+from .test_estimates import GSM8K, JUDGE, MMLU, SEVEN, SQUAD, cell, measured
 
 STAGES = [
     Stage(model=model, cells=(cell(model), cell(model, protocol=SoftPromptConfig())))
@@ -74,6 +74,29 @@ def test_a_job_learns_once_for_the_cells_that_share_vectors_and_a_judge_learns_n
     assert (tuned.group, tuned.train_s) == (stage.cells[1].tuning_key, pytest.approx(2000.0))
     judged = replace(stage, model=JUDGE.model, cells=tuple(replace(each, judge=JUDGE) for each in stage.cells))
     assert [(piece.group, piece.train_s) for piece in job("j", judged, ESTIMATES, gpu=True).pieces] == [(None, 0.0)] * 2
+
+
+def test_groups_that_start_from_the_same_vectors_take_even_parts_of_learning_those() -> None:
+    starting = SoftPromptConfig(init="soft_prompt", init_from="squad", steps=40)
+    of = Stage(model=SEVEN, cells=tuple(cell(task=task, protocol=starting, starts_on=SQUAD) for task in (MMLU, GSM8K)))
+    pieces = job("j", of, ESTIMATES, gpu=True).pieces
+    assert sum(piece.train_s for piece in pieces) == pytest.approx(ESTIMATES.stage(of).train_s)
+    assert all(piece.train_s > ESTIMATES.train_s(each) for piece, each in zip(pieces, of.cells, strict=True))
+
+
+def test_a_model_cut_into_stages_needs_a_node_for_each_where_none_could_hold_it() -> None:
+    model = replace(SEVEN, tensor_parallel=4, pipeline_parallel=2, gpus=8.0)
+    large = Stage(model=model, cells=(cell(model, MMLU, ZeroShot()),))
+    made = job("j", large, ESTIMATES, gpu=True)
+    assert (made.need, made.parts, made.part) == ({"GPU": 8.0, "CPU": 1.0}, 2, {"GPU": 4.0, "CPU": 1.0})
+    made = job("j", large, ESTIMATES, gpu=False)
+    assert (made.need, made.parts, made.part) == ({"CPU": 2.0}, 2, {"CPU": 1.0})
+    four = {f"n{i}": {"GPU": 4.0, "CPU": 8.0} for i in range(3)}
+    expected = outlook.on_cluster([large], ESTIMATES, four, gpu=True)
+    assert expected.impossible == ()
+    assert expected.gpu_hours == pytest.approx(8 * expected.seconds / 3600, rel=0.05)
+    (sentence,) = outlook.on_cluster([large], ESTIMATES, {"n": {"GPU": 4.0, "CPU": 8.0}}, gpu=True).impossible
+    assert "a worker needs 4 GPUs of each of 2 nodes, and there is room for 1 of these parts" in sentence
 
 
 def test_a_worker_takes_its_gpus_and_a_core_or_a_core_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,6 +45,12 @@ def job(name: str, *seconds: float, gpus: float = 1.0, start_s: float = START_S)
     """A job whose cells have nothing to learn and are called name0, name1, ..."""
     pieces = tuple(Piece(key=f"{name}{i}", group=None, answer_s=each) for i, each in enumerate(seconds))
     return Job(name=name, need={"GPU": gpus}, start_s=start_s, pieces=pieces)
+
+
+def wide(name: str, *seconds: float, parts: int, gpus: float) -> Job:
+    """A job whose workers are cut into parts of so many GPUs where no node holds them whole."""
+    whole = job(name, *seconds, gpus=parts * gpus)
+    return replace(whole, parts=parts, part={"GPU": gpus})
 
 
 def group(name: str, cells: int, train_s: float, answer_s: float) -> tuple[Piece, ...]:
@@ -484,7 +491,7 @@ def test_a_floating_worker_takes_the_seat_that_it_reports() -> None:
     scene.tell(Answered(floating.worker, "m"))
     scene.tell(Answered(2, "m"))
     assert scene.of(GiveUp) == []
-    assert scene.scheduler._room(job("d", 1.0)) == "k"
+    assert scene.scheduler._room(job("d", 1.0), 1) == ("k",)
 
 
 def test_a_floating_worker_that_takes_the_room_of_another_sends_it_elsewhere() -> None:
@@ -504,7 +511,7 @@ def test_a_floating_worker_on_a_node_that_is_not_known_yet_has_its_seat_when_it_
     scene.nodes({"n": 1.0})
     assert scene.of(GiveUp) == []
     scene.nodes({"n": 1.0, "m": 1.0})
-    assert scene.scheduler._room(job("c", 1.0)) is None
+    assert scene.scheduler._room(job("c", 1.0), 1) == ()
 
 
 def test_a_node_whose_processors_are_taken_has_no_room() -> None:
@@ -518,15 +525,15 @@ def test_halves_that_crowd_a_gpu_get_no_third_one_when_one_of_them_leaves() -> N
     scene = Scene(job("a", 900.0, gpus=0.5), job("b", 800.0, gpus=0.5), job("c", 700.0, gpus=0.5), nodes={"n": 1.0}, ahead=1)
     for worker in range(3):  # the third came before the news that the first had left
         scene.work(worker, "n")
-    assert scene.scheduler._room(job("d", 1.0, gpus=0.5)) is None
+    assert scene.scheduler._room(job("d", 1.0, gpus=0.5), 1) == ()
     scene.does(0, "a0")
     scene.tell(Idle(0))
     scene.tell(Finished(0))
-    assert scene.scheduler._room(job("d", 1.0, gpus=0.5)) is None
+    assert scene.scheduler._room(job("d", 1.0, gpus=0.5), 1) == ()
     scene.does(1, "b0")
     scene.tell(Idle(1))
     scene.tell(Finished(1))
-    assert scene.scheduler._room(job("d", 1.0, gpus=0.5)) == "n"
+    assert scene.scheduler._room(job("d", 1.0, gpus=0.5), 1) == ("n",)
 
 
 def test_a_worker_is_expected_to_be_as_slow_as_others_of_its_job() -> None:
@@ -630,3 +637,89 @@ def test_cells_that_a_lost_worker_had_in_flight_are_suspects() -> None:
     assert scheduler.suspects("m") == frozenset()
     scheduler.handle(Lost(start.worker, "it died"), 3.0)
     assert scheduler.suspects("m") == {"a", "b"}
+
+
+# workers that no node can hold
+
+
+def test_a_worker_that_no_node_can_hold_is_cut_into_parts_on_as_few_nodes_as_there_can_be() -> None:
+    scene = Scene(wide("w", 900.0, parts=4, gpus=8.0), nodes={"small": 8.0, "large": 16.0, "middle": 8.0, "tiny": 4.0})
+    assert scene.started == [Start(0, "w", "large", ("w0",), 4, ("large", "small", "middle"))]
+
+
+def test_a_worker_that_a_node_can_hold_is_not_cut_though_that_node_is_taken() -> None:
+    scene = Scene(
+        job("a", 5000.0, gpus=8.0), wide("w", 900.0, parts=2, gpus=4.0), nodes={"n": 8.0, "m": 4.0, "k": 4.0}, ahead=0
+    )
+    assert [(start.job, start.parts) for start in scene.started] == [("a", 1)]
+    scene.work(0, "n")
+    scene.does(0, "a0")
+    scene.tell(Idle(0))
+    scene.tell(Finished(0))
+    assert scene.started[1:] == [Start(1, "w", "n", ("w0",))]
+
+
+def test_no_other_worker_is_put_where_a_part_is() -> None:
+    scene = Scene(wide("w", 900.0, parts=2, gpus=4.0), job("a", 800.0), nodes={"n": 4.0, "m": 4.0}, ahead=0)
+    assert [start.job for start in scene.started] == ["w"]
+    scene.tell(Answered(0, "n", ("m",)))
+    scene.does(0, "w0")
+    scene.tell(Idle(0))
+    assert [start.job for start in scene.of(Start)] == ["w"]
+    assert scene.tell(Finished(0))[0] == Start(1, "a", "n", ("a0",))
+
+
+@pytest.mark.parametrize("gone", ["n", "m"])
+def test_a_worker_whose_part_is_on_a_lost_node_is_given_up_whole_and_its_cells_go_elsewhere(gone: str) -> None:
+    scene = Scene(wide("w", 900.0, 800.0, parts=2, gpus=4.0), nodes={"n": 4.0, "m": 4.0})
+    scene.tell(Answered(0, "n", ("m",)))
+    scene.tell(Began(0, "w0", "ask"))
+    left = {"n", "m"} - {gone}
+    came = scene.nodes(dict.fromkeys((*left, "k"), 4.0))
+    assert came[0] == GiveUp(0, "its node is gone")
+    assert came[1:] == [Start(1, "w", *left, ("w0", "w1"), 2, ("k",))]
+    assert scene.scheduler.suspects("w") == frozenset(), "its cells are not to blame"
+
+
+def test_a_worker_with_a_part_on_a_leaving_node_gives_back_what_it_has_not_begun() -> None:
+    scene = Scene(wide("w", 900.0, 800.0, parts=2, gpus=4.0), nodes={"n": 4.0, "m": 4.0})
+    scene.tell(Answered(0, "n", ("m",)))
+    scene.tell(Began(0, "w0", "ask"))
+    assert scene.nodes({"n": 4.0, "m": 4.0}, leaving=("m",)) == [TakeBack(0, ("w1",))]
+
+
+def test_a_job_whose_parts_the_nodes_cannot_hold_says_so_and_starts_when_they_can() -> None:
+    scene = Scene(wide("w", 900.0, parts=3, gpus=4.0), nodes={"n": 4.0, "m": 7.0})
+    (waits,) = scene.of(Waits)
+    assert waits.reason == "a worker needs 4 GPUs of each of 3 nodes, and there is room for 2 of these parts"
+    (floating,) = scene.started
+    assert (floating.node, floating.parts, floating.others) == (None, 3, ())
+    scene.nodes({"n": 4.0, "m": 7.0, "k": 4.0})
+    assert scene.tell(Tick(), after=ROOM_S + 1.0) == [], "it waits for room no more: it has some, and is about to answer"
+    scene.tell(Answered(0, "n", ("m", "k")))
+    scene.does(0, "w0")
+    assert scene.of(Fail) == []
+
+
+def test_parts_that_no_node_can_hold_are_told_with_what_the_largest_has() -> None:
+    scene = Scene(wide("w", 900.0, parts=2, gpus=8.0), nodes={"n": 4.0})
+    assert [waits.reason for waits in scene.of(Waits)] == [
+        "a worker needs 8 GPUs of each of 2 nodes, and the largest node has 4"
+    ]
+
+
+def test_nodes_are_kept_for_a_worker_that_waits_for_several() -> None:
+    """Or small ones would take each node as it is free."""
+    first, later = ([job(f"{name}{i}-", seconds) for i in range(4)] for name, seconds in (("f", 1000.0), ("l", 900.0)))
+    scene = Scene(*first, *later, wide("w", 950.0, parts=2, gpus=2.0), nodes={"n": 2.0, "m": 2.0}, ahead=0)
+    running = list(scene.started)
+    assert [start.job for start in running] == [each.name for each in first]
+    for start in running:
+        assert start.node is not None
+        scene.work(start.worker, start.node, *start.keys)
+    for start in running:
+        assert "w" not in [each.job for each in scene.started]
+        scene.does(start.worker, *start.keys, seconds=1000.0 if start is running[0] else 0.0)
+        scene.tell(Idle(start.worker))
+        scene.tell(Finished(start.worker))
+    assert [(start.job, start.parts) for start in scene.started[4:]] == [("w", 2)]

@@ -62,8 +62,8 @@ class Recorded(Scheduler):
         self.said: list[list[Action]] = []
         self.rooms: Mapping[str, Resources] = {}
         self.leaving: set[str] = set()
-        self.workers: dict[int, tuple[str, str | None]] = {}
-        """Worker -> its job, its node."""
+        self.workers: dict[int, tuple[str, tuple[str, ...]]] = {}
+        """Worker -> its job, the node of each of its parts."""
         self.cells: dict[str, int] = {}
         """Cell -> who has it."""
         self.idle: set[int] = set()
@@ -86,8 +86,8 @@ class Recorded(Scheduler):
         if getattr(happening, "worker", None) not in self.workers:
             return
         match happening:
-            case Answered(worker=id, node=node):
-                self.workers[id] = (self.workers[id][0], node)
+            case Answered(worker=id, node=node, others=others):
+                self.workers[id] = (self.workers[id][0], (node, *others))
             case Ended(worker=id, key=key):
                 assert self.cells.pop(key) == id
                 assert key not in self.over
@@ -105,15 +105,18 @@ class Recorded(Scheduler):
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case Start(worker=id, job=job, node=node, keys=keys):
+            case Start(worker=id, job=job, node=node, keys=keys, parts=parts, others=others):
                 assert id not in self.workers
-                assert node is None or (node in self.rooms and node not in self.leaving)
-                self.workers[id] = (job, node)
+                nodes = () if node is None else (node, *others)
+                assert self.rooms.keys() - self.leaving >= set(nodes)
+                assert parts in (1, self.by_name[job].parts)
+                assert len(nodes) in (0, parts)
+                self.workers[id] = (job, nodes)
                 self._hand(id, keys)
-                if node is not None:
-                    self._check_room(node)
+                for each in nodes:
+                    self._check_room(each)
             case Give(worker=id, keys=keys):
-                assert self.workers[id][1] not in self.leaving
+                assert self.leaving.isdisjoint(self.workers[id][1])
                 self.idle.remove(id)
                 self._hand(id, keys)
             case Release(worker=id):
@@ -140,7 +143,8 @@ class Recorded(Scheduler):
         self.cells = {key: worker for key, worker in self.cells.items() if worker != id}
 
     def _check_room(self, name: str) -> None:
-        needs = [self.by_name[job].need for job, node in self.workers.values() if node == name]
+        taken = [(self.by_name[job], nodes) for job, nodes in self.workers.values()]
+        needs = [job.need if len(nodes) == 1 else job.part for job, nodes in taken for node in nodes if node == name]
         for kind in {kind for need in needs for kind in need}:
             assert sum(need.get(kind, 0.0) for need in needs) <= self.rooms[name].get(kind, 0.0) + 1e-6
 
@@ -159,7 +163,12 @@ def grids(draw: st.DrawFn) -> tuple[Job, ...]:
             ]
         pieces += [Piece(key=f"{i}-{n}", group=None, answer_s=draw(seconds)) for n in range(draw(st.integers(0, 5)))]
         start_s = draw(st.floats(0.0, 120.0))
-        jobs.append(Job(name=f"j{i}", need=draw(st.sampled_from(NEEDS)), start_s=start_s, pieces=tuple(pieces)))
+        need, parts = draw(st.sampled_from(NEEDS)), draw(st.sampled_from([1, 1, 2, 3]))
+        if need["GPU"] < 1 or parts == 1:
+            jobs.append(Job(name=f"j{i}", need=need, start_s=start_s, pieces=tuple(pieces)))
+            continue
+        whole = {kind: parts * amount for kind, amount in need.items()}
+        jobs.append(Job(name=f"j{i}", need=whole, start_s=start_s, pieces=tuple(pieces), parts=parts, part=need))
     return tuple(jobs)
 
 
