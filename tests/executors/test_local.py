@@ -74,7 +74,7 @@ class Here:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
-    monkeypatch.setattr(local, "_Worker", Here)
+    monkeypatch.setattr(local, "WorkerProcess", Here)
     Here.born, Here.alive_at_turns = [], []
     return Here
 
