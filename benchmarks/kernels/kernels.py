@@ -378,9 +378,20 @@ def tune(cases: list[Any], dtype: str) -> list[dict[str, Any]]:
     for case in cases:
         work = work_of(case, getattr(torch, dtype), "cuda")
         mine = usual(case.N, getattr(torch, dtype).itemsize)
-        choices = itertools.product((128, 256), (64, 128), (32, 64, 128), (128, 256), (4, 8), (3, 4, 5))
-        for vocab, hidden, step, out, warps, stages in choices:
-            tiles = replace(mine, vocab=vocab, hidden=hidden, vocab_step=step, hidden_out=out, warps=warps, stages=stages)
+        # Forward and backward share warps and stages; else their sizes have nothing to do with each other.
+        choices = [
+            *(
+                replace(mine, vocab=vocab, warps=warps, stages=stages)
+                for vocab, warps, stages in itertools.product((128, 256), (4, 8), (3, 4, 5))
+                if mine.rows * vocab <= 128 * 32 * warps  # float32 sums in a thread's registers
+            ),
+            *(
+                replace(mine, vocab_step=step, hidden_out=out)
+                for step, out in itertools.product((32, 64, 128), (128, 256))
+                if mine.rows * out <= 64 * 32 * mine.warps
+            ),
+        ]
+        for tiles in choices:
             kernels.tiles = lambda rows, itemsize, tiles=tiles: tiles  # type: ignore[misc]
             try:
                 median = spread(seconds_of({"ours": ours(work)}, 1, "cuda")["ours"])["median"]
@@ -431,6 +442,7 @@ def main() -> None:
     if arguments.tune:
         if device == "cpu":
             benchmark.parser.error("--tune needs an NVIDIA GPU: tile sizes are those of its kernels")
+        benchmark.name = "kernels-tiles"
         benchmark.end({"tune": tune(list(loss_cases.REAL), dtype)})
         return
     large = device == "cuda"

@@ -27,6 +27,7 @@ def test_any_shape_of_ids_will_do() -> None:
     assert splice_embeds(TABLE, VECTORS, ids)[:, 0].tolist() == [1.0, 0.5, 2.0]
     assert splice_embeds(TABLE, VECTORS, ids[:0]).shape == (0, 3)
     assert splice_embeds(TABLE, VECTORS, ids[None, None]).shape == (1, 1, 3, 3)
+    assert torch.equal(splice_embeds(TABLE, VECTORS[:0], ids.abs()), TABLE[ids.abs()])
 
 
 @pytest.mark.parametrize("case", SMALL, ids=str)

@@ -22,7 +22,7 @@ def splice_embeds(table_VH: Tensor, vectors_PH: Tensor, ids: Tensor, *, impl: Im
     Args:
         table_VH: `[V, H]` floating point; must not require a gradient. A model that does more to its embeddings than look them
             up (Gemma scales them) is not for this function.
-        vectors_PH: `[P, H]` floating point, same device, any float dtype.
+        vectors_PH: `[P, H]` floating point, same device, any float dtype; P may be 0.
         ids: int64 of any shape `[...]`, each in [-P, V), same device.
 
     Returns:
@@ -44,7 +44,7 @@ def splice_embeds(table_VH: Tensor, vectors_PH: Tensor, ids: Tensor, *, impl: Im
         raise ValueError("the embeddings are frozen here: table must not require a gradient")
     way = resolve(impl, table_VH)
     # Vectors in float64 are for checks of gradients; a grid of no programs cannot be launched.
-    if way == "reference" or vectors_PH.dtype == torch.float64 or not ids.numel():
+    if way == "reference" or vectors_PH.dtype == torch.float64 or not ids.numel() or not len(vectors_PH):
         return reference.splice_embeds(table_VH, vectors_PH, ids)
     from spt_kernels.splice_embeds import triton
 
