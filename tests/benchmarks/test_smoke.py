@@ -1,7 +1,7 @@
 """Every benchmark runs, and its numbers come with the hardware, versions, commit and command they were taken with.
 
-The dear ones start engines or a cluster, half a minute to two minutes each: they run where SPT_FAST_BENCHMARKS=all asks for
-them, and with `make bench SMOKE=1`.
+The dear ones start engines or a cluster, or import vLLM in several processes, a quarter of a minute to two minutes each: they
+run where SPT_FAST_BENCHMARKS=all asks for them, and with `make bench SMOKE=1`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CHEAP = {
-    "engine/injection.py": "full_to_short",
     "kernels/kernels.py": "share_of_roofline",
-    "ranking/ladder.py": "pairs_decided_rightly",
     "report/large.py": "report_html_s",
     "scheduling/planning.py": "all_done_s",
     "scheduling/simulation.py": "ratio",
@@ -27,10 +25,12 @@ CHEAP = {
 }
 """Each with what its numbers are there for."""
 DEAR = {
+    "engine/injection.py": "full_to_short",
     "engine/option_scoring.py": "times_faster_than",
     "engine/prompt_embeds.py": "times_faster_than_peft",
     "grid/crossover.py": "times_faster_than_script",
     "grid/grid.py": "process_a_cell",
+    "ranking/ladder.py": "pairs_decided_rightly",
     "scheduling/scaling.py": "efficiency_first_to_last",
     "tuning/zoo.py": "ensembles_at_least_their_mean_member",
 }
