@@ -137,8 +137,8 @@ def test_a_run_keeps_what_its_vectors_lie_next_to_and_nobody_needs_the_model_aga
     assert all(vector["moved"] > 0 for each in mcq for vector in each["meaning"]["vectors"]), "two steps of Adam move"
     kinds = {(tuple(each["tasks"]), each["same_seed"]): each["pairs"] for each in shown["similarity"]}
     assert kinds == {
-        (("zoo-mcq", "zoo-mcq"), False): 1,
-        (("zoo-json", "zoo-json"), False): 1,
+        (("zoo-mcq",), False): 1,
+        (("zoo-json",), False): 1,
         (("zoo-mcq", "zoo-json"), True): 2,
         (("zoo-mcq", "zoo-json"), False): 2,
     }

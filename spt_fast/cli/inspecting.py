@@ -484,11 +484,9 @@ def _points(change: Change) -> str:
 def _similarity(page: Page, found: Sequence[Inspected], alike: Sequence[Kinship]) -> None:
     rows = []
     for each in alike:
-        one, other = each.tasks
-        seeds = "other seeds" if one == other or not each.same_seed else "same seed"
-        which = one if one == other else f"{one} and {other}"
+        seeds = "same seed" if each.same_seed else "other seeds"
         span = f"{each.matched:.2f} ({each.matched_span[0]:.2f} to {each.matched_span[1]:.2f})"
-        rows.append((each.model, each.protocol, which, seeds, str(each.pairs), f"{each.by_position:.2f}", span))
+        rows.append((each.model, each.protocol, each.between, seeds, str(each.pairs), f"{each.by_position:.2f}", span))
     head = ("model", "protocol", "tasks", "", "pairs", "by position", "best matched")
     page.table("How alike soft prompts are (mean cosine)", head, rows, left=4)
     chance = next((each.meaning for each in found if each.meaning is not None), None)

@@ -114,7 +114,7 @@ def _known(store: Store, done: Sequence[CellReport]) -> tuple[list[Known], int]:
     """Soft prompts that were learnt on the task that they are asked, and how many are left out."""
     with_prompts = store.learnt([cell.key for cell in done])
     # What a transfer carries is there already, with the task it was learnt on; a judged cell has that of its twin.
-    there = [cell for cell in done if cell.key in with_prompts and cell.protocol_name != "transfer"]
+    there = [cell for cell in done if cell.key in with_prompts and cell.protocol_name not in ("transfer", "lora")]
     found = []
     for cell in there[:MOST_INSPECTED]:
         steps = store.soft_prompts(cell.key)

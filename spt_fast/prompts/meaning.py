@@ -189,17 +189,27 @@ class Kinship:
 
     model: str
     protocol: str
-    tasks: tuple[str, str]
-    """Which two; one twice where only the seed differs."""
+    tasks: tuple[str, ...]
+    """One, whose seeds are compared; two; or more, any two of which are."""
     same_seed: bool
-    """Of two tasks: they started from the same vectors, unless the start depends on the task."""
+    """Of several tasks: they started from the same vectors, unless the start depends on the task."""
     pairs: int
+    """That were compared: of very many, some."""
     by_position: float
     """Mean over the pairs."""
     matched: float
     """Mean over the pairs."""
     matched_span: tuple[float, float]
     """The lowest and the highest."""
+
+    @property
+    def between(self) -> str:
+        """Which tasks, in words."""
+        return " and ".join(self.tasks) if len(self.tasks) <= 2 else f"any two of {len(self.tasks)} tasks"
+
+
+MOST_TASKS = 5
+"""Tasks up to which each two are told apart."""
 
 
 def kinships(prompts: Sequence[Placed]) -> list[Kinship]:
@@ -214,32 +224,39 @@ def kinships(prompts: Sequence[Placed]) -> list[Kinship]:
     groups: dict[tuple[str, str, int], list[Placed]] = {}
     for each in own.values():
         groups.setdefault((each.model, each.protocol, each.prompt.length), []).append(each)
-    found: dict[tuple[str, str, str, str, bool], list[Similarity]] = {}
-    for (model, protocol, _), group in groups.items():
-        tasks = list(dict.fromkeys(each.task for each in group))
-        of_task = {task: [each for each in group if each.task == task] for task in tasks}
-        for task in tasks:
-            for a, b in combinations(of_task[task], 2):
-                found.setdefault((model, protocol, task, task, False), []).append(
-                    similarity(a.prompt.vectors, b.prompt.vectors)
+    found = []
+    for (model, protocol, length), group in groups.items():
+        most = max(10, 1000 // length)  # longer ones take longer to match
+        for (tasks, same_seed), pairs in _pairs(group).items():
+            compared = [similarity(a.prompt.vectors, b.prompt.vectors) for a, b in pairs[:: -(-len(pairs) // most)]]
+            found.append(
+                Kinship(
+                    model=model,
+                    protocol=protocol,
+                    tasks=tasks,
+                    same_seed=same_seed,
+                    pairs=len(compared),
+                    by_position=fmean(each.by_position for each in compared),
+                    matched=fmean(each.matched for each in compared),
+                    matched_span=(min(each.matched for each in compared), max(each.matched for each in compared)),
                 )
-        for one, other in combinations(tasks, 2):
-            for a, b in product(of_task[one], of_task[other]):
-                place = (model, protocol, one, other, a.seed == b.seed)
-                found.setdefault(place, []).append(similarity(a.prompt.vectors, b.prompt.vectors))
-    return [
-        Kinship(
-            model=model,
-            protocol=protocol,
-            tasks=(one, other),
-            same_seed=same_seed,
-            pairs=len(pairs),
-            by_position=fmean(pair.by_position for pair in pairs),
-            matched=fmean(pair.matched for pair in pairs),
-            matched_span=(min(pair.matched for pair in pairs), max(pair.matched for pair in pairs)),
-        )
-        for (model, protocol, one, other, same_seed), pairs in found.items()
-    ]
+            )
+    return found
+
+
+def _pairs(group: Sequence[Placed]) -> dict[tuple[tuple[str, ...], bool], list[tuple[Placed, Placed]]]:
+    """Tasks and whether the seed is the same -> the pairs: seeds of a task first."""
+    tasks = tuple(dict.fromkeys(each.task for each in group))
+    of_task = {task: [each for each in group if each.task == task] for task in tasks}
+    found: dict[tuple[tuple[str, ...], bool], list[tuple[Placed, Placed]]] = {}
+    for task in tasks:
+        if pairs := list(combinations(of_task[task], 2)):
+            found[(task,), False] = pairs
+    for one, other in combinations(tasks, 2):
+        for a, b in product(of_task[one], of_task[other]):
+            which = (one, other) if len(tasks) <= MOST_TASKS else tasks
+            found.setdefault((which, a.seed == b.seed), []).append((a, b))
+    return found
 
 
 # As JSON

@@ -82,8 +82,8 @@ def test_seeds_and_tasks_are_compared_apart_and_a_transfer_counts_as_what_it_car
     )
     places = {(each.tasks, each.same_seed): each for each in found}
     assert {place: each.pairs for place, each in places.items()} == {
-        (("a", "a"), False): 1,
-        (("b", "b"), False): 1,
+        (("a",), False): 1,
+        (("b",), False): 1,
         (("a", "b"), True): 2,
         (("a", "b"), False): 2,
     }
@@ -91,6 +91,23 @@ def test_seeds_and_tasks_are_compared_apart_and_a_transfer_counts_as_what_it_car
     same = places[("a", "b"), True]
     assert same.matched == pytest.approx(np.mean(expected))
     assert same.matched_span == pytest.approx((min(expected), max(expected)))
+
+
+def test_of_many_tasks_any_two_are_told_together_and_not_all_are_compared() -> None:
+    prompts = [
+        Placed("m", f"t{task}", "soft_prompt", seed, SoftPrompt(vectors=vectors(10 * task + seed, length=50, hidden_size=60)))
+        for task in range(8)
+        for seed in range(2)
+    ]
+    found = {(each.between, each.same_seed): each for each in kinships(prompts)}
+    assert set(found) == {
+        *((f"t{task}", False) for task in range(8)),
+        ("any two of 8 tasks", True),
+        ("any two of 8 tasks", False),
+    }
+    assert found["t0", False].pairs == 1
+    assert 10 <= found["any two of 8 tasks", False].pairs <= 20 < 8 * 7
+    assert abs(found["any two of 8 tasks", False].by_position) < 0.1
 
 
 MEANING = Meaning(

@@ -136,11 +136,10 @@ def _alike(grid: Grid, known: Sequence[Known]) -> list[Part]:
     chance = {(each.placed.model, each.placed.protocol): each.meaning for each in known if each.meaning is not None}
 
     def row(each: Kinship) -> Sequence[Cell]:
-        one, other = each.tasks
         by_chance = chance.get((each.model, each.protocol))
         matched = None if by_chance is None else by_chance.alike_matched
         return [
-            visible(one) if one == other else f"{visible(one)} and {visible(other)}",
+            visible(each.between),
             "same" if each.same_seed else "other",
             str(each.pairs),
             _cosine(each.by_position),
