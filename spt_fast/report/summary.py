@@ -218,7 +218,8 @@ def _again(done: Sequence[CellReport]) -> list[str]:
     told = ", ".join(f"{count} on {what.replace('_', ' ')}" for what, count in verdicts.items() if count)
     judged = f"verdicts flipped: {told}" if told else "no verdict flipped"
     largest = largest_difference(reruns)
-    apart = "" if math.isnan(largest) else f"; log-likelihoods were at most {largest:.2g} nats apart"
+    apart = "; log-likelihoods were at most {largest:.2g} nats apart" if largest else "; log-likelihoods were the same"
+    apart = "" if math.isnan(largest) else apart.format(largest=largest)
     if not flipped.value:
         came = f"none came out otherwise (95% interval up to {_percent(flipped.ci_high)}%), and {judged}"
     else:
