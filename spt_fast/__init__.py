@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spt_fast.analysis.compare import compare_protocols, compare_runs
+    from spt_fast.analysis.ranking import rank_run
+    from spt_fast.analysis.runs import read_run
     from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig
     from spt_fast.errors import (
         ConfigError,
@@ -40,7 +43,11 @@ _HOME = {
     "StoreError": "errors",
     "TaskConfig": "config",
     "TrainingError": "errors",
+    "compare_protocols": "analysis.compare",
+    "compare_runs": "analysis.compare",
     "load_grid": "grid",
+    "rank_run": "analysis.ranking",
+    "read_run": "analysis.runs",
     "run_grid": "run",
     "tune": "tuning",
 }
@@ -60,7 +67,11 @@ __all__ = [
     "StoreError",
     "TaskConfig",
     "TrainingError",
+    "compare_protocols",
+    "compare_runs",
     "load_grid",
+    "rank_run",
+    "read_run",
     "run_grid",
     "tune",
 ]

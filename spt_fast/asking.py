@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -55,9 +56,35 @@ class Asked:
     """A cell whose requests are in the stream."""
 
     cell: Cell
+    steps: Sequence[int | None]
     questions: Sequence[Question]
     answers: dict[Slot, Answer] = field(default_factory=dict)
     waiting: int = 0
+    tokens: Counter[str] = field(default_factory=Counter)
+    """What was asked and answered: see `count`."""
+
+    def count(self, request: Request) -> None:
+        """Count what a request has the engine read.
+
+        `prompt_tokens` that it is given, whether it has them in its cache or not; `soft_positions` in front of them;
+        `scored_tokens` of options.
+        """
+        self.tokens["requests"] += 1
+        self.tokens["prompt_tokens"] += len(request.token_ids)
+        if request.soft_prompt is not None:
+            assert isinstance(self.cell.protocol, Vectors)
+            self.tokens["soft_positions"] += self.cell.protocol.length
+        if isinstance(request, Score):
+            self.tokens["scored_tokens"] += len(request.continuation)
+
+    def take(self, slot: Slot, answer: Answer) -> None:
+        """Keep an answer; count its `generated_tokens`, and its `cached_tokens`, soft positions among them, where it tells."""
+        self.answers[slot] = answer
+        self.waiting -= 1
+        if isinstance(answer, Completion):
+            self.tokens["generated_tokens"] += len(answer.token_ids)
+        if answer.cached is not None:
+            self.tokens["cached_tokens"] += answer.cached
 
     def completions(self, step: int | None) -> list[Completion]:
         """One a question."""
@@ -93,7 +120,7 @@ def requests_of(asked: Asked, engine: Engine, prompts: Mapping[int, Learnt]) -> 
     """The requests of a cell: for each step and question a completion, and each option's log-likelihood.
 
     Args:
-        asked: the cell and its questions.
+        asked: the cell, its questions and its steps.
         engine: who will be asked; it is given what was learnt.
         prompts: step -> what was learnt; empty for protocols that learn nothing.
 
@@ -102,7 +129,7 @@ def requests_of(asked: Asked, engine: Engine, prompts: Mapping[int, Learnt]) -> 
     """
     cell = asked.cell
     sampling = cell.task.task.sampling
-    for step in cell.steps:
+    for step in asked.steps:
         key, adapter, length = None, None, 0
         position: Position = "front"
         learnt = None if step is None else prompts[step]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from datetime import date
@@ -471,6 +472,23 @@ class JudgeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PriceConfig:
+    """What machines cost."""
+
+    per_gpu_hour: float
+    """An hour of one GPU; where there is none, an hour of a worker."""
+    currency: str = ""
+    """USD, EUR, ..."""
+
+    def __post_init__(self) -> None:
+        _at_least("per_gpu_hour", self.per_gpu_hour, 0)
+        if not self.per_gpu_hour < float("inf"):
+            raise ConfigError(f"per_gpu_hour: must be a number, not {self.per_gpu_hour}")
+        if not re.fullmatch(r"\w{0,12}", self.currency):
+            raise ConfigError(f"currency: must be a word, like USD, not {self.currency!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class GridConfig:
     """Models x tasks x protocols x seeds."""
 
@@ -493,8 +511,14 @@ class GridConfig:
     output: Location | None = None
     """The run folder, or its URL (s3://bucket/runs/x). With {date} in it, each day has a folder of its own, which begins with
     what the days before have done; {name} is the grid's."""
+    rerun: float = 0.0
+    """Share of each cell's test rows that are asked once more, to see which answers flip (2%, or 0.02); changes no result."""
+    price: PriceConfig | None = None
+    """What an hour of a GPU costs, to say what the grid does; changes no result."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.rerun <= 1:
+            raise ConfigError(f"rerun: must be a share of the rows, 2% or 0.02, not {self.rerun:g}")
         if self.output is not None:
             try:
                 object.__setattr__(self, "output", location(self.output))

@@ -17,12 +17,13 @@ THIS_MACHINE = "this machine"
 TELL_EVERY_S = 0.2
 """At most so often is progress told."""
 
-Phase: TypeAlias = Literal["wait", "load", "train", "engine", "evaluate", "judge"]
+Phase: TypeAlias = Literal["wait", "load", "train", "engine", "evaluate", "rerun", "judge"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseStarted:
-    """The worker waits for room, or begins to load the frozen model, to train, to start the engine, to ask, or to judge."""
+    """The worker waits for room, or begins to load the frozen model, to train, to start the engine, to ask, to ask again, or to
+    judge."""
 
     phase: Phase
     note: str = ""

@@ -16,6 +16,7 @@ from spt_fast.config import (
     GridConfig,
     JudgeConfig,
     ModelConfig,
+    PriceConfig,
     Protocol,
     SoftPromptConfig,
     TaskConfig,
@@ -86,6 +87,12 @@ def parse_grid(text: str, *, base: Path = Path()) -> GridConfig:
         protocols["truth"] = known_scores(grid["truth"], "truth")
     if grid.get("output") is not None:
         protocols["output"] = scalar(str, grid["output"], "output")
+    if grid.get("rerun") is not None:
+        protocols["rerun"] = share_of(grid["rerun"], "rerun")
+    if grid.get("price") is not None:
+        price = grid["price"]
+        given = price if isinstance(price, Mapping) else {"per_gpu_hour": scalar(float, price, "price")}
+        protocols["price"] = read(PriceConfig, given, "price")
     config = GridConfig(
         name=name,
         models=tuple(_model(item, f"models[{i}]", base) for i, item in enumerate(filled(grid["models"], "models"))),
@@ -94,6 +101,19 @@ def parse_grid(text: str, *, base: Path = Path()) -> GridConfig:
     )
     _no_duplicates(config)
     return config
+
+
+def share_of(value: Any, place: str) -> float:
+    """A share as people write it: 2%, or 0.02.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    number = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", value) if isinstance(value, str) else None
+    share = float(number[1]) / (100 if number[2] else 1) if number else value
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ConfigError(f"{place}: must be a share of the rows, 2% or 0.02, {not_this(value)}")
+    return float(share)
 
 
 def overridden(protocol: Protocol, overrides: Mapping[str, Any], place: str) -> Protocol:

@@ -54,6 +54,8 @@ class Stage:
     """Which worker, where several have cells of the stage."""
     nodes: tuple[str, ...] = ()
     """Addresses of the nodes that its worker is spread over, its own first; empty: it is on one."""
+    rerun: float = 0.0
+    """The cells are done, and this share of their rows is asked again, at the last step; 0: they are to be done."""
 
     @property
     def judge(self) -> Judge | None:
@@ -177,6 +179,26 @@ def voting(cells: Sequence[Cell], done: Collection[str]) -> list[Cell]:
     return [
         cell for key, cell in found.items() if key not in done and cell.members and all(m.key in done for m in cell.members)
     ]
+
+
+def rerunning(cells: Sequence[Cell], done: Collection[str], asked_again: Mapping[str, float], share: float) -> list[Stage]:
+    """The done cells of which rows are to be asked again, grouped by model; of judged cells, what they rest on.
+
+    Args:
+        cells: of the grid.
+        done: keys of the cells that are done.
+        asked_again: of cells that were asked again, key -> the share of their rows.
+        share: of the rows; 0: none.
+    """
+    left: dict[str, dict[str, Cell]] = {}
+    for cell in cells if share else ():
+        asked = cell.unjudged
+        if asked.members:
+            continue  # nothing is asked of an ensemble: its members are
+        if asked.key in done and asked_again.get(asked.key, 0.0) < share:
+            left.setdefault(cell.model.name, {})[asked.key] = asked
+    found = [tuple(group.values()) for group in left.values()]
+    return [Stage(model=group[0].model, cells=group, rerun=share) for group in found]
 
 
 def judging(cells: Sequence[Cell], done: Collection[str], most: int = MOST_JUDGED) -> list[Stage]:

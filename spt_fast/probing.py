@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from spt_fast.analysis.paired import paired_difference
-from spt_fast.analysis.resampling import clusters
 from spt_fast.asking import Question, questions
 from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import ZeroShot
@@ -24,6 +23,7 @@ from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.meaning import Change, Probe, Variant
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring import measures
+from spt_fast.scoring.clusters import clusters
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows
 from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Position, Request, Sample, Score

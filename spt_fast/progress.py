@@ -36,6 +36,7 @@ DOING = {
     "train": "learning soft prompts",
     "engine": "starting the engine",
     "evaluate": "asking",
+    "rerun": "asking some rows again",
     "judge": "ruling on completions",
 }
 
@@ -156,7 +157,7 @@ class LineWatcher(Watcher):
             case CellTrained(key=key) if event.curve:  # else learnt for another cell, or not at all
                 self._line(f"learnt  {self.cells[key].title}: loss {_losses(event)}")
             case CellDone(key=key):
-                self._line(f"done    {self.cells[key].title}  {self._tally}")
+                self._line(f"{'again   ' if stage.rerun else 'done    '}{self.cells[key].title}  {self._tally}")
             case CellFailed(key=key, reason=reason):
                 self._line(f"FAILED  {self.cells[key].title}: {reason}  {self._tally}")
 

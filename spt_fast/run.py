@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from spt_fast import nights, plan
@@ -31,10 +31,12 @@ from spt_fast.grid import load_grid
 from spt_fast.output import Location
 from spt_fast.pace import Pace
 from spt_fast.plan import Stage
-from spt_fast.scheduling.estimates import Measured
+from spt_fast.scheduling import outlook
+from spt_fast.scheduling.estimates import Estimates, Measured
+from spt_fast.scoring.rerun import COLUMNS, Rerun, rerun_of
 from spt_fast.sharing import Given
 from spt_fast.store import Failure, Results, Store, StoredResult
-from spt_fast.types import Example
+from spt_fast.types import CellResult, Example
 from spt_fast.version import version
 from spt_fast.voting import examples_of, voted
 
@@ -66,6 +68,9 @@ class GridResult:
     """Cell key -> result, of the cells that are done; read from the run folder when it is asked for."""
     failures: Mapping[str, Failure]
     """Cell key -> why, of the cells that failed."""
+
+    not_rerun: Mapping[str, str] = field(default_factory=dict)
+    """Cell key -> why its rows could not be asked again, of the cells of this call where they could not."""
 
     @property
     def complete(self) -> bool:
@@ -135,24 +140,32 @@ def run_grid(
         asked = {cell.key: cell for cell in chosen if cell.key not in done}.values()
         to_vote = {cell.unjudged.key: cell.unjudged for cell in asked if cell.unjudged.members}
         store.put_grid(resolved(config, cells, folder=store.root))
-        if not (stages or to_vote or to_judge):
+        if not (stages or to_vote or to_judge or to_rerun(config, chosen, store, done)):
             return standing(config, cells, store)
         todo = {cell.key: cell for stage in stages for cell in stage.cells} | to_vote | to_judge
         before = sum(cell.key in done for cell in cells)
         store.event("run", cells=len(cells), todo=len(todo), pid=os.getpid())
+        not_rerun: dict[str, str] = {}
         where = closing(open_executor(address, store.log, store.log_name)) if executor is None else nullcontext(executor)
         try:
-            with where as stage_executor, watch(todo, before) if watch else nullcontext() as watcher:
+            with where as stage_executor:
                 known = measured(cells, {store: done})
-                _do(stages, stage_executor, store, watcher, known)
-                _vote(plan.voting(chosen, store.done()), {cell.key for cell in cells}, store, watcher)
-                # Only now is it known whose completions are there.
-                _do(plan.judging(chosen, store.done()), stage_executor, store, watcher, known)
+                _foresee(ahead_of(config, chosen, store, done), stage_executor, store, known, cluster=address != LOCAL)
+                with watch(todo, before) if watch and todo else nullcontext() as watcher:
+                    _do(stages, stage_executor, store, watcher, known)
+                    _vote(plan.voting(chosen, store.done()), {cell.key for cell in cells}, store, watcher)
+                    # Only now is it known whose completions are there.
+                    _do(plan.judging(chosen, store.done()), stage_executor, store, watcher, known)
+                again = to_rerun(config, chosen, store, store.done())
+                once_more = {cell.key: cell for stage in again for cell in stage.cells}
+                # In engines that are started for it: with other rows in a batch than before, which is what makes answers flip.
+                with watch(once_more, 0) if watch and again else nullcontext() as watcher:
+                    not_rerun = _do(again, stage_executor, store, watcher, known)
         except KeyboardInterrupt:
             store.event("interrupted")
             raise Interrupted(standing(config, cells, store)) from None
         store.event("end")
-        return standing(config, cells, store)
+        return replace(standing(config, cells, store), not_rerun=not_rerun)
     finally:
         store.close()
 
@@ -176,10 +189,13 @@ def measured(cells: Sequence[Cell], done: Mapping[Store, Collection[str]], most:
     return found
 
 
-def _do(stages: Sequence[Stage], executor: Executor, store: Store, watcher: Shows | None, known: Sequence[Measured]) -> None:
-    """Run stages, keep what comes, show it."""
+def _do(
+    stages: Sequence[Stage], executor: Executor, store: Store, watcher: Shows | None, known: Sequence[Measured]
+) -> dict[str, str]:
+    """Run stages, keep what comes, show it; why cells failed, by key."""
+    failed: dict[str, str] = {}
     if not stages:
-        return
+        return failed
     pulse = _Pulse(store)
     with closing(executor.run(stages, lambda stage: _given(stage, store), known)) as events:
         for stage, event in events:
@@ -187,6 +203,47 @@ def _do(stages: Sequence[Stage], executor: Executor, store: Store, watcher: Show
             if watcher is not None:
                 watcher.show(stage, event)
             pulse.take(stage, event)
+            if isinstance(event, CellFailed):
+                failed[event.key] = event.reason
+    return failed
+
+
+def _foresee(ahead: Sequence[Stage], executor: Executor, store: Store, known: Sequence[Measured], *, cluster: bool) -> None:
+    """Keep how long it is expected to take, as `--dry-run` tells it, to be held against what it becomes."""
+    room, gpu = executor.room()
+    estimates = Estimates(known, gpu=gpu)
+    expected = outlook.expected(ahead, estimates, room, gpu=gpu, cluster=cluster)
+    hours = expected.gpu_hours if gpu else expected.worker_hours
+    seconds = {"seconds": round(expected.seconds, 1), "gpu_seconds": round(3600 * hours, 1)}
+    store.event("expected", **seconds, basis=estimates.basis)
+
+
+def ahead_of(config: GridConfig, cells: Sequence[Cell], store: Store, done: Collection[str]) -> list[Stage]:
+    """All that is to be done: what is to be asked, what a judge then rules on, and what is then asked again.
+
+    Args:
+        config: of the grid.
+        cells: of it, those that are chosen.
+        store: the run folder.
+        done: keys of the cells that are done.
+    """
+    then = {*done, *(cell.unjudged.key for cell in cells)}
+    return [*plan.stages(cells, done), *plan.judging(cells, then), *to_rerun(config, cells, store, then)]
+
+
+def to_rerun(config: GridConfig, cells: Sequence[Cell], store: Store, done: Collection[str]) -> list[Stage]:
+    """The cells of which rows are still to be asked again.
+
+    Args:
+        config: whose `rerun` says how many.
+        cells: of the grid.
+        store: the run folder.
+        done: keys of the cells that are done by then.
+    """
+    if not config.rerun:
+        return []
+    known = {key: rerun.share for key, rerun in store.reruns(cell.unjudged.key for cell in cells).items()}
+    return plan.rerunning(cells, done, known, config.rerun)
 
 
 def _vote(cells: Sequence[Cell], named: Collection[str], store: Store, watcher: Shows | None) -> None:
@@ -285,6 +342,7 @@ def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> 
                 "task": task.name,
                 "version": task.version,
                 "content": task.content,
+                "format": task.task.format,
                 "limit": task.limit,
                 "data_files": dict(task.data_files) if isinstance(task.data_files, Mapping) else task.data_files,
             }
@@ -298,6 +356,8 @@ def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> 
         "judge": _judge(cells),
         "truth": {task: dict(known) for task, known in config.truth.items()},
         "engine": dict(config.engine),
+        "rerun": config.rerun,
+        "price": None if config.price is None else asdict(config.price),
         "output": str(folder),
         "spt_fast": version(),
         "cells": {
@@ -331,12 +391,16 @@ def _judge(cells: Sequence[Cell]) -> dict[str, Any] | None:
     }
 
 
-def with_options(config: GridConfig, *, limit: int | None = None, output: Location | None = None) -> GridConfig:
-    """The grid with `--limit` and `--output` put over it."""
+def with_options(
+    config: GridConfig, *, limit: int | None = None, output: Location | None = None, rerun: float | None = None
+) -> GridConfig:
+    """The grid with `--limit`, `--output` and `--rerun` put over it."""
     if limit is not None:
         # A limit from the command line is for a quick look: it lowers the limits of single tasks too.
         tasks = tuple(replace(task, limit=limit if task.limit is None else min(task.limit, limit)) for task in config.tasks)
         config = replace(config, limit=limit, tasks=tasks)
+    if rerun is not None:
+        config = replace(config, rerun=rerun)
     return config if output is None else replace(config, output=output)
 
 
@@ -377,6 +441,11 @@ def _keep(stage: Stage, event: Event, store: Store) -> None:
         case CellTrained(key=key):
             store.put_prompts(cells[key], event.prompts, event.curve, event.meaning)
             store.event("trained", key=key, cell=cells[key].title)
+        case CellDone(key=key) if stage.rerun:
+            store.put_rerun(cells[key], _held_against(store, key, event.result, stage.rerun))
+            store.event("again", key=key, cell=cells[key].title)
+        case CellFailed(key=key) if stage.rerun:
+            store.event("not_again", key=key, cell=cells[key].title, kind=event.kind, reason=event.reason)
         case CellDone(key=key):
             if cells[key].judge is not None:
                 store.share_prompts(cells[key].unjudged, cells[key])
@@ -385,3 +454,9 @@ def _keep(stage: Stage, event: Event, store: Store) -> None:
         case CellFailed(key=key):
             store.put_failure(cells[key], event.kind, event.reason)
             store.event("failed", key=key, cell=cells[key].title, kind=event.kind, reason=event.reason)
+
+
+def _held_against(store: Store, key: str, again: CellResult, share: float) -> Rerun:
+    """What rows came to when they were asked again, against what the cell has for them."""
+    before = store.samples(key, COLUMNS, last=True)
+    return replace(rerun_of(before, again.samples, share=share), costs=again.costs, provenance=again.provenance)

@@ -6,7 +6,7 @@
     cells/<key>/         prompt.safetensors (LoRA: adapter.safetensors), curve.csv, samples.parquet, and result.json, written
                          last: the cell is done
                          meaning.json, what the vectors lie next to; probe.json, what `inspect` has asked of them
-                         failure.json instead, where it failed
+                         failure.json instead, where it failed; rerun.json, where some rows were asked again
     logs/                what the workers and their engines printed
     .asked               keys of the cells that earlier nights have been asked for (`nights`)
 
@@ -32,15 +32,18 @@ from spt_fast.output import Location, joined
 from spt_fast.prompts.lora import Learnt, LoraAdapter, adapters_as_bytes, load_adapters
 from spt_fast.prompts.meaning import Meaning, Probe, as_json, meaning_of, probe_of
 from spt_fast.prompts.soft_prompt import SoftPrompt, load_steps, steps_as_bytes
+from spt_fast.scoring.rerun import FLIPS, Flipped, Rerun
 from spt_fast.storage import Version, open_storage
 from spt_fast.types import CellResult, Metric, Sample, TrainingStep
 
-RESULT, FAILURE = "result.json", "failure.json"
+RESULT, FAILURE, RERUN = "result.json", "failure.json", "rerun.json"
 PROMPT, CURVE, SAMPLES = "prompt.safetensors", "curve.csv", "samples.parquet"
 ADAPTER = "adapter.safetensors"
 LEARNT = (PROMPT, ADAPTER)
 """What a cell has learnt is in one of these."""
 MEANING, PROBE = "meaning.json", "probe.json"
+LATER_COLUMNS = ("group", "options", "span")
+"""Of samples.parquet, those that older run folders lack: there they are null."""
 EVENTS = "events.jsonl"
 GRID = "grid.yaml"
 ASKED = ".asked"
@@ -148,7 +151,8 @@ class Store:
             OSError: there is no grid.
         """
         rows = [(name, self._storage.version(f"rows/{name}")) for name in self._row_files()]
-        return [self._storage.version(GRID), rows, sorted(self.versions().items())]
+        again = self._storage.versions("cells", [RERUN])
+        return [self._storage.version(GRID), rows, sorted(self.versions().items()), sorted(again.items())]
 
     def version(self, name: str) -> Version:
         """Of one of the run's tables; differs when it has been written anew.
@@ -194,6 +198,23 @@ class Store:
             except (OSError, ValueError, KeyError, TypeError) as e:
                 raise self._damaged(f"cells/{key}/{RESULT}", e) from None
             yield StoredResult(key=key, metrics=metrics, costs=costs, provenance=provenance, content=content)
+
+    def reruns(self, keys: Iterable[str]) -> dict[str, Rerun]:
+        """What came of asking rows again, by key, of those of these cells where that was done.
+
+        Raises:
+            StoreError: a file is damaged.
+        """
+        there = self._storage.versions("cells", [RERUN])
+        wanted = [key for key in dict.fromkeys(keys) if key in there]
+        found = self._storage.read_each(f"cells/{key}/{RERUN}" for key in wanted)
+        reruns = {}
+        for key in wanted:
+            try:
+                reruns[key] = _rerun(json.loads(next(found)))
+            except (OSError, ValueError, KeyError, TypeError) as e:
+                raise StoreError(f"{self.name(f'cells/{key}/{RERUN}')}: cannot be read ({e}); delete the file") from None
+        return reruns
 
     def failure(self, key: str) -> Failure:
         """Why a cell failed.
@@ -304,8 +325,13 @@ class Store:
         try:
             # read_table would look for a data set of many files first
             with self._storage.local(path) as local, pq.ParquetFile(local) as file:
-                names = list(columns) if columns else file.schema_arrow.names
-                table = file.read([*names, *(["step"] if last and "step" not in names else [])], use_threads=False)
+                there = file.schema_arrow.names
+                names = list(columns) if columns else [*there, *(name for name in LATER_COLUMNS if name not in there)]
+                missing = [name for name in LATER_COLUMNS if name in names and name not in there]
+                wanted = [name for name in names if name not in missing]
+                table = file.read([*wanted, *(["step"] if last and "step" not in names else [])], use_threads=False)
+            for name in missing:
+                table = table.append_column(name, pa.nulls(len(table)))
             kept = None
             if last and (step := pc.max(table["step"])).is_valid:
                 kept = pc.indices_nonzero(pc.equal(table["step"], step))
@@ -326,12 +352,8 @@ class Store:
             StoreError: it is not done, or one of its files is damaged.
         """
         stored = self.result(key)
-        tuples = ("answers", "option_logprobs")
-        samples = [
-            Sample(**{**row, **{name: tuple(row[name] or ()) for name in tuples}, "scores": dict(row["scores"] or ())})
-            for row in self.samples(key)
-        ]
-        return CellResult(metrics=stored.metrics, samples=tuple(samples), costs=stored.costs, provenance=stored.provenance)
+        samples = tuple(_sample(row) for row in self.samples(key))
+        return CellResult(metrics=stored.metrics, samples=samples, costs=stored.costs, provenance=stored.provenance)
 
     def describes(self, rows: TaskRows) -> bool:
         """Whether rows/ holds what these rows are."""
@@ -499,7 +521,7 @@ class Store:
             },
             "content": cell.content,
             "points": [
-                {"step": step, "metrics": [_plain(asdict(metric)) for metric in metrics]}
+                {"step": step, "metrics": [_without_nan(asdict(metric)) for metric in metrics]}
                 for step, metrics in result.metrics.items()
             ],
             "costs": dict(result.costs),
@@ -507,6 +529,11 @@ class Store:
         }
         self._storage.write(f"{folder}/{RESULT}", _json(data))
         self._storage.remove(f"{folder}/{FAILURE}")
+
+    def put_rerun(self, cell: Cell, rerun: Rerun) -> None:
+        """Keep what came of asking rows of a done cell again, beside its result, which stays as it is."""
+        data = _without_nan({"key": cell.key, **asdict(rerun)})
+        self._storage.write(f"cells/{cell.key}/{RERUN}", _json(data))
 
     def put_failure(self, cell: Cell, kind: str, reason: str) -> None:
         """Keep why a cell failed; it is tried again when the grid is run again."""
@@ -605,9 +632,28 @@ def _metric(plain: Mapping[str, Any]) -> Metric:
     return Metric(**known)
 
 
-def _plain(metric: Mapping[str, Any]) -> dict[str, Any]:
+def _sample(row: Mapping[str, Any]) -> Sample:
+    tuples = {name: tuple(row[name] or ()) for name in ("answers", "option_logprobs", "options")}
+    span = tuple(row["span"]) if row["span"] else None
+    return Sample(**{**row, **tuples, "scores": dict(row["scores"] or ()), "group": row["group"] or "", "span": span})
+
+
+def _rerun(plain: Mapping[str, Any]) -> Rerun:
+    difference = plain["largest_difference"]
+    return Rerun(
+        share=plain["share"],
+        n=plain["n"],
+        flips={name: int(plain["flips"][name]) for name in FLIPS},
+        largest_difference=math.nan if difference is None else difference,
+        flipped=tuple(Flipped(**{**each, "what": tuple(each["what"])}) for each in plain["flipped"]),
+        costs=plain["costs"],
+        provenance=plain["provenance"],
+    )
+
+
+def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
     """JSON has no NaN."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in metric.items()}
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
 
 
 def _json(data: Any) -> bytes:
@@ -640,17 +686,24 @@ def _parquet(samples: Sequence[Sample]) -> bytes:
             ("format_by_rule", pa.bool_()),
             ("knows_by_rule", pa.bool_()),
             ("group", pa.string()),
+            ("options", pa.list_(pa.string())),
+            ("span", pa.list_(pa.int32())),
         ]
     )
     # Completions are whatever a model wrote; a lone surrogate would be refused by Arrow.
     columns: dict[str, list[Any]] = {name: [getattr(sample, name) for sample in samples] for name in schema.names}
     for name in schema.names:
         if schema.field(name).type == pa.string():
-            columns[name] = [None if text is None else text.encode("utf-8", "replace").decode() for text in columns[name]]
+            columns[name] = [None if text is None else _encodable(text) for text in columns[name]]
+    columns["options"] = [[_encodable(text) for text in sample.options] for sample in samples]
     columns["scores"] = [list(scores.items()) for scores in columns["scores"]]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pydict(columns, schema=schema), sink, compression="zstd")
     return bytes(sink.getvalue())
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _with_metrics(curve: str, points: Mapping[int | None, Sequence[Metric]]) -> str:

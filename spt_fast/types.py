@@ -100,6 +100,8 @@ class Completion:
     token_ids: tuple[int, ...]
     """Generated ids, the end-of-sequence token included where it was generated."""
     finish_reason: FinishReason
+    cached: int | None = field(default=None, compare=False)
+    """Positions of the prompt, soft ones included, that were read before and not again; None: the engine does not tell."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +109,8 @@ class LogLikelihood:
     """What the engine answers to `Score`: natural logarithms, one for each token of the continuation."""
 
     token_logprobs: tuple[float, ...]
+    cached: int | None = field(default=None, compare=False)
+    """As in `Completion`."""
 
     @property
     def total(self) -> float:
@@ -127,6 +131,8 @@ class TrainingStep:
     """Mean negative log-likelihood of the batch's target tokens, in nats, before the update."""
     grad_norm: float
     """L2 norm of the gradient of the vectors `[P, H]`."""
+    positions: int = 0
+    """That the model read for it, soft ones among them, padding not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,6 +183,10 @@ class Sample:
     """Where a judge has decided `knows`: what the task's extractor says."""
     group: str = ""
     """`Example.group`; empty where rows share nothing."""
+    options: tuple[str, ...] = ()
+    """Closed-ended tasks: what may be written, `[K]`."""
+    span: tuple[int, int] | None = None
+    """Where in the completion the extracted value stands; None: nothing was extracted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +197,6 @@ class CellResult:
     """Step (None where the protocol has none) -> metrics."""
     samples: tuple[Sample, ...]
     costs: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by phase, and peak memory in bytes where it is known."""
+    """Seconds by phase, tokens, and peak memory in bytes where it is known."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Versions and hashes that the numbers depend on but the key does not hold."""

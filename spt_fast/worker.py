@@ -10,7 +10,6 @@ keeps it.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,6 +43,7 @@ from spt_fast.prompts.lora import Learnt, LoraAdapter, parameters_of
 from spt_fast.prompts.meaning import Meaning
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring import measures
+from spt_fast.scoring.rerun import sample_size
 from spt_fast.sharing import Alone, More, Sharing
 from spt_fast.tasks import overlap
 from spt_fast.tasks.rows import Rows
@@ -150,6 +150,10 @@ class _Work:
         self.tokenizer = load_tokenizer(self.model)
         self.chat = uses_chat(self.model, self.tokenizer)
         self._read_all([(cell, cell.task) for cell in self.left.values()])
+        if self.stage.rerun:
+            learnt = (cell for cell in self.left.values() if isinstance(cell.protocol, Vectors | Learning))
+            lost = [cell for cell in learnt if cell.key not in self.prompts]
+            self.fail(lost, DataError("what it has learnt is not in the run folder any more; do the cell again with --fresh"))
 
     def import_ahead(self) -> None:
         """Import what comes next: it takes seconds, and no device. What cannot be imported is said where it is needed."""
@@ -189,6 +193,8 @@ class _Work:
 
     def _read_rows(self, wanted: TaskRows) -> None:
         rows = rows_of(self.stage, wanted)
+        if self.stage.rerun:
+            rows = replace(rows, test=rows.test[: sample_size(len(rows.test), self.stage.rerun)])
         self.rows[wanted.name] = rows
         if wanted.name in self.stage.describe:
             self.emit(RowsRead(task=wanted.name, report=overlap.report(wanted.task, rows)))
@@ -225,6 +231,7 @@ class _Work:
             self.fail([cell for cells in groups.values() for cell in cells], e)
             return
         self.shared_costs["load_s"] = time.perf_counter() - began
+        memory.forget_peak()
         self.emit(PhaseStarted(phase="train"))
         self.lexicon = Lexicon(model, self.tokenizer)
         try:
@@ -304,8 +311,11 @@ class _Work:
     ) -> None:
         """Give cells what was learnt for them; vectors from this start, where it is known."""
         self._inspect([prompts[step] for cell in cells if (step := cell.steps[-1]) is not None], start)
+        more = {f"train_peak_{what}": size for what, size in memory.peak(1).items()}
+        if read := sum(point.positions for point in curve):
+            more["train_positions"] = read / len(cells)  # as the seconds: what they have learnt together, they share
         for cell in cells:
-            self.costs[cell.key].update(costs)
+            self.costs[cell.key] |= {**costs, **more}
             self._share(cell, prompts, curve)
 
     def _check_one_node_holds_it(self) -> None:
@@ -439,6 +449,7 @@ class _Work:
 
         while self._ready():
             began = time.perf_counter()
+            memory.forget_peak()
             self.emit(PhaseStarted(phase="engine", note=self.caution.note))
             try:
                 adapters = self._adapters()
@@ -447,7 +458,7 @@ class _Work:
                     self.ways = engine.ways
                     if self.caution.restarts:
                         self.shared_costs["engine_out_of_memory"] = float(self.caution.restarts)
-                    self.emit(PhaseStarted(phase="evaluate"))
+                    self.emit(PhaseStarted(phase="rerun" if self.stage.rerun else "evaluate"))
                     while self._ask(engine, Throttled(self.emit)):
                         if not self.left:
                             self._receive(self.sharing.more())
@@ -493,7 +504,7 @@ class _Work:
                 try:
                     with boundary(EngineError, "preparing requests"):
                         rows = self.rows[cell.task.name]
-                        cell_asked = Asked(cell, questions(cell, rows, self.tokenizer, chat=self.chat))
+                        cell_asked = Asked(cell, self._steps(cell), questions(cell, rows, self.tokenizer, chat=self.chat))
                         planned = list(requests_of(cell_asked, engine, self.prompts.get(cell.key, {})))
                 except SptError as e:
                     self.fail([cell], e)
@@ -501,6 +512,7 @@ class _Work:
                 cell_asked.waiting = len(planned)
                 open_cells[cell.key] = cell_asked
                 for slot, request in planned:
+                    cell_asked.count(request)
                     asked.append((cell_asked, slot))
                     yield request
 
@@ -508,8 +520,7 @@ class _Work:
         try:
             for index, answer in engine.stream(requests()):
                 cell_asked, slot = asked[index]
-                cell_asked.answers[slot] = answer
-                cell_asked.waiting -= 1
+                cell_asked.take(slot, answer)
                 answered += 1
                 now = time.perf_counter()
                 rate = answered / (now - began)
@@ -551,7 +562,9 @@ class _Work:
             self.fail([cell], e)
             return
         costs = {**self.shared_costs, **self.costs[cell.key], **self._saved(cell), "score_s": time.perf_counter() - began}
-        costs |= {"peak_rss_bytes": _peak_rss_bytes(), **self._sizes(cell)}
+        costs |= {what: float(count) for what, count in asked.tokens.items()}
+        costs |= {f"peak_{what}": size for what, size in memory.peak(self.model.tensor_parallel).items()}
+        costs |= self._sizes(cell)
         result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(cell))
         del self.left[cell.key]
         self.deaths = 0
@@ -573,7 +586,7 @@ class _Work:
         metrics: dict[int | None, tuple[Metric, ...]] = {}
         samples: list[Sample] = []
         examples = [question.example for question in asked.questions]
-        for step in asked.cell.steps:
+        for step in asked.steps:
             of_step = measures.measure(
                 task,
                 examples,
@@ -619,9 +632,13 @@ class _Work:
                 continue
         return found
 
+    def _steps(self, cell: Cell) -> Sequence[int | None]:
+        """Those that are asked: to see what flips, the one that tables show is enough."""
+        return cell.steps[-1:] if self.stage.rerun else cell.steps
+
     def _requests_of(self, cell: Cell) -> int:
         rows = self.rows[cell.task.name].test
-        return len(cell.steps) * sum(1 + len(example.options) for example in rows)
+        return len(self._steps(cell)) * sum(1 + len(example.options) for example in rows)
 
     def fail(self, cells: Sequence[Cell], error: SptError) -> None:
         """Fail these cells with a reason."""
@@ -651,9 +668,3 @@ def _telling(
         tell(Progress(phase="train", key=key, done=step.step, total=total, note=f"loss {step.loss:.3f}"))
 
     return on_step
-
-
-def _peak_rss_bytes() -> float:
-    """Peak memory of this process; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else peak * 1024)

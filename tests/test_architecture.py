@@ -76,6 +76,7 @@ def test_public_names_are_there_and_documented() -> None:
     for name in spt_fast.__all__:
         assert getattr(spt_fast, name).__doc__, f"spt_fast.{name} has no docstring"
     assert {"load_grid", "run_grid", "tune", "SoftPrompt", "ConfigError", "SptError"} <= set(spt_fast.__all__)
+    assert {"read_run", "rank_run", "compare_runs", "compare_protocols"} <= set(spt_fast.__all__), "what a notebook needs"
 
 
 def test_version_and_command_are_those_of_pyproject() -> None:

@@ -125,6 +125,26 @@ def test_a_grid_is_done_and_its_folder_holds_what_the_documentation_says(grid: G
         assert all(metric.n == 4 for metric in result.results[cell.key].metrics[cell.steps[0]][:3])
 
 
+def test_each_cell_tells_what_was_read_and_written_and_the_run_what_it_was_expected_to_take(grid: GridConfig) -> None:
+    result = run_grid(grid)
+    for cell in result.cells:
+        costs, rows = result.results[cell.key].costs, Store(result.folder).samples(cell.key)
+        options = sum(len(row["option_logprobs"]) for row in rows)
+        assert costs["requests"] == len(rows) + options
+        assert costs["prompt_tokens"] > costs["requests"]
+        assert costs["generated_tokens"] > 0
+        assert ("scored_tokens" in costs) == bool(options)
+        assert costs.get("soft_positions", 0) == (3 * costs["requests"] if cell.label == "soft_prompt" else 0)
+        assert "cached_tokens" not in costs, "echo does not tell"
+        assert costs["peak_rss_bytes"] > 2**20
+        assert ("train_peak_rss_bytes" in costs) == (cell.label == "soft_prompt")
+        assert ("train_positions" in costs) == (cell.label == "soft_prompt")
+    (expected,) = (event for event in Store(result.folder).events() if event["event"] == "expected")
+    assert expected["seconds"] > 0
+    assert expected["gpu_seconds"] > 0
+    assert expected["basis"].startswith("a guess")
+
+
 def test_the_same_grid_again_does_nothing(grid: GridConfig) -> None:
     first = run_grid(grid)
     listener = Listener()

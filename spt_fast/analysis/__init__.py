@@ -15,7 +15,7 @@ seeds, `R` resamples, `n` models. `plain_values` makes JSON of any answer.
 """
 
 from spt_fast.analysis.agreement import Agreement, Chance, agree, chance, swap_distribution
-from spt_fast.analysis.compare import Compared, Comparison, compare_runs, flips
+from spt_fast.analysis.compare import Compared, Comparison, compare_protocols, compare_runs, flips
 from spt_fast.analysis.gate import Check, Gate, Policy, decide, gate_runs, load_policy
 from spt_fast.analysis.paired import PairedDifference, paired_difference
 from spt_fast.analysis.plain import plain_values
@@ -43,6 +43,7 @@ __all__ = [
     "agree",
     "chance",
     "clustered_stderr",
+    "compare_protocols",
     "compare_runs",
     "decide",
     "detectable",

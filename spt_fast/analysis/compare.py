@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import chain, product
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from spt_fast.strict import did_you_mean
 
 COMPARED = ("exact_match", "knowledge", "format_following")
 """The metrics that are compared unless others are asked for."""
+ASKED = ("zero_shot", "few_shot", "soft_prompt")
+"""What `compare_protocols` holds against each other: each against those in front of it."""
 JUDGED = ("knowledge", "format_following")
 """The metrics that a judge rules on, where there is one."""
 
@@ -164,6 +167,43 @@ def compare_runs(
                 skipped.append(one)
     if not found and not skipped:
         raise ConfigError(f"{b.folder}: has no task in common with {a.folder} that matches {', '.join(tasks)}")
+    return _corrected(a, b, found, skipped, notes, alpha)
+
+
+def compare_protocols(run: Run, *, metrics: Sequence[str] = COMPARED, alpha: float = 0.05) -> Compared:
+    """What asking otherwise moves: few-shot against zero-shot, and each soft prompt against both, on the same rows.
+
+    Args:
+        run: all of it, every model and task.
+        metrics: names; one that a task does not have is left out there.
+        alpha: level of Holm's correction over the whole grid.
+
+    Raises:
+        StoreError: a file is damaged.
+    """
+    asked: dict[tuple[str, str], dict[str, None]] = {}
+    for place in run.done:
+        asked.setdefault((place.model, place.task), {})[place.protocol] = None
+    found: list[Comparison] = []
+    skipped: list[Skipped] = []
+    notes: list[str] = []
+    for (model, task), labels in asked.items():
+        ranked = [[label for label in labels if label.partition("[")[0] == name] for name in ASKED]
+        for i, befores in enumerate(ranked):
+            for before, after in product(befores, chain.from_iterable(ranked[i + 1 :])):
+                pair = Pair(task, model, model, before, after)
+                for metric in metrics:
+                    one = _compare(run, run, pair, metric, notes, resamples=0, seed=0)
+                    if isinstance(one, Comparison):
+                        found.append(one)
+                    elif one is not None:
+                        skipped.append(one)
+    return _corrected(run, run, found, skipped, notes, alpha)
+
+
+def _corrected(
+    a: Run, b: Run, found: Sequence[Comparison], skipped: Sequence[Skipped], notes: Sequence[str], alpha: float
+) -> Compared:
     adjusted = holm_adjusted(each.difference.p for each in found)
     return Compared(
         a=a.folder,
@@ -345,8 +385,10 @@ def _compare(
         return None
     if second is None:
         return Skipped(pair=pair, metric=metric, why="B has no such metric")
-    there = set(second.examples)
-    shared = [example for example in first.examples if example in there]
+    shared: Sequence[str] = first.examples
+    if second.examples != first.examples:
+        there = set(second.examples)
+        shared = [example for example in first.examples if example in there]
     if not shared:
         return Skipped(pair=pair, metric=metric, why="A and B have no row in common")
     rows = (len(first.examples), len(second.examples))

@@ -157,6 +157,8 @@ def bootstrap(change: Floats, clusters: NDArray[np.int64], *, resamples: int = R
         change: `[S, N]`.
         clusters: `[N]`, from 0.
     """
+    if not resamples:
+        return np.zeros(0)
     generator = np.random.default_rng(seed)
     sums = np.stack([np.bincount(clusters, each) for each in (*change, np.ones(change.shape[1]))])  # [S + 1, G]
     kinds, often = np.unique(np.round(sums, 9), axis=1, return_counts=True)

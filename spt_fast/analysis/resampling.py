@@ -71,9 +71,3 @@ def drawn(n: int, resamples: int, generator: np.random.Generator) -> Counts:
     places = generator.integers(0, n, size=(resamples, n), dtype=np.int32)
     places += np.arange(resamples, dtype=np.int32)[:, None] * np.int32(n)
     return np.bincount(places.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float32)
-
-
-def clusters(groups: list[str]) -> NDArray[np.int64]:
-    """The cluster of each row, counted from 0: rows of a group share one, a row without a group is one of its own. `[N]`"""
-    labels = [group or f"\0{i}" for i, group in enumerate(groups)]
-    return np.unique(np.array(labels, dtype=object).astype(str), return_inverse=True)[1].astype(np.int64)

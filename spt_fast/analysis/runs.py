@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spt_fast.analysis.resampling import Floats, clusters
-from spt_fast.errors import ConfigError, StoreError
+from spt_fast.analysis.resampling import Floats
+from spt_fast.errors import ConfigError
 from spt_fast.output import Location
+from spt_fast.scoring.clusters import clusters
 from spt_fast.store import Store
 
 METRICS: Mapping[str, str] = {
@@ -59,11 +60,14 @@ class Rows:
 
     def of(self, examples: Sequence[str], seeds: Sequence[int | None] | None = None) -> Rows:
         """These rows, in this order, under these seeds (None: all)."""
+        kept = self.seeds if seeds is None else tuple(seeds)
+        values = self.values if kept == self.seeds else self.values[[self.seeds.index(seed) for seed in kept]]
+        if tuple(examples) == self.examples:
+            return replace(self, values=values, seeds=kept)
         place = {example: i for i, example in enumerate(self.examples)}
         rows = [place[example] for example in examples]
-        kept = self.seeds if seeds is None else tuple(seeds)
-        values = self.values[[self.seeds.index(seed) for seed in kept]][:, rows]
-        return Rows(examples=tuple(examples), groups=tuple(self.groups[i] for i in rows), values=values, seeds=kept)
+        groups = tuple(self.groups[i] for i in rows)
+        return Rows(examples=tuple(examples), groups=groups, values=values[:, rows], seeds=kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,16 +134,15 @@ class Run:
                 found.append((seed, scored))
         if not found:
             return None
-        first = found[0][1]
-        shared = set(first.examples).intersection(*(scored.examples for _, scored in found[1:]))
-        kept = [example for example in first.examples if example in shared]
-        group = dict(zip(first.examples, first.groups, strict=True))
-        return Rows(
-            examples=tuple(kept),
-            groups=tuple(group[example] for example in kept),
-            values=np.stack([scored.of(metric, kept) for _, scored in found]),
-            seeds=tuple(seed for seed, _ in found),
-        )
+        first, seeds = found[0][1], tuple(seed for seed, _ in found)
+        kept, groups = first.examples, first.groups
+        if any(scored.examples != kept for _, scored in found[1:]):
+            shared = set(kept).intersection(*(scored.examples for _, scored in found[1:]))
+            group = dict(zip(kept, groups, strict=True))
+            kept = tuple(example for example in kept if example in shared)
+            groups = tuple(group[example] for example in kept)
+        values = np.stack([scored.of(metric, kept) for _, scored in found])
+        return Rows(examples=kept, groups=groups, values=values, seeds=seeds)
 
     def scores(self, place: Place) -> Scored:
         """The scores of one done cell's rows at its last step.
@@ -163,21 +166,12 @@ class Run:
         Raises:
             StoreError: the file is damaged.
         """
-        key = self.done[place]
-        wanted = ["example", "step", *columns]
-        try:
-            return self.store.samples(key, [*wanted, "group"], last=True)
-        except StoreError:  # run folders of version 0.1 have no groups; what is damaged fails again
-            return [{**row, "group": ""} for row in self.store.samples(key, wanted, last=True)]
+        return self.store.samples(self.done[place], ["example", "step", *columns, "group"], last=True)
 
     def _columns(self, place: Place) -> dict[str, list[Any]]:
         """What `_scored` wants of a done cell, at its last step."""
-        key, wanted = self.done[place], ["example", "step", *METRICS.values(), "scores"]
-        try:
-            return self.store.sample_columns(key, [*wanted, "group"], last=True)
-        except StoreError:  # as in `answers`
-            found = self.store.sample_columns(key, wanted, last=True)
-            return {**found, "group": [""] * len(found["example"])}
+        wanted = ["example", "step", *METRICS.values(), "scores", "group"]
+        return self.store.sample_columns(self.done[place], wanted, last=True)
 
     @cached_property
     def _read(self) -> dict[Place, Scored]:

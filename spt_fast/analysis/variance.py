@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
 from spt_fast.analysis.resampling import Floats
+from spt_fast.scoring.clusters import variance_of_mean
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +51,7 @@ class ScoreError:
 def clustered_stderr(values: Sequence[float] | Floats, clusters: NDArray[np.int64] | None = None) -> float:
     """Standard error of a mean whose rows share passages or subjects.
 
-    sqrt(G / (G - 1) * sum over clusters of (sum of the cluster's deviations)^2) / N: Miller (2024), arXiv 2411.00640, section
-    2.2, with the correction for few clusters of Cameron and Miller (2015), Journal of Human Resources 50, 317-372. Where every
-    row is a cluster of its own this is s / sqrt(N).
+    The root of `variance_of_mean`. Where every row is a cluster of its own this is s / sqrt(N).
 
     Args:
         values: `[N]`.
@@ -62,7 +61,7 @@ def clustered_stderr(values: Sequence[float] | Floats, clusters: NDArray[np.int6
         NaN for fewer than two clusters.
     """
     x = np.asarray(values, np.float64)
-    return math.sqrt(_variance_of_mean(x, np.arange(len(x)) if clusters is None else clusters))
+    return math.sqrt(variance_of_mean(x, np.arange(len(x)) if clusters is None else clusters))
 
 
 def score_error(values: Floats, clusters: NDArray[np.int64]) -> ScoreError:
@@ -80,11 +79,11 @@ def score_error(values: Floats, clusters: NDArray[np.int64]) -> ScoreError:
     between = math.nan
     if seeds > 1:
         rest = values - by_row - by_seed[:, None] + values.mean()
-        noise = np.mean([_variance_of_mean(each, clusters) for each in rest]) * seeds / (seeds - 1)
+        noise = np.mean([variance_of_mean(each, clusters) for each in rest]) * seeds / (seeds - 1)
         between = math.sqrt(max(0.0, float(by_seed.var(ddof=1) - noise)))
     return ScoreError(
         value=float(values.mean()),
-        sampling=math.sqrt(_variance_of_mean(by_row, clusters)),
+        sampling=math.sqrt(variance_of_mean(by_row, clusters)),
         between_seeds=between,
         seeds=seeds,
         clusters=int(clusters.max()) + 1 if clusters.size else 0,
@@ -139,10 +138,3 @@ def mean_range(n: int) -> float:
     x = np.linspace(-9, 9, 4001)
     below = stats.norm.cdf(x)
     return float(np.trapezoid(1 - below**n - (1 - below) ** n, x))
-
-
-def _variance_of_mean(values: Floats, clusters: NDArray[np.int64]) -> float:
-    n = len(values)
-    sums = np.bincount(clusters, values - values.mean()) if n else np.zeros(0)
-    groups = len(sums)
-    return float(groups / (groups - 1) * (sums**2).sum() / n**2) if groups > 1 else math.nan

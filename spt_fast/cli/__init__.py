@@ -69,6 +69,7 @@ def cli() -> None:
 @click.option("--output", metavar="DIR", type=RunFolder(), help="The run folder or its URL, instead of the grid's.")
 @click.option("--address", default="local", show_default=True, help="local (this machine), or a Ray cluster: auto, HOST:PORT.")
 @click.option("--fresh", is_flag=True, help="Do these cells again, even those that are done.")
+@click.option("--rerun", metavar="SHARE", help="Ask so many of the rows (2%) once more, to see which answers flip.")
 @click.option("--dry-run", is_flag=True, help="Show the cells and what they would take; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of tables.")
 def run(
@@ -78,15 +79,17 @@ def run(
     output: Location | None,
     address: str,
     fresh: bool,
+    rerun: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> int:
     """Run a grid. Again: go on where it stopped; what is done is not done twice."""
     from spt_fast import progress
-    from spt_fast.grid import load_grid
+    from spt_fast.grid import load_grid, share_of
     from spt_fast.run import Interrupted, run_grid, with_options
 
-    config = with_options(load_grid(grid), limit=limit, output=output)
+    again = None if rerun is None else share_of(rerun, "--rerun")
+    config = with_options(load_grid(grid), limit=limit, output=output, rerun=again)
     patterns = _only(only)
     if dry_run:
         from spt_fast.cli.dry_run import dry_run as plan_only
@@ -108,7 +111,11 @@ def run(
             f"{e.result.folder}; go on with: {command}"
         )
         return INTERRUPTED
-    return _tell(result.folder, as_json=as_json)
+    code = _tell(result.folder, as_json=as_json)
+    for reason in dict.fromkeys(result.not_rerun.values()):
+        cells = sum(why == reason for why in result.not_rerun.values())
+        _say(f"{cells} cell{'s' * (cells > 1)} could not be asked again: {reason}")
+    return code or (SOME_FAILED if result.not_rerun else 0)
 
 
 @cli.command()

@@ -7,11 +7,12 @@ from contextlib import closing
 
 from spt_fast import nights, plan
 from spt_fast.cell import Cell
-from spt_fast.config import GridConfig, Lora
+from spt_fast.config import GridConfig, Lora, PriceConfig
 from spt_fast.executors import LOCAL, open_executor
 from spt_fast.plan import Stage
 from spt_fast.progress import counted, spoken
-from spt_fast.run import measured
+from spt_fast.report.costs import money
+from spt_fast.run import ahead_of, measured
 from spt_fast.scheduling import outlook
 from spt_fast.scheduling.estimates import Estimates
 from spt_fast.scheduling.scheduler import Resources
@@ -56,9 +57,11 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     if judge is not None:
         ruled = sum(cell.judge is not None for cell in missing)
         lines.append(f"\n{judge.model.name}: rules on the completions of {ruled} cells")
-        stages += plan.judging(missing, {*kept, *(cell.unjudged.key for cell in missing)})
-    if stages:
-        lines += _time(stages, estimates, room, gpu=gpu, cluster=address != LOCAL)
+    ahead = ahead_of(config, chosen, store, kept)
+    if again := sum(len(stage.cells) for stage in ahead if stage.rerun):
+        lines.append(f"\n{100 * config.rerun:g}% of the rows of {again} cells are asked again, to see which answers flip")
+    if ahead:
+        lines += _time(ahead, estimates, room, config.price, gpu=gpu, cluster=address != LOCAL)
     return "\n".join(lines)
 
 
@@ -67,18 +70,25 @@ def _how(cell: Cell) -> str:
 
 
 def _time(
-    stages: Sequence[Stage], estimates: Estimates, room: Mapping[str, Resources], *, gpu: bool, cluster: bool
+    stages: Sequence[Stage],
+    estimates: Estimates,
+    room: Mapping[str, Resources],
+    price: PriceConfig | None,
+    *,
+    gpu: bool,
+    cluster: bool,
 ) -> list[str]:
     """When it would be done, and what it would cost."""
+    expected = outlook.expected(stages, estimates, room, gpu=gpu, cluster=cluster)
     if cluster:
-        expected = outlook.on_cluster(stages, estimates, room, gpu=gpu)
         gpus = sum(node.get("GPU", 0.0) for node in room.values())
         nodes = f"{len(room)} node{'s' * (len(room) != 1)}"
         where = f"on {nodes} with {counted(gpus)}" if gpu and gpus else f"on {nodes}"
     else:
-        expected = outlook.on_one_machine(stages, estimates, gpu=gpu)
         where = "on this machine, one model after the other"
     hours = f", {expected.gpu_hours:.1f} GPU-hours" if gpu else ""
+    if price is not None:
+        hours += f", {money(price, 3600 * (expected.gpu_hours if gpu else expected.worker_hours))}"
     lines = [f"\ntime: about {spoken(expected.seconds)} {where}{hours} ({estimates.basis})"]
     lines += [f"  cannot be run there: {sentence}" for sentence in expected.impossible]
     if gpu and not cluster and expected.seconds > LONG_S:

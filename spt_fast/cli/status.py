@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from spt_fast.config import PriceConfig
 from spt_fast.output import Location
 from spt_fast.progress import DOING, counted, spoken
+from spt_fast.report.costs import money, price_of, sessions, unit
 from spt_fast.store import Store, broken
 
 
@@ -31,7 +33,9 @@ def status_of(folder: Location) -> str:
     failed = set(why)
     left = len(cells) - len(done) - len(failed)
     lines = [f"{resolved['name']}: {len(cells)} cells: {len(done)} done, {len(failed)} failed, {left} left"]
-    lines.append(_now(store.events(), running=store.in_use, left=left, failed=len(failed)))
+    events, running = store.events(), store.in_use
+    lines.append(_now(events, running=running, left=left, failed=len(failed)))
+    lines += [] if running else _became(events, price_of(resolved))
     lines += [f"FAILED  {cells[key]}: {store.failure(why[key]).reason}" for key in cells if key in failed]
     return "\n".join(line for line in lines if line)
 
@@ -53,6 +57,23 @@ def _now(events: list[dict[str, Any]], *, running: bool, left: int, failed: int)
     in_flight = f", {pulse['running']} in flight" if pulse.get("running") else ""
     rest = f"{finished} of {this[0]['todo']} cells in this run{in_flight}{_left(this, pulse, took, finished)}"
     return "; ".join([f"running for {spoken(took)}", *_workers(this, pulse), doing, rest])
+
+
+def _became(events: list[dict[str, Any]], price: PriceConfig | None) -> list[str]:
+    """What the last run took, beside what it was expected to."""
+    *_, last = (None, *sessions(events))
+    if last is None:
+        return []
+    took = f"it took {_price_too(last.seconds, last.gpu_seconds, last.on_gpus, price)}"
+    if last.expected is None:
+        return [took]
+    foreseen = _price_too(last.expected.seconds, last.expected.gpu_seconds, last.on_gpus, price)
+    return [f"{took}; expected were {foreseen} ({last.expected.basis})"]
+
+
+def _price_too(seconds: float, gpu_seconds: float, on_gpus: bool, price: PriceConfig | None) -> str:
+    paid = "" if price is None else f", {money(price, gpu_seconds)}"
+    return f"{spoken(seconds)}, {gpu_seconds / 3600:.2g} {unit(on_gpus)}-hours{paid}"
 
 
 def _left(this: list[dict[str, Any]], pulse: dict[str, Any], took: float, finished: int) -> str:

@@ -32,6 +32,7 @@ from spt_fast.report import (
     terminal,
     verdicts,
 )
+from spt_fast.report.costs import price_of
 from spt_fast.store import Store, broken
 
 MOST_COLUMNS = 120
@@ -79,19 +80,30 @@ def write_tables(folder: Location) -> tuple[list[CellReport], str]:
         ConfigError: the folder is no run folder.
         StoreError: a file in it is damaged.
     """
-    from spt_fast.cli.web import page  # not before it is needed: it computes with scipy
+    from spt_fast.cli.web import analysed, page  # not before it is needed: it computes with scipy
 
     store = Store(folder)
     made_from = _made_from(store)  # before anything is read: what comes while it is read makes another version
     grid = store.resolved()
     cells = cell_reports(store, grid)
     versions = {"spt_fast": grid["spt_fast"]}
-    text = _json(results_json(cells, name=grid["name"], provenance=versions))
+    events, price = store.events(), price_of(grid)
+    text = _json(results_json(cells, name=grid["name"], provenance=versions, events=events, price=price))
     store.put("results.csv", results_csv(cells))
     store.put("results.json", text)
-    said = summary(cells)
-    store.put("report.md", markdown(cells, name=grid["name"], rows=store.rows(), said=said))
-    store.put("report.html", page(store, grid, cells, said=said))
+    said, known = summary(cells), analysed(store, cells)
+    text_md = markdown(
+        cells,
+        name=grid["name"],
+        rows=store.rows(),
+        said=said,
+        events=events,
+        price=price,
+        ranking=known.ranking,
+        tests=known.tests,
+    )
+    store.put("report.md", text_md)
+    store.put("report.html", page(store, grid, cells, said=said, known=known))
     store.put(KEPT, json.dumps({"made_from": made_from, "tables": _tables(store)}))
     return cells, text
 
@@ -127,6 +139,7 @@ def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:
     read = lru_cache(maxsize=64)(lambda key, step: verdicts(store.samples(key, columns), step))
     reports = []
     results = store.results(key for key in grid["cells"] if key in done)
+    reruns = store.reruns(cell.get("rests_on") or key for key, cell in grid["cells"].items())
     for key, place in _places(grid):
         if key in done:
             result = next(results)
@@ -144,6 +157,7 @@ def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:
                     settings=_settings(json.dumps(result.content.get("protocol", {}))),
                     costs=result.costs,
                     provenance=result.provenance,
+                    rerun=reruns.get(grid["cells"][key].get("rests_on") or key),
                     verdicts=_Verdicts(key, last, read),
                 )
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spt_fast.analysis.compare import Compared, compare_runs
+from spt_fast.analysis.compare import Compared, compare_protocols, compare_runs
 from spt_fast.analysis.ranking import Ranking, rank_run
 from spt_fast.analysis.runs import METRICS, Place, Run, read_run
 from spt_fast.errors import ConfigError
@@ -39,11 +39,13 @@ _COLUMNS = (
     "answers",
     "scores",
     "option_logprobs",
+    "options",
+    "span",
     "chosen",
     "format_by_rule",
     "knows_by_rule",
 )
-_BEFORE = ("completion", "finish_reason", "extracted", "rule", *_VERDICTS, "format_by_rule", "knows_by_rule")
+_BEFORE = ("completion", "finish_reason", "extracted", "rule", "span", *_VERDICTS, "format_by_rule", "knows_by_rule")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,21 @@ FITTING = Wanted()
 """What report.html has."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Analysed:
+    """What the rows of a run say together."""
+
+    run: Run | None = None
+    """None: no cell is done."""
+    ranking: Ranking | None = None
+    no_ranking: str = ""
+    """Why there is none, or what it lacks, in a sentence."""
+    tests: Compared | None = None
+    """Protocols against each other."""
+    no_tests: str = ""
+    """Why there are none, in a sentence."""
+
+
 def page(
     store: Store,
     grid: Mapping[str, Any],
@@ -68,6 +85,7 @@ def page(
     wanted: Wanted = FITTING,
     against: Location | None = None,
     said: str = "",
+    known: Analysed | None = None,
 ) -> str:
     """The text of report.html.
 
@@ -78,14 +96,15 @@ def page(
         wanted: which samples.
         against: another run folder, to show the rows that the two disagree on.
         said: `report.summary` of the cells; empty: it is made.
+        known: `analysed` of the run; None: it is made.
 
     Raises:
         ConfigError: `against` is no run folder, or nothing in it can be compared.
         StoreError: a file is damaged.
     """
     done = [cell for cell in cells if cell.status == "done"]
-    run = read_run(store.root) if done else None
-    ranking, no_ranking = _ranked(run, len(done))
+    known = known or analysed(store, cells)
+    run = known.run
     compared, before = None, None
     if against is not None:
         if run is None:
@@ -93,7 +112,7 @@ def page(
         other = read_run(against)
         compared = compare_runs(other, run)
         before = _Before(other, run, compared)
-    known, more = _known(store, done)
+    learnt, more = _learnt(store, done)
     recorded = Recorded(
         name=str(grid["name"]),
         cells=cells,
@@ -101,16 +120,18 @@ def page(
         said=said,
         rows=store.rows(),
         events=store.events(),
-        ranking=ranking,
-        no_ranking=no_ranking,
+        ranking=known.ranking,
+        no_ranking=known.no_ranking,
+        tests=known.tests,
+        no_tests=known.no_tests,
         compared=compared,
-        learnt=known,
+        learnt=learnt,
         learnt_left_out=more,
     )
     return html(recorded, lambda room: _samples(run, done, wanted, room, before))
 
 
-def _known(store: Store, done: Sequence[CellReport]) -> tuple[list[Known], int]:
+def _learnt(store: Store, done: Sequence[CellReport]) -> tuple[list[Known], int]:
     """Soft prompts that were learnt on the task that they are asked, and how many are left out."""
     with_prompts = store.learnt([cell.key for cell in done])
     # What a transfer carries is there already, with the task it was learnt on; a judged cell has that of its twin.
@@ -124,20 +145,50 @@ def _known(store: Store, done: Sequence[CellReport]) -> tuple[list[Known], int]:
     return found, max(0, len(there) - MOST_INSPECTED)
 
 
-def _ranked(run: Run | None, done: int) -> tuple[Ranking | None, str]:
-    """Orders of models; or why there are none."""
-    if run is None or not (run.partners or run.truth):
-        return (
-            None,
-            "No model has a post-trained partner (post_trained: in the grid), and the grid does not say what any is known to "
-            "score (truth:), so there is nothing to hold an order against.",
-        )
+def analysed(store: Store, cells: Sequence[CellReport]) -> Analysed:
+    """What the rows of a run say together.
+
+    Args:
+        store: of the run folder.
+        cells: of the grid.
+
+    Raises:
+        StoreError: a file is damaged.
+    """
+    done = sum(cell.status == "done" for cell in cells)
+    if not done:
+        return Analysed()
+    run = read_run(store.root)
     if done > MOST_RANKED:
-        return None, f"The grid has {done:,} cells, too many to rank while a page is written: `spt-fast rank DIR` does."
+        many = f"The grid has {done:,} cells, too many"
+        return Analysed(
+            run=run,
+            no_ranking=f"{many} to rank while a page is written: `spt-fast rank DIR` does.",
+            no_tests=f"{many} to compare while a page is written: `spt-fast compare DIR DIR --a-protocol ..` does.",
+        )
+    ranking, no_ranking = _ranked(run)
+    tests = compare_protocols(run)
+    return Analysed(
+        run=run,
+        ranking=ranking,
+        no_ranking=no_ranking,
+        tests=tests if tests.comparisons else None,
+        no_tests="No model was asked in two ways on one task, so there is nothing to compare.",
+    )
+
+
+def _ranked(run: Run) -> tuple[Ranking | None, str]:
+    """Orders of models; or why there are none."""
     try:
         found = rank_run(run)
     except ConfigError as e:
         return None, f"There is no order of models: {e}."
+    if not (run.partners or run.truth):
+        return (
+            found,
+            "No model has a post-trained partner (post_trained: in the grid), and the grid does not say what any is known to "
+            "score (truth:), so there is nothing to hold an order against.",
+        )
     return found, "No base model and its partner have been asked alike, so there is no order to hold others against."
 
 
@@ -188,7 +239,8 @@ def _samples(run: Run | None, done: Sequence[CellReport], wanted: Wanted, room: 
         for cell in cells
     ]
     left_out = len(done) - len(cells)
-    return pack(about, verdicts, rows, room=room if wanted.limited else None, cells_left_out=left_out)
+    formats = {task["task"]: task["format"] for task in run.grid.get("tasks", ()) if task.get("format")}
+    return pack(about, verdicts, rows, formats, room=room if wanted.limited else None, cells_left_out=left_out)
 
 
 def _verdicts(run: Run, place: Place, other: Mapping[str, Mapping[str, Any]]) -> CellVerdicts:

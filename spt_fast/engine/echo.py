@@ -3,6 +3,8 @@
 * `Generate` without a soft prompt: the prompt's last tokens, again.
 * `Generate` with one, or with a LoRA adapter: the tokens from a place that its key decides, so that another answers otherwise.
 * `Score`: log-probabilities from a hash of the prompt, the soft prompt or adapter, and the continuation.
+* With `unsteady: 0.1`, a tenth of the requests are answered otherwise; which, depends on their places in the stream, as it does
+  with a real engine on what shares a batch.
 
 Options, all for tests of what happens around an engine: `delay_s` each answer takes; `die_after` so many answers the engine
 dies, as a real one does; `kill_after` so many the process is killed; `refuse` a model's start; `max_model_len` positions;
@@ -19,6 +21,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from spt_fast.engine.base import Engine, EngineConfig, check_request, require_room
@@ -40,6 +43,7 @@ OPTIONS = frozenset(
         "max_num_seqs",
         "max_num_batched_tokens",
         "gpu_memory_utilization",
+        "unsteady",
     }
 )
 
@@ -70,6 +74,7 @@ class EchoEngine(Engine):
         self.hidden_size = int(about["hidden_size"])
         self.max_model_len = int(config.options.get("max_model_len", about["max_position_embeddings"]))
         self._tokenizer = Tokenizer.load(config.model)
+        self._unsteady = float(config.options.get("unsteady", 0))
         self._delay_s = float(config.options.get("delay_s", 0))
         dies = self._short or "most" not in config.options
         self._die_after = config.options.get("die_after", math.inf) if dies else math.inf
@@ -116,6 +121,8 @@ class EchoEngine(Engine):
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(self._delay_s)
             self._answered += 1
+            if _share("unsteady", index, request.token_ids) < self._unsteady:
+                request = replace(request, token_ids=request.token_ids[:-1] or request.token_ids)
             yield index, self._score(request) if isinstance(request, Score) else self._complete(request)
 
     def close(self) -> None:

@@ -229,8 +229,8 @@ class VllmEngine(Engine):
                 for output in self._step():
                     bundle = waiting.pop(output.request_id)
                     held -= len(bundle)
-                    for index, request in bundle:
-                        yield index, answer(request, output)
+                    for i, (index, request) in enumerate(bundle):
+                        yield index, answer(request, output, again=i > 0)
         finally:
             self._streaming = False
             self._abort(list(waiting))
@@ -749,15 +749,16 @@ def _cpu_cache_bytes(settings: VllmConfig) -> int:
     return max(per_token * longest, min(wanted, CPU_CACHE_BYTES, machine // 8))
 
 
-def answer(request: Request, output: RequestOutput) -> Answer:
-    """What vLLM's output says, in our words."""
+def answer(request: Request, output: RequestOutput, *, again: bool = False) -> Answer:
+    """What vLLM's output says, in our words; `again`: an answer to another request of its bundle was made of it before."""
+    cached = len(output.prompt_token_ids or ()) if again else output.num_cached_tokens
     if isinstance(request, Score):
-        return _log_likelihood(request, output)
+        return replace(_log_likelihood(request, output), cached=cached)
     (choice,) = output.outputs
     if choice.finish_reason not in ("stop", "length"):
         raise EngineError(f"the engine ended a request with {choice.finish_reason!r}")
     reason: FinishReason = "length" if choice.finish_reason == "length" else "stop"
-    return Completion(text=choice.text, token_ids=tuple(choice.token_ids), finish_reason=reason)
+    return Completion(text=choice.text, token_ids=tuple(choice.token_ids), finish_reason=reason, cached=cached)
 
 
 def engine_input(

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from spt_fast import tasks
-from spt_fast.analysis.runs import Place, read_run
+from spt_fast.analysis.runs import METRICS, Place, read_run
 from spt_fast.errors import SptError
 from spt_fast.output import Location
 from spt_fast.prompts.lora import LoraAdapter
@@ -21,14 +21,6 @@ from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.store import CURVE, Store, StoredResult
 from spt_fast.tasks.base import HubSource, Task
 from spt_fast.types import Metric
-
-VERDICTS: Mapping[str, str] = {
-    "format_following": "format_ok",
-    "knowledge": "knows",
-    "knowledge_per_byte": "knows_per_byte",
-    "exact_match": "correct",
-}
-"""Metrics that every row has a verdict for -> the column it is in."""
 
 _NOT_IN_NAMES = re.compile(r"[^\w.@=,+-]+", re.ASCII)
 _ONLY_ON_WINDOWS = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
@@ -106,11 +98,11 @@ class DoneCell:
         Raises:
             StoreError: the file is damaged.
         """
-        return [row for row in self.store.samples(self.key) if row["step"] == self.step]
+        return self.store.samples(self.key, last=True)
 
     def scores(self, row: Mapping[str, Any]) -> dict[str, float]:
         """Metric -> what a row counts in it, 0 to 1."""
-        found = {metric: float(row[column]) for metric, column in VERDICTS.items() if row[column] is not None}
+        found = {metric: float(row[column]) for metric, column in METRICS.items() if row[column] is not None}
         return {**found, **dict(row["scores"] or ())}
 
     def soft_prompt(self) -> SoftPrompt | None:

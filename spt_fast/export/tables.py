@@ -52,6 +52,7 @@ SAMPLES: Mapping[str, str] = {
     "answers": "list<string>",
     "extracted": "string",
     "rule": "string",
+    "span": "list<int64>",
     "format_ok": "bool",
     "knows": "bool",
     "correct": "bool",
@@ -59,6 +60,7 @@ SAMPLES: Mapping[str, str] = {
     "format_by_rule": "bool",
     "knows_by_rule": "bool",
     "scores": "map<string, float64>",
+    "options": "list<string>",
     "option_logprobs": "list<float64>",
     "chosen": "int64",
     "chosen_per_byte": "int64",
@@ -139,7 +141,11 @@ def _parquet(path: Path, columns: Mapping[str, str]) -> Iterator[Write]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"list<string>": pa.list_(pa.string()), "list<float64>": pa.list_(pa.float64())}
+    types = {
+        "list<string>": pa.list_(pa.string()),
+        "list<float64>": pa.list_(pa.float64()),
+        "list<int64>": pa.list_(pa.int64()),
+    }
     types |= {"map<string, float64>": pa.map_(pa.string(), pa.float64()), "bool": pa.bool_()}
     schema = pa.schema([(name, types.get(kind) or getattr(pa, kind)()) for name, kind in columns.items()])
     with growing(path) as beside, pq.ParquetWriter(beside, schema, compression="zstd") as writer:

@@ -10,10 +10,12 @@ import fcntl
 import gc
 import os
 import re
+import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,45 @@ def _of_nvml(nvml: Any, names: list[str]) -> list[tuple[int, int]]:
         return [(int(memory.free), int(memory.total)) for memory in map(nvml.nvmlDeviceGetMemoryInfo, handles)]
     finally:
         nvml.nvmlShutdown()
+
+
+def peak(devices: int = 1) -> dict[str, float]:
+    """Most memory, in bytes, since `forget_peak`.
+
+    Args:
+        devices: of this process's GPUs, how many it uses.
+
+    Returns:
+        `rss_bytes`: resident memory of this process. On a GPU also `gpu_bytes`: what PyTorch has had on the fullest of them in
+        this process; where it is another process's, as vLLM's engine is, what of the fullest is taken, by whomever.
+    """
+    found = {"rss_bytes": float(_resident())}
+    if count_gpus() and on_gpu():
+        import torch
+
+        there = range(min(devices, torch.cuda.device_count())) if torch.cuda.is_initialized() else range(0)
+        own = max((torch.cuda.max_memory_allocated(i) for i in there), default=0)
+        seen = free_and_total(devices)
+        taken = 0 if own or seen is None else seen[1] - seen[0]
+        if own or taken:
+            found["gpu_bytes"] = float(own or taken)
+    return found
+
+
+def forget_peak() -> None:
+    """Begin anew: what memory was taken until now is no peak of what follows."""
+    with suppress(OSError):  # Linux alone can, and not in every sandbox: then the peak is that of the whole process
+        Path("/proc/self/clear_refs").write_text("5")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        for i in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(i)
+
+
+def _resident() -> int:
+    """Peak resident memory of this process in bytes; Linux counts in KiB, macOS in bytes."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def described(devices: int = 1) -> str:

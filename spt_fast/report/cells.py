@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from spt_fast.scoring.rerun import Rerun
 from spt_fast.types import Metric
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -61,6 +62,8 @@ class CellReport:
     """Whether knowledge is by likelihood (True) or by extraction (False); None: not known."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Done cells: the protocol's settings by field name, defaults filled in and a model's own put over them."""
+    rerun: Rerun | None = None
+    """What came of asking some of its rows again; None: that was not done. Of a judged cell, what the rules say."""
     costs: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
 
@@ -199,6 +202,28 @@ def failures(cells: Iterable[CellReport]) -> list[tuple[str, str]]:
         (title(group[0]) if len(group) == 1 else f"{model} · {len(group)} cells", reason)
         for (model, reason), group in alike.items()
     ]
+
+
+class Place(NamedTuple):
+    """Cells that differ in their seed alone."""
+
+    model: str
+    task: str
+    protocol: str
+
+
+def asked_again(cells: Iterable[CellReport]) -> dict[Place, list[Rerun]]:
+    """What came of asking rows again, over the seeds of a place; of those where it was done."""
+    found: dict[Place, list[Rerun]] = {}
+    for cell in cells:
+        if cell.rerun is not None:
+            found.setdefault(Place(cell.model, cell.task, cell.protocol), []).append(cell.rerun)
+    return found
+
+
+def largest_difference(reruns: Iterable[Rerun]) -> float:
+    """Of two log-likelihoods of an option, in nats; NaN where there are no options."""
+    return max((each.largest_difference for each in reruns if not math.isnan(each.largest_difference)), default=math.nan)
 
 
 def headline(cells: Sequence[CellReport], model: str) -> str:

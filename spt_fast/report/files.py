@@ -6,9 +6,13 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from spt_fast.config import PriceConfig
 from spt_fast.report.cells import CellReport
+from spt_fast.report.costs import Session, Spent, by_model, gpus_of, sessions, spent_on
+from spt_fast.scoring.rerun import Rerun
 
 CSV_COLUMNS = (
     "model",
@@ -39,18 +43,29 @@ def results_csv(cells: Sequence[CellReport]) -> str:
     return out.getvalue()
 
 
-def results_json(cells: Sequence[CellReport], *, name: str, provenance: Mapping[str, str] | None = None) -> dict[str, Any]:
+def results_json(
+    cells: Sequence[CellReport],
+    *,
+    name: str,
+    provenance: Mapping[str, str] | None = None,
+    events: Sequence[Mapping[str, Any]] = (),
+    price: PriceConfig | None = None,
+) -> dict[str, Any]:
     """The numbers of results.csv with provenance, costs and failures, ready for `json.dumps` (NaN is None).
 
     Args:
         cells: all of the grid, done or not.
         name: of the grid.
         provenance: of the run as a whole; that of each cell stands with the cell.
+        events: events.jsonl: how many GPUs there were, and what each run was expected to take and took.
+        price: of an hour of a GPU.
     """
+    models = by_model(cells, gpus_of(events))
     return {
         "name": name,
         "provenance": dict(provenance or {}),
-        "cells": [_done(cell) for cell in cells if cell.status == "done"],
+        "runs": [_session(session, price) for session in sessions(events)],
+        "cells": [_done(cell, models[cell.model], price) for cell in cells if cell.status == "done"],
         "failures": [{**_place(cell), "kind": cell.kind, "reason": cell.reason} for cell in cells if cell.status == "failed"],
         "waiting": [_place(cell) for cell in cells if cell.status == "waiting"],
     }
@@ -67,7 +82,23 @@ def _place(cell: CellReport) -> dict[str, Any]:
     }
 
 
-def _done(cell: CellReport) -> dict[str, Any]:
+def _session(session: Session, price: PriceConfig | None) -> dict[str, Any]:
+    """What a run was expected to take, and what it took."""
+    paid = {} if price is None else {"price": _paid(session.gpu_seconds, price)}
+    expected = session.expected
+    foreseen = None if expected is None else asdict(expected)
+    if foreseen is not None and expected is not None and price is not None:
+        foreseen["price"] = _paid(expected.gpu_seconds, price)
+    return {**asdict(session), **paid, "expected": foreseen}
+
+
+def _paid(gpu_seconds: float, price: PriceConfig) -> float:
+    return round(gpu_seconds / 3600 * price.per_gpu_hour, 6)
+
+
+def _done(cell: CellReport, model: Spent, price: PriceConfig | None) -> dict[str, Any]:
+    gpu_seconds = spent_on(cell, model)
+    paid = {} if price is None else {"price": _paid(gpu_seconds, price)}
     return {
         **_place(cell),
         "metrics": [
@@ -83,8 +114,24 @@ def _done(cell: CellReport) -> dict[str, Any]:
             for step, metrics in cell.metrics.items()
             for m in metrics
         ],
+        "rerun": None if cell.rerun is None else _rerun(cell.rerun),
         "costs": {what: _number(value) for what, value in cell.costs.items()},
+        "gpu_seconds": gpu_seconds,
+        **paid,
         "provenance": dict(cell.provenance),
+    }
+
+
+def _rerun(rerun: Rerun) -> dict[str, Any]:
+    return {
+        "share": rerun.share,
+        "n": rerun.n,
+        "flips": {
+            what: {"rows": count, "rate": _number(m.value), "ci_low": _number(m.ci_low), "ci_high": _number(m.ci_high)}
+            for what, count in rerun.flips.items()
+            for m in [rerun.rate(what)]
+        },
+        "largest_logprob_difference": _number(rerun.largest_difference),
     }
 
 

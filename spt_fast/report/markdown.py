@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spt_fast.report.cells import CellReport, by_model, distinct, failures, headline, of, over_seeds, plain
+from spt_fast.config import PriceConfig
+from spt_fast.report.cells import (
+    CellReport,
+    asked_again,
+    by_model,
+    distinct,
+    failures,
+    headline,
+    largest_difference,
+    of,
+    over_seeds,
+    plain,
+)
+from spt_fast.report.costs import PHASES, TOKENS, gpus_of, money, sessions, unit
+from spt_fast.report.costs import by_model as by_model_spent
 from spt_fast.report.summary import summary
 from spt_fast.report.tables import LEGEND, cell_text, full
 from spt_fast.report.transfer import PLAINLY, TransferMatrix, transfer_matrices
+from spt_fast.scoring.rerun import FLIPS, flip_rate
 from spt_fast.scoring.statistics import saturation_step
+
+if TYPE_CHECKING:  # they compute with scipy, which is not imported to say what was said before
+    from spt_fast.analysis.compare import Compared
+    from spt_fast.analysis.ranking import Ranking
 
 _COLUMNS = (("format_following", "format"), ("knowledge", "knowledge"), ("exact_match", "exact match"))
 
 
-def markdown(cells: Sequence[CellReport], *, name: str, rows: Sequence[Mapping[str, Any]] = (), said: str = "") -> str:
+def markdown(
+    cells: Sequence[CellReport],
+    *,
+    name: str,
+    rows: Sequence[Mapping[str, Any]] = (),
+    said: str = "",
+    events: Sequence[Mapping[str, Any]] = (),
+    price: PriceConfig | None = None,
+    ranking: Ranking | None = None,
+    tests: Compared | None = None,
+) -> str:
     """The report of a grid. Names and reasons may be hostile text: they only appear as code spans, which do nothing.
 
     Args:
@@ -23,6 +53,10 @@ def markdown(cells: Sequence[CellReport], *, name: str, rows: Sequence[Mapping[s
         name: of the grid.
         rows: what the run folder tells of each task's rows (rows/*.json).
         said: `summary` of the cells; empty: it is made.
+        events: events.jsonl: how many GPUs there were, and what each run was expected to take and took.
+        price: of an hour of a GPU.
+        ranking: orders of its models.
+        tests: its protocols against each other.
     """
     parts = [f"# {code(name)}", _prose(said or summary(cells))]
     for model, own in by_model(cells).items():
@@ -31,6 +65,10 @@ def markdown(cells: Sequence[CellReport], *, name: str, rows: Sequence[Mapping[s
     listed = [f"* {code(who)}: {code(why)}" for who, why in failures(cells)]
     if listed:
         parts += ["## Failures", "\n".join(listed)]
+    parts += _ranking(ranking) if ranking is not None else []
+    parts += _tests(tests) if tests is not None else []
+    parts += _determinism(cells)
+    parts += _cost(cells, events, price)
     if rows:
         parts += ["## Rows", _rows(rows)]
     if any(cell.status == "done" for cell in cells):
@@ -163,6 +201,120 @@ def _matrix(matrix: TransferMatrix) -> str:
                 fields = ["" if each is None else full(each.shown) for each in found]
                 lines.append(_row([code(learnt_on, in_table=True), heading, *fields, "/".join(map(str, sizes))]))
     return "\n".join(lines)
+
+
+def _ranking(ranking: Ranking) -> list[str]:
+    """How far orders of models agree with a ground truth, and how well tasks tell models apart."""
+    parts = []
+    if ranking.agreements:
+        names = ["against", "task", "protocol", "swaps", "tau-b", "95% interval", "decisions", "n"]
+        lines = _head(names)
+        for each in ranking.agreements:
+            agreed, interval = each.agreement, each.intervals["tau_b"]["all"]
+            place = [code(name, in_table=True) for name in (each.truth, each.task, each.protocol)]
+            numbers = [f"{agreed.distance:.3g} of {agreed.most}", _number(agreed.tau_b), _between(interval.low, interval.high)]
+            lines.append(_row([*place, *numbers, _number(agreed.decision_accuracy), str(len(each.models))]))
+        parts += ["Order of base models against a ground truth:", "\n".join(lines)]
+    if ranking.signals:
+        protocols = distinct(each.protocol for each in ranking.signals)
+        known = {(each.task, each.protocol): each.signal for each in ranking.signals}
+        lines = _head(["task", *(code(protocol, in_table=True) for protocol in protocols), "by chance"])
+        for task in distinct(each.task for each in ranking.signals):
+            mine = [known.get((task, protocol)) for protocol in protocols]
+            ratios = ["" if each is None else _number(each.ratio, 1) for each in mine]
+            chance = max(each.by_chance for each in mine if each is not None)
+            lines.append(_row([code(task, in_table=True), *ratios, f"{chance:.1f}"]))
+        parts += ["Signal to noise (best less worst model, over the standard error of a score):", "\n".join(lines)]
+    return ["## Ranking", *parts] if parts else []
+
+
+_TESTED = 300
+"""Comparisons that are written out; report.html has more."""
+
+
+def _tests(tests: Compared) -> list[str]:
+    """Ways of asking against each other."""
+    names = ["model", "task", "protocol", "metric", "change, points", "95% interval", "p", "p (Holm)", "finds, points", "n"]
+    lines = _head(names)
+    for each in tests.comparisons[:_TESTED]:
+        change = each.difference
+        place = [code(name, in_table=True) for name in (each.pair.model, each.pair.task, each.pair.protocol)]
+        moved = f"{100 * change.change:+.1f}{chr(92) + '*' if each.p_holm <= tests.alpha else ''}"
+        interval = _between(100 * change.interval.low, 100 * change.interval.high, 1)
+        p_values = [f"{p:.3f}" if p >= 0.001 else "<0.001" for p in (change.p, each.p_holm)]
+        finds = _number(100 * change.detectable(), 1)
+        lines.append(_row([*place, each.metric.replace("_", " "), moved, interval, *p_values, finds, str(change.rows)]))
+    said = (
+        f"Ways of asking against the plainer ones, on the same rows: {len(tests.moved)} of {len(tests.comparisons)} "
+        f"comparisons moved significantly (\\*; Holm's correction over the grid, level {tests.alpha:g}). p: McNemar's exact "
+        "test, or with several seeds or rows that share a passage the score test with that reckoned in. finds: the change that "
+        "so many rows find with probability 0.8."
+    )
+    more = len(tests.comparisons) - _TESTED
+    left_out = [f"{more} more are in report.html, or told by `spt-fast compare`."] if more > 0 else []
+    return ["## Paired tests", said, "\n".join(lines), *left_out]
+
+
+def _number(value: float, digits: int = 2) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _between(low: float, high: float, digits: int = 2) -> str:
+    return "" if math.isnan(low) else f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def _determinism(cells: Sequence[CellReport]) -> list[str]:
+    """How many answers came out otherwise when rows were asked again."""
+    lines = []
+    for place, reruns in asked_again(cells).items():
+        rates = [flip_rate(reruns, what) for what in FLIPS]
+        flips = [f"{rate.value:.3f} ({rate.ci_low:.3f}-{rate.ci_high:.3f})" for rate in rates]
+        largest = largest_difference(reruns)
+        apart = "" if math.isnan(largest) else f"{largest:.2g}"
+        lines.append(_row([*(code(name, in_table=True) for name in place), *flips, apart, str(rates[0].n)]))
+    names = ["model", "task", "protocol", *(what.replace("_", " ") for what in FLIPS), "largest difference, nats", "n"]
+    return ["## Determinism", DETERMINISM, "\n".join([*_head(names), *lines])] if lines else []
+
+
+DETERMINISM = (
+    "Some rows were asked once more, in an engine started anew and with other rows in a batch: the share whose completion, or "
+    "whose verdict, came out otherwise, with 95% intervals (Wilson), and how far two log-likelihoods of one option were apart. "
+    "The numbers elsewhere are those of the first answers."
+)
+
+
+def _cost(cells: Sequence[CellReport], events: Sequence[Mapping[str, Any]], price: PriceConfig | None) -> list[str]:
+    """What models took, and what each run was expected to take."""
+    gpus = gpus_of(events)
+    models = by_model_spent(cells, gpus)
+    phases = [phase for phase in PHASES if any(each.phases[phase] for each in models.values())]
+    told = [what for what in TOKENS if any(what in each.tokens for each in models.values())]
+    if not phases:
+        return []
+    counted = unit(bool(gpus))
+    machines = [f"{counted}-seconds", *(["price"] if price is not None else []), "peak memory, GiB"]
+    lines = _head(["model", "cells", *(PHASES[phase] for phase in phases), *machines, *(TOKENS[what] for what in told)])
+    for model, each in models.items():
+        row = [f"{each.phases[phase]:.1f}" if each.phases[phase] else "" for phase in phases]
+        row += [f"{each.gpu_seconds:.1f}", *([money(price, each.gpu_seconds)] if price is not None else [])]
+        peak = max(each.host_bytes, each.gpu_bytes)
+        row += [f"{peak / 2**30:.1f}" if peak else ""]
+        row += [f"{each.tokens[what]:.0f}" if what in each.tokens else "" for what in told]
+        lines.append(_row([code(model, in_table=True), str(each.cells), *row]))
+    note = "Seconds of its workers by phase, and tokens."
+    note += "" if gpus else " There was no GPU: worker-seconds stand for GPU-seconds, and are priced as such."
+    parts = ["## Cost", note, "\n".join(lines)]
+    names = ["run", "cells to do", "expected, s", "took, s", f"expected {counted}-seconds", f"{counted}-seconds"]
+    lines = _head([*names, *(["expected price", "price"] if price is not None else [])])
+    found = list(sessions(events))
+    for i, session in enumerate(found, start=1):
+        before, took = session.expected, [f"{session.seconds:.0f}", f"{session.gpu_seconds:.0f}"]
+        foreseen = ["", ""] if before is None else [f"{before.seconds:.0f}", f"{before.gpu_seconds:.0f}"]
+        row = [str(i), str(session.to_do), foreseen[0], took[0], foreseen[1], took[1]]
+        if price is not None:
+            row += ["" if before is None else money(price, before.gpu_seconds), money(price, session.gpu_seconds)]
+        lines.append(_row(row))
+    return [*parts, "What each run was expected to take, and took:", "\n".join(lines)] if found else parts
 
 
 def _rows(reports: Sequence[Mapping[str, Any]]) -> str:

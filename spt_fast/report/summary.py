@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from spt_fast.report.cells import CellReport, distinct, of, plain
+from spt_fast.report.cells import CellReport, distinct, largest_difference, of, plain
+from spt_fast.scoring.rerun import FLIPS, flip_rate
 from spt_fast.scoring.statistics import Paired, holm, paired, saturation_step
 from spt_fast.types import Metric
 
@@ -32,6 +34,7 @@ def summary(cells: Sequence[CellReport]) -> str:
         *_soft(bases),
         *_controls(bases),
         *_partners(partners),
+        *_again(done),
         *_unfinished(cells),
     ]
     return " ".join(sentences)
@@ -203,6 +206,26 @@ def _partners(partners: Sequence[CellReport]) -> list[str]:
                 f"{_span(cells, 'knowledge')} of the answers."
             )
     return sentences
+
+
+def _again(done: Sequence[CellReport]) -> list[str]:
+    """How many answers came out otherwise, where rows were asked again."""
+    reruns = [cell.rerun for cell in done if cell.rerun is not None]
+    if not reruns:
+        return []
+    flipped = flip_rate(reruns, "completion")
+    verdicts = {what: sum(each.flips[what] for each in reruns) for what in FLIPS if what != "completion"}
+    told = ", ".join(f"{count} on {what.replace('_', ' ')}" for what, count in verdicts.items() if count)
+    judged = f"verdicts flipped: {told}" if told else "no verdict flipped"
+    largest = largest_difference(reruns)
+    apart = "; log-likelihoods were at most {largest:.2g} nats apart" if largest else "; log-likelihoods were the same"
+    apart = "" if math.isnan(largest) else apart.format(largest=largest)
+    if not flipped.value:
+        came = f"none came out otherwise (95% interval up to {_percent(flipped.ci_high)}%), and {judged}"
+    else:
+        interval = f"{_percent(flipped.ci_low)}% to {_percent(flipped.ci_high)}%"
+        came = f"{_percent(flipped.value)}% came out otherwise (95% interval {interval}), and {judged}"
+    return [f"Of {flipped.n:,} completions asked again in {_of(len(reruns), len(done))}, {came}{apart}."]
 
 
 def _unfinished(cells: Sequence[CellReport]) -> list[str]:

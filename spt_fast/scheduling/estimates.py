@@ -134,6 +134,10 @@ class Estimates:
         """Expected seconds of asking a cell, at all its steps; of a judged cell, those of its judge's rulings."""
         return self._guess.answer_s(cell) * self._answers(*_answer_place(cell))
 
+    def rerun_s(self, cell: Cell, share: float) -> float:
+        """Expected seconds of asking a share of a cell's rows again, at its last step."""
+        return share * self.answer_s(cell) / len(cell.steps)
+
     def lessons(self, cells: Iterable[Cell]) -> dict[str, float]:
         """Tuning key -> expected seconds, of all that one worker learns for cells: each once, what others start from too."""
         learnt: dict[str, float] = {}
@@ -145,11 +149,11 @@ class Estimates:
 
     def stage(self, stage: Stage) -> Seconds:
         """Expected seconds of a stage in one worker; cells that share their vectors learn them once."""
-        learnt = self.lessons(stage.cells) if stage.judge is None else {}
+        learnt = self.lessons(stage.cells) if stage.judge is None and not stage.rerun else {}
         return Seconds(
             start_s=self.start_s(stage.model, training=bool(learnt)),
             train_s=sum(learnt.values()),
-            answer_s=sum(self.answer_s(cell) for cell in stage.cells),
+            answer_s=sum(self.rerun_s(cell, stage.rerun) if stage.rerun else self.answer_s(cell) for cell in stage.cells),
         )
 
     # Measured seconds beside guessed ones

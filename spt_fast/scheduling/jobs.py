@@ -20,7 +20,8 @@ def job(name: str, stage: Stage, estimates: Estimates, *, gpu: bool) -> Job:
         estimates: of how long they take.
         gpu: whether its workers take GPUs; else a CPU core.
     """
-    trains = stage.judge is None and any(isinstance(cell.protocol, Learning) for cell in stage.cells)
+    learns = stage.judge is None and not stage.rerun
+    trains = learns and any(isinstance(cell.protocol, Learning) for cell in stage.cells)
     parts = stage.model.pipeline_parallel
     return Job(
         name=name,
@@ -40,6 +41,10 @@ def need(stage: Stage, *, gpu: bool, parts: int = 1) -> Resources:
 
 
 def _pieces(stage: Stage, estimates: Estimates) -> Iterator[Piece]:
+    if stage.rerun:  # all is learnt
+        for cell in stage.cells:
+            yield Piece(key=cell.key, group=None, answer_s=estimates.rerun_s(cell, stage.rerun))
+        return
     learning = [cell for cell in stage.cells if stage.judge is None and isinstance(cell.protocol, Vectors | Learning)]
     first = {cell.key: cell.first for cell in learning}
     # What cells start from is learnt once a worker: in even parts by all groups that start from it.

@@ -20,6 +20,8 @@ class Expected:
     """To its end."""
     gpu_hours: float
     """For which its workers hold GPUs; 0 on a CPU."""
+    worker_hours: float
+    """Of its workers, whatever they run on; on GPUs of a cluster, as if there were one a model."""
     impossible: tuple[str, ...] = ()
     """What keeps stages from being run at all, a sentence each."""
 
@@ -28,7 +30,22 @@ def on_one_machine(stages: Sequence[Stage], estimates: Estimates, *, gpu: bool) 
     """One model after the other."""
     seconds = [estimates.stage(stage).total_s for stage in stages]
     hours = sum(each * stage.model.gpus for each, stage in zip(seconds, stages, strict=True)) / 3600
-    return Expected(seconds=sum(seconds), gpu_hours=hours if gpu else 0.0)
+    return Expected(seconds=sum(seconds), gpu_hours=hours if gpu else 0.0, worker_hours=sum(seconds) / 3600)
+
+
+def expected(
+    stages: Sequence[Stage], estimates: Estimates, room: Mapping[str, Resources], *, gpu: bool, cluster: bool
+) -> Expected:
+    """On this machine, or on a cluster's nodes.
+
+    Args:
+        stages: what is to be done.
+        estimates: of how long it takes.
+        room: node -> its CPUs and GPUs.
+        gpu: whether workers take GPUs.
+        cluster: whether several models are worked on at once.
+    """
+    return on_cluster(stages, estimates, room, gpu=gpu) if cluster else on_one_machine(stages, estimates, gpu=gpu)
 
 
 def on_cluster(stages: Sequence[Stage], estimates: Estimates, room: Mapping[str, Resources], *, gpu: bool) -> Expected:
@@ -43,7 +60,8 @@ def on_cluster(stages: Sequence[Stage], estimates: Estimates, room: Mapping[str,
     jobs = [job(f"{i} {stage.model.name}", stage, estimates, gpu=gpu) for i, stage in enumerate(stages)]
     outcome = simulate(jobs, room)
     impossible = tuple(f"{name.partition(' ')[2]}: {reason}" for name, reason in outcome.waits.items())
-    return Expected(seconds=outcome.seconds, gpu_hours=outcome.gpu_s / 3600, impossible=impossible)
+    hours = sum(estimates.stage(stage).total_s for stage in stages) / 3600
+    return Expected(seconds=outcome.seconds, gpu_hours=outcome.gpu_s / 3600, worker_hours=hours, impossible=impossible)
 
 
 def nodes(count: int) -> Mapping[str, Resources]:

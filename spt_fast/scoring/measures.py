@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 from spt_fast.errors import ScoringError, boundary
@@ -51,24 +51,40 @@ def measure(
 
 
 def metrics(samples: Sequence[Sample]) -> tuple[Metric, ...]:
-    """The metrics of one cell at one step, each with n, standard error and interval."""
+    """The metrics of one cell at one step, each with n, standard error and interval; with the groups of rows reckoned in."""
     following = [sample for sample in samples if sample.format_ok]
     found = [
-        proportion("format_following", (sample.format_ok for sample in samples)),
-        proportion("knowledge", (sample.knows for sample in samples)),
-        proportion("exact_match", (sample.correct for sample in samples)),
-        proportion("exact_match_given_format", (sample.correct for sample in following)),
-        proportion("format_and_knowledge", (sample.format_ok and sample.knows for sample in samples)),
-        proportion("format_only", (sample.format_ok and not sample.knows for sample in samples)),
-        proportion("knowledge_only", (sample.knows and not sample.format_ok for sample in samples)),
-        proportion("neither", (not sample.format_ok and not sample.knows for sample in samples)),
+        _share("format_following", samples, lambda sample: sample.format_ok),
+        _share("knowledge", samples, lambda sample: sample.knows),
+        _share("exact_match", samples, lambda sample: sample.correct),
+        _share("exact_match_given_format", following, lambda sample: sample.correct),
+        _share("format_and_knowledge", samples, lambda sample: sample.format_ok and sample.knows),
+        _share("format_only", samples, lambda sample: sample.format_ok and not sample.knows),
+        _share("knowledge_only", samples, lambda sample: sample.knows and not sample.format_ok),
+        _share("neither", samples, lambda sample: not sample.format_ok and not sample.knows),
     ]
-    per_byte = [sample.knows_per_byte for sample in samples if sample.knows_per_byte is not None]
+    per_byte = [sample for sample in samples if sample.knows_per_byte is not None]
     if per_byte:
-        found.insert(2, proportion("knowledge_per_byte", per_byte))
+        found.insert(2, _share("knowledge_per_byte", per_byte, lambda sample: bool(sample.knows_per_byte)))
     names = dict.fromkeys(name for sample in samples for name in sample.scores)
-    found += [mean(name, (sample.scores[name] for sample in samples)) for name in names]
+    for name in names:
+        values = [sample.scores[name] for sample in samples]
+        found.append(_clustered(mean(name, values), values, samples, share=False))
     return tuple(found)
+
+
+def _share(name: str, samples: Sequence[Sample], verdict: Callable[[Sample], bool]) -> Metric:
+    verdicts = [verdict(sample) for sample in samples]
+    return _clustered(proportion(name, verdicts), verdicts, samples, share=True)
+
+
+def _clustered(metric: Metric, values: Sequence[float], samples: Sequence[Sample], *, share: bool) -> Metric:
+    groups = [sample.group for sample in samples]
+    if not any(groups):
+        return metric
+    from spt_fast.scoring.clusters import with_clusters  # SciPy's distributions, which the driver has no need of
+
+    return with_clusters(metric, values, groups, share=share)
 
 
 def _closed(
@@ -98,6 +114,7 @@ def _closed(
         correct=format_ok and example.gold is not None and completion.text.strip() == example.options[example.gold],
         answers=example.answers,
         group=example.group,
+        options=example.options,
         option_logprobs=tuple(logprobs),
         **choices(example, logprobs),
     )
@@ -144,6 +161,7 @@ def _open(task: Task, example: Example, completion: Completion, _: Sequence[floa
         correct=format_ok and knows,
         answers=example.answers,
         group=example.group,
+        span=None if found is None else found.span,
         scores=scores,
     )
 

@@ -12,10 +12,11 @@ Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal distribution."""
 
 
-def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
+def wilson(successes: float, n: float, z: float = Z_95) -> tuple[float, float]:
     """Score interval of a proportion: Wilson (1927), Journal of the American Statistical Association 22, 209-212.
 
-    Right near 0 and 1, where the usual p +- z * stderr is not: 0 of 20 gives (0, 0.16). NaN for `n` = 0.
+    Right near 0 and 1, where the usual p +- z * stderr is not: 0 of 20 gives (0, 0.16). NaN for `n` = 0. What is counted need
+    not be whole: rows that share a passage are worth fewer.
     """
     if n == 0:
         return math.nan, math.nan

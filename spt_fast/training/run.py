@@ -131,7 +131,8 @@ class Run:
         if rows_at_once < len(self._batch):
             self._smallest = min(rows_at_once, self._smallest or rows_at_once)
         norm = torch.linalg.vector_norm(gradient_PH)
-        report = TrainingStep(step=self.step, loss=loss.item(), grad_norm=norm.item())
+        positions = sum(len(row) for row in self._batch) + len(self._batch) * len(gradient_PH)
+        report = TrainingStep(step=self.step, loss=loss.item(), grad_norm=norm.item(), positions=positions)
         self._require_finite("loss", report.loss)
         self._require_finite("gradient norm", report.grad_norm)
         if config.max_grad_norm is not None and report.grad_norm > config.max_grad_norm:

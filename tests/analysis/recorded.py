@@ -11,7 +11,7 @@ from spt_fast.config import FewShot, SoftPromptConfig, ZeroShot
 from spt_fast.models.identity import Model
 from spt_fast.scoring.measures import metrics
 from spt_fast.store import Store
-from spt_fast.types import CellResult, Sample
+from spt_fast.types import CellResult, Extraction, Sample
 
 Verdicts = Mapping[tuple[str, str, str, int | None], Sequence[bool]]
 """(model, task, protocol, seed) -> a verdict a row; of exact match, knowledge and format following alike."""
@@ -33,6 +33,8 @@ def write_run(
     f1: float | None = None,
     judge: str | None = None,
     truth: Mapping[str, Mapping[str, float]] | None = None,
+    extract: Callable[[str], Extraction | None] = lambda _: None,
+    format: str | None = None,
 ) -> Path:
     """Write a run folder, and return it.
 
@@ -48,6 +50,8 @@ def write_run(
         waiting: cells of the grid that are not done.
         f1: a further score of every row.
         judge: who ruled.
+        extract: from a completion.
+        format: of all tasks.
         truth: what the grid says that models are known to score.
     """
     store = Store(folder)
@@ -81,8 +85,9 @@ def write_run(
                 completion=completion(model, i),
                 finish_reason="stop",
                 target="A",
-                extracted=None,
-                rule=None,
+                extracted=found.value if (found := extract(completion(model, i))) else None,
+                rule=found.rule if found else None,
+                span=found.span if found else None,
                 format_ok=bool(right),
                 knows=bool(right),
                 correct=bool(right),
@@ -99,7 +104,7 @@ def write_run(
             "name": folder.name,
             "models": [{"id": name, "post_trained": (partners or {}).get(name), "chat_template": "never"} for name in names],
             "tasks": [
-                {"task": task, "version": versions.get(task, 1), "content": "rows", "limit": None}
+                {"task": task, "version": versions.get(task, 1), "content": "rows", "limit": None, "format": format}
                 for task in dict.fromkeys(place[1] for place in (*verdicts, *waiting))
             ],
             "protocols": [{name: {}} for name in dict.fromkeys(place[2] for place in (*verdicts, *waiting))],

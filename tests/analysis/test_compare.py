@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spt_fast.analysis.compare import Flip, compare_runs, flips
+from spt_fast.analysis.compare import Flip, compare_protocols, compare_runs, flips
 from spt_fast.analysis.runs import Run, read_run
 from spt_fast.errors import ConfigError
 from tests.analysis.recorded import Verdicts, write_run
@@ -46,6 +46,25 @@ def test_rows_are_paired_by_their_hash_whatever_their_order_and_the_others_are_t
     assert (found.comparisons[0].gained_rows, found.comparisons[0].lost_rows) == (0, 10)
     assert found.comparisons[0].difference.rows == 50
     assert "t: compared on the 50 rows that both have, of 100 in A and 50 in B." in found.notes
+
+
+def test_each_way_of_asking_is_held_against_the_plainer_ones_over_the_whole_grid(tmp_path: Path) -> None:
+    few, soft = [i < 70 for i in range(100)], [10 <= i < 75 for i in range(100)]
+    verdicts: dict[tuple[str, str, str, int | None], list[bool]] = {
+        ("m", "t", "zero_shot", None): BEFORE,
+        ("m", "t", "few_shot", 0): few,
+        ("m", "t", "soft_prompt", 0): soft,
+        ("n", "t", "soft_prompt", 0): soft,  # asked in one way only
+    }
+    found = compare_protocols(run(tmp_path / "a", verdicts), metrics=["knowledge"])
+    pairs = {(each.pair.a_protocol, each.pair.b_protocol): each for each in found.comparisons}
+    assert list(pairs) == [("zero_shot", "few_shot"), ("zero_shot", "soft_prompt"), ("few_shot", "soft_prompt")]
+    assert [(each.gained_rows, each.lost_rows) for each in pairs.values()] == [(10, 0), (15, 10), (5, 10)]
+    p = [stats.binomtest(0, 10).pvalue, stats.binomtest(10, 25).pvalue, stats.binomtest(5, 15).pvalue]
+    assert [each.difference.p for each in pairs.values()] == pytest.approx(p)
+    assert [each.p_holm for each in pairs.values()] == pytest.approx([3 * p[0], 2 * p[2], 2 * p[2]])
+    assert {each.pair.model for each in found.comparisons} == {"m"}
+    assert found.moved == (pairs["zero_shot", "few_shot"],)
 
 
 def test_holms_correction_is_over_all_comparisons(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy import integrate, stats
 from scipy.stats import norm
 
-from spt_fast.analysis.resampling import centred_interval, clusters, drawn, percentile_interval
+from spt_fast.analysis.resampling import centred_interval, drawn, percentile_interval
 from spt_fast.analysis.variance import clustered_stderr, detectable, mean_range, score_error, signal_to_noise
 
 
@@ -37,11 +37,6 @@ def test_a_clustered_error_is_what_means_vary_by_in_simulation() -> None:
     assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)
     naive = 0.36 / math.sqrt(len(of))
     assert np.mean(errors) > 1.3 * naive, "rows of a passage are worth less than as many rows"
-
-
-def test_a_group_is_a_cluster_and_a_row_without_one_stands_alone() -> None:
-    assert clusters(["", "a", "b", "a", ""]).tolist() in ([0, 2, 3, 2, 1], [1, 2, 3, 2, 0])
-    assert len(set(clusters(["", ""]).tolist())) == 2
 
 
 def test_seeds_and_rows_are_kept_apart_in_simulation() -> None:

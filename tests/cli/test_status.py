@@ -131,7 +131,8 @@ def test_a_worker_that_is_lost_is_counted_no_more_and_nor_is_what_it_had_in_flig
 
 
 def test_when_it_has_ended_the_status_says_what_is_left_and_why_cells_failed(looking: Looking) -> None:
-    head, ended, *failed = status_of(looking.folder).splitlines()
+    head, ended, became, *failed = status_of(looking.folder).splitlines()
     assert head == "g: 4 cells: 1 done, 1 failed, 2 left"
     assert re.fullmatch(r"the last run ended \d+ s ago; run the grid again to go on", ended)
+    assert re.fullmatch(r"it took 0 s, \S+ GPU-hours; expected were \d+ s, \S+ GPU-hours \(a guess from .*\)", became)
     assert failed == ["FAILED  zoo/base-40 · zoo-json · few_shot · 1: it died"]

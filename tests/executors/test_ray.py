@@ -217,6 +217,15 @@ def test_a_grid_on_two_nodes_has_the_results_of_this_machine(cluster: Any, grid:
     assert none_is_left()
 
 
+def test_rows_are_asked_again_on_a_cluster_as_on_this_machine(cluster: Any, grid: GridConfig, tmp_path: Path) -> None:
+    unsteady = replace(grid, engine={"kind": "echo", "unsteady": 0.3}, rerun=0.5, protocols=(ZeroShot(),))
+    here = run_grid(replace(unsteady, output=tmp_path / "here"), executor=Inline())
+    there = run_grid(unsteady, executor=RayExecutor("auto", log=lambda model: tmp_path / "log"))
+    assert set(there.results) == set(here.results)
+    found = [Store(result.folder).reruns(result.results) for result in (here, there)]
+    assert [{key: rerun.n for key, rerun in each.items()} for each in found] == [dict.fromkeys(here.results, 2)] * 2
+
+
 def test_a_dry_run_goes_by_the_nodes_of_the_cluster(cluster: Any, grid: GridConfig) -> None:
     import ray
 

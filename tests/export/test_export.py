@@ -90,9 +90,9 @@ def test_samples_of_one_cell_at_a_time_are_in_memory(
     alive = []
     read: Callable[..., list[dict[str, Any]]] = Store.samples
 
-    def samples(self: Store, *given: Any) -> Rows:
+    def samples(self: Store, *given: Any, **more: Any) -> Rows:
         alive.append(sum(rows() is not None for rows in given_out))
-        rows = Rows(read(self, *given))
+        rows = Rows(read(self, *given, **more))
         given_out.append(weakref.ref(rows))
         return rows
 

@@ -22,9 +22,9 @@ from spt_fast.cli import main, web
 from spt_fast.cli.tables import cell_reports, write_tables
 from spt_fast.cli.web import page
 from spt_fast.report import CellReport
+from spt_fast.report.costs import spent, spent_judging
 from spt_fast.report.html import MOST_BYTES, CellVerdicts, Recorded, SampleCell, Samples, chosen, html, pack
 from spt_fast.report.html import grid as grid_of_page
-from spt_fast.report.html.cost import spent, spent_judging
 from spt_fast.report.html.figures import draw
 from spt_fast.report.html.words import short_names, visible
 from spt_fast.store import Store
@@ -120,7 +120,7 @@ def test_the_page_has_landmarks_one_heading_and_headers_for_rows_and_columns(tex
     tags = Counter(tag for tag, _ in elements.found)
     assert (tags["h1"], tags["main"], tags["header"], tags["footer"]) == (1, 1, 1, 1)
     sections = [attrs["id"] for tag, attrs in elements.found if tag == "section"]
-    assert sections == ["overview", "map", "ranking", "cost", "samples"]
+    assert sections == ["overview", "map", "ranking", "tests", "cost", "samples"]
     assert tags["caption"] == tags["table"] > 5
     assert {attrs.get("scope") for tag, attrs in elements.found if tag == "th"} == {"col", "row", "rowgroup", "colgroup", None}
     unscoped = [attrs for tag, attrs in elements.found if tag == "th" and "scope" not in attrs]
@@ -190,7 +190,7 @@ def test_what_workers_of_a_model_share_is_counted_once() -> None:
         "engine_start_s": 10.5,
         "answer_s": 7,
     }
-    assert (found.cells, found.rows, found.memory) == (3, 30, 2**30)
+    assert (found.cells, found.rows, found.host_bytes) == (3, 30, 2**30)
     assert (judging.phases["judge_engine_start_s"], judging.phases["judge_s"], judging.cells) == (4, 6, 2)
 
 
@@ -285,7 +285,7 @@ def sample(i: int, **more: Any) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(("extracted", "rule", "scores", "chosen", "format_by_rule", "knows_by_rule"))
     row |= {"example": f"{i:016x}", "prompt": f"Answer so.\nExample one.\nQuestion {i}?", "completion": f"said {i}"}
     row |= {"format_ok": i % 2 == 0, "knows": True, "correct": False, "answers": ["A"], "target": "A", "option_logprobs": []}
-    return {**row, "finish_reason": "stop", **more}
+    return {**row, "options": None, "span": None, "finish_reason": "stop", **more}
 
 
 def packed(rows: Sequence[dict[str, Any]], room: int | None) -> Samples:
@@ -304,6 +304,15 @@ def test_packed_rows_are_read_back_with_what_their_prompts_have_in_common_kept_o
     }
     assert {row[5] for row in rows} == {2, 3}
     assert found.told == "All 600 rows of the last step are in this file."
+
+
+def test_a_row_carries_its_options_and_where_its_value_stands_and_the_page_what_rules_look_for() -> None:
+    value = sample(0, completion="\U0001f600 #### 18", extracted="18", rule="hash_number", span=[7, 9])
+    found = packed([value, sample(1, options=["A. x", "B. y"], option_logprobs=[-1.0, -2.0], chosen=0)], None)
+    about, rows = unpacked("".join(f'<script type="text/plain" class="block">{block}</script>' for block in found.blocks))
+    assert rows[0][14] == [8, 10], "as JavaScript counts: the smiley is two"
+    assert rows[1][15] == ["A. x", "B. y"]
+    assert about["rules"]["hash_number"].startswith('"#### 18", with nothing else on the line')
 
 
 def test_what_does_not_fit_is_left_out_and_counted() -> None:

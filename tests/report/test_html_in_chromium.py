@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from spt_fast.cli.tables import write_page, write_tables
+from spt_fast.types import Extraction
 from tests.analysis.recorded import write_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed, so no browser can be driven")
@@ -42,7 +43,13 @@ ARGUMENTS = (
 def completion(model: str, i: int) -> str:
     if i < len(HOSTILE):
         return HOSTILE[i]
-    return LONG if i == len(HOSTILE) else f"{model} says number {i}"
+    return LONG if i == len(HOSTILE) else f"{model} says {i}: \U0001f600 number {i}"
+
+
+def last_number(text: str) -> Extraction | None:
+    """What stands behind the last "number"."""
+    at = text.rfind("number ")
+    return None if at < 0 else Extraction(value=text[at + 7 :], rule="hash_number", span=(at + 7, len(text)))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +63,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for protocol, seed, seed_of in (("zero_shot", None, 0), ("soft_prompt", 0, 1), ("soft_prompt", 1, 2))
     }
     folder = tmp_path_factory.mktemp("chromium") / "run"
-    write_run(folder, verdicts, partners=dict(zip(bases, chats, strict=True)), completion=completion)
+    partners = dict(zip(bases, chats, strict=True))
+    write_run(folder, verdicts, partners=partners, completion=completion, extract=last_number, format=r"#### \d+")
     write_tables(folder)
     write_page(folder, samples=None, limited=False, against=None)
     return folder
@@ -177,6 +185,19 @@ def test_an_address_brings_the_view_back_with_its_filters_and_its_sample(page: P
     assert page.errors() == []
 
 
+def test_a_sample_tells_what_form_was_asked_for_and_marks_what_was_extracted(page: Page) -> None:
+    page.open("samples?text=says+21&verdict=not-form")
+    told = page.find("#detail").text
+    assert r"it does not match, from beginning to end, what the task asks for: #### \d+" in told
+    assert 'the rule hash_number found "21", marked above; it is wrong.' in told
+    assert 'hash_number: "#### 18", with nothing else on the line' in told
+    marked = page.js(
+        "const mark = document.querySelector('#detail mark'); return [mark.textContent, mark.previousSibling.data]"
+    )
+    assert marked[0] == "21"
+    assert marked[1].endswith("number "), "where it was found, not where it stands first"
+
+
 def test_a_sample_leads_to_what_every_cell_made_of_its_row(page: Page) -> None:
     page.open("samples?model=o%2Fbase-a&task=t2&protocol=zero_shot")
     page.find("#detail .note a").click()
@@ -259,7 +280,7 @@ def test_a_line_of_a_megabyte_is_shown_in_part_until_it_is_asked_for(chromium: A
 
 
 def test_a_phone_scrolls_no_section_sideways(page: Page) -> None:
-    for name in ("overview", "map", "ranking", "cost", "samples"):
+    for name in ("overview", "map", "ranking", "tests", "cost", "samples"):
         page.open(name, width=390)
         assert page.js("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390], name
     assert page.errors() == []
@@ -325,7 +346,7 @@ def test_a_print_has_every_section_but_the_samples(page: Page) -> None:
     page.chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     shown = page.js("return sections.filter((section) => section.checkVisibility()).map((section) => section.id)")
     page.chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-    assert shown == ["overview", "map", "ranking", "cost"]
+    assert shown == ["overview", "map", "ranking", "tests", "cost"]
 
 
 def test_fifty_thousand_samples_are_browsed_with_a_few_elements(page: Page) -> None:

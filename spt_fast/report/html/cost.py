@@ -1,164 +1,154 @@
-"""The section on cost: seconds by phase, and GPU-seconds where the run tells how many GPUs a worker had."""
+"""The section on cost: seconds by phase, GPU-seconds, tokens, memory, price, and the estimate beside what it became."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from spt_fast.config import PriceConfig
 from spt_fast.report.cells import CellReport
+from spt_fast.report.costs import PHASES, TOKENS, Session, Spent, by_model, money, spent_judging, spent_on, tokens, unit
 from spt_fast.report.html.figures import draw
 from spt_fast.report.html.grid import Grid
-from spt_fast.report.html.parts import Cell, Figure, Figures, Group, Key, Part, Prose, Section, Table
+from spt_fast.report.html.parts import Cell, Figure, Figures, Group, Key, Part, Prose, Section, Table, table
 from spt_fast.report.html.words import ABSENT, Number, counted, seconds, visible
 
-PHASES = (
-    ("load_s", "load", 6),
-    ("train_s", "tune", 5),
-    ("engine_start_s", "engine start", 4),
-    ("answer_s", "answer", 1),
-    ("score_s", "score", 3),
-    ("judge_engine_start_s", "start of the judge", 7),
-    ("judge_s", "judge", 2),
-)
-"""Cost of a cell -> how it is called, and its colour."""
-OF_A_JUDGE = frozenset({"judge_engine_start_s", "judge_s"})
-"""What a judge took stands on a line of its own."""
-_OF_A_WORKER = frozenset({"load_s", "engine_start_s"})
-"""Every cell of a worker has these alike: they are counted once."""
+COLOURS = dict(zip(PHASES, (6, 5, 4, 1, 3, 7, 2), strict=True))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spent:
-    """What the done cells of a model took."""
-
-    phases: Mapping[str, float]
-    """Cost -> seconds."""
-    cells: int
-    rows: int
-    memory: float
-    """Peak, in bytes; 0 where it is not known."""
-    gpus: float
-    """Of a worker; NaN where it is not known."""
-
-    @property
-    def total(self) -> float:
-        """Seconds."""
-        return sum(self.phases.values())
-
-
-def spent(cells: Iterable[CellReport], gpus: float = math.nan) -> Spent:
-    """Put the costs of a model's cells together.
-
-    Args:
-        cells: of one model.
-        gpus: that its workers had.
-    """
-    done = [cell for cell in cells if cell.status == "done"]
-    phases = {}
-    for name, _, _ in PHASES:
-        values = [value for cell in done if (value := cell.costs.get(name)) is not None and math.isfinite(value)]
-        phases[name] = 0.0 if name in OF_A_JUDGE else math.fsum(set(values) if name in _OF_A_WORKER else values)
-    sizes = [metric.n * len(cell.metrics) for cell in done if (metric := cell.metric("format_following")) is not None]
-    peaks = [value for cell in done for name, value in cell.costs.items() if name.startswith("peak_")]
-    return Spent(phases=phases, cells=len(done), rows=sum(sizes), memory=max(peaks, default=0.0), gpus=gpus)
-
-
-def spent_judging(cells: Iterable[CellReport]) -> Spent:
-    """What judges took. One counts its seconds from its start, so those of its last cell are those of all."""
-    judged = [cell for cell in cells if cell.status == "done" and "judge_s" in cell.costs]
-    engines: dict[float, float] = {}
-    for cell in judged:
-        start = cell.costs.get("judge_engine_start_s", 0.0)  # tells one engine from the next
-        engines[start] = max(cell.costs["judge_s"], engines.get(start, 0.0))
-    phases = dict.fromkeys((name for name, _, _ in PHASES), 0.0)
-    phases |= {"judge_engine_start_s": sum(engines), "judge_s": sum(engines.values())}
-    sizes = [metric.n * len(cell.metrics) for cell in judged if (metric := cell.metric("format_following")) is not None]
-    return Spent(phases=phases, cells=len(judged), rows=sum(sizes), memory=0, gpus=math.nan)
-
-
-def cost(grid: Grid, gpus: Mapping[str, float]) -> Section | None:
+def cost(
+    grid: Grid, gpus: Mapping[str, float], *, price: PriceConfig | None = None, sessions: Sequence[Session] = ()
+) -> Section | None:
     """Where the time went; None where nothing is done.
 
     Args:
         grid: of the run.
-        gpus: model -> how many a worker of it had.
+        gpus: model -> how many a worker of it had; those that had none are left out.
+        price: of an hour of a GPU.
+        sessions: the runs of the grid.
     """
-    of_model: dict[str, list[CellReport]] = {}
-    for cell in grid.cells:
-        of_model.setdefault(cell.model, []).append(cell)
-    by_model = {model: spent(of_model[model], gpus.get(model, math.nan)) for model in grid.models}
-    judging = spent_judging(grid.cells)
-    lines = [(grid.short[model], each) for model, each in by_model.items() if each.cells]
+    of_model = by_model(grid.cells, gpus)
+    judging = spent_judging(grid.cells, max(gpus.values(), default=0.0))
+    lines = [(grid.short[model], of_model[model]) for model in grid.models if model in of_model]
     lines += [("the judge", judging)] if judging.cells else []
     if not lines:
         return None
-    used = [phase for phase in PHASES if any(each.phases[phase[0]] for _, each in lines)]
+    used = [phase for phase in PHASES if any(each.phases[phase] for _, each in lines)]
+    on_gpus = bool(gpus)
     parts: list[Part] = [
-        Prose(text="Seconds of the workers. A model is loaded and its engine started once for all of its cells."),
+        Prose(text=_intro(on_gpus)),
+        *_expected(sessions, price, on_gpus),
         _figure(lines, used),
-        _by_model(lines, used),
-        _by_task(grid, gpus),
+        _by_model(lines, used, price, on_gpus),
+        *_tokens(lines),
+        _by_task(grid, of_model, price, on_gpus),
     ]
     return Section(id="cost", title="Cost", parts=parts)
 
 
-def _figure(lines: Sequence[tuple[str, Spent]], used: Sequence[tuple[str, str, int]]) -> Figures:
+def _intro(on_gpus: bool) -> str:
+    said = "Seconds of the workers. A model is loaded and its engine started once for all of its cells"
+    if on_gpus:
+        return f"{said}. GPU-seconds are these times the GPUs that a worker holds."
+    return f"{said}. There was no GPU: where others count GPU-seconds, these are worker-seconds, and priced as such."
+
+
+def _expected(sessions: Sequence[Session], price: PriceConfig | None, on_gpus: bool) -> list[Part]:
+    """The estimate of each run of the grid beside what it became."""
+    rows: list[list[Cell]] = []
+    for each in sessions:
+        foreseen = each.expected
+        row: list[Cell] = [f"{datetime.fromtimestamp(each.began, UTC):%Y-%m-%d %H:%M} UTC", f"{each.to_do:,}"]
+        row += [ABSENT if foreseen is None else seconds(foreseen.seconds), seconds(each.seconds)]
+        row += [ABSENT if foreseen is None else f"{foreseen.gpu_seconds:,.0f}", f"{each.gpu_seconds:,.0f}"]
+        if price is not None:
+            row += [ABSENT if foreseen is None else money(price, foreseen.gpu_seconds), money(price, each.gpu_seconds)]
+        ended = "" if each.finished else "did not come to its end"
+        basis = "" if foreseen is None else foreseen.basis
+        rows.append([*row, visible("; ".join(each for each in (basis, ended) if each))])
+    if not rows:
+        return []
+    head = ["began", "cells to do", "time expected", "time", f"{unit(on_gpus)}-seconds expected", f"{unit(on_gpus)}-seconds"]
+    head += ["price expected", "price"] if price is not None else []
+    return [table("What was expected and what it became, by run", [*head, "remarks"], rows)]
+
+
+def _figure(lines: Sequence[tuple[str, Spent]], used: Sequence[str]) -> Figures:
     rows: list[dict[str, Any]] = []
     for name, each in lines:
-        for i, (phase, called, colour) in enumerate(used):
+        for i, phase in enumerate(used):
             value = each.phases[phase]
-            tip = f"{name}: {called} {seconds(value)} of {seconds(each.total)}, n = {counted(each.cells, 'cell')}"
-            rows.append({"model": name, "value": value, "rank": i, "colour": f"var(--c{colour})", "tip": tip})
+            tip = f"{name}: {PHASES[phase]} {seconds(value)} of {seconds(each.total)}, n = {counted(each.cells, 'cell')}"
+            rows.append({"model": name, "value": value, "rank": i, "colour": f"var(--c{COLOURS[phase]})", "tip": tip})
     svg = draw("cost", rows, "Seconds by model and phase")
-    legend = [Key(glyph="\u25a0", colour=colour, text=called) for _, called, colour in used]
+    legend = [Key(glyph="\u25a0", colour=COLOURS[phase], text=PHASES[phase]) for phase in used]
     return Figures(title="Where the time went", figures=[Figure(svg=svg, note="seconds")], legend=legend)
 
 
-def _by_model(lines: Sequence[tuple[str, Spent]], used: Sequence[tuple[str, str, int]]) -> Table:
+def _by_model(lines: Sequence[tuple[str, Spent]], used: Sequence[str], price: PriceConfig | None, on_gpus: bool) -> Table:
     rows: list[list[Cell]] = []
     for name, each in lines:
-        times: list[Cell] = [_time(each.phases[phase], called, each.cells) for phase, called, _ in used]
-        on_gpus = _gpu_seconds(each.total, each.gpus, each.cells)
-        memory = f"{each.memory / 2**30:.1f} GiB" if each.memory else ABSENT
+        times: list[Cell] = [_time(each.phases[phase], PHASES[phase], each.cells) for phase in used]
         total = _time(each.total, "all phases", each.cells)
-        rows.append([name, f"{each.cells:,}", f"{each.rows:,}", *times, total, *on_gpus, memory])
-    return Table(
-        caption="By model",
-        head=["model", "cells", "rows", *(called for _, called, _ in used), "all", "GPU-seconds", "a cell", "peak memory"],
-        groups=[Group(title="", rows=rows)],
+        machines = [f"{each.gpu_seconds:,.0f}", f"{each.gpu_seconds / each.cells:,.1f}"]
+        paid = [] if price is None else [money(price, each.gpu_seconds)]
+        memory = [_gib(each.host_bytes), *([_gib(each.gpu_bytes)] if on_gpus else [])]
+        rows.append([name, f"{each.cells:,}", f"{each.rows:,}", *times, total, *machines, *paid, *memory])
+    head = ["model", "cells", "rows", *(PHASES[phase] for phase in used), "all", f"{unit(on_gpus)}-seconds", "a cell"]
+    head += [*(["price"] if price is not None else []), "peak memory", *(["of the GPU"] if on_gpus else [])]
+    return table("By model", head, rows)
+
+
+def _tokens(lines: Sequence[tuple[str, Spent]]) -> list[Part]:
+    """What was read and written; nothing where no cell tells."""
+    told = [name for name in TOKENS if any(name in each.tokens for _, each in lines)]
+    if not told:
+        return []
+    rows: list[list[Cell]] = [
+        [name, *(f"{each.tokens[what]:,.0f}" if what in each.tokens else ABSENT for what in told)]
+        for name, each in lines
+        if each.tokens
+    ]
+    note = (
+        "Prompt tokens and soft positions are what the engine was given; those from its cache, soft positions among them, it "
+        "did not have to read again. Scored: of options, whose log-likelihood was wanted."
     )
+    return [table("Tokens by model", ["model", *(TOKENS[what] for what in told)], rows), Prose(text=note)]
 
 
-def _by_task(grid: Grid, gpus: Mapping[str, float]) -> Table:
+def _by_task(grid: Grid, of_model: Mapping[str, Spent], price: PriceConfig | None, on_gpus: bool) -> Table:
     """Means over models and seeds."""
     groups = []
     for task in grid.tasks:
         rows: list[list[Cell]] = []
         for protocol in grid.protocols:
-            cells = [
-                cell
-                for place in grid.places(task=task)
-                if place.protocol == protocol
-                for cell in grid.at[place]
-                if cell.status == "done"
-            ]
+            places = [place for place in grid.places(task=task) if place.protocol == protocol]
+            cells = [cell for place in places for cell in grid.at[place] if cell.status == "done"]
             if cells:
                 means = [_mean(cells, name) for name in ("train_s", "answer_s", "score_s")]
-                own = [
-                    gpus.get(cell.model, math.nan) * (cell.costs.get("train_s", 0.0) + cell.costs.get("answer_s", 0.0))
-                    for cell in cells
-                ]
-                mean_own = sum(own) / len(own)
-                on_gpus = f"{mean_own:,.1f}" if mean_own > 0 else ABSENT
-                rows.append(
-                    [visible(protocol), f"{len(cells):,}", *(_time(m, "a cell on average", len(cells)) for m in means), on_gpus]
-                )
+                times = [_time(mean, "a cell on average", len(cells)) for mean in means]
+                machines = sum(spent_on(cell, of_model[cell.model]) for cell in cells) / len(cells)
+                counts = tokens(cells)
+                read, written = (_count(counts, names, len(cells)) for names in (READ, ("generated_tokens",)))
+                paid = [] if price is None else [money(price, machines)]
+                rows.append([visible(protocol), f"{len(cells):,}", *times, read, written, f"{machines:,.1f}", *paid])
         if rows:
             groups.append(Group(title=visible(task), rows=rows))
-    head = ["protocol", "cells", "tune", "answer", "score", "GPU-seconds"]
-    return Table(caption="A cell on average, by task and protocol", head=head, groups=groups)
+    head = ["protocol", "cells", "tune", "answer", "score", "tokens read", "written", f"{unit(on_gpus)}-seconds"]
+    head += ["price"] if price is not None else []
+    caption = "A cell on average, by task and protocol; with its part of its model's load and engine start in the last columns"
+    return Table(caption=caption, head=head, groups=groups)
+
+
+READ = ("prompt_tokens", "soft_positions")
+
+
+def _count(counts: Mapping[str, float], names: Sequence[str], cells: int) -> str:
+    """Tokens of a cell on average."""
+    found = [counts[name] for name in names if name in counts]
+    return f"{sum(found) / cells:,.0f}" if found else ABSENT
 
 
 def _mean(cells: Sequence[CellReport], name: str) -> float:
@@ -171,8 +161,5 @@ def _time(value: float, called: str, cells: int) -> Number:
     return Number(text=seconds(value) if value else ABSENT, tip=f"{called}: {value:.3f} s, n = {counted(cells, 'cell')}")
 
 
-def _gpu_seconds(total: float, gpus: float, cells: int) -> list[Cell]:
-    """Of a model, and a cell of it on average."""
-    if math.isnan(gpus) or gpus == 0:
-        return [ABSENT, ABSENT]
-    return [f"{total * gpus:,.0f}", f"{total * gpus / cells:,.1f}"]
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB" if size else ABSENT

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
-from spt_fast.report.cells import CellReport, distinct
+from spt_fast.report.cells import CellReport, Place, distinct
 from spt_fast.report.html.figures import GLYPHS, look
 from spt_fast.report.html.parts import Key
 from spt_fast.report.html.words import short_names, visible
@@ -15,14 +15,6 @@ from spt_fast.report.summary import CONTROLS
 
 MOST_PLACES = 700
 """Models x tasks x protocols on a page; results.csv has those beyond."""
-
-
-class Place(NamedTuple):
-    """Cells that differ in their seed alone."""
-
-    model: str
-    task: str
-    protocol: str
 
 
 @dataclass(frozen=True, kw_only=True)

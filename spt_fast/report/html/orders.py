@@ -8,9 +8,9 @@ from typing import Any
 
 from spt_fast.analysis.agreement import places
 from spt_fast.analysis.ranking import ALL_TASKS, MEAN, PLANTED, RankAgreement, Ranking
-from spt_fast.report.cells import over_seeds
+from spt_fast.report.cells import Place, over_seeds
 from spt_fast.report.html.figures import draw
-from spt_fast.report.html.grid import Grid, Place, is_control
+from spt_fast.report.html.grid import Grid, is_control
 from spt_fast.report.html.parts import Cell, Figure, Figures, Group, Part, Prose, Section, Table
 from spt_fast.report.html.words import ABSENT, Number, number, probability, span, visible
 
@@ -20,7 +20,8 @@ _PARTNERS = "post-trained, "
 def ranking(grid: Grid, found: Ranking | None, note: str) -> Section:
     """Order of base models under each protocol, beside that of their partners; or why there is none."""
     if found is None or not found.agreements:
-        return Section(id="ranking", title="Ranking", parts=[Prose(text=note)])
+        signals = [_signals(found)] if found is not None and found.signals else []
+        return Section(id="ranking", title="Ranking", parts=[Prose(text=note), *signals])
     metric = found.metric.replace("_", " ")
     intro = (
         f"Base models in the order of their {metric} under each protocol, and at the right in that of {_held_against(found)}. "

@@ -77,8 +77,10 @@ function showSection() {
   const { id, query } = readAddress();
   for (const section of sections) section.hidden = section.id !== id;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === "#" + id) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.hash === "#" + id) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "center" }); // a phone shows only some of them
+    } else link.removeAttribute("aria-current");
   }
   if (id === "samples") browser.show(query);
 }
@@ -128,9 +130,10 @@ async function unpack(script) {
   return JSON.parse(await new Response(stream).text());
 }
 
-function asRow(fields, cells, heads) {
-  const [cell, example, head, prompt, completion, bits, target, extracted, rule, answers, chosen, logprobs, scores, before] = fields;
-  return { cell: cells[cell], example, head: heads[head], prompt, completion, bits, target, extracted, rule, answers, chosen, logprobs, scores, before };
+function asRow(fields, { cells, heads, formats, rules }) {
+  const [cell, example, head, prompt, completion, bits, target, extracted, rule, answers, chosen, logprobs, scores, before, span, options] = fields;
+  const about = { format: formats[cells[cell].task], looksFor: rules };
+  return { cell: cells[cell], example, head: heads[head], prompt, completion, bits, target, extracted, rule, answers, chosen, logprobs, scores, before, span, options, about };
 }
 
 const differs = (row) => (row.bits & JUDGED) && (((row.bits & FORM) !== 0) !== ((row.bits & FORM_BY_RULE) !== 0) || ((row.bits & KNOWS) !== 0) !== ((row.bits & KNOWS_BY_RULE) !== 0));
@@ -178,11 +181,11 @@ const browser = {
 
   async load() {
     const blocks = [...document.querySelectorAll("script.block")];
-    const { cells, heads } = await unpack(blocks.shift());
+    const about = await unpack(blocks.shift()), { cells } = about;
     cells.forEach((cell, order) => { cell.order = order; });
     let told = performance.now();
     for (const block of blocks) {
-      for (const fields of await unpack(block)) this.rows.push(asRow(fields, cells, heads));
+      for (const fields of await unpack(block)) this.rows.push(asRow(fields, about));
       if (performance.now() - told > 100) {
         find("#count").textContent = `unpacking \u2026 ${this.rows.length.toLocaleString("en")}`;
         await new Promise((resume) => setTimeout(resume));
@@ -327,12 +330,13 @@ const placeOf = (cell) => [cell.task, cell.protocol, ...(cell.seed === null ? []
 function detail(row) {
   const title = make("h3", { className: "title" });
   putText(title, placeOf(row.cell));
-  const here = [heading("Completion" + (row.before ? ", this run" : "")), ...textBlock(row.completion, whereFound(row.completion, row.extracted)), ...verdicts(row.bits, row)];
+  const here = [heading("Completion" + (row.before ? ", this run" : "")), ...textBlock(row.completion, whereFound(row)), ...verdicts(row.bits, row)];
   const everywhere = make("a", { href: "#samples?" + new URLSearchParams({ text: row.example }), textContent: "in every cell" });
   const parts = [title, make("p", { className: "note" }, `row ${row.example}, `, everywhere)];
   if (row.before) {
-    const [completion, bits, extracted, rule] = row.before;
-    const there = [heading("Completion, the other run"), ...textBlock(completion, whereFound(completion, extracted)), ...verdicts(bits, { ...row, extracted, rule, chosen: null })];
+    const [completion, bits, extracted, rule, span] = row.before;
+    const other = { ...row, completion, extracted, rule, span, chosen: null };
+    const there = [heading("Completion, the other run"), ...textBlock(completion, whereFound(other)), ...verdicts(bits, other)];
     parts.push(make("div", { className: "both" }, make("div", {}, ...there), make("div", {}, ...here)));
   } else {
     parts.push(...here);
@@ -355,8 +359,9 @@ function wordOf(text) {
   return word;
 }
 
-/* Where an extracted value stands; null where it stands in several places, because then nobody has said which was meant. */
-function whereFound(completion, extracted) {
+/* Where an extracted value stands. Older run folders do not tell: then where it stands only once. */
+function whereFound({ completion, extracted, span }) {
+  if (span) return span[1] <= completion.length ? span : null;
   const at = extracted ? completion.indexOf(extracted) : -1;
   return at < 0 || completion.indexOf(extracted, at + 1) >= 0 ? null : [at, at + extracted.length];
 }
@@ -364,20 +369,24 @@ function whereFound(completion, extracted) {
 function verdicts(bits, row) {
   const items = [["form", bits & FORM], ["knows", bits & KNOWS], ["exactly right", bits & CORRECT]].map(([what, yes]) =>
     make("li", {}, make("span", { className: yes ? "yes" : "no", textContent: sign(yes, what) })));
-  return [make("ul", { className: "verdicts" }, ...items), ...reasons(bits, row).map(wordOf)];
+  return [make("ul", { className: "verdicts" }, ...items), ...reasons(bits, row).map(wordOf), ...likelihoods(row)];
 }
 
+/* What the task asks for, and so why the verdicts are what they are. */
 function reasons(bits, row) {
-  const said = [];
-  if (bits & CUT_OFF) said.push("It was cut off by the token limit, so it does not follow the form.");
-  else said.push(bits & FORM ? "It has the form that the task asks for." : "It does not have the form that the task asks for.");
-  if (row.logprobs && row.chosen !== null && row.chosen !== undefined) {
-    const values = row.logprobs.map((value) => (value === null ? "\u2212\u221e" : value.toFixed(2))).join(", ");
-    said.push(`Knowledge: option ${row.chosen + 1} of ${row.logprobs.length} is the likeliest, and ${bits & KNOWS ? "right" : "wrong"}. Log-likelihoods in nats: ${values}.`);
+  const said = [`Form: ${ofForm(bits, row)}`];
+  const right = bits & JUDGED ? bits & KNOWS_BY_RULE : bits & KNOWS;
+  if (row.logprobs) {
+    if (row.chosen !== null && row.chosen !== undefined) {
+      const likeliest = row.options ? `"${row.options[row.chosen]}"` : `option ${row.chosen + 1} of ${row.logprobs.length}`;
+      said.push(`Knowledge: ${likeliest} is the likeliest option behind the prompt, whatever was written, and it is ${right ? "right" : "wrong"}.`);
+    }
   } else if (row.extracted !== null && row.extracted !== undefined) {
-    said.push(`Knowledge: the rule ${row.rule} found "${row.extracted}", which is ${bits & KNOWS_BY_RULE || (!(bits & JUDGED) && bits & KNOWS) ? "right" : "wrong"}.`);
+    const looksFor = row.about.looksFor[row.rule];
+    said.push(`Knowledge: the rule ${row.rule} found "${row.extracted}"${whereFound(row) ? ", marked above" : ""}; it is ${right ? "right" : "wrong"}.`);
+    if (looksFor) said.push(`${row.rule}: ${looksFor}`);
   } else if (row.cell.closed_ended === false) {
-    said.push("Knowledge: no rule of the task found an answer in it.");
+    said.push("Knowledge: none of the task's rules found an answer in it, and nothing is guessed.");
   }
   if (bits & JUDGED) {
     const rules = `form ${bits & FORM_BY_RULE ? "yes" : "no"}, knows ${bits & KNOWS_BY_RULE ? "yes" : "no"}`;
@@ -386,6 +395,28 @@ function reasons(bits, row) {
   for (const [name, value] of Object.entries(row.scores ?? {})) said.push(`${name}: ${value.toFixed(3)}`);
   return said;
 }
+
+function ofForm(bits, row) {
+  const { format } = row.about, yes = bits & (bits & JUDGED ? FORM_BY_RULE : FORM);
+  if (bits & CUT_OFF) return "it was cut off by the token limit, so it does not follow the form.";
+  if (row.cell.closed_ended) return yes ? "it is one of the options, word for word, as the task asks." : "it is not one of the options, word for word.";
+  if (!format) return yes ? "it has the form that the task asks for." : "it does not have the form that the task asks for.";
+  return (yes ? "it matches, as the task asks, from beginning to end: " : "it does not match, from beginning to end, what the task asks for: ") + format;
+}
+
+/* Each option with its log-likelihood: what knowledge of a closed-ended task goes by. */
+function likelihoods(row) {
+  if (!row.logprobs || !row.options) return row.logprobs ? [wordOf(`Log-likelihoods in nats: ${row.logprobs.map(nats).join(", ")}.`)] : [];
+  const lines = row.options.map((option, i) => {
+    const line = make("li");
+    const right = (row.answers ?? []).includes(option) || option === row.target;
+    putText(line, `${nats(row.logprobs[i])}  ${option}${right ? "  \u2190 right" : ""}${i === row.chosen ? "  \u2190 likeliest" : ""}`);
+    return line;
+  });
+  return [wordOf("Log-likelihood of each option, in nats:"), make("ul", { className: "options" }, ...lines)];
+}
+
+const nats = (value) => (value === null ? "\u2212\u221e" : value.toFixed(2).replace("-", "\u2212"));
 
 function otherAnswers(row) {
   const others = (row.answers ?? []).filter((answer) => answer !== row.target);

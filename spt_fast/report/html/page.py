@@ -14,8 +14,12 @@ from typing import Any
 from spt_fast.analysis.compare import Compared
 from spt_fast.analysis.ranking import Ranking
 from spt_fast.report.cells import CellReport, distinct
+from spt_fast.report.costs import gpus_of, price_of
+from spt_fast.report.costs import sessions as sessions_of
 from spt_fast.report.html import sections
+from spt_fast.report.html.changes import against, tests
 from spt_fast.report.html.cost import cost
+from spt_fast.report.html.determinism import determinism
 from spt_fast.report.html.grid import Grid
 from spt_fast.report.html.meaning import Known, meaning
 from spt_fast.report.html.orders import ranking
@@ -51,6 +55,10 @@ class Recorded:
     ranking: Ranking | None = None
     no_ranking: str = ""
     """Why there is none, in a sentence."""
+    tests: Compared | None = None
+    """Its protocols, against each other."""
+    no_tests: str = ""
+    """Why they are not compared, in a sentence."""
     compared: Compared | None = None
     """Another run, before this one."""
     learnt: Sequence[Known] = field(default=(), repr=False)
@@ -88,7 +96,7 @@ def html(recorded: Recorded, samples: Callable[[int], Samples]) -> str:
 def _sections(recorded: Recorded, grid: Grid) -> list[Section]:
     found = [
         sections.overview(grid, _facts(recorded, grid), recorded.said or summary(recorded.cells)),
-        None if recorded.compared is None else sections.against(recorded.compared),
+        None if recorded.compared is None else against(recorded.compared),
     ]
     if any(cell.status == "done" for cell in recorded.cells):
         found += [
@@ -96,7 +104,9 @@ def _sections(recorded: Recorded, grid: Grid) -> list[Section]:
             sweeps(grid),
             sections.two_by_two(grid),
             ranking(grid, recorded.ranking, recorded.no_ranking),
-            cost(grid, _gpus(recorded)),
+            tests(grid, recorded.tests, recorded.no_tests),
+            cost(grid, gpus_of(recorded.events), price=price_of(recorded.grid), sessions=list(sessions_of(recorded.events))),
+            determinism(grid),
             sections.judge(grid),
             sections.controls(grid),
             transfers(grid),
@@ -201,12 +211,3 @@ def _at_work(events: Iterable[Mapping[str, Any]]) -> float:
             begin = event["time"]
         last = event["time"]
     return total + (last - begin if begin is not None else 0.0)
-
-
-def _gpus(recorded: Recorded) -> dict[str, float]:
-    """How many GPUs the workers of each model had, where the run tells."""
-    found: dict[str, float] = {}
-    for event in recorded.events:
-        if event.get("event") == "worker" and event.get("gpus"):
-            found[event["model"]] = max(found.get(event["model"], 0.0), float(event["gpus"]))
-    return found

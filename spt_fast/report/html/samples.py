@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import inspect
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spt_fast.report.html.words import visible
+from spt_fast.tasks.answers import extractors
 
 BLOCK = 256
 """Rows that are compressed together, and read by the page one after the other."""
@@ -143,6 +147,7 @@ def pack(
     cells: Sequence[SampleCell],
     verdicts: Sequence[CellVerdicts],
     rows: Sequence[tuple[int, Mapping[str, Any]]],
+    formats: Mapping[str, str] | None = None,
     *,
     room: int | None = None,
     cells_left_out: int = 0,
@@ -153,12 +158,18 @@ def pack(
         cells: where rows are from.
         verdicts: of the same cells, for what is said of the whole.
         rows: number of the cell and row of samples.parquet, best first; `before`: what another run has for the row.
+        formats: open-ended task -> the regular expression of its form.
         room: bytes; None: no limit, and no text is cut.
         cells_left_out: of the run, that were not looked at.
     """
     heads, head_of = _heads(rows)
     most = None if room is None else MOST_CHARACTERS
-    about = {"cells": [vars(cell) for cell in cells], "heads": [_cut(head, most) for head in heads]}
+    about = {
+        "cells": [vars(cell) for cell in cells],
+        "heads": [_cut(head, most) for head in heads],
+        "formats": dict(formats or {}),
+        "rules": explained(row["rule"] for _, row in rows),
+    }
     blocks, size, shown, failures = [_packed(about)], 0, 0, 0
     size = len(blocks[0])
     for i in range(0, len(rows), BLOCK):
@@ -223,11 +234,27 @@ def _row(cell: int, row: Mapping[str, Any], head: int, skip: int, most: int | No
         row["chosen"],
         logprobs or None,
         dict(row["scores"] or ()) or None,
-        before and [_cut(before["completion"], most), _bits(before), before["extracted"], before["rule"]],
+        before and [_cut(before["completion"], most), _bits(before), before["extracted"], before["rule"], _span(before)],
+        _span(row),
+        list(row["options"] or ()) or None,
     ]
     while fields[-1] is None:
         fields.pop()
     return fields
+
+
+def _span(row: Mapping[str, Any]) -> list[int] | None:
+    """Where the extracted value stands, counted as JavaScript counts: a character beyond U+FFFF is two."""
+    if not row["span"]:
+        return None
+    return [len(row["completion"][:end].encode("utf-16-le", "surrogatepass")) // 2 for end in row["span"]]
+
+
+def explained(rules: Iterable[str | None]) -> dict[str, str]:
+    """What rules of extraction look for, in the words of their own documentation; of a user's own rule nothing is known."""
+    known = {rule: getattr(extractors, rule, None) for rule in rules if rule}
+    words = {rule: inspect.getdoc(found) for rule, found in known.items() if callable(found)}
+    return {rule: visible(" ".join(said.split("\n\n")[0].split()), 300) for rule, said in words.items() if said}
 
 
 def _bits(row: Mapping[str, Any]) -> int:

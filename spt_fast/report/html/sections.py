@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from spt_fast.analysis.compare import Compared
-from spt_fast.report.cells import CellReport, OverSeeds, distinct, failures, over_seeds
+from spt_fast.report.cells import CellReport, OverSeeds, Place, distinct, failures, over_seeds
 from spt_fast.report.html.figures import GLYPHS, draw
-from spt_fast.report.html.grid import Grid, Place, is_control
+from spt_fast.report.html.grid import Grid, is_control
 from spt_fast.report.html.parts import (
     Beside,
     Cell,
@@ -28,7 +27,7 @@ from spt_fast.report.html.parts import (
     samples_link,
     table,
 )
-from spt_fast.report.html.words import ABSENT, Number, counted, measured, probability, share, span, visible
+from spt_fast.report.html.words import ABSENT, Number, counted, measured, share, visible
 from spt_fast.scoring.statistics import Z_95, saturation_step
 
 FORMAT, KNOWLEDGE = "format_following", "knowledge"
@@ -357,48 +356,3 @@ def rows(reports: Sequence[Mapping[str, Any]]) -> Section | None:
     head = ["task", "tuning", "few-shot", "test", "left out", "tuning rows near test rows", "few-shot rows near test rows"]
     note = "Near-duplicates share 13 words in a row with a test row; rows/ has the first of them, and why rows were left out."
     return Section(id="rows", title="Rows", parts=[table("Rows of each task", head, found), Prose(text=note)])
-
-
-def against(compared: Compared) -> Section:
-    """What moved since another run."""
-    moved = len(compared.moved)
-    said = f"{moved} of {counted(len(compared.comparisons), 'comparison')} moved significantly"
-    parts: list[Part] = [
-        Prose(
-            text=f"This run against {visible(compared.a)}, row by row: {said} (Holm's correction, level {compared.alpha:g}). "
-            "Points are hundredths; gained: wrong there, right here, under each seed; lost: the reverse."
-        )
-    ]
-    groups = []
-    for model in dict.fromkeys(each.pair.model for each in compared.comparisons):
-        lines: list[list[Cell]] = []
-        for each in compared.comparisons:
-            if each.pair.model == model:
-                change = each.difference
-                interval = span(100 * change.interval.low, 100 * change.interval.high, 1)
-                tip = f"{100 * change.change:+.2f} points, 95% interval {interval}, n = {change.rows}"
-                moved_sign = "*" if each.p_holm <= compared.alpha else ""
-                number = Number(text=f"{100 * change.change:+.1f}{moved_sign}", interval=interval, tip=tip)
-                place = {"model": each.pair.b_model, "task": each.pair.task, "protocol": each.pair.b_protocol}
-                flipped = Number(text=f"{each.gained_rows:,} / {each.lost_rows:,}")
-                lines.append(
-                    [
-                        visible(each.pair.task),
-                        visible(each.pair.protocol),
-                        each.metric.replace("_", " "),
-                        f"{change.before:.3f}",
-                        f"{change.after:.3f}",
-                        number,
-                        Linked(number=flipped, href=samples_link(**place, verdict="flipped")),
-                        probability(change.p),
-                        probability(each.p_holm),
-                    ]
-                )
-        groups.append(Group(title=visible(model), rows=lines))
-    head = ["task", "protocol", "metric", "there", "here", "change, points", "gained / lost", "p", "p (Holm)"]
-    parts.append(Table(caption="What moved (* significantly)", head=head, groups=groups, headers=3))
-    skipped = ((each.pair.task, each.pair.protocol, f"{each.pair.model}: {each.why}") for each in compared.skipped)
-    reasons = dict.fromkeys(" \u00b7 ".join(each) for each in skipped)
-    parts += [Prose(text="Not compared: " + visible("; ".join(reasons), 4000) + ".")] if reasons else []
-    parts += [Prose(text=visible(note, 1000)) for note in compared.notes]
-    return Section(id="against", title="Against", parts=parts)

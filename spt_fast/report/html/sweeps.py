@@ -8,9 +8,9 @@ from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from spt_fast.config import PROTOCOLS, SoftPromptConfig
-from spt_fast.report.cells import CellReport, OverSeeds, over_seeds
+from spt_fast.report.cells import CellReport, OverSeeds, Place, over_seeds
 from spt_fast.report.html.figures import GLYPHS, draw
-from spt_fast.report.html.grid import Grid, Place
+from spt_fast.report.html.grid import Grid
 from spt_fast.report.html.parts import Cell, Figure, Figures, Group, Key, Linked, Part, Prose, Section, Table, samples_link
 from spt_fast.report.html.words import ABSENT, counted, share, visible
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spt_fast.report.cells import CellReport
+from spt_fast.report.cells import CellReport, Place
 from spt_fast.report.html.figures import draw
-from spt_fast.report.html.grid import Grid, Place
+from spt_fast.report.html.grid import Grid
 from spt_fast.report.html.parts import Cell, Figure, Figures, Group, Linked, Part, Prose, Section, Table, samples_link
 from spt_fast.report.html.words import ABSENT, Number, measured, share, span, visible
 from spt_fast.report.transfer import PLAINLY, TransferMatrix, transfer_matrices

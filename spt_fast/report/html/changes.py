@@ -1,0 +1,129 @@
+"""The sections on paired tests: what asking otherwise moves, and what moved since another run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spt_fast.analysis.compare import Compared, Comparison
+from spt_fast.report.cells import over_seeds
+from spt_fast.report.html.grid import Grid
+from spt_fast.report.html.parts import Cell, Group, Linked, Part, Prose, Section, Table, samples_link
+from spt_fast.report.html.words import Number, counted, number, probability, span, visible
+
+MOST_COMPARED = 1500
+"""Lines of a table of comparisons."""
+MOST_SEEDS = 700
+"""Lines of the table of what seeds do."""
+
+READING = (
+    "Points are hundredths, with 95% intervals. Gained: wrong before, right after, under each seed; lost: the reverse. p: "
+    "McNemar's exact test, or with several seeds or rows that share a passage the score test with that reckoned in; p (Holm): "
+    "corrected for all comparisons here; * marks what is significant then. Finds: the change "
+    "that so many rows find with probability 0.8."
+)
+
+
+def tests(grid: Grid, compared: Compared | None, note: str) -> Section:
+    """Each way of asking against the plainer ones, row by row, and what seeds do beside what rows do.
+
+    Args:
+        grid: of the run.
+        compared: protocols of the run; None: they were not compared.
+        note: why not, in a sentence.
+    """
+    parts: list[Part] = []
+    if compared is None or not compared.comparisons:
+        parts.append(Prose(text=note))
+    else:
+        moved, total = len(compared.moved), len(compared.comparisons)
+        parts.append(
+            Prose(
+                text=f"Each way of asking against the plainer ones, on the same rows: {moved} of "
+                f"{counted(total, 'comparison')} moved significantly (Holm's correction over the grid, level "
+                f"{compared.alpha:g}). {READING}"
+            )
+        )
+        if total > MOST_COMPARED:
+            parts.append(Prose(text=f"The first {MOST_COMPARED:,} of them are shown; `spt-fast compare` tells of any."))
+        parts.append(
+            _changes(compared.comparisons[:MOST_COMPARED], compared.alpha, "What asking otherwise moves", "before", "after")
+        )
+        parts += [Prose(text=visible(each, 1000)) for each in compared.notes]
+    parts += _seeds(grid)
+    return Section(id="tests", title="Tests", parts=parts)
+
+
+def against(compared: Compared) -> Section:
+    """What moved since another run."""
+    moved = len(compared.moved)
+    said = f"{moved} of {counted(len(compared.comparisons), 'comparison')} moved significantly"
+    intro = (
+        f"This run against {visible(compared.a)}, row by row: {said} (Holm's correction, level {compared.alpha:g}). {READING}"
+    )
+    table = _changes(compared.comparisons, compared.alpha, "What moved since", "there", "here", flipped=True)
+    skipped = ((each.pair.task, each.pair.protocol, f"{each.pair.model}: {each.why}") for each in compared.skipped)
+    reasons = dict.fromkeys(" \u00b7 ".join(each) for each in skipped)
+    parts: list[Part] = [Prose(text=intro), table]
+    parts += [Prose(text="Not compared: " + visible("; ".join(reasons), 4000) + ".")] if reasons else []
+    parts += [Prose(text=visible(note, 1000)) for note in compared.notes]
+    return Section(id="against", title="Against", parts=parts)
+
+
+def _changes(
+    comparisons: Sequence[Comparison], alpha: float, caption: str, before: str, after: str, *, flipped: bool = False
+) -> Table:
+    """A line a comparison, by model and task; `flipped`: the numbers of rows lead to the rows, whose both answers are there."""
+    groups: dict[str, list[list[Cell]]] = {}
+    for each in comparisons:
+        title = f"{visible(each.pair.model)} \u00b7 {visible(each.pair.task)}"
+        groups.setdefault(title, []).append(_change(each, alpha, flipped=flipped))
+    head = ["protocol", "metric", before, after, "change, points", "gained / lost", "p", "p (Holm)", "finds, points"]
+    found = [Group(title=title, rows=rows) for title, rows in groups.items()]
+    return Table(caption=caption, head=head, groups=found, headers=2)
+
+
+def _change(each: Comparison, alpha: float, *, flipped: bool) -> list[Cell]:
+    pair, change = each.pair, each.difference
+    interval = span(100 * change.interval.low, 100 * change.interval.high, 1)
+    clusters = "" if change.clusters == change.rows else f" in {change.clusters} groups"
+    seeds = "" if change.seeds == 1 else f" under {change.seeds} seeds"
+    tip = f"{100 * change.change:+.2f} points, 95% interval {interval}, n = {change.rows}{clusters}{seeds}"
+    moved = Number(text=f"{100 * change.change:+.1f}{'*' if each.p_holm <= alpha else ''}", interval=interval, tip=tip)
+    rows = Number(text=f"{each.gained_rows:,} / {each.lost_rows:,}")
+    place = {"model": pair.b_model, "task": pair.task, "protocol": pair.b_protocol}
+    return [
+        visible(pair.protocol),
+        each.metric.replace("_", " "),
+        f"{change.before:.3f}",
+        f"{change.after:.3f}",
+        moved,
+        Linked(number=rows, href=samples_link(**place, verdict="flipped")) if flipped else rows,
+        probability(change.p),
+        probability(each.p_holm),
+        number(100 * change.detectable(), 1),
+    ]
+
+
+def _seeds(grid: Grid) -> list[Part]:
+    """How far another seed, and how far other rows, would move a score; nothing where there is one seed."""
+    groups = []
+    lines = 0
+    for model in grid.models:
+        rows: list[list[Cell]] = []
+        for place in grid.places(model=model):
+            for measure in ("format_following", "knowledge", "exact_match"):
+                found = over_seeds(grid.at[place], measure)
+                if found is not None and found.seeds > 1 and lines + len(rows) < MOST_SEEDS:
+                    numbers = [number(value, 3) for value in (found.value, found.between, found.sampling)]
+                    where = [visible(place.task), visible(place.protocol), measure.replace("_", " ")]
+                    rows.append([*where, str(found.seeds), *numbers])
+        lines += len(rows)
+        groups += [Group(title=grid.name(model), rows=rows)] if rows else []
+    if not groups:
+        return []
+    note = (
+        "What the choice of seed does and what the choice of test rows does, apart: the standard deviation over seeds, which "
+        "answer the same rows, and the standard error that rows leave in the score of one seed."
+    )
+    head = ["task", "protocol", "metric", "seeds", "mean", "deviation over seeds", "standard error over rows"]
+    return [Prose(text=note), Table(caption="Seeds and rows", head=head, groups=groups, headers=3, folded=True)]

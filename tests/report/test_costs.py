@@ -1,0 +1,114 @@
+"""What a run has cost is told for its cells, its models and its sessions, beside what it was expected to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from spt_fast.config import PriceConfig
+from spt_fast.errors import ConfigError
+from spt_fast.grid import parse_grid
+from spt_fast.report import CellReport, markdown, results_json
+from spt_fast.report.costs import by_model, gpus_of, money, price_of, sessions, spent_on
+from spt_fast.types import Metric
+
+METRIC = Metric(name="format_following", value=0.5, n=10, stderr=0.1, ci_low=0.2, ci_high=0.8)
+PRICE = PriceConfig(per_gpu_hour=3.6, currency="USD")
+SHARED = {"load_s": 10.0, "engine_start_s": 30.0}
+EVENTS: list[dict[str, Any]] = [
+    {"time": 1000.0, "event": "run", "cells": 2, "todo": 2},
+    {"time": 1000.0, "event": "expected", "seconds": 90.0, "gpu_seconds": 180.0, "basis": "a guess"},
+    {"time": 1000.0, "event": "worker", "model": "m", "worker": 0, "where": "here", "gpus": 2.0},
+    {"time": 1030.0, "event": "worker", "model": "m", "worker": 1, "where": "there", "gpus": 1.0},
+    {"time": 1050.0, "event": "ended", "model": "m", "worker": 0},
+    {"time": 1060.0, "event": "done", "key": "k"},  # and here it was killed
+    {"time": 2000.0, "event": "run", "cells": 2, "todo": 1},
+    {"time": 2000.0, "event": "worker", "model": "m", "worker": 0, "where": "here", "gpus": 2.0},
+    {"time": 2010.0, "event": "ended", "model": "m", "worker": 0},
+    {"time": 2012.0, "event": "end"},
+]
+
+
+def cell(task: str, costs: Mapping[str, float]) -> CellReport:
+    return CellReport(model="m", task=task, protocol="zero_shot", metrics={None: [METRIC]}, costs=costs)
+
+
+CELLS = [
+    cell("a", {**SHARED, "train_s": 20.0, "answer_s": 5.0, "prompt_tokens": 100.0, "cached_tokens": 40.0}),
+    cell("b", {**SHARED, "answer_s": 10.0, "score_s": 5.0, "prompt_tokens": 50.0, "generated_tokens": 7.0}),
+]
+
+
+def test_each_session_tells_what_it_was_expected_to_take_and_took() -> None:
+    killed, finished = sessions(EVENTS)
+    assert (killed.seconds, killed.gpu_seconds) == (60.0, 2 * 50 + 30)
+    assert killed.expected is not None
+    assert (killed.expected.seconds, killed.expected.gpu_seconds, killed.expected.basis) == (90.0, 180.0, "a guess")
+    assert (killed.finished, killed.on_gpus, killed.to_do) == (False, True, 2)
+    assert (finished.seconds, finished.gpu_seconds, finished.finished, finished.expected) == (12.0, 20.0, True, None)
+
+
+def test_the_cells_of_a_model_share_what_it_took_as_a_whole() -> None:
+    gpus = gpus_of(EVENTS)
+    assert gpus == {"m": 2.0}
+    model = by_model(CELLS, gpus)["m"]
+    assert (model.total, model.gpu_seconds) == (80.0, 160.0)
+    assert [spent_on(each, model) for each in CELLS] == [2 * (25 + 20), 2 * (15 + 20)]
+    assert sum(spent_on(each, model) for each in CELLS) == model.gpu_seconds
+    assert model.tokens == {"prompt_tokens": 150.0, "cached_tokens": 40.0, "generated_tokens": 7.0}
+
+
+def test_without_a_gpu_the_seconds_of_workers_count_and_the_report_says_so() -> None:
+    assert by_model(CELLS, {})["m"].gpu_seconds == 80.0
+    on_cpu = [{**event, "gpus": 0.0} if event["event"] == "worker" else event for event in EVENTS]
+    assert next(sessions(on_cpu)).gpu_seconds == 50 + 30
+    text = markdown(CELLS, name="g", events=on_cpu, price=PRICE)
+    assert "There was no GPU: worker-seconds stand for GPU-seconds" in text
+    assert "| `m` | 2 | 10.0 | 20.0 | 30.0 | 15.0 | 5.0 | 80.0 | 0.08 USD |" in text
+
+
+def test_report_md_has_the_price_of_models_and_of_runs() -> None:
+    text = markdown(CELLS, name="g", events=EVENTS, price=PRICE)
+    assert "| 160.0 | 0.16 USD |" in text
+    assert "| 1 | 2 | 90 | 60 | 180 | 130 | 0.18 USD | 0.13 USD |" in text
+    assert "| 2 | 1 |  | 12 |  | 20 |  | 0.02 USD |" in text
+
+
+def test_results_json_has_the_gpu_seconds_and_the_price_of_each_cell() -> None:
+    found = results_json(CELLS, name="g", events=EVENTS, price=PRICE)
+    assert [(each["gpu_seconds"], each["price"]) for each in found["cells"]] == [(90.0, 0.09), (70.0, 0.07)]
+    assert [each["price"] for each in found["runs"]] == [0.13, 0.02]
+    assert found["runs"][0]["expected"] == {"seconds": 90.0, "gpu_seconds": 180.0, "basis": "a guess", "price": 0.18}
+    assert "price" not in results_json(CELLS, name="g", events=EVENTS)["cells"][0]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(3600, "3.60 USD"), (36e6, "36,000.00 USD"), (1, "0.0010 USD"), (0, "0.00 USD")])
+def test_money_is_told_to_hundredths_and_what_is_less_to_four_decimals(seconds: float, told: str) -> None:
+    assert money(PRICE, seconds) == told
+
+
+def test_a_price_is_a_number_or_a_mapping() -> None:
+    text = "name: g\nmodels: [m]\ntasks: [zoo-mcq]\nprice: "
+    assert parse_grid(f"{text}2.5").price == PriceConfig(per_gpu_hour=2.5)
+    assert parse_grid(f"{text}{{per_gpu_hour: 2, currency: EUR}}").price == PriceConfig(per_gpu_hour=2.0, currency="EUR")
+    assert price_of({"price": {"per_gpu_hour": 2.0, "currency": "EUR"}}) == PriceConfig(per_gpu_hour=2.0, currency="EUR")
+    assert price_of({}) is None
+
+
+@pytest.mark.parametrize(
+    ("price", "reason"),
+    [
+        ("dear", "price: must be a number"),
+        ("-1", "price.per_gpu_hour: must be at least 0"),
+        (".inf", "price.per_gpu_hour: must be a number"),
+        ("{per_gpu_hour: 1, currency: '<b>'}", "price.currency: must be a word"),
+        ("{currency: USD}", "price.per_gpu_hour: is missing"),
+        ("{per_gpu_hours: 1}", "price: unknown key 'per_gpu_hours'; did you mean 'per_gpu_hour'?"),
+    ],
+)
+def test_a_wrong_price_is_a_sentence(price: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as e:
+        parse_grid(f"name: g\nmodels: [m]\ntasks: [zoo-mcq]\nprice: {price}")
+    assert str(e.value).startswith(reason)
