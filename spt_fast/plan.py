@@ -160,14 +160,15 @@ def stages(cells: Sequence[Cell], done: Collection[str]) -> list[Stage]:
     """What is left to train and to ask, grouped by model, in the order of the grid: of judged cells and of ensembles, what
     they rest on."""
     left: dict[str, dict[str, Cell]] = {}
-    named = {cell.key: cell for cell in cells}
+    # Models that could not be reached have one fingerprint, so their cells have one key.
+    named = {(cell.model.name, cell.key): cell for cell in cells}
     for cell in cells:
         if cell.key in done or cell.unjudged.key in done:
             continue
         for asked in cell.asked:
             if asked.key not in done:
                 # A member of an ensemble that is a cell of the grid is called what the grid calls it.
-                left.setdefault(cell.model.name, {}).setdefault(asked.key, named.get(asked.key, asked))
+                left.setdefault(cell.model.name, {}).setdefault(asked.key, named.get((cell.model.name, asked.key), asked))
     return [Stage(model=next(iter(group.values())).model, cells=tuple(group.values())) for group in left.values()]
 
 
