@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from spt_fast import zoo
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.caution import SHARE
 from spt_fast.engine.vllm import VllmEngine, _room, engine_input, engine_options, setting_names
@@ -109,10 +110,10 @@ def test_a_worker_that_shares_a_gpu_gives_vllm_its_part_of_it() -> None:
     assert "gpu_memory_utilization" not in engine_options(replace(half, gpus=1.0), on_cpu=False)
 
 
-def test_a_model_on_several_nodes_is_started_on_each_with_what_vllm_documents(tmp_path: Path) -> None:
+def test_a_model_on_several_nodes_is_started_on_each_with_what_vllm_documents() -> None:
     from vllm import EngineArgs
 
-    one = EngineConfig(model=str(tiny_model(tmp_path, hidden_size=128)), tensor_parallel=2, pipeline_parallel=2)
+    one = EngineConfig(model=str(zoo.find("zoo/base-70")), tensor_parallel=2, pipeline_parallel=2)
     assert engine_options(one, on_cpu=True).keys().isdisjoint({"nnodes", "node_rank", "master_addr", "master_port"})
     assert one.devices == 4
     two = replace(one, nodes=("10.0.0.1", "10.0.0.2"))
