@@ -110,6 +110,7 @@ def test_a_worker_that_shares_a_gpu_gives_vllm_its_part_of_it() -> None:
     assert "gpu_memory_utilization" not in engine_options(replace(half, gpus=1.0), on_cpu=False)
 
 
+@pytest.mark.filterwarnings("ignore")  # what vLLM and its imports warn of is not ours to mend
 def test_a_model_on_several_nodes_is_started_on_each_with_what_vllm_documents() -> None:
     from vllm import EngineArgs
 
