@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -390,6 +391,7 @@ class Slurm:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
 
     def calls(self) -> list[str]:
@@ -397,9 +399,10 @@ class Slurm:
 
     def ended(self) -> tuple[int, str]:
         try:
-            printed, _ = self.process.communicate(timeout=30)
+            printed, _ = self.process.communicate(timeout=120)
         finally:
-            self.process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         return self.process.returncode, printed
 
 
@@ -425,7 +428,7 @@ def test_the_slurm_job_hands_its_notice_to_the_driver_and_waits_for_it(tmp_path:
         f"trap 'echo kept >>{tmp_path}/log; exit 130' INT; echo ready >>{tmp_path}/log; while :; do sleep 0.05; done",
         nodes=1,
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while "ready" not in job.calls() and time.monotonic() < deadline:
         time.sleep(0.02)
     job.process.send_signal(signal.SIGTERM)

@@ -243,7 +243,7 @@ def test_lora_and_an_ensemble_are_asked_in_one_vllm_engine_and_transformers_agre
     adapter = learnt[30]
     assert isinstance(adapter, LoraAdapter)
     tokenizer = load_tokenizer(lora.model)
-    asked = Asked(lora, questions(lora, load_rows(lora.task.task, limit=8, need={"test"}), tokenizer, chat=False))
+    asked = Asked(lora, lora.steps, questions(lora, load_rows(lora.task.task, limit=8, need={"test"}), tokenizer, chat=False))
     room = Adapters(rank=adapter.rank, targets=frozenset(adapter.targets), count=1)
     with open_engine(replace(config_of(lora.model, {"kind": "transformers"}), adapters=room)) as engine:
         planned = list(requests_of(asked, engine, learnt))

@@ -343,7 +343,7 @@ def results_without_speed(metrics: dict[str, Any]) -> list[Any]:
 
 
 def test_an_interrupted_command_says_how_to_go_on_and_exits_130(grid: GridConfig, tmp_path: Path) -> None:
-    path = written(grid, tmp_path, delay_s=0.01)
+    path = written(grid, tmp_path, delay_s=0.1)
     command = [sys.executable, "-m", "spt_fast", "run", str(path)]
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert driver.stderr is not None

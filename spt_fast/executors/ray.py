@@ -87,6 +87,8 @@ class ModelWorker:
     def __init__(self, label: str) -> None:
         """`label`: what Ray's dashboard calls it."""
         self._label = label
+        # Empty until `start`, which takes seconds on a busy machine: the driver may ask for cells back meanwhile.
+        self._desk = Desk((), {}, shared=True)
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._ended = False
         handle, name = tempfile.mkstemp(prefix="spt-fast-", suffix=".log")
@@ -111,7 +113,7 @@ class ModelWorker:
         import ray
 
         stage, given, log_name = pickle.loads(work)
-        self._desk = Desk(stage.cells, given, shared=True)
+        self._desk.give(stage.cells, given)
         nodes, addresses = zip(_place(), *ray.get([partner.place.remote() for partner in partners]), strict=True)
         if partners:
             stage = replace(stage, nodes=addresses)

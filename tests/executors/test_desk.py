@@ -168,6 +168,13 @@ def progress(done: int) -> Progress:
     return Progress(phase="evaluate", done=done, total=100)
 
 
+def test_an_actor_that_has_not_begun_yet_gives_nothing_back_and_keeps_what_it_is_given(stage: Stage) -> None:
+    actor = ModelWorker("m")
+    assert actor.take_back(keys(stage.cells)) == ()
+    actor.give(pickle.dumps((stage.cells[:1], {})))
+    assert actor.take_back(keys(stage.cells)) == (stage.cells[0].key,)
+
+
 def test_an_actor_that_has_only_progress_to_tell_waits_and_tells_of_the_last() -> None:
     actor = ModelWorker("m")
     for done in (1, 2, 3):
@@ -192,8 +199,10 @@ PART = Part(config=EngineConfig(model="/nowhere", nodes=("127.0.0.1", "127.0.0.1
 
 
 def part_process() -> psutil.Process:
-    (process,) = (each for each in psutil.Process().children() if "spt_fast.executors.process" in each.cmdline())
-    return process
+    while True:  # for an instant a process that was just started has no command line
+        for each in psutil.Process().children():
+            if "spt_fast.executors.process" in each.cmdline():
+                return each
 
 
 def test_a_part_of_an_engine_that_ends_by_itself_is_told_and_one_that_is_ended_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
