@@ -403,6 +403,7 @@ class Slurm:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
         return self.process.returncode, printed
 
 
