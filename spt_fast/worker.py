@@ -268,6 +268,13 @@ class _Work:
             start = None if tuned.job.config.encoder is not None else tuned.job.start
             self._keep(lesson.cells, tuned.prompts, lesson.curve, costs, start)
 
+    def _begin_learning(self, group: Sequence[Cell]) -> list[Cell]:
+        """The cells of a group that are still ours, of which it is told that they are learnt for now."""
+        cells = self._claim(group)
+        for cell in cells:
+            self.emit(CellStarted(key=cell.key, phase="train"))
+        return cells
+
     def _jobs(
         self,
         model: FrozenModel,
@@ -278,12 +285,10 @@ class _Work:
         """What is to be learnt for groups of cells, each claimed when it is asked for; vectors that are not learnt are kept."""
         tell = Throttled(self.emit)
         for group in groups:
-            cells = self._claim(group)
+            cells = self._begin_learning(group)
             if not cells:
                 continue
             began = time.perf_counter()
-            for cell in cells:
-                self.emit(CellStarted(key=cell.key, phase="train"))
             curve: list[TrainingStep] = []
             try:
                 with boundary(TrainingError, "training"):
@@ -373,12 +378,10 @@ class _Work:
 
     def _learn_adapter(self, model: FrozenModel, group: Sequence[Cell], learnt: dict[str, dict[int, Learnt]]) -> None:
         """Learn the LoRA adapter of a group of cells, alone: the model itself is another one meanwhile."""
-        cells = self._claim(group)
+        cells = self._begin_learning(group)
         if not cells:
             return
         began = time.perf_counter()
-        for cell in cells:
-            self.emit(CellStarted(key=cell.key, phase="train"))
         curve: list[TrainingStep] = []
         cell, asked = _longest(cells)
         assert isinstance(cell.protocol, Lora)
