@@ -119,6 +119,8 @@ def tiny_config(
         "gpt2": {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0},
         "cohere": {**gated, "logit_scale": 0.25},
         "olmo2": gated,
+        "mixtral": {**gated, "num_local_experts": 4},
+        "qwen3_moe": {**gated, **head_dim, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": hidden_size},
     }
     name = {"gemma3": "gemma3_text"}.get(family, family)
     return transformers.AutoConfig.for_model(name, **{**common, **by_family[family], **more})

@@ -38,7 +38,7 @@ FULL: dict[str, Any] = {
     "most": 200,
     "tokens": 16,
     "batch": 32,
-    "rounds": 5,
+    "rounds": 15,
 }
 SMOKE: dict[str, Any] = {
     "models": {"random": {"requests": 12, "hidden": 128, "layers": 2, "vocab": 272}},

@@ -65,9 +65,11 @@ class Case:
 
     @property
     def flops(self) -> int:
-        """Of a step: the body at all positions and the head at the targets, forward, and backward through activations only."""
+        """Of a step: forward, and backward through activations only; head and last MLP at the targets, the rest everywhere."""
         attention = 2 * self.layers * self.hidden * (PROMPT + TARGET + LENGTH)
-        return 4 * BATCH * ((PROMPT + TARGET + LENGTH) * (self.body + attention) + TARGET * self.hidden * self.vocab)
+        last_mlp = 3 * self.hidden * self.inner
+        everywhere = (PROMPT + TARGET + LENGTH) * (self.body - last_mlp + attention)
+        return 4 * BATCH * (everywhere + TARGET * (last_mlp + self.hidden * self.vocab))
 
 
 def _small(name: str, *, vocab: int, hidden: int, dtype: str, reason: str, **wanted: float) -> Case:

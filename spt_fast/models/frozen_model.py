@@ -11,8 +11,8 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -97,6 +97,8 @@ class FrozenModel:
         """As `most_positions`, while `recomputing`."""
         self.prompts_at_once: int | None = None
         """How many soft prompts are learnt in one pass; None: not measured yet."""
+        self._last_mlp: torch.nn.Module | None = None
+        """Gets the positions that are asked for and no others; None: this family needs them all, or calls it otherwise."""
         self._gpus = 1.0
         parameters = inspect.signature(module.base_model.forward).parameters
         self._takes_positions = "position_ids" in parameters
@@ -300,8 +302,12 @@ class FrozenModel:
         return logprobs_NV.gather(1, targets_N.to(logprobs_NV.device)[:, None])[:, 0]
 
     def hidden_at(self, inputs_embeds_BTH: Tensor, positions_N: Tensor, attention_mask_BT: Tensor | None = None) -> Tensor:
-        """Hidden states of some positions, contiguous `[N, H]`, where the head is; arguments as for `logits_at`."""
-        hidden_BTH = self.hidden_states(inputs_embeds_BTH, attention_mask_BT)
+        """Hidden states of some positions, contiguous `[N, H]`, where the head is; arguments as for `logits_at`.
+
+        The MLP of the last layer sees no other positions: nothing looks at what it would say there.
+        """
+        with self._last_mlp_at(positions_N, inputs_embeds_BTH.shape[:2]):
+            hidden_BTH = self.hidden_states(inputs_embeds_BTH, attention_mask_BT)
         hidden_NH = hidden_BTH.flatten(0, 1)[positions_N.to(hidden_BTH.device)]
         # A model that is spread over several GPUs has its last layers, and maybe its head, on others than its embeddings.
         return hidden_NH if self.head is None else hidden_NH.to(self.head.weight.device)
@@ -309,33 +315,47 @@ class FrozenModel:
     @property
     def can_recompute(self) -> bool:
         """Whether Transformers says what the layers of this model are."""
-        return bool(self._layers)
-
-    @property
-    def _layers(self) -> list[torch.nn.Module]:
-        return [part for part in self.module.modules() if isinstance(part, GradientCheckpointingLayer)]
+        return bool(_layers(self.module))
 
     @contextmanager
     def recomputing(self) -> Iterator[None]:
         """Keep only what goes into each layer; the backward pass computes the rest again (arXiv 1604.06174).
 
+        But not of the last one, with which that pass begins: what it keeps is gone when the others are computed again.
+
         Transformers' own switch works in training mode alone, where there is dropout.
         """
-        before = [(layer, vars(layer).get("forward")) for layer in self._layers]
-        for layer, _ in before:
-            vars(layer)["forward"] = partial(checkpoint, layer.forward, use_reentrant=False)
-        try:
+        with ExitStack() as stack:
+            for layer in _layers(self.module)[:-1]:
+                stack.enter_context(_calling(layer, partial(checkpoint, layer.forward, use_reentrant=False)))
             yield
-        finally:
-            for layer, forward in before:
-                if forward is None:
-                    del layer.forward
-                else:
-                    vars(layer)["forward"] = forward
+
+    @contextmanager
+    def _last_mlp_at(self, positions_N: Tensor, shape: Sequence[int]) -> Iterator[None]:
+        """The last layer's MLP gets these of the `B * T` positions, and is taken to say zero at the others.
+
+        Args:
+            positions_N: each once, or what is learnt from one would count twice.
+            shape: `(B, T)`.
+        """
+        if self._last_mlp is None:
+            yield
+            return
+        forward = self._last_mlp.forward
+
+        def at_positions(hidden_BTH: Tensor, *others: Any, **named: Any) -> Any:
+            if others or named or hidden_BTH.dim() != 3 or hidden_BTH.shape[:2] != shape:
+                return forward(hidden_BTH, *others, **named)
+            places_N = positions_N.to(hidden_BTH.device)
+            said_1NH = forward(hidden_BTH.flatten(0, 1)[places_N][None])
+            return torch.zeros_like(hidden_BTH).flatten(0, 1).index_copy(0, places_N, said_1NH[0]).view_as(hidden_BTH)
+
+        with _calling(self._last_mlp, at_positions):
+            yield
 
     def free(self) -> None:
         """Give the weights' memory back. The model is of no use afterwards; freeing it twice is no error."""
-        self._module = self.head = None
+        self._module = self._last_mlp = self.head = None
         with memory.turn(self._gpus):
             memory.release()
 
@@ -370,6 +390,41 @@ class FrozenModel:
                 f"{self.name}: {type(self.module).__name__} answers differently to token ids and to their embeddings, "
                 "so soft prompts cannot stand among its tokens"
             )
+        self._last_mlp = _last_mlp(self.module)
+        if not self._same_at_some(self.embed(ids), everywhere[1::3], expected[1::3]):
+            self._last_mlp = None
+
+    def _same_at_some(self, inputs_embeds_BTH: Tensor, positions_N: Tensor, expected_NV: Tensor) -> bool:
+        """Whether these positions have the logits that they have among all others."""
+        try:
+            return _same(self.logits_at(inputs_embeds_BTH, positions_N), expected_NV, self.dtype)
+        except Exception:  # what is called `mlp` is another family's own affair
+            return False
+
+
+def _layers(module: torch.nn.Module) -> list[torch.nn.Module]:
+    return [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
+
+
+def _last_mlp(module: torch.nn.Module) -> torch.nn.Module | None:
+    """What the last layer does with each position for itself, where it goes by the usual name."""
+    layers = _layers(module)
+    mlp = getattr(layers[-1], "mlp", None) if layers else None
+    return mlp if isinstance(mlp, torch.nn.Module) else None
+
+
+@contextmanager
+def _calling(module: torch.nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """A module that does this instead, for a while. Accelerate's hooks, which do the same, are put back afterwards."""
+    before = vars(module).get("forward")
+    vars(module)["forward"] = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            vars(module)["forward"] = before
 
 
 def _head(module: transformers.PreTrainedModel) -> Head | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -60,6 +60,65 @@ def test_padding_on_either_side_changes_no_logit(family: str, side: str, tmp_pat
         if side == "right":
             unmasked = model.logits_at(model.embed(ids), kept)
             torch.testing.assert_close(unmasked, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "mixtral", "qwen3_moe"])
+def test_the_last_mlp_sees_the_chosen_positions_alone_and_nothing_else_changes(family: str) -> None:
+    """The gradient, too, is that of the model's own forward. OPT has no part that goes by this name."""
+    experts = {"experts_implementation": "eager"} if family in ("mixtral", "qwen3_moe") else {}  # others: no float64
+    model = FrozenModel(transformers.AutoModelForCausalLM.from_config(tiny_config(family, **experts), dtype=torch.float64))
+    chosen = torch.tensor([12, 3, 5])
+    seen: list[int] = []
+    last = model.module.base_model.get_submodule("decoder" if family == "opt" else "")
+    layer = (last.h if family == "gpt2" else last.layers)[-1]
+    (layer.fc1 if family == "opt" else next(layer.mlp.children())).register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0].shape[:-1].numel())
+    )
+    embedded = model.embed(IDS).detach().requires_grad_()
+    weights = torch.linspace(-1, 1, 272, dtype=torch.float64)
+    logits = model.logits_at(embedded, chosen)
+    expected = model.module(inputs_embeds=embedded).logits.flatten(0, 1)[chosen]
+    torch.testing.assert_close(logits, expected)
+    gradients = [torch.autograd.grad((each @ weights).sin().sum(), embedded)[0] for each in (logits, expected)]
+    assert gradients[1].abs().max() > 0
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert seen == [14 if family == "opt" else 3, 14]
+    assert not any("forward" in vars(part) for part in model.module.modules())
+
+
+class _OneMlpForAll(transformers.LlamaForCausalLM):
+    """A family whose layers share an MLP: what one of them needs nowhere, another needs everywhere."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        for layer in self.model.layers:
+            layer.mlp = self.model.layers[0].mlp
+
+
+class _LooksAround(torch.nn.Module):
+    """An MLP that looks at other positions, or one that takes no fewer than there are."""
+
+    def __init__(self, mlp: torch.nn.Module, fewest: int) -> None:
+        super().__init__()
+        self.mlp, self.fewest = mlp, fewest
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if hidden.shape[1] < self.fewest:
+            raise RuntimeError("too few positions")
+        return cast(torch.Tensor, self.mlp(hidden if self.fewest else hidden.cumsum(1)))
+
+
+@pytest.mark.parametrize("odd", ["shared", "looks at others", "takes no fewer"])
+def test_an_mlp_that_needs_all_positions_gets_them(odd: str) -> None:
+    module = (_OneMlpForAll if odd == "shared" else transformers.LlamaForCausalLM)(tiny_config("llama"))
+    if odd != "shared":
+        last = module.model.layers[-1]
+        last.mlp = _LooksAround(last.mlp, fewest=7 if odd == "takes no fewer" else 0)
+    model = FrozenModel(module)
+    chosen = torch.tensor([12, 3])
+    with torch.no_grad():
+        expected = module(input_ids=IDS).logits.flatten(0, 1)[chosen]
+        torch.testing.assert_close(model.logits_at(model.embed(IDS), chosen), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_soft_caps_and_scales_are_large_enough_in_these_models_to_be_seen(tmp_path: Path) -> None:
