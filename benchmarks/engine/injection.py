@@ -46,7 +46,7 @@ def made(way: str, ids: tuple[int, ...], held: Held, name: str) -> Any:
     import torch
     from vllm.v1.engine import EngineCoreRequest
 
-    from spt_fast.engine.vllm import engine_input, sampling_params
+    from spt_fast.engine.vllm_requests import engine_input, sampling_params
     from spt_fast.types import Generate, Sampling
 
     soft_prompt: str | None

@@ -115,8 +115,7 @@ def _by(engine: Any, way: str, embeddings: Any) -> Iterator[None]:
     from vllm.inputs.engine import embeds_input
 
     from spt_fast.engine import vllm
-
-    sampling_params = vllm.sampling_params
+    from spt_fast.engine.vllm_requests import sampling_params
 
     def endless(*arguments: Any) -> Any:
         made = sampling_params(*arguments)

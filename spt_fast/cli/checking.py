@@ -102,7 +102,7 @@ def _engine_settings(config: GridConfig) -> list[str]:
     ]
     if not asked:
         return []
-    from spt_fast.engine.vllm import setting_names
+    from spt_fast.engine.vllm_start import setting_names
 
     try:
         known = setting_names()

@@ -39,7 +39,7 @@ def import_engine(kind: EngineKind) -> None:
         ImportError: the library is not installed.
     """
     if kind == "vllm":
-        from spt_fast.engine.vllm import import_vllm
+        from spt_fast.engine.vllm_start import import_vllm
 
         import_vllm()
     elif kind == "transformers":

@@ -33,7 +33,7 @@ def main(fd: int) -> None:
     job = connection.recv()
     line = _Line(connection)
     if isinstance(job, Part):
-        from spt_fast.engine.vllm import follow
+        from spt_fast.engine.vllm_start import follow
 
         follow(job)
         return

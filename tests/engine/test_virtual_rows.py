@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from spt_fast.engine.virtual_rows import Table, VirtualRows
-from spt_fast.engine.vllm import EXTENSION, HOLD_ROWS
+from spt_fast.engine.vllm import HOLD_ROWS
+from spt_fast.engine.vllm_start import EXTENSION
 
 V, H = 11, 4
 

@@ -14,21 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from spt_fast.engine import config_of, forced, proof, short_embeds, vllm
+from spt_fast.engine import config_of, forced, proof, short_embeds, vllm, vllm_start
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
-from spt_fast.engine.vllm import (
-    CONTINUATION,
-    EXTENSION,
-    FAST,
-    PLAIN,
-    PROCESSOR,
-    WAYS,
-    VllmEngine,
-    _Bundles,
-    engine_input,
-    sampling_params,
-)
+from spt_fast.engine.vllm import VllmEngine, _Bundles
+from spt_fast.engine.vllm_requests import CONTINUATION, engine_input, sampling_params
+from spt_fast.engine.vllm_start import EXTENSION, FAST, PLAIN, PROCESSOR, WAYS
 from spt_fast.errors import EngineError
 from spt_fast.models.identity import Model
 from spt_fast.types import Generate, LogLikelihood, Request, Sampling, Score
@@ -220,16 +211,16 @@ def test_vllm_is_set_up_for_the_ways_that_may_be_tried(monkeypatch: pytest.Monke
     monkeypatch.setattr(short_embeds, "install", lambda: None)
     monkeypatch.setenv(short_embeds.SWITCH, "")
     config = EngineConfig(model="")
-    assert vllm._prepare_ways(config, older := settings_of(), {}) == {}
+    assert vllm_start._prepare_ways(config, older := settings_of(), {}) == {}
     assert older.model_config.logits_processors == ["theirs:One", PROCESSOR]
     assert older.parallel_config.worker_extension_cls == EXTENSION
     assert os.environ[short_embeds.SWITCH] == "1"
-    assert vllm._prepare_ways(config, newer := settings_of(use_v2_model_runner=True), {}) == {}
+    assert vllm_start._prepare_ways(config, newer := settings_of(use_v2_model_runner=True), {}) == {}
     assert newer.model_config.enable_trace_replay
     assert newer.model_config.logits_processors == ["theirs:One"]
     plain = EngineConfig(model="", scoring="prompt_logprobs", injection="mixed")
     for asked, known in ((plain, {}), (config, dict.fromkeys(("forced", "rows", "short"), "died"))):
-        assert vllm._prepare_ways(asked, untouched := settings_of(), known) == {}
+        assert vllm_start._prepare_ways(asked, untouched := settings_of(), known) == {}
         assert untouched == settings_of()
         assert os.environ[short_embeds.SWITCH] == "0"
 
@@ -239,15 +230,15 @@ def test_ways_that_cannot_be_tried_say_why(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(short_embeds, "KNOWN", "0.1.")
     processed = settings_of()
     processed.model_config.logprobs_mode = "processed_logprobs"
-    found = vllm._prepare_ways(EngineConfig(model=""), processed, {})
+    found = vllm_start._prepare_ways(EngineConfig(model=""), processed, {})
     assert found["forced"] == "logprobs_mode is processed_logprobs"
     assert found["short"].endswith("and they are written for 0.1.*")
     assert "rows" not in found, "they change nothing of vLLM"
-    found = vllm._prepare_ways(EngineConfig(model=""), settings_of(speculative_config=object()), {})
+    found = vllm_start._prepare_ways(EngineConfig(model=""), settings_of(speculative_config=object()), {})
     assert found["forced"] == "speculative decoding takes no logits processor"
     assert found["rows"] == "a model that drafts has none of them"
     theirs = settings_of(parallel_config=SimpleNamespace(worker_extension_cls="theirs.Worker"))
-    assert vllm._prepare_ways(EngineConfig(model=""), theirs, {})["rows"] == "worker_extension_cls is theirs.Worker"
+    assert vllm_start._prepare_ways(EngineConfig(model=""), theirs, {})["rows"] == "worker_extension_cls is theirs.Worker"
     assert theirs.parallel_config.worker_extension_cls == "theirs.Worker"
 
 

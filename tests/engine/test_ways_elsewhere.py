@@ -11,7 +11,8 @@ import torch
 
 from spt_fast.engine import forced
 from spt_fast.engine.base import EngineConfig
-from spt_fast.engine.vllm import FAST, WAYS, VllmEngine
+from spt_fast.engine.vllm import VllmEngine
+from spt_fast.engine.vllm_start import FAST, WAYS
 from spt_fast.types import Score
 from tests.engine.asking import PLACES, ids, soft
 from tests.engine.both_ways import SETTINGS, check_equal, numbers, plainly, ways
