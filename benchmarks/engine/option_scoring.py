@@ -3,8 +3,9 @@
     python benchmarks/engine/option_scoring.py [--smoke] [--save] [--output FILE]
 
 Random Llama-shaped weights in fp32 and a tokenizer of whole words, both made on the spot; the same rows for all sides, from
-text to numbers. The harness's `hf` backend in batches, its `vllm` backend, and ours, forced and by prompt_logprobs, each in a
-process of its own. Log-likelihoods are compared before anything is timed; then the sides take turns, with an empty prefix
+text to numbers. The harness's `hf` backend in batches, its `vllm` backend, and ours in the designs that there are: options as
+forced continuations, by prompt_logprobs, and as branches of a tree behind their prompt, one pass of the trainer's model. Each
+has a process of its own. Log-likelihoods are compared before anything is timed; then the sides take turns, with an empty prefix
 cache each time. A side that does not run here is left out, and why is said.
 """
 
@@ -21,7 +22,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from itertools import groupby
 from multiprocessing.connection import Connection
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +61,8 @@ CASES = {
 SMOKE_SHAPE = {"hidden": 64, "layers": 2, "vocab": 300}
 SMOKE_CASES = {"texts": Case(questions=4, prompt=20, option=3), "letters": Case(questions=4, prompt=20, option=1)}
 ROUNDS, SMOKE_ROUNDS = 3, 1
-SMOKE_SIDES = ("spt_fast", "lm_eval_hf")
-SIDES = ("spt_fast", "spt_fast_prompt_logprobs", "lm_eval_hf", "lm_eval_vllm")
+SMOKE_SIDES = ("spt_fast", "tree_attention", "lm_eval_hf")
+SIDES = ("spt_fast", "prompt_logprobs", "tree_attention", "lm_eval_hf", "lm_eval_vllm")
 
 Pairs = list[tuple[str, str]]
 
@@ -96,6 +99,70 @@ def ours(folder: str, scoring: Any) -> Callable[[Pairs], list[float]]:
         return [answer.total for answer in engine.score([Score(token_ids=ids, continuation=rest) for ids, rest in asked])]
 
     return run
+
+
+def as_trees(folder: str) -> Callable[[Pairs], list[float]]:
+    """All options of a question behind its prompt in one sequence, where none sees another, in one pass of Transformers."""
+    import torch
+
+    from spt_fast.models.frozen_model import FrozenModel
+    from spt_fast.models.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(folder)
+    model = FrozenModel.load(folder, dtype="float32", device="cpu")
+
+    def ask(trees: Sequence[Tree]) -> list[float]:
+        T = max(map(len, trees))
+        ids_BT, columns_BT = torch.zeros((2, len(trees), T), dtype=torch.int64)
+        sees_BTT = torch.eye(T, dtype=torch.bool).repeat(len(trees), 1, 1)  # what padding sees is never looked at
+        for b, tree in enumerate(trees):
+            ids_BT[b, : len(tree)] = torch.tensor(tree.ids)
+            columns_BT[b, : len(tree)] = torch.tensor(tree.columns)
+            sees_BTT[b, : len(tree), : len(tree)] = torch.tensor(tree.branches)[:, None] == torch.tensor(tree.branches)
+            sees_BTT[b, :, : tree.prompt] = True
+            sees_BTT[b].tril_()
+        mask = torch.zeros(sees_BTT.shape).masked_fill(~sees_BTT, torch.finfo(torch.float32).min)[:, None]
+        hidden_BTH = model.module.base_model(
+            inputs_embeds=model.embed(ids_BT), attention_mask=mask, position_ids=columns_BT, use_cache=False
+        ).last_hidden_state
+        places = [b * T + at for b, tree in enumerate(trees) for option in tree.places for at in option]
+        targets_N = torch.tensor([token for tree in trees for option in tree.options for token in option])
+        logprobs_N = model.logits(hidden_BTH.flatten(0, 1)[places]).log_softmax(-1).gather(1, targets_N[:, None])[:, 0]
+        lengths = [len(option) for tree in trees for option in tree.options]
+        return [float(option.sum()) for option in logprobs_N.split(lengths)]
+
+    def run(pairs: Pairs) -> list[float]:
+        asked = [tokenizer.pair(*pair) for pair in pairs]
+        trees = [Tree(prompt_ids=ids, options=[rest for _, rest in each]) for ids, each in groupby(asked, itemgetter(0))]
+        ordered = sorted(range(len(trees)), key=lambda i: len(trees[i]))
+        found: dict[int, list[float]] = {}
+        with torch.inference_mode():
+            for begin in range(0, len(ordered), BATCH):
+                chosen = ordered[begin : begin + BATCH]
+                said = iter(ask([trees[i] for i in chosen]))
+                found |= {i: [next(said) for _ in trees[i].options] for i in chosen}
+        return [value for i in range(len(trees)) for value in found[i]]
+
+    return run
+
+
+class Tree:
+    """A prompt with its options as branches: all but each option's last token, whose own log-probabilities nobody wants."""
+
+    def __init__(self, *, prompt_ids: Sequence[int], options: Sequence[Sequence[int]]) -> None:
+        self.prompt, self.options = len(prompt_ids), options
+        self.ids, self.columns, self.branches = list(prompt_ids), list(range(self.prompt)), [-1] * self.prompt
+        self.places: list[list[int]] = []
+        """Of each option, where each of its tokens is predicted."""
+        for k, option in enumerate(options):
+            begin = len(self.ids)
+            self.places.append([self.prompt - 1, *range(begin, begin + len(option) - 1)])
+            self.ids += option[:-1]
+            self.columns += range(self.prompt, self.prompt + len(option) - 1)
+            self.branches += [k] * (len(option) - 1)
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 def theirs(folder: str, backend: str) -> Callable[[Pairs], list[float]]:
@@ -151,7 +218,8 @@ def serve(side: str, folder: str, orders: Connection) -> None:
     warnings.simplefilter("ignore")
     makers: dict[str, Callable[[], Callable[[Pairs], list[float]]]] = {
         "spt_fast": lambda: ours(folder, "forced"),
-        "spt_fast_prompt_logprobs": lambda: ours(folder, "prompt_logprobs"),
+        "prompt_logprobs": lambda: ours(folder, "prompt_logprobs"),
+        "tree_attention": lambda: as_trees(folder),
         "lm_eval_hf": lambda: theirs(folder, "hf"),
         "lm_eval_vllm": lambda: theirs(folder, "vllm"),
     }

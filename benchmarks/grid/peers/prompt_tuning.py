@@ -103,8 +103,10 @@ def complete(tuned: Any, tokenizer: Any, rows: list[dict[str, Any]], job: dict[s
             do_sample=False,
             pad_token_id=tokenizer.pad_token_id,
         )
-        # PEFT passes embeddings on where there are vectors, and then only what is new comes back.
-        new = output[:, ids.shape[1] :] if output.shape[1] > job["max_tokens"] else output
+        # PEFT passes embeddings on where there are vectors: what comes back begins with the prompt in some versions of
+        # Transformers, and in others it does not.
+        begins = torch.equal(output[:, : ids.shape[1]], ids)
+        new = output[:, ids.shape[1] :] if begins else output
         for i, said in zip(batch, new.tolist(), strict=True):
             found[i] = finish(tokenizer, said, job["stop"])
     return found
