@@ -270,7 +270,7 @@ def as_memory_allows(
         recomputes = torch.is_grad_enabled() and model.recompute_from is not None and width >= model.recompute_from
         size = _micro_batch(len(lengths), width, model.most_recomputed if recomputes else model.most_positions)
         try:
-            with model.recomputing() if recomputes else nullcontext():
+            with model.suited_to(size * width), model.recomputing() if recomputes else nullcontext():
                 return work(size), size
         except Exception as e:
             if not memory.ran_out(e):

@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from spt_fast.errors import ModelError
+from spt_fast.models import frozen_model
 from spt_fast.models.frozen_model import NO_LIMIT, FrozenModel
 from tests.tiny import FAMILIES, tiny_config, tiny_model
 
@@ -222,6 +223,26 @@ class _ReadsIds(transformers.LlamaForCausalLM):
 def test_a_model_that_reads_token_ids_beside_the_embeddings_is_refused() -> None:
     with pytest.raises(ModelError, match="soft prompts cannot stand among its tokens"):
         FrozenModel(_ReadsIds(tiny_config("llama")), name="odd")
+
+
+def test_a_pass_takes_as_many_threads_as_it_has_work_for_and_gives_them_back(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work is positions times the weights of a layer."""
+    model = FrozenModel.load(llama)
+    weights = sum(weight.numel() for name, weight in model.module.named_parameters() if ".layers.1." in name)
+    monkeypatch.setattr(frozen_model, "WORK_OF_A_THREAD", 100 * weights)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        taken = []
+        for positions in (1, 199, 200, 299, 300, 5000):
+            with model.suited_to(positions):
+                taken.append(torch.get_num_threads())
+            assert torch.get_num_threads() == 3
+        assert taken == [1, 1, 2, 2, 3, 3]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_freed_model_says_so(llama: Path) -> None:
