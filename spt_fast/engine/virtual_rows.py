@@ -85,9 +85,10 @@ class Table:
         """`embed_input_ids` of all ids `[T]`: `[T, H]`; what comes besides them is the model's."""
         assert self._rows_RH is not None
         virtual_T = input_ids >= self._vocab_size
-        # A GPU would have to be waited for to know; on a CPU most steps have none, and need not copy their rows.
-        if input_ids.device.type == "cpu" and not bool(virtual_T.any()):
-            return self._embed(input_ids, *args, **kwargs)
         own_TH = self._embed(input_ids.masked_fill(virtual_T, 0), *args, **kwargs)
-        places_T = (input_ids - self._vocab_size).clamp(0, self._held - 1)
-        return torch.where(virtual_T.unsqueeze(-1), self._rows_RH[places_T], own_TH)
+        rows_T = (input_ids - self._vocab_size).clamp(0, self._held - 1)
+        if input_ids.device.type == "cpu":
+            # Few are virtual, and most steps have none. A GPU would have to be waited for to know which.
+            places = virtual_T.nonzero()[:, 0]
+            return own_TH.index_copy_(0, places, self._rows_RH[rows_T[places]])
+        return torch.where(virtual_T.unsqueeze(-1), self._rows_RH[rows_T], own_TH)
