@@ -324,8 +324,8 @@ class FrozenModel:
     def suited_to(self, positions: int) -> Iterator[None]:
         """On a CPU, no more threads than a pass over so many positions, forward and backward, has work for.
 
-        And where one is enough, attention is taken as the products that it is: of such a step in bfloat16, the backward pass
-        of PyTorch's fused attention is half.
+        And where one is enough, attention in half precision is taken as the products that it is, which rounds less, too: of
+        such a step in bfloat16, the backward pass of PyTorch's fused attention is half.
         """
         before = torch.get_num_threads()
         wanted = max(1, positions * self._layer_weights // WORK_OF_A_THREAD)

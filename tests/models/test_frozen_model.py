@@ -245,6 +245,26 @@ def test_a_pass_takes_as_many_threads_as_it_has_work_for_and_gives_them_back(
         torch.set_num_threads(before)
 
 
+def test_small_passes_in_bfloat16_have_plain_attention_which_is_nearer_to_the_truth(tmp_path: Path) -> None:
+    """Than PyTorch's fused one, output and gradients, against float64; other passes keep that one."""
+    model = FrozenModel.load(tiny_model(tmp_path, dtype=torch.bfloat16))
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(8, 6, 58, 32, generator=generator).bfloat16() for _ in range(4)]
+
+    def attention(dtype: torch.dtype) -> list[torch.Tensor]:
+        *inputs, upstream = (each.to(dtype, copy=True).requires_grad_() for each in drawn)
+        output = torch.nn.functional.scaled_dot_product_attention(*inputs, is_causal=True)
+        return [output, *torch.autograd.grad(output, inputs, upstream)]
+
+    truth, fused = attention(torch.float64), attention(torch.bfloat16)
+    with model.suited_to(1):
+        plain = attention(torch.bfloat16)
+    for exact, one, other in zip(truth, plain, fused, strict=True):
+        assert (one - exact).norm() < 0.95 * (other - exact).norm()
+    with model.suited_to(10**9):
+        assert all(map(torch.equal, attention(torch.bfloat16), fused))
+
+
 def test_a_freed_model_says_so(llama: Path) -> None:
     model = FrozenModel.load(llama)
     model.free()
