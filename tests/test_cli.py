@@ -69,11 +69,24 @@ def test_some_failed_cells_are_exit_code_1_and_are_told(capsys: pytest.CaptureFi
     assert "few_shot wants 999 shots" in capsys.readouterr().out
 
 
-def test_check_finds_an_engine_setting_that_vllm_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
-    grid = {"name": "g", "models": ["zoo/base-40"], "tasks": ["zoo-json"], "engine": {"max_num_seq": 8, "seed": 1}}
+def test_check_finds_engine_settings_that_vllm_does_not_have_and_says_which_were_meant(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The judge's, too, and slips in our own."""
+    grid = {
+        "name": "g",
+        "models": ["zoo/base-40"],
+        "tasks": ["zoo-json"],
+        "engine": {"max_num_seq": 8, "seed": 1, "injektion": "rows"},
+        "judge": {"model": "zoo/chat-40", "engine": {"xyzzy": 1}},
+    }
     Path("g.yaml").write_text(yaml.safe_dump(grid))
     assert spt_fast("check", "g.yaml") == 2
-    assert capsys.readouterr().out == "g.yaml: engine.max_num_seq: vLLM has no such setting\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "g.yaml: engine.injektion: vLLM has no such setting; did you mean 'injection'?",
+        "g.yaml: engine.max_num_seq: vLLM has no such setting; did you mean 'max_num_seqs'?",
+        "g.yaml: judge.engine.xyzzy: vLLM has no such setting",
+    ]
 
 
 def test_one_soft_prompt_is_learnt_and_inspected(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from spt_fast.config import FewShot, GridConfig, Learning
 from spt_fast.engine import OURS
 from spt_fast.errors import ConfigError, DataError, SptError, UnreachableError
 from spt_fast.storage import open_storage
+from spt_fast.strict import did_you_mean
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.tuning import require_rows
 
@@ -94,6 +95,8 @@ def _engine_settings(config: GridConfig) -> list[str]:
     """Settings for vLLM that this vLLM does not have. Where it is not installed, there is nothing to ask."""
     settings = [("engine", dict(config.engine))]
     settings += [(f"models[{i}].engine", dict(model.engine)) for i, model in enumerate(config.models)]
+    if config.judge is not None:
+        settings.append(("judge.engine", dict(config.judge.engine)))
     asked = [
         (f"{place}.{key}", key)
         for place, values in settings
@@ -108,4 +111,5 @@ def _engine_settings(config: GridConfig) -> list[str]:
         known = setting_names()
     except ImportError:
         return []
-    return [f"{place}: vLLM has no such setting" for place, key in asked if key not in known]
+    there = [*known, *OURS]
+    return [f"{place}: vLLM has no such setting{did_you_mean(key, there)}" for place, key in asked if key not in known]

@@ -21,6 +21,7 @@ from spt_fast.engine.caution import gpu_share
 from spt_fast.engine.vllm_requests import Forcing
 from spt_fast.errors import EngineError, ShareNotFreeError, boundary
 from spt_fast.models import memory
+from spt_fast.strict import did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -134,8 +135,9 @@ def _settings(
     import torch
 
     options = engine_options(config, on_cpu=on_cpu, rank=rank, port=port)
-    if unknown := sorted(set(options) - setting_names()):
-        raise EngineError(f"engine: vLLM has no setting {unknown[0]!r}")
+    names = setting_names()
+    if unknown := sorted(set(options) - names):
+        raise EngineError(f"engine: vLLM has no setting {unknown[0]!r}{did_you_mean(unknown[0], names)}")
     about = _describe(config.model, options)
     lora = _prepare_adapters(config, options, about.architectures)
     if options["dtype"] == "auto" and about.dtype == torch.float32:

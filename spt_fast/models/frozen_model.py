@@ -327,11 +327,11 @@ class FrozenModel:
         And where one is enough, attention in half precision is taken as the products that it is, which rounds less, too: of
         such a step in bfloat16, the backward pass of PyTorch's fused attention is half.
         """
-        before = torch.get_num_threads()
-        wanted = max(1, positions * self._layer_weights // WORK_OF_A_THREAD)
         if self.device.type != "cpu":
             yield
             return
+        before = torch.get_num_threads()
+        wanted = max(1, positions * self._layer_weights // WORK_OF_A_THREAD)
         torch.set_num_threads(min(wanted, before))
         try:
             with sdpa_kernel(SDPBackend.MATH) if wanted == 1 and self.dtype.itemsize < 4 else nullcontext():
