@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from reprlib import Repr
 from typing import ClassVar, Literal, TypeAlias
 
 Remedy: TypeAlias = Literal["batches", "share"]
@@ -106,3 +107,33 @@ def boundary(error: type[SptError], doing: str) -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says: others' errors go on for pages. Empty where it says nothing."""
     return (str(error).strip().splitlines() or [""])[0]
+
+
+def shortened(value: object, most: int = 80) -> str:
+    """A value as a message shows it: as Python writes it, in at most about `most` characters, whatever its size.
+
+    Text and integers that are too long say how long they are; of lists and mappings the first few are shown. What a terminal
+    would obey (escape sequences, direction overrides) is shown as its code.
+    """
+    if isinstance(value, str) and len(value) > most:
+        return f"{value[: most // 2]!r}... ({len(value):,} characters)"
+    shown = _Short().repr(value)
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+
+
+class _Short(Repr):
+    """Looks at the beginning of what is long, and at nothing else of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxdict, self.maxset = 3, 4, 4
+        self.maxstring = self.maxother = self.maxlong = 80
+
+    def repr_str(self, text: str, level: int) -> str:
+        return repr(text) if len(text) <= self.maxstring else f"{text[: self.maxstring // 2]!r}..."
+
+    def repr_int(self, number: int, level: int) -> str:
+        bits = number.bit_length()
+        if bits <= 256:
+            return repr(number)
+        return f"an integer of about {int(bits * 0.30103) + 1:,} digits"  # to write it out takes long, or is refused
