@@ -136,9 +136,8 @@ def requests_of(asked: Asked, engine: Engine, prompts: Mapping[int, Learnt]) -> 
         if isinstance(learnt, LoraAdapter):
             adapter = engine.add_adapter(learnt)
         elif isinstance(learnt, SoftPrompt):
-            assert isinstance(cell.protocol, Vectors)
             key = engine.add(learnt)
-            length, position = cell.protocol.length, cell.protocol.position
+            length, position = learnt.length, learnt.position
         for i, question in enumerate(asked.questions):
             room = engine.max_model_len - length - len(question.token_ids)
             tokens = replace(sampling, max_tokens=max(1, min(sampling.max_tokens, room)))

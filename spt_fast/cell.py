@@ -161,7 +161,7 @@ class Cell:
             return None
         assert isinstance(self.protocol, Vectors)
         settings = {f.name: getattr(self.protocol, f.name) for f in fields(self.protocol) if f.name in _LEARNING}
-        protocol = SoftPromptConfig(**{**settings, "init": "normal", "init_from": None, "evaluate_at": ()})
+        protocol = SoftPromptConfig(**{**settings, "init": "vocabulary", "init_from": None, "evaluate_at": ()})
         label = f"{protocol.name} to start {self.label}"
         return replace(self, task=self.starts_on, protocol=protocol, label=label, learnt_on=None, starts_on=None)
 

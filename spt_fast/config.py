@@ -10,21 +10,43 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from datetime import date
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from spt_fast.errors import ConfigError
 from spt_fast.output import Location, check, folder_on, location
-from spt_fast.types import Position
 
 Init: TypeAlias = Literal["normal", "uniform", "vocabulary", "answers", "text", "soft_prompt"]
-"""`normal`: N(0, init_std^2), as arXiv 2606.12117. `uniform`: U(-init_range, init_range). `vocabulary`: embeddings of tokens
-that are drawn from the most frequent ones. `answers`: those of the task's answer words, then of drawn tokens. These three are
-the starts of Lester et al., arXiv 2104.08691, section 3.2. `text`: the embeddings of `init_text`, from its beginning again
+"""`normal`: N(0, init_std^2), arXiv 2606.12117 with 0.02. `uniform`: U(-init_range, init_range). `vocabulary`: embeddings of
+tokens that are drawn from the most frequent ones. `answers`: those of the task's answer words, then of drawn tokens. These
+three are the starts of Lester et al., arXiv 2104.08691, section 3.2. `text`: the embeddings of `init_text`, begun again
 where it is shorter than `length`, as in PEFT. `soft_prompt`: the vectors of another one, `init_from` (arXiv 2110.07904)."""
+Place: TypeAlias = Literal["auto", "front", "after_bos"]
+"""Where vectors are to stand: `auto` is behind BOS where the model's prompts begin with one, else in front."""
+AUTO: Final = "auto"
 Optimizer: TypeAlias = Literal["adamw", "adafactor"]
 Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 Encoder: TypeAlias = Literal["mlp", "lstm"]
 PatienceOn: TypeAlias = Literal["loss", "format"]
+
+
+RATE = 0.1
+"""Of `lr: auto`, in root mean squares of what enters the model: the middle of the plateau of benchmarks/tuning/starts.py."""
+
+ENCODER_RATE = 0.001
+"""Of `lr: auto` with an `encoder`: what is learnt are weights of a network of ours, whatever the model's embeddings are."""
+
+PAPER: Mapping[str, Any] = {"init": "normal", "init_std": 0.02, "lr": 0.001, "position": "front"}
+"""The setting of arXiv 2606.12117, section 3 of its protocol, which a grid has by `soft_prompt: paper`."""
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": PAPER}
+"""What `preset` stands for."""
+
+
+def with_preset(name: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a preset, with others beside them or in their place."""
+    left = {key: value for key, value in PRESETS[name].items() if key != "init_std" or more.get("init", "normal") == "normal"}
+    return {**left, **more}
 
 
 def is_pattern(text: str) -> bool:
@@ -111,10 +133,10 @@ class Vectors:
 
     length: int = 10
     """Soft positions, `P`."""
-    init: Init = "normal"
+    init: Init = "vocabulary"
     """Where the vectors start."""
-    init_std: float = field(default=0.02, metadata=_with("init", "normal", later=False))
-    """Standard deviation of `init: normal`."""
+    init_std: float | Literal["auto"] = field(default=AUTO, metadata=_with("init", "normal", later=False))
+    """Standard deviation of `init: normal`; `auto`: the root mean square of what enters the model for a frequent token."""
     init_range: float = field(default=0.5, metadata=_with("init", "uniform"))
     """Of `init: uniform`: it goes from minus this to this. 0.5 is that of Lester et al."""
     init_tokens: int = field(default=5000, metadata=_with("init", "vocabulary", "answers"))
@@ -123,15 +145,16 @@ class Vectors:
     """Of `init: text`."""
     init_from: str | None = field(default=None, metadata=_with("init", "soft_prompt"))
     """Of `init: soft_prompt`: a task, on which a soft prompt with the same settings and seed is learnt first, from
-    `init: normal`. Or a .safetensors file of spt-fast or the folder of a PEFT adapter, with `length` vectors."""
-    position: Position = "front"
-    """`front`: in front of everything, BOS included; `after_bos`: behind BOS."""
+    `init: vocabulary`. Or a .safetensors file of spt-fast or the folder of a PEFT adapter, with `length` vectors."""
+    position: Place = AUTO
+    """`front`: in front of everything, BOS included; `after_bos`: behind BOS; `auto`: behind BOS where there is one."""
 
     def __post_init__(self) -> None:
         for name in ("length", "init_tokens"):
             _at_least(f"{self.name}.{name}", getattr(self, name), 1)
         for name in ("init_std", "init_range"):
-            _above(f"{self.name}.{name}", getattr(self, name), 0)
+            if (value := getattr(self, name)) != AUTO:
+                _above(f"{self.name}.{name}", value, 0)
         for init, name in (("text", "init_text"), ("soft_prompt", "init_from")):
             if self.init == init and not (getattr(self, name) or "").strip():
                 raise ConfigError(f"{self.name}.{name}: is missing; init: {init} starts from it")
@@ -159,8 +182,8 @@ class RandomVectors(Vectors):
 class Learning:
     """What every protocol has that learns something on the tuning rows.
 
-    Two of them with the same batches see the same rows in the same order, by seed. The defaults are those of
-    arXiv 2606.12117, section 3 of its protocol: AdamW at a constant rate.
+    Two of them with the same batches see the same rows in the same order, by seed. AdamW at a constant rate, as in
+    arXiv 2606.12117, section 3 of its protocol.
     """
 
     name = "learning"
@@ -172,8 +195,9 @@ class Learning:
     optimizer: Optimizer = field(default="adamw", metadata=LATER)
     """`adafactor`: without momentum, without a scale by the size of what is learnt, as Lester et al. have it; theirs goes with
     lr: 0.3 and weight_decay: 1e-5."""
-    lr: float = 0.001
-    """Learning rate at its highest. 0.001 suits models of H >= 2,048; small ones want more (0.02 for H of about 200)."""
+    lr: float | Literal["auto"] = AUTO
+    """Learning rate at its highest. `auto`: RATE times the root mean square of what enters the model for a frequent token,
+    which differs by a factor of 60 between models; through an `encoder`, ENCODER_RATE."""
     schedule: Schedule = field(default="constant", metadata=LATER)
     """How the rate goes on behind the warm-up: `linear` or `cosine` to 0 at the last step."""
     warmup: int = field(default=0, metadata=LATER)
@@ -197,7 +221,8 @@ class Learning:
             raise ConfigError(
                 f"{self.name}.warmup: must be below steps ({self.steps}), not {self.warmup}: the rate could not fall behind it"
             )
-        _above(f"{self.name}.lr", self.lr, 0)
+        if self.lr != AUTO:
+            _above(f"{self.name}.lr", self.lr, 0)
         _at_least(f"{self.name}.weight_decay", self.weight_decay, 0)
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"{self.name}.betas: must be in [0, 1), not {list(self.betas)}")
@@ -221,6 +246,12 @@ class Learning:
         return tuple(sorted({*self.evaluate_at, self.steps}))
 
     @property
+    def rate(self) -> float:
+        """`lr` as a number; `tuning.settled` puts one in the place of `auto`."""
+        assert self.lr != AUTO, "lr: auto was not settled"
+        return self.lr
+
+    @property
     def looks_ahead(self) -> bool:
         """Whether a step depends on how many are still to come: the first 80 of 120 are then not those of 80."""
         return self.schedule != "constant"
@@ -235,7 +266,8 @@ class Learning:
 class SoftPromptConfig(Learning, Vectors):
     """Learn `length` vectors on the tuning rows, the model frozen; then ask plainly behind them.
 
-    The defaults are those of arXiv 2606.12117, section 3 of its protocol: N(0, 0.02^2), AdamW at a constant rate.
+    Length, steps and batches are those of arXiv 2606.12117. Start, place and rate are in units of the model, because the
+    paper's (`PAPER`) teach nothing to models whose embeddings are large; see docs/soft-prompts.md.
     """
 
     name = "soft_prompt"
@@ -256,6 +288,11 @@ class SoftPromptConfig(Learning, Vectors):
     """Tuning rows that are held out, by seed."""
     check_every: int = field(default=5, metadata=_with("patience"))
     """Updates between two looks at them."""
+
+    @classmethod
+    def paper(cls, **more: Any) -> Self:
+        """The paper's setting (`PAPER`), with other settings beside it or in its place."""
+        return cls(**with_preset("paper", more))
 
     def __post_init__(self) -> None:
         Vectors.__post_init__(self)
@@ -333,8 +370,8 @@ class Lora(Learning):
 
     name = "lora"
 
-    lr: float = 0.0002
-    """Learning rate at its highest."""
+    lr: float | Literal["auto"] = 0.0002
+    """Learning rate at its highest; a number."""
     rank: int = 8
     """Of each change `B A`, `R`: `A` is `[R, in]`, `B` `[out, R]`."""
     alpha: float = 16
@@ -346,6 +383,8 @@ class Lora(Learning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.lr == AUTO:
+            raise ConfigError(f"{self.name}.lr: must be a number; auto is measured for soft prompts alone")
         _at_least(f"{self.name}.rank", self.rank, 1)
         _above(f"{self.name}.alpha", self.alpha, 0)
         if not self.targets or not all(target.strip() for target in self.targets):

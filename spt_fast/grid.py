@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 from spt_fast.config import (
+    PRESETS,
     PROTOCOLS,
     GridConfig,
     JudgeConfig,
@@ -23,6 +24,7 @@ from spt_fast.config import (
     Transfer,
     Vectors,
     is_unused,
+    with_preset,
 )
 from spt_fast.errors import ConfigError
 from spt_fast.strict import did_you_mean, filled, key_of, known_keys, mapping_of, not_this, read, safe_yaml, scalar
@@ -155,7 +157,7 @@ def _model(item: Any, place: str, base: Path) -> ModelConfig:
     if "engine" in item:
         item["engine"] = _engine(item["engine"], f"{place}.engine")
     if "soft_prompt" in item:
-        overrides = mapping_of(item["soft_prompt"], f"{place}.soft_prompt")
+        overrides = _with_preset(item["soft_prompt"], SoftPromptConfig, f"{place}.soft_prompt")
         known_keys(overrides, SoftPromptConfig, f"{place}.soft_prompt")
         item["soft_prompt"] = dict(overrides)
         if isinstance(start := overrides.get("init_from"), str):
@@ -208,8 +210,8 @@ def _protocol(item: Any, place: str, base: Path) -> list[Protocol]:
         name, settings = next(iter(mapping.items()))
     if name not in PROTOCOLS:
         raise ConfigError(f"{place}: unknown protocol {name!r}{did_you_mean(str(name), PROTOCOLS)}")
-    place = f"{place}.{name}"
-    settings = dict(mapping_of(settings or {}, place))
+    place, cls = f"{place}.{name}", PROTOCOLS[name]
+    settings = _with_preset(settings or {}, cls, place)
     for key in PER_LAYER & settings.keys():
         raise ConfigError(
             f"{place}.{key}: there are no per-layer prefixes: vLLM takes vectors at the input and nowhere else; "
@@ -223,10 +225,29 @@ def _protocol(item: Any, place: str, base: Path) -> list[Protocol]:
             settings[key] = _task_from_base(values, base)
     if isinstance(settings.get("targets"), str):
         settings["targets"] = [settings["targets"]]
-    cls = PROTOCOLS[name]
     # A setting that goes with one value of another, as init_text does with init: text, is left out beside the others.
     found = dict.fromkeys(read(cls, combination, place) for combination in _combinations(cls, settings, place))
     return list(found)
+
+
+PRESET = "preset"
+
+
+def _with_preset(item: Any, cls: type[Any], place: str) -> dict[str, Any]:
+    """Settings, with those that a preset stands for: `soft_prompt: paper`, `soft_prompt: {preset: paper, steps: 120}`.
+
+    What is given beside a preset goes before it.
+    """
+    if not issubclass(cls, Vectors):
+        return dict(mapping_of(item, place))
+    settings = {PRESET: item} if isinstance(item, str) else dict(mapping_of(item, place, "a mapping, or the name of a preset"))
+    name = settings.pop(PRESET, None)
+    if name is None:
+        return settings
+    if name not in PRESETS:
+        raise ConfigError(f"{place}.{PRESET}: unknown preset {name!r}; there is {', '.join(PRESETS)}")
+    known = {key_of(f) for f in fields(cls)}
+    return {key: value for key, value in with_preset(name, settings).items() if key in known or key in settings}
 
 
 PER_LAYER = frozenset({"depth", "layers", "prefix", "num_layers", "prefix_projection"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -85,6 +85,9 @@ def _value(hint: Any, value: Any, place: str) -> Any:
         rest = [arg for arg in args if arg is not type(None)]
         if len(rest) == 1:
             return _value(rest[0], value, place)
+        words = [word for arg in rest if get_origin(arg) is Literal for word in get_args(arg)]
+        if words and len(rest) == 2:
+            return _or_word(rest[0], words, value, place)
         return value  # checked by the caller: data_files
     if origin is Literal:
         if value not in args:
@@ -99,6 +102,16 @@ def _value(hint: Any, value: Any, place: str) -> Any:
     if origin is not None and issubclass(origin, Mapping):
         return dict(mapping_of(value, place))
     return scalar(hint, value, place)
+
+
+def _or_word(kind: type[T], words: Sequence[str], value: Any, place: str) -> T | str:
+    """A number, or one of some words in its place (`lr: auto`)."""
+    if isinstance(value, str) and value in words:
+        return value
+    try:
+        return scalar(kind, value, place)
+    except ConfigError as e:
+        raise ConfigError(str(e).replace(", not ", f" or {' or '.join(words)}, not ", 1)) from None
 
 
 def scalar(kind: type[T], value: Any, place: str) -> T:

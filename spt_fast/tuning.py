@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spt_fast import tasks
-from spt_fast.config import Learning, Lora, ModelConfig, ShuffledLabels, SoftPromptConfig, Vectors
+from spt_fast.config import AUTO, ENCODER_RATE, RATE, Learning, Lora, ModelConfig, ShuffledLabels, SoftPromptConfig, Vectors
 from spt_fast.errors import ConfigError, DataError, ModelError
 from spt_fast.models.identity import Model, require_resolved, resolve
-from spt_fast.prompts.initialize import initialize
+from spt_fast.prompts.initialize import initialize, root_mean_square
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.measures import follows_format
 from spt_fast.tasks.rows import Rows, load_rows
-from spt_fast.types import Example, Generate, TrainingStep
+from spt_fast.types import Example, Generate, Position, TrainingStep
 from spt_fast.version import version
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ def tuning_job(
         ModelError: the tokenizer has no BOS for `after_bos`.
     """
     require_rows(task, rows, config)
-    if config.position == "after_bos" and tokenizer.bos_token_id is None:
-        raise ModelError(f"{tokenizer.name}: puts no BOS in front of a text, so nothing can stand after it; use front")
+    config = settled(config, model, tokenizer)
     from spt_fast.training.run import TuningJob
 
     tuning_rows = _tuning_rows(tokenizer, task, rows, config, seed=seed, chat=chat)
@@ -130,9 +129,46 @@ def tuning_job(
         seed=seed,
         start=start(model, tokenizer, rows, config, seed=seed, given=given),
         on_step=on_step,
-        provenance=provenance,
+        provenance={**provenance, "lr": f"{config.rate:.6g}"},
         following=_following(model, tokenizer, task, rows.tuning, tuning_rows, config) if on_format else None,
     )
+
+
+def settled(config: SoftPromptConfig, model: FrozenModel, tokenizer: Tokenizer) -> SoftPromptConfig:
+    """With numbers and a place where the settings say `auto`.
+
+    Raises:
+        ModelError: the tokenizer has no BOS for `after_bos`.
+        DataError: it has no tokens to take a scale from.
+    """
+    rate = config.lr
+    if rate == AUTO and config.encoder is not None:
+        rate = ENCODER_RATE
+    elif rate == AUTO:
+        rate = RATE * _unit(model, tokenizer)
+    return replace(config, lr=rate, position=place(config, tokenizer))
+
+
+def place(config: Vectors, tokenizer: Tokenizer) -> Position:
+    """Where the vectors stand for a model.
+
+    Raises:
+        ModelError: the tokenizer has no BOS for `after_bos`.
+    """
+    has_bos = tokenizer.bos_token_id is not None
+    if config.position == "auto":
+        return "after_bos" if has_bos else "front"
+    if config.position == "after_bos" and not has_bos:
+        raise ModelError(
+            f"{tokenizer.name}: puts no BOS in front of a text, so nothing can stand after it; leave position out, or set front"
+        )
+    return config.position
+
+
+def _unit(model: FrozenModel, tokenizer: Tokenizer) -> float:
+    from spt_fast.training.vocabulary import ModelVocabulary
+
+    return root_mean_square(ModelVocabulary(model, tokenizer))
 
 
 def learn_task_by_lora(
@@ -202,7 +238,7 @@ def _following(
             room = engine.max_model_len - config.length - len(rows[i].prompt_ids)
             sampling = replace(task.sampling, max_tokens=max(1, min(task.sampling.max_tokens, longest, room)))
             ids = rows[i].prompt_ids
-            requests.append(Generate(token_ids=ids, sampling=sampling, soft_prompt=key, position=config.position))
+            requests.append(Generate(token_ids=ids, sampling=sampling, soft_prompt=key, position=place(config, tokenizer)))
         written = engine.generate(requests)
         return sum(follows_format(task, examples[i], text) for i, text in zip(chosen, written, strict=True)) / len(chosen)
 

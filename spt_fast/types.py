@@ -197,6 +197,6 @@ class CellResult:
     """Step (None where the protocol has none) -> metrics."""
     samples: tuple[Sample, ...]
     costs: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by phase, tokens, and peak memory in bytes where it is known."""
+    """Seconds by phase, tokens, peak memory in bytes where it is known, and how far the loss fell."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Versions and hashes that the numbers depend on but the key does not hold."""

@@ -43,11 +43,12 @@ from spt_fast.prompts.lora import Learnt, LoraAdapter, parameters_of
 from spt_fast.prompts.meaning import Meaning
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring import measures
+from spt_fast.scoring.learning import loss_fall
 from spt_fast.scoring.rerun import sample_size
 from spt_fast.sharing import Alone, More, Sharing
 from spt_fast.tasks import overlap
 from spt_fast.tasks.rows import Rows
-from spt_fast.tuning import learn_task_by_lora, load_tokenizer, provenance, start, tuning_job, uses_chat
+from spt_fast.tuning import learn_task_by_lora, load_tokenizer, place, provenance, start, tuning_job, uses_chat
 from spt_fast.types import (
     CellResult,
     Metric,
@@ -319,6 +320,7 @@ class _Work:
         more = {f"train_peak_{what}": size for what, size in memory.peak(1).items()}
         if read := sum(point.positions for point in curve):
             more["train_positions"] = read / len(cells)  # as the seconds: what they have learnt together, they share
+        more |= loss_fall(curve)
         for cell in cells:
             self.costs[cell.key] |= {**costs, **more}
             self._share(cell, prompts, curve)
@@ -413,7 +415,8 @@ class _Work:
         rows = self.rows[cell.source.task.name]
         vectors = start(model, self.tokenizer, rows, cell.protocol, seed=cell.seed, given=given)
         origin = provenance(self.model, cell.source.task, cell.seed)
-        return {0: SoftPrompt(vectors=vectors, provenance={**origin, "position": cell.protocol.position, "step": "0"})}
+        position = place(cell.protocol, self.tokenizer)
+        return {0: SoftPrompt(vectors=vectors, provenance={**origin, "position": position, "step": "0"})}
 
     def _job(
         self,

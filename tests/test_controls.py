@@ -155,7 +155,7 @@ def test_a_longer_training_has_the_vectors_of_a_shorter_one_on_its_way(grid: Gri
 
 
 def test_untrained_vectors_are_n_0_init_std() -> None:
-    vectors = initialize(RandomVectors(length=100, init_std=0.5), 1000, seed=0)
+    vectors = initialize(RandomVectors(length=100, init="normal", init_std=0.5), 1000, seed=0)
     assert vectors.std() == pytest.approx(0.5, rel=0.01)
 
 

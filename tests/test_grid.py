@@ -55,19 +55,19 @@ def test_the_grid_of_the_documentation_is_read_as_it_says() -> None:
     assert grid.protocols == (
         ZeroShot(),
         FewShot(shots=5),
-        SoftPromptConfig(evaluate_at=(0, 10, 20, 40, 80)),
+        SoftPromptConfig(init="normal", lr=0.001, evaluate_at=(0, 10, 20, 40, 80)),
     )
     assert grid.seeds == (0, 1, 2)
     assert grid.engine == {"gpu_memory_utilization": 0.8}
     assert grid.folder == Path("runs/paper")
 
 
-def test_what_is_left_out_is_the_papers_protocol() -> None:
+def test_what_is_left_out_is_the_papers_length_and_steps_with_a_start_and_rate_in_the_models_units() -> None:
     grid = parse_grid("name: a\nmodels: [x/y]\ntasks: [mmlu]\n")
     prompt = grid.protocols[2]
     assert isinstance(prompt, SoftPromptConfig)
-    assert (prompt.length, prompt.steps, prompt.batch_size, prompt.lr) == (10, 80, 8, 0.001)
-    assert (prompt.weight_decay, prompt.init_std, prompt.position) == (0.0, 0.02, "front")
+    assert (prompt.length, prompt.steps, prompt.batch_size, prompt.lr) == (10, 80, 8, "auto")
+    assert (prompt.weight_decay, prompt.init, prompt.position) == (0.0, "vocabulary", "auto")
     assert prompt.checkpoints == (80,)
     assert grid.folder == Path("runs/a")
 

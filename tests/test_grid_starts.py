@@ -126,7 +126,7 @@ def test_every_start_optimiser_and_encoder_runs_from_yaml(base: Path) -> None:
     prompts, failures = run(
         base,
         f"soft_prompt: {{{TUNED}, evaluate_at: [0], init: [normal, uniform, vocabulary, answers, text], init_text: In short}}",
-        f"soft_prompt: {{{TUNED}, encoder: [mlp, lstm], init_std: 1}}",
+        f"soft_prompt: {{{TUNED}, encoder: [mlp, lstm], init: normal, init_std: 1}}",
         f"soft_prompt: {{{TUNED}, optimizer: adafactor, schedule: [linear, cosine], warmup: 1}}",
         f"soft_prompt: {{{TUNED}, patience: 2, held_out: 4, check_every: 1, patience_on: [loss, format]}}",
         "random_vectors: {length: 3, init: [uniform, vocabulary]}",
@@ -222,3 +222,12 @@ def test_rows_that_are_held_out_are_needed_too() -> None:
     said = "zoo-json: 30 steps of 8 and 16 held out take 256 tuning rows, and there are 240; lower steps to 28, or set"
     with pytest.raises(DataError, match=said):
         require_rows(task, rows, SoftPromptConfig(steps=30, patience=9, held_out=16))
+
+
+def test_what_auto_came_to_stands_with_the_vectors(base: Path) -> None:
+    prompts, failures = run(base, "soft_prompt: {length: 3, steps: 4, batch_size: 2}")
+    assert failures == []
+    (learnt,) = prompts.values()
+    provenance = learnt[4].provenance
+    assert provenance["position"] == "after_bos"
+    assert float(provenance["lr"]) == pytest.approx(0.02, rel=0.05)  # a tenth of the tiny model's 0.2

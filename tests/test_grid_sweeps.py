@@ -57,7 +57,7 @@ def test_what_is_a_list_by_nature_stays_one_and_is_swept_as_a_list_of_lists() ->
 def test_a_setting_of_one_value_of_a_swept_one_is_left_out_beside_the_others() -> None:
     found = protocols("soft_prompt: {init: [normal, text, vocabulary], init_text: Answer, init_tokens: [50, 500]}")
     assert found == (
-        SoftPromptConfig(),
+        SoftPromptConfig(init="normal"),
         SoftPromptConfig(init="text", init_text="Answer"),
         SoftPromptConfig(init="vocabulary", init_tokens=50),
         SoftPromptConfig(init="vocabulary", init_tokens=500),
@@ -79,7 +79,10 @@ def test_a_shorter_training_of_a_sweep_keeps_the_points_of_the_curve_as_far_as_i
         ("soft_prompt: {lr: [0.1, -1]}", r"protocols\[0\]\.soft_prompt\.lr: must be greater than 0, not -1"),
         ("soft_prompt: {lenght: [1, 2]}", r"protocols\[0\]\.soft_prompt: unknown key 'lenght'; did you mean 'length'"),
         ("soft_prompt: {init: [normal, txt]}", r"protocols\[0\]\.soft_prompt\.init: must be normal or .* not 'txt'"),
-        ("soft_prompt: {length: [1, 2], init_text: x}", r"soft_prompt\.init_text: goes with init: text, and init is normal"),
+        (
+            "soft_prompt: {length: [1, 2], init_text: x}",
+            r"\.init_text: goes with init: text, and init is vocabulary",
+        ),
         ("soft_prompt: {length: [1, 10]}\n  - soft_prompt", r"protocols\[1\]: soft_prompt with these settings is there twice"),
         ("soft_prompt: {depth: 12}", r"protocols\[0\]\.soft_prompt\.depth: there are no per-layer prefixes: vLLM takes"),
         ("soft_prompt: {prefix: true}", r"protocols\[0\]\.soft_prompt\.prefix: there are no per-layer prefixes"),
@@ -120,7 +123,7 @@ def test_labels_of_protocols_that_differ_in_much_leave_defaults_out() -> None:
 def test_a_models_override_that_means_nothing_beside_a_start_is_left_out() -> None:
     uniform = SoftPromptConfig(init="uniform")
     assert overridden(uniform, {"init_std": 0.5, "lr": 0.02}, "here") == SoftPromptConfig(init="uniform", lr=0.02)
-    assert overridden(SoftPromptConfig(), {"init_std": 0.5}, "here") == SoftPromptConfig(init_std=0.5)
+    assert overridden(SoftPromptConfig.paper(), {"init_std": 0.5}, "here") == SoftPromptConfig.paper(init_std=0.5)
 
 
 # Keys
@@ -132,26 +135,28 @@ def cell(protocol: Protocol, **more: object) -> Cell:
     return Cell(**{"model": model, "task": rows, "protocol": protocol, "seed": 0, "label": "x", **more})  # type: ignore[arg-type]
 
 
-OLD = SoftPromptConfig(length=5, steps=120, lr=0.02, init_std=0.5, betas=(0.9, 0.95), max_grad_norm=1.0, evaluate_at=(0, 10))
+OLD = SoftPromptConfig.paper(
+    length=5, steps=120, lr=0.02, init_std=0.5, betas=(0.9, 0.95), max_grad_norm=1.0, evaluate_at=(0, 10)
+)
 OTHERS = TaskRows(name="u", version=1, content="others")
 
 
 @pytest.mark.parametrize(
     ("protocol", "more", "key", "tuning_key"),
     [
-        (ZeroShot(), {}, "2ec99383adb8a85a", "19aa15e11a897e1c"),
-        (FewShot(shots=3), {}, "f1318b0791a1e13f", "04719b5f4107839f"),
-        (SoftPromptConfig(), {}, "9d961797fac52ccf", "25faef5e225f0745"),
-        (OLD, {}, "663af5dd66c29ca4", "6f3ca0867f4a4266"),
-        (ShuffledLabels(), {}, "44fb374cb0653f14", "2421dc611f45176f"),
-        (RandomVectors(length=3), {}, "8497d5f846d3f40b", "9641faa508d3177c"),
-        (Transfer(from_task="u", lr=0.02), {"learnt_on": OTHERS}, "facf33905c71cc8a", "d5c388c86afdf296"),
+        (ZeroShot(), {}, "69206adb02123b89", "9418bc3f658993fa"),
+        (FewShot(shots=3), {}, "f9500b8c4d2d0363", "708c5702e6a28a6c"),
+        (SoftPromptConfig(), {}, "b0b88c639321cbc5", "cc17ff4323bcf08d"),
+        (OLD, {}, "95fdb6d43d974e95", "eb3594763ac17128"),
+        (ShuffledLabels(), {}, "afb1cf31171c0532", "5f67164e68afce22"),
+        (RandomVectors(length=3), {}, "4e812af3cc43028e", "d409c8c9a0c9d157"),
+        (Transfer(from_task="u", lr=0.02), {"learnt_on": OTHERS}, "73418fe962483885", "8b08cb595db8822c"),
     ],
 )
 def test_keys_of_what_there_was_before_are_what_they_were(
     protocol: Protocol, more: dict[str, object], key: str, tuning_key: str
 ) -> None:
-    """Written down from the version before starts, schedules and encoders: others would do every stored cell again."""
+    """Written down at results version 3: others would do every stored cell again."""
     found = cell(protocol, **more)
     assert (found.key, found.tuning_key) == (key, tuning_key)
 

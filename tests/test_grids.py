@@ -49,18 +49,25 @@ def test_the_papers_grid_is_the_papers_protocol(offline: None) -> None:
     assert {cell.task.name for cell in cells} == {"mmlu", "belebele", "chembench", "triviaqa", "gsm8k", "squad", "math500"}
     assert grid.seeds == (0, 1, 2)
     soft = [cell for cell in cells if isinstance(cell.protocol, SoftPromptConfig)]
-    rates = {cell.model.name: cell.protocol.lr for cell in soft if isinstance(cell.protocol, SoftPromptConfig)}
+    papers = [cell for cell in soft if isinstance(cell.protocol, SoftPromptConfig) and cell.protocol.init == "normal"]
+    ours = [
+        cell.protocol for cell in soft if isinstance(cell.protocol, SoftPromptConfig) and cell.protocol.init == "vocabulary"
+    ]
+    assert {(p.lr, p.position) for p in ours} == {("auto", "auto"), (0.01, "auto")}
+    rates = {cell.model.name: cell.protocol.lr for cell in papers if isinstance(cell.protocol, SoftPromptConfig)}
     assert {name for name, lr in rates.items() if lr == 0.01} == {
         "mistralai/Ministral-3-14B-Base-2512",
         "mistralai/Ministral-3-14B-Instruct-2512",
     }
     assert set(rates.values()) == {0.001, 0.01}
     assert {
-        (p.length, p.batch_size, p.init_std) for p in (cell.protocol for cell in soft) if isinstance(p, SoftPromptConfig)
-    } == {(10, 8, 0.02)}
+        (p.length, p.batch_size, p.init_std, p.position)
+        for p in (cell.protocol for cell in papers)
+        if isinstance(p, SoftPromptConfig)
+    } == {(10, 8, 0.02, "front")}
     assert {max(step for step in cell.steps if step is not None) for cell in soft} == {80, 120}
     # 80 and 120 steps of a model, task and seed are one training.
-    assert len({cell.tuning_key for cell in soft if cell.model.name == "Qwen/Qwen3-4B-Base"}) == 7 * 3
+    assert len({cell.tuning_key for cell in papers if cell.model.name == "Qwen/Qwen3-4B-Base"}) == 7 * 3
     judged = {cell.task.name for cell in cells if cell.judge is not None}
     assert judged == {"triviaqa", "gsm8k", "squad", "math500"}
     thinking = {name: model.chat_template_kwargs for name, model in models.items() if model.chat_template_kwargs}
@@ -90,10 +97,11 @@ def test_what_prompt_tuning_asks_of_starts_lengths_and_rates_is_there_and_each_r
         assert all(cell.members[0].key in keys for cell in cells if isinstance(cell.protocol, Ensemble))
         assert all(cell.tuning_key in tuned for cell in cells if isinstance(cell.protocol, Transfer))
     else:
-        paper = next(p for p in soft if p == SoftPromptConfig(lr=0.02, repeat_rows=True, evaluate_at=(0, 10, 20, 40, 80)))
+        paper = next(p for p in soft if p == SoftPromptConfig(repeat_rows=True, evaluate_at=(0, 10, 20, 40, 80)))
         beside = {"evaluate_at", "lr", "weight_decay", "warmup", "init_std", "init_tokens", "init_text", "init_from"}
         for p in soft:  # one thing at a time, with the rate and the settings that go with it
-            assert len({f.name for f in fields(p) if getattr(p, f.name) != getattr(paper, f.name)} - beside) <= 1
+            beside_it = beside | ({"init"} if p.encoder else set())  # an encoder has an input of its own
+            assert len({f.name for f in fields(p) if getattr(p, f.name) != getattr(paper, f.name)} - beside_it) <= 1
         (lora,) = (p for p in grid.protocols if isinstance(p, Lora))
         assert (lora.steps, lora.batch_size, lora.evaluate_at) == (paper.steps, paper.batch_size, paper.evaluate_at)
         assert {p.init for p in soft} == {"normal", "uniform", "vocabulary", "answers", "text", "soft_prompt"}

@@ -42,7 +42,7 @@ def test_a_tasks_own_limit_goes_before_the_grids(grid: GridConfig) -> None:
 def test_protocols_of_a_kind_are_called_by_what_they_differ_in(grid: GridConfig) -> None:
     protocols = (SoftPromptConfig(length=5), SoftPromptConfig(length=10, lr=0.01), ZeroShot())
     labels = list(dict.fromkeys(cell.label for cell in plan.expand(replace(grid, protocols=protocols))))
-    assert labels == ["soft_prompt[length=5,lr=0.001]", "soft_prompt[length=10,lr=0.01]", "zero_shot"]
+    assert labels == ["soft_prompt[length=5,lr=auto]", "soft_prompt[length=10,lr=0.01]", "zero_shot"]
 
 
 def test_adding_a_seed_leaves_the_old_cells_as_they_are(grid: GridConfig) -> None:

@@ -181,7 +181,7 @@ def settings() -> Any:
     """What all sides learn with."""
     from spt_fast.config import SoftPromptConfig
 
-    return SoftPromptConfig(length=LENGTH, steps=ENDLESS, batch_size=BATCH, lr=LR)
+    return SoftPromptConfig.paper(length=LENGTH, steps=ENDLESS, batch_size=BATCH, lr=LR)
 
 
 def ours(case: Case, pause: Pause) -> None:

@@ -263,9 +263,9 @@ def export(source: Location, kind: str, to: Location | None) -> int:
 @click.option("--length", type=int, default=10, show_default=True, help="Soft positions.")
 @click.option("--steps", type=int, default=80, show_default=True, help="Updates.")
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Rows an update.")
-@click.option("--lr", type=float, default=0.001, show_default=True, help="Learning rate (0.02 for the zoo).")
+@click.option("--lr", type=float, help="Learning rate; left out, one in the scale of the model's embeddings.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the start and the order of rows.")
-@click.option("--position", type=click.Choice(["front", "after_bos"]), default="front", show_default=True)
+@click.option("--position", type=click.Choice(["auto", "front", "after_bos"]), default="auto", show_default=True)
 @click.option("--data-files", help="Local rows: a folder with one file a split.")
 def tune(model: str, task: str, output: Path | None, seed: int, data_files: str | None, **settings: Any) -> int:
     """Learn one soft prompt for MODEL on TASK, and save it."""
@@ -275,7 +275,7 @@ def tune(model: str, task: str, output: Path | None, seed: int, data_files: str 
     from spt_fast.tuning import tune as learn
     from spt_fast.types import TrainingStep
 
-    config = SoftPromptConfig(**settings)
+    config = SoftPromptConfig(**{name: value for name, value in settings.items() if value is not None})
     told = max(1, config.steps // 10)
 
     def on_step(step: TrainingStep) -> None:

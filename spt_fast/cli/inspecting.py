@@ -83,7 +83,7 @@ class Inspected:
     @property
     def position(self) -> Position:
         """Where its vectors stand."""
-        return "after_bos" if self.prompt.provenance.get("position") == "after_bos" else "front"
+        return self.prompt.position
 
 
 def inspect(where: Location, wanted: Wanted, *, as_json: bool = False, say: Callable[[str], None] = lambda _: None) -> str:

@@ -10,9 +10,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from spt_fast.config import Vectors
+from spt_fast.config import AUTO, Vectors
 from spt_fast.errors import DataError
 from spt_fast.prompts.soft_prompt import SoftPrompt
+
+FREQUENT = 5000
+"""Tokens that a `root_mean_square` is taken over."""
 
 
 class Vocabulary(Protocol):
@@ -42,7 +45,7 @@ def initialize(
 ) -> npt.NDArray[np.float32]:
     """Vectors before the first step, `[P, H]`, a function of the arguments alone.
 
-    `init: normal` is N(0, init_std^2), whatever the scale of the model's embeddings (arXiv 2606.12117). `uniform`,
+    `init: normal` is N(0, init_std^2), by default with the spread of the vocabulary's own embeddings. `uniform`,
     `vocabulary` and `answers` are the starts of Lester et al. (arXiv 2104.08691, section 3.2): U(-init_range, init_range);
     tokens drawn from the most frequent ones, without replacement as long as there are any; the answers, each the mean of its
     tokens, with drawn tokens behind them. `text` begins again where it is shorter than P, as in PEFT.
@@ -51,7 +54,7 @@ def initialize(
         config: `init` and what goes with it, and the length `P`.
         hidden_size: `H`.
         seed: of whatever is drawn.
-        vocabulary: the model's; `normal`, `uniform` and `soft_prompt` do without it.
+        vocabulary: the model's; `uniform`, `soft_prompt`, and `normal` with a number for `init_std`, do without it.
         answers: of `init: answers`: the task's answer words; those behind the P-th are left out.
         given: of `init: soft_prompt`: the vectors to start from.
 
@@ -59,7 +62,7 @@ def initialize(
         DataError: no answer words; a text without tokens; a soft prompt of other length or width.
     """
     if config.init == "normal":
-        return (config.init_std * _random(seed).standard_normal((config.length, hidden_size))).astype(np.float32)
+        return (_spread(config, vocabulary) * _random(seed).standard_normal((config.length, hidden_size))).astype(np.float32)
     if config.init == "uniform":
         return _random(seed).uniform(-config.init_range, config.init_range, (config.length, hidden_size)).astype(np.float32)
     if config.init == "soft_prompt":
@@ -81,6 +84,21 @@ def _random(seed: int) -> np.random.RandomState:
     # NumPy promises RandomState's numbers for ever, those of its newer generators only within a version.
     words = np.frombuffer(hashlib.sha256(f"soft prompt {seed}".encode()).digest(), dtype="<u4")
     return np.random.RandomState(words.tolist())
+
+
+def root_mean_square(vocabulary: Vocabulary) -> float:
+    """Of what enters the model for a frequent token, over all its numbers: the unit of starts and rates."""
+    rows_NH = vocabulary.embed(vocabulary.frequent_ids(FREQUENT))
+    if not rows_NH.size:
+        raise DataError("the tokenizer has no tokens that are text by themselves; give lr and init_std as numbers")
+    return float(np.sqrt(np.square(rows_NH, dtype=np.float64).mean()))
+
+
+def _spread(config: Vectors, vocabulary: Vocabulary | None) -> float:
+    if config.init_std != AUTO:
+        return config.init_std
+    assert vocabulary is not None
+    return root_mean_square(vocabulary)
 
 
 def _drawn(ids: Sequence[int], length: int, seed: int) -> list[int]:

@@ -18,6 +18,7 @@ from spt_fast.errors import StoreError, boundary
 from spt_fast.files import write_whole
 from spt_fast.output import Location, location
 from spt_fast.storage import open_storage
+from spt_fast.types import Position
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +53,11 @@ class SoftPrompt:
     def hidden_size(self) -> int:
         """`H`."""
         return int(self.vectors.shape[1])
+
+    @property
+    def position(self) -> Position:
+        """Where it was learnt to stand, and stands."""
+        return "after_bos" if self.provenance.get("position") == "after_bos" else "front"
 
     @cached_property
     def key(self) -> str:

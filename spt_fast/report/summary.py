@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from spt_fast.report.cells import CellReport, distinct, largest_difference, of, plain
+from spt_fast.scoring.learning import has_fallen
 from spt_fast.scoring.rerun import FLIPS, flip_rate
 from spt_fast.scoring.statistics import Paired, holm, paired, saturation_step
 from spt_fast.types import Metric
@@ -137,7 +138,10 @@ def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport
             f"With {name}, format following was {_span(soft, 'format_following')}{by}, and knowledge {knows}; "
             "without a plainly asked cell beside them, no change can be told."
         ]
-    sentences = [f"With {name}, format following was {_span(soft, 'format_following')}{by}; {_learning(pairs)}."]
+    sentences = [
+        f"With {name}, format following was {_span(soft, 'format_following')}{by}; {_learning(pairs)}.",
+        *_not_learnt(pairs),
+    ]
     tested = [pair for pair in pairs if pair.testable]
     if not tested:
         return [
@@ -156,6 +160,31 @@ def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport
     kept = sum(pair.rose and not pair.moved for pair in tested)
     sentences.append(f"In short: format following rose with no shown change of knowledge in {_of(kept, len(tested))}.")
     return sentences
+
+
+FOLLOWED = 0.95
+"""Format following from which on there is nothing left to learn."""
+
+
+def _not_learnt(pairs: Sequence[_Pair]) -> list[str]:
+    """A sentence on soft prompts that taught nothing, with what to try."""
+    flat = [pair for pair in pairs if has_fallen(pair.soft.costs) is False]
+    idle = [pair for pair in pairs if pair not in flat and not pair.rose and _format_of(pair.plain) < FOLLOWED]
+    found = []
+    for what, these in (("its loss did not fall", flat), ("format following did not rise above zero-shot", idle)):
+        if these:
+            names = [f"{pair.soft.model} on {pair.soft.task}" for pair in these]
+            shown = f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
+            found.append(
+                f"NOT LEARNT in {_of(len(these), len(pairs))}: {what} ({shown}); leave lr, init and position out, which are "
+                "then in the model's own units, take more steps, and read some of the samples."
+            )
+    return found
+
+
+def _format_of(cell: CellReport) -> float:
+    metric = cell.metric("format_following")
+    return 0.0 if metric is None else metric.value
 
 
 def _settling(settled: Sequence[int]) -> str:

@@ -66,7 +66,7 @@ def learn_lora(
                 try:
                     learnt[step] = learning.adapter({**origin, **cut, "step": str(step)})
                 except ValueError as e:
-                    raise TrainingError(f"step {step}: {e}; a smaller lr than {config.lr:g} may help") from None
+                    raise TrainingError(f"step {step}: {e}; a smaller lr than {config.rate:g} may help") from None
 
         keep(0)
         for step, batch_rows in enumerate(islice(batches(rows, config.batch_size, seed=seed), config.steps), start=1):

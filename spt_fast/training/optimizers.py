@@ -20,11 +20,11 @@ def optimizer(config: Learning, parameters: Iterable[Parameter]) -> torch.optim.
     mean square of 1, no momentum, the rate not scaled by the size of what is learnt.
     """
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(parameters, lr=config.rate, betas=config.betas, weight_decay=config.weight_decay)
     # PyTorch's multiplies the rate by max(eps2, RMS of the parameter), always, and bounds the rate by 1 / sqrt(step). With a
     # large eps2 and a rate that is as much smaller, the product is the rate asked for, and the bound is out of reach.
     return torch.optim.Adafactor(
-        parameters, lr=config.lr / UNIT, eps=(1e-15, UNIT), beta2_decay=-0.8, d=1.0, weight_decay=config.weight_decay * UNIT
+        parameters, lr=config.rate / UNIT, eps=(1e-15, UNIT), beta2_decay=-0.8, d=1.0, weight_decay=config.weight_decay * UNIT
     )
 
 

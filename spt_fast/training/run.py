@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from spt_fast.config import Learning, SoftPromptConfig
+from spt_fast.config import AUTO, Learning, SoftPromptConfig
 from spt_fast.errors import DataError, TrainingError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.initialize import initialize
@@ -49,6 +49,12 @@ class TuningJob:
     following: Following | None = None
     """Needed for `patience_on: format`."""
 
+    @property
+    def position(self) -> Position:
+        """Where its vectors stand; `tuning.settled` puts a place instead of `auto`."""
+        assert self.config.position != AUTO, "position: auto was not settled"
+        return self.config.position
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Share:
@@ -79,7 +85,7 @@ class Run:
         """
         self.job = job
         self.config = config = job.config
-        check_rows(job.rows, model, length=config.length, position=config.position)
+        check_rows(job.rows, model, length=config.length, position=job.position)
         self._held_out = _held_out(len(job.rows), config, job.seed)
         chosen = set(self._held_out)
         rows = [row for i, row in enumerate(job.rows) if i not in chosen]
@@ -112,7 +118,7 @@ class Run:
         self._batch = next(self._stream)
         # A leaf of its own: here the model's part of the gradient ends, over all micro-batches, and an encoder's begins.
         leaf_PH = self._made_PH.detach().requires_grad_(True)
-        return Share(vectors_PH=leaf_PH, rows=self._batch, position=self.config.position)
+        return Share(vectors_PH=leaf_PH, rows=self._batch, position=self.job.position)
 
     def update(self, loss: Tensor, gradient_PH: Tensor, rows_at_once: int, *, at_once: int) -> None:
         """Take the step that `share` was for.
@@ -189,8 +195,8 @@ class Run:
 
     def _keep(self, step: int, vectors_PH: Tensor, **more: str) -> None:
         if not vectors_PH.isfinite().all():
-            raise TrainingError(f"step {step}: the vectors overflow; a smaller lr than {self.config.lr:g} may help")
-        origin = {**self.job.provenance, "seed": str(self.job.seed), "position": self.config.position}
+            raise TrainingError(f"step {step}: the vectors overflow; a smaller lr than {self.config.rate:g} may help")
+        origin = {**self.job.provenance, "seed": str(self.job.seed), "position": self.job.position}
         if self.config.encoder is not None:
             origin["trained_parameters"] = str(sum(parameter.numel() for parameter in self._learner.parameters()))
         if self._smallest is not None:
@@ -246,7 +252,7 @@ def require_finite(what: str, value: float, step: int, config: Learning) -> None
         TrainingError: it is NaN or infinite.
     """
     if not math.isfinite(value):
-        raise TrainingError(f"step {step}: the {what} is {value}; a smaller lr than {config.lr:g} may help")
+        raise TrainingError(f"step {step}: the {what} is {value}; a smaller lr than {config.rate:g} may help")
 
 
 def check_rows(rows: Sequence[TuningRow], model: FrozenModel, *, length: int = 0, position: Position = "front") -> None:

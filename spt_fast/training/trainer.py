@@ -188,7 +188,7 @@ def _look(model: FrozenModel, run: Run, pad_id: int) -> None:
     """See how a run does on its held-out rows, where that is due, and whether it has ended."""
     if run.is_due:
         began, config = time.perf_counter(), run.config
-        run.see(mean_loss(model, run.vectors(), run.held_out, config.batch_size, config.position, pad_id=pad_id))
+        run.see(mean_loss(model, run.vectors(), run.held_out, config.batch_size, run.job.position, pad_id=pad_id))
         run.seconds += time.perf_counter() - began
     if run.has_ended:
         run.finish()

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from spt_fast.config import SoftPromptConfig
 from spt_fast.errors import ConfigError, DataError
-from spt_fast.prompts.initialize import initialize
+from spt_fast.prompts.initialize import initialize, root_mean_square
 from spt_fast.prompts.soft_prompt import SoftPrompt
 
 STARTS_AT = [-0.004088998, 0.025761891, 0.012569527, 0.013457223]
 
 
 def test_the_start_is_a_function_of_the_seed_whatever_the_global_state() -> None:
-    config = SoftPromptConfig()
+    config = SoftPromptConfig.paper()
     np.random.seed(1)
     first = initialize(config, 64, 0)
     np.random.seed(2)
@@ -32,22 +32,28 @@ def test_the_start_leaves_the_global_state_alone() -> None:
     np.random.seed(1)
     expected = np.random.rand()
     np.random.seed(1)
-    initialize(SoftPromptConfig(), 64, 0)
+    initialize(SoftPromptConfig.paper(), 64, 0)
     assert np.random.rand() == expected
 
 
 def test_the_start_is_the_same_on_every_machine() -> None:
     """Written down once: a change here changes every result of the same seed."""
-    start = initialize(SoftPromptConfig(length=1), 4, 0)
+    start = initialize(SoftPromptConfig.paper(length=1), 4, 0)
     assert start.tolist()[0] == pytest.approx(STARTS_AT, abs=1e-8)
 
 
 def test_normal_has_the_deviation_asked_for() -> None:
-    start = initialize(SoftPromptConfig(length=100, init_std=0.02), 1000, 0)
+    start = initialize(SoftPromptConfig.paper(length=100), 1000, 0)
     assert start.shape == (100, 1000)
     assert start.dtype == np.float32
     assert start.mean() == pytest.approx(0, abs=2e-4)
     assert start.std() == pytest.approx(0.02, rel=0.01)
+
+
+def test_normal_has_the_spread_of_the_vocabulary_where_none_is_given() -> None:
+    start = initialize(SoftPromptConfig(init="normal", length=100), 1000, 0, Readable())
+    assert start.std() == pytest.approx(root_mean_square(Readable()), rel=0.01)
+    assert root_mean_square(Readable()) == pytest.approx(np.sqrt(np.mean(np.arange(50.0) ** 2)))
 
 
 class Readable:
@@ -117,9 +123,9 @@ def test_a_soft_prompt_to_start_from_must_fit() -> None:
     [
         ({"init": "text"}, "soft_prompt.init_text: is missing; init: text starts from it"),
         ({"init": "soft_prompt"}, "soft_prompt.init_from: is missing"),
-        ({"init_text": "x"}, "soft_prompt.init_text: goes with init: text, and init is normal; set that, or leave it out"),
+        ({"init_text": "x"}, "soft_prompt.init_text: goes with init: text, and init is vocabulary; set that, or leave it out"),
         ({"init": "uniform", "init_std": 0.5}, "soft_prompt.init_std: goes with init: normal"),
-        ({"init_tokens": 9}, "soft_prompt.init_tokens: goes with init: vocabulary or answers"),
+        ({"init": "normal", "init_tokens": 9}, "soft_prompt.init_tokens: goes with init: vocabulary or answers"),
         ({"encoder_hidden": 9}, "soft_prompt.encoder_hidden: goes with encoder, and encoder is null"),
         ({"held_out": 9}, "soft_prompt.held_out: goes with patience, and patience is null"),
         ({"optimizer": "adafactor", "betas": (0.9, 0.99)}, "soft_prompt.betas: goes with optimizer: adamw"),

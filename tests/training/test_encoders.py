@@ -33,7 +33,7 @@ def model(llama: Path) -> FrozenModel:
 
 
 def config(kind: Encoder, steps: int = 20) -> SoftPromptConfig:
-    return SoftPromptConfig(
+    return SoftPromptConfig.paper(
         encoder=kind, encoder_hidden=48, init_std=1.0, length=5, batch_size=6, lr=0.003, steps=steps, weight_decay=0.1
     )
 
@@ -66,7 +66,7 @@ def test_every_step_equals_that_of_pefts_prompt_encoder(kind: Encoder, llama: Pa
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_vectors_are_kept_and_step_0_is_what_the_network_makes_of_the_start(kind: Encoder, model: FrozenModel) -> None:
     before = torch.get_rng_state()
-    asked = SoftPromptConfig(encoder=kind, init_std=1.0, length=3, steps=2, evaluate_at=(0,))
+    asked = SoftPromptConfig.paper(encoder=kind, init_std=1.0, length=3, steps=2, evaluate_at=(0,))
     learnt = learn(model, ROWS, asked, seed=0)
     start = torch.from_numpy(initialize(asked, 64, 0))
     assert {prompt.vectors.shape for prompt in learnt.values()} == {(3, 64)}

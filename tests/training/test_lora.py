@@ -99,7 +99,7 @@ def test_rows_and_their_order_are_those_of_the_soft_prompt_with_that_seed(
 
         monkeypatch.setattr(f"spt_fast.training.{name}.batches", noted)
     losses(model, CONFIG, seed=5)
-    losses(model, SoftPromptConfig(steps=6, batch_size=3, length=2), seed=5)
+    losses(model, SoftPromptConfig.paper(steps=6, batch_size=3, length=2), seed=5)
     assert len(seen["lora"]) == 6
     assert seen["lora"] == seen["run"]
 

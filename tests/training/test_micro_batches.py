@@ -24,7 +24,7 @@ from spt_fast.training.trainer import learn, losses_and_gradients, target_loss
 from spt_fast.types import TrainingStep
 from tests.tiny import tiny_model
 
-CONFIG = SoftPromptConfig(lr=0.01, steps=5, length=4, init_std=0.5, evaluate_at=(0, 2))
+CONFIG = SoftPromptConfig.paper(lr=0.01, steps=5, length=4, init_std=0.5, evaluate_at=(0, 2))
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from tests.training.with_peft import losses, with_peft
 
 ROWS = [TuningRow(prompt_ids=(256, *b"Question", 63 + i, 58), target_ids=(65 + i % 4, *b"x" * (i % 3), 257)) for i in range(21)]
 # Ten times as slow as Lester's, which makes rounding grow fast in so small a model.
-GENTLE = SoftPromptConfig(
+GENTLE = SoftPromptConfig.paper(
     optimizer="adafactor",
     lr=0.03,
     weight_decay=1e-5,
@@ -75,7 +75,7 @@ def test_adafactor_takes_the_steps_of_transformers_adafactor_with_lesters_settin
     generator = torch.Generator().manual_seed(0)
     start = torch.rand(shape, generator=generator) - 0.5
     ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
-    config = SoftPromptConfig(optimizer="adafactor", lr=0.3, weight_decay=1e-5)
+    config = SoftPromptConfig.paper(optimizer="adafactor", lr=0.3, weight_decay=1e-5)
     updates = [
         optimizer(config, [ours]),
         Adafactor([theirs], lr=0.3, scale_parameter=False, relative_step=False, weight_decay=1e-5),
@@ -91,7 +91,7 @@ def test_adafactor_takes_the_steps_of_transformers_adafactor_with_lesters_settin
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_the_rate_falls_as_that_of_transformers_does(schedule: Schedule) -> None:
-    config = SoftPromptConfig(schedule=schedule, warmup=10)
+    config = SoftPromptConfig.paper(schedule=schedule, warmup=10)
     theirs = {"linear": get_linear_schedule_with_warmup, "cosine": get_cosine_schedule_with_warmup}[schedule]
     update = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     expected = theirs(update, num_warmup_steps=10, num_training_steps=80)
@@ -106,7 +106,7 @@ def test_the_rate_falls_as_that_of_transformers_does(schedule: Schedule) -> None
 
 
 def test_a_constant_rate_with_warm_up_does_not_depend_on_how_many_steps_there_are() -> None:
-    short, long = SoftPromptConfig(warmup=4, steps=8), SoftPromptConfig(warmup=4, steps=80)
+    short, long = SoftPromptConfig.paper(warmup=4, steps=8), SoftPromptConfig.paper(warmup=4, steps=80)
     assert [rate(short, step) for step in range(1, 9)] == [rate(long, step) for step in range(1, 9)]
     assert [rate(short, step) for step in range(1, 7)] == [0.25, 0.5, 0.75, 1, 1, 1]
 
@@ -115,7 +115,7 @@ def test_early_stop_ends_with_the_vectors_that_were_best_on_held_out_rows(model:
     """A rate at which the loss soon rises again."""
     told: list[TrainingStep] = []
     points = tuple(range(0, 100, 3))
-    config = SoftPromptConfig(lr=0.05, steps=200, batch_size=6, patience=6, check_every=3, held_out=5, evaluate_at=points)
+    config = SoftPromptConfig.paper(lr=0.05, steps=200, batch_size=6, patience=6, check_every=3, held_out=5, evaluate_at=points)
     rows = [TuningRow(prompt_ids=(256, *b"Question", 63 + i, 58), target_ids=(65 + i * 7 % 26, 257)) for i in range(21)]
     learnt = learn(model, rows, config, seed=0, on_step=told.append)
     stopped, best = told[-1].step, int(learnt[200].provenance["best_step"])
@@ -149,7 +149,7 @@ def test_early_stop_on_format_waits_for_more_answers_in_form(
         asked.add(tuple(chosen))
         return next(looks)
 
-    config = SoftPromptConfig(
+    config = SoftPromptConfig.paper(
         lr=0.005, steps=50, batch_size=6, patience=6, check_every=2, held_out=5, patience_on="format", evaluate_at=(*shares,)
     )
     job = TuningJob(rows=ROWS, config=config, seed=0, following=following)
@@ -178,14 +178,14 @@ def test_what_is_held_out_is_not_learnt(model: FrozenModel, monkeypatch: pytest.
         return splice(model, ids, vectors)
 
     monkeypatch.setattr(trainer, "splice", watched)
-    learn(model, marked, SoftPromptConfig(patience=50, held_out=7, steps=12, batch_size=4), seed=0)
+    learn(model, marked, SoftPromptConfig.paper(patience=50, held_out=7, steps=12, batch_size=4), seed=0)
     assert len(seen) == 13
     with pytest.raises(DataError, match=r"of 20 tuning rows, 20 are to be held out; lower soft_prompt\.held_out"):
-        learn(model, marked, SoftPromptConfig(patience=50, held_out=20), seed=0)
+        learn(model, marked, SoftPromptConfig.paper(patience=50, held_out=20), seed=0)
 
 
 def test_the_loss_on_held_out_rows_is_the_mean_over_their_tokens_whatever_the_batches(model: FrozenModel) -> None:
-    vectors = torch.from_numpy(initialize(SoftPromptConfig(length=3, init_std=0.5), 64, 0))
+    vectors = torch.from_numpy(initialize(SoftPromptConfig.paper(length=3, init_std=0.5), 64, 0))
     expected = target_loss(model, vectors, collate(ROWS)).item()
     assert mean_loss(model, vectors, ROWS, 8) == pytest.approx(expected, abs=1e-5)
     model.most_positions = 40

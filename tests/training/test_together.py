@@ -24,11 +24,13 @@ from tests.tiny import tiny_model
 from tests.training.test_micro_batches import cramped
 
 CONFIGS = (
-    SoftPromptConfig(lr=0.01, steps=6, length=4, batch_size=5, init_std=0.5, evaluate_at=(0, 3)),
-    SoftPromptConfig(lr=0.02, steps=4, length=7, batch_size=8, init_std=0.5, max_grad_norm=0.1, schedule="cosine", warmup=1),
-    SoftPromptConfig(lr=0.01, steps=7, length=2, batch_size=3, init_std=0.5, position="after_bos", betas=(0.8, 0.9)),
-    SoftPromptConfig(lr=0.01, steps=5, length=4, batch_size=4, optimizer="adafactor", init="uniform", encoder="mlp"),
-    SoftPromptConfig(lr=0.05, steps=40, length=4, batch_size=6, init_std=0.5, patience=4, check_every=2, held_out=5),
+    SoftPromptConfig.paper(lr=0.01, steps=6, length=4, batch_size=5, init_std=0.5, evaluate_at=(0, 3)),
+    SoftPromptConfig.paper(
+        lr=0.02, steps=4, length=7, batch_size=8, init_std=0.5, max_grad_norm=0.1, schedule="cosine", warmup=1
+    ),
+    SoftPromptConfig.paper(lr=0.01, steps=7, length=2, batch_size=3, init_std=0.5, position="after_bos", betas=(0.8, 0.9)),
+    SoftPromptConfig.paper(lr=0.01, steps=5, length=4, batch_size=4, optimizer="adafactor", init="uniform", encoder="mlp"),
+    SoftPromptConfig.paper(lr=0.05, steps=40, length=4, batch_size=6, init_std=0.5, patience=4, check_every=2, held_out=5),
 )
 """Other lengths, steps, batches, clipping, schedules, places, optimisers, encoders, and an early stop."""
 
@@ -104,7 +106,7 @@ def test_every_step_says_what_it_says_alone(model: FrozenModel) -> None:
 
 
 def test_one_that_has_ended_makes_room_and_jobs_are_asked_for_no_sooner(model: FrozenModel) -> None:
-    configs = [SoftPromptConfig(steps=steps, length=2, batch_size=2) for steps in (3, 8, 2, 4)]
+    configs = [SoftPromptConfig.paper(steps=steps, length=2, batch_size=2) for steps in (3, 8, 2, 4)]
     asked: list[int] = []
 
     def lazily() -> Iterator[TuningJob]:
@@ -129,8 +131,8 @@ def test_in_company_as_well_a_batch_is_cut_until_it_fits(model: FrozenModel) -> 
 
 
 def test_one_that_fails_leaves_the_others_alone(model: FrozenModel) -> None:
-    overflows = TuningJob(rows=rows(0), config=SoftPromptConfig(lr=1e20, weight_decay=1e18, init_std=10, steps=1), seed=0)
-    too_few = TuningJob(rows=rows(1), config=SoftPromptConfig(patience=1, held_out=21), seed=0)
+    overflows = TuningJob(rows=rows(0), config=SoftPromptConfig.paper(lr=1e20, weight_decay=1e18, init_std=10, steps=1), seed=0)
+    too_few = TuningJob(rows=rows(1), config=SoftPromptConfig.paper(patience=1, held_out=21), seed=0)
     found = by_job(model, [overflows, *jobs()[:2], too_few], at_once=4)
     assert str(found[0].error) == "step 1: the vectors overflow; a smaller lr than 1e+20 may help"
     assert isinstance(found[3].error, DataError)
@@ -230,7 +232,7 @@ def test_what_was_best_is_measured_in_the_training_itself_and_remembered(
     ticks = iter(range(100_000))
     monkeypatch.setattr("time.perf_counter", lambda: float(next(ticks)))
     monkeypatch.setattr("spt_fast.training.trainer.fills_up", lambda device: False)
-    configs = [SoftPromptConfig(steps=9, length=2, batch_size=2)] * 9
+    configs = [SoftPromptConfig.paper(steps=9, length=2, batch_size=2)] * 9
     assert model.prompts_at_once is None
     same = [TuningJob(rows=rows(0), config=config, seed=i) for i, config in enumerate(configs)]
     try:

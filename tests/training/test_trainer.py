@@ -46,7 +46,7 @@ def rows(llama: Path) -> list[TuningRow]:
 
 
 def vectors(model: FrozenModel, length: int = 4, seed: int = 0) -> torch.Tensor:
-    start = initialize(SoftPromptConfig(length=length, init_std=0.5), model.hidden_size, seed)
+    start = initialize(SoftPromptConfig.paper(length=length, init_std=0.5), model.hidden_size, seed)
     return torch.from_numpy(start).requires_grad_(True)
 
 
@@ -140,7 +140,7 @@ def test_a_prompt_of_bos_alone_is_predicted_from_the_last_vector(model: FrozenMo
 @pytest.mark.parametrize("position", POSITIONS)
 def test_the_loss_falls(position: Position, model: FrozenModel, rows: list[TuningRow]) -> None:
     steps: list[TrainingStep] = []
-    config = SoftPromptConfig(lr=0.05, steps=40, position=position)
+    config = SoftPromptConfig.paper(lr=0.05, steps=40, position=position)
     learn(model, rows, config, seed=0, on_step=steps.append)
     assert [step.step for step in steps] == list(range(1, 41))
     assert steps[-1].loss < steps[0].loss / 2
@@ -149,7 +149,7 @@ def test_the_loss_falls(position: Position, model: FrozenModel, rows: list[Tunin
 
 def test_base_weights_are_bit_identical_afterwards(model: FrozenModel, rows: list[TuningRow]) -> None:
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
-    learn(model, rows, SoftPromptConfig(lr=0.05, steps=5), seed=0)
+    learn(model, rows, SoftPromptConfig.paper(lr=0.05, steps=5), seed=0)
     after = model.module.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -157,7 +157,7 @@ def test_base_weights_are_bit_identical_afterwards(model: FrozenModel, rows: lis
 
 
 def test_the_same_seed_gives_the_same_vectors_and_another_seed_others(model: FrozenModel, rows: list[TuningRow]) -> None:
-    config = SoftPromptConfig(lr=0.05, steps=6)
+    config = SoftPromptConfig.paper(lr=0.05, steps=6)
     keys = [learn(model, rows, config, seed=seed)[6].key for seed in (0, 0, 1)]
     assert keys[0] == keys[1]
     assert keys[0] != keys[2]
@@ -165,16 +165,16 @@ def test_the_same_seed_gives_the_same_vectors_and_another_seed_others(model: Fro
 
 def test_learning_leaves_the_global_random_state_alone(model: FrozenModel, rows: list[TuningRow]) -> None:
     before = torch.get_rng_state()
-    learn(model, rows, SoftPromptConfig(steps=2), seed=0)
+    learn(model, rows, SoftPromptConfig.paper(steps=2), seed=0)
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_checkpoints_are_the_vectors_of_their_steps(model: FrozenModel, rows: list[TuningRow]) -> None:
-    config = SoftPromptConfig(lr=0.05, steps=6, evaluate_at=(0, 3))
+    config = SoftPromptConfig.paper(lr=0.05, steps=6, evaluate_at=(0, 3))
     learnt = learn(model, rows, config, seed=0, provenance={"task": "toy"})
     assert list(learnt) == [0, 3, 6]
     assert (learnt[0].vectors == initialize(config, 64, 0)).all()
-    shorter = learn(model, rows, SoftPromptConfig(lr=0.05, steps=3), seed=0)
+    shorter = learn(model, rows, SoftPromptConfig.paper(lr=0.05, steps=3), seed=0)
     assert learnt[3].key == shorter[3].key
     assert learnt[3].provenance == {"task": "toy", "seed": "0", "position": "front", "step": "3"}
 
@@ -182,7 +182,7 @@ def test_checkpoints_are_the_vectors_of_their_steps(model: FrozenModel, rows: li
 def test_the_master_copy_is_fp32_whatever_the_model(tmp_path: Path, rows: list[TuningRow]) -> None:
     """Updates far below bf16's resolution add up instead of being lost."""
     model = FrozenModel.load(tiny_model(tmp_path, dtype=torch.bfloat16))
-    learnt = learn(model, rows, SoftPromptConfig(lr=1e-6, steps=3, init_std=1.0, evaluate_at=(0,)), seed=0)
+    learnt = learn(model, rows, SoftPromptConfig.paper(lr=1e-6, steps=3, init_std=1.0, evaluate_at=(0,)), seed=0)
     moved = abs(learnt[3].vectors - learnt[0].vectors)
     assert (moved > 0).mean() > 0.9
     assert moved.max() < 1e-5
@@ -190,10 +190,10 @@ def test_the_master_copy_is_fp32_whatever_the_model(tmp_path: Path, rows: list[T
 
 def test_a_gradient_is_clipped_to_the_norm_asked_for(model: FrozenModel, rows: list[TuningRow]) -> None:
     """Adam's first step forgets the scale of the gradient, its later ones do not."""
-    plain = learn(model, rows, SoftPromptConfig(lr=0.05, steps=4), seed=0)[4]
-    wide = learn(model, rows, SoftPromptConfig(lr=0.05, steps=4, max_grad_norm=1e6), seed=0)[4]
+    plain = learn(model, rows, SoftPromptConfig.paper(lr=0.05, steps=4), seed=0)[4]
+    wide = learn(model, rows, SoftPromptConfig.paper(lr=0.05, steps=4, max_grad_norm=1e6), seed=0)[4]
     steps: list[TrainingStep] = []
-    tight = SoftPromptConfig(lr=0.05, steps=4, max_grad_norm=1e-3)
+    tight = SoftPromptConfig.paper(lr=0.05, steps=4, max_grad_norm=1e-3)
     clipped = learn(model, rows, tight, seed=0, on_step=steps.append)[4]
     assert plain.key == wide.key
     assert plain.key != clipped.key
@@ -205,7 +205,7 @@ def test_every_step_equals_pefts_prompt_tuning(family: str, rows: list[TuningRow
     import peft
 
     folder = tiny_model(tmp_path, family)
-    config = SoftPromptConfig(lr=0.01, steps=20, length=5, batch_size=6, weight_decay=0.1)
+    config = SoftPromptConfig.paper(lr=0.01, steps=20, length=5, batch_size=6, weight_decay=0.1)
     steps: list[TrainingStep] = []
     model = FrozenModel.load(folder)
     ours = learn(model, rows, config, seed=3, on_step=steps.append)[20]
@@ -223,35 +223,35 @@ def test_a_loss_that_is_not_a_number_stops_with_a_sentence(rows: list[TuningRow]
     module: Any = transformers.AutoModelForCausalLM.from_config(tiny_config("llama"))
     module.lm_head.weight.data[7] = math.nan
     with pytest.raises(TrainingError, match=r"^step 1: the loss is nan; a smaller lr than 0.001 may help$"):
-        learn(FrozenModel(module), rows, SoftPromptConfig(steps=3), seed=0)
+        learn(FrozenModel(module), rows, SoftPromptConfig.paper(steps=3), seed=0)
 
 
 def test_vectors_that_overflow_stop_with_a_sentence(model: FrozenModel, rows: list[TuningRow]) -> None:
-    config = SoftPromptConfig(lr=1e20, weight_decay=1e18, init_std=10, steps=1)
+    config = SoftPromptConfig.paper(lr=1e20, weight_decay=1e18, init_std=10, steps=1)
     with pytest.raises(TrainingError, match=r"^step 1: the vectors overflow; a smaller lr than 1e\+20 may help$"):
         learn(model, rows, config, seed=0)
 
 
 def test_no_rows_are_refused(model: FrozenModel) -> None:
     with pytest.raises(DataError, match="there are no rows to tune on"):
-        learn(model, [], SoftPromptConfig(), seed=0)
+        learn(model, [], SoftPromptConfig.paper(), seed=0)
 
 
 def test_a_row_longer_than_the_model_is_refused(model: FrozenModel) -> None:
     row = TuningRow(prompt_ids=(65,) * 503, target_ids=(65,))
     with pytest.raises(DataError, match="503 tokens and 10 soft positions do not fit the model's 512 positions"):
-        learn(model, [row], SoftPromptConfig(), seed=0)
+        learn(model, [row], SoftPromptConfig.paper(), seed=0)
     fits = TuningRow(prompt_ids=(65,) * 502, target_ids=(65,))
-    learn(model, [fits], SoftPromptConfig(steps=1), seed=0)
+    learn(model, [fits], SoftPromptConfig.paper(steps=1), seed=0)
 
 
 def test_ids_of_another_models_tokenizer_are_refused(model: FrozenModel) -> None:
     row = TuningRow(prompt_ids=(65,), target_ids=(5000,))
     with pytest.raises(DataError, match="token id 5000 is outside the model's vocabulary of 272"):
-        learn(model, [row], SoftPromptConfig(), seed=0)
+        learn(model, [row], SoftPromptConfig.paper(), seed=0)
 
 
 def test_an_empty_prompt_is_refused_behind_bos(model: FrozenModel) -> None:
     row = TuningRow(prompt_ids=(), target_ids=(65,))
     with pytest.raises(DataError, match="after_bos needs a first token"):
-        learn(model, [row], SoftPromptConfig(position="after_bos"), seed=0)
+        learn(model, [row], SoftPromptConfig.paper(position="after_bos"), seed=0)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from typing import Any
 
-from spt_fast.config import PROTOCOLS, SoftPromptConfig
+from spt_fast.config import PAPER, PROTOCOLS, SoftPromptConfig
 from spt_fast.report.cells import CellReport, OverSeeds, Place, over_seeds
 from spt_fast.report.html.figures import GLYPHS, draw
 from spt_fast.report.html.grid import Grid
@@ -48,7 +48,7 @@ class Point:
     value: float | None
     """The value, where it is a number."""
     paper: bool
-    """Whether it is the paper's (arXiv 2606.12117), which is the default of a soft prompt."""
+    """Whether it is the paper's (arXiv 2606.12117) of a soft prompt."""
     place: Place
 
 
@@ -99,7 +99,7 @@ def sweeps(grid: Grid) -> Section | None:
 
 
 def swept(grid: Grid, task: str, model: str) -> list[Sweep]:
-    """The sweeps of a model and task: of each setting, by what they have beside it; those nearest to the paper's first."""
+    """The sweeps of a model and task: of each setting, by what they have beside it; those nearest to the default first."""
     of_kind: dict[str, dict[Place, Mapping[str, Any]]] = {}
     for place in grid.places(task=task, model=model):
         kind = place.protocol.partition("[")[0]
@@ -125,7 +125,7 @@ def _of_protocol(kind: str, places: Mapping[Place, Mapping[str, Any]]) -> list[S
         mainly = [other for other in others if not any(_goes_with(kind, other, parent) for parent in others)]
         if len({tuple(_key(places[place].get(other)) for other in mainly) for place in first}) < len(several):
             mainly = others
-        for own in sorted(several, key=lambda own: sum(not _is_paper(kind, k, places[own[0]].get(k)) for k in others)):
+        for own in sorted(several, key=lambda own: sum(not _is_default(kind, k, places[own[0]].get(k)) for k in others)):
             beside = ", ".join(f"{other}={_said(places[own[0]].get(other))}" for other in mainly)
             found.append(Sweep(protocol=kind, setting=name, beside=beside, points=_points(kind, name, own, places)))
     return found
@@ -141,13 +141,13 @@ def _points(kind: str, name: str, own: Sequence[Place], places: Mapping[Place, M
     points = []
     for place, said in zip(own, alike, strict=True):
         settings = places[place]
-        with_ = [k for k in _FIELDS[kind] if _goes_with(kind, k, name) and not _is_paper(kind, k, settings.get(k))]
+        with_ = [k for k in _FIELDS[kind] if _goes_with(kind, k, name) and not _is_default(kind, k, settings.get(k))]
         more = ", ".join(f"{k}={_said(settings.get(k))}" for k in with_) if alike.count(said) > 1 else ""
         points.append(
             Point(
                 name=f"{said} ({more})" if more else said,
                 value=_number(settings.get(name)),
-                paper=kind == SoftPromptConfig.name and _is_paper(kind, name, settings.get(name)),
+                paper=kind == SoftPromptConfig.name and _key(_papers(name)) == _key(settings.get(name)),
                 place=place,
             )
         )
@@ -164,7 +164,12 @@ def _goes_with(kind: str, name: str, other: str) -> bool:
     return name in known and known[name].metadata.get("goes_with", ("",))[0] == other
 
 
-def _is_paper(kind: str, name: str, value: Any) -> bool:
+def _papers(name: str) -> Any:
+    """The paper's value of a setting of the soft prompt."""
+    return PAPER.get(name, _FIELDS[SoftPromptConfig.name][name].default)
+
+
+def _is_default(kind: str, name: str, value: Any) -> bool:
     known = _FIELDS[kind]
     return name in known and _key(known[name].default) == _key(value)
 
@@ -205,7 +210,7 @@ def _figure(grid: Grid, task: str, model: str, sweep: Sweep) -> Figure:
         return Figure(svg=draw("named", rows, label), caption=title)
     values = sorted({point.value for point in sweep.points if point.value is not None})
     log = values[0] > 0 and values[-1] >= DECADE * values[0]
-    paper = _number(_FIELDS[sweep.protocol][sweep.setting].default) if sweep.protocol == SoftPromptConfig.name else None
+    paper = _number(_papers(sweep.setting)) if sweep.protocol == SoftPromptConfig.name else None
     note = ""
     if paper is not None and values[0] <= paper <= values[-1]:
         told = f"the paper's setting: {_called(sweep.setting)} {paper:g}"
