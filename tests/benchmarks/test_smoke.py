@@ -21,6 +21,7 @@ CHEAP = {
     "scheduling/planning.py": "all_done_s",
     "scheduling/simulation.py": "ratio",
     "training/step.py": "times_faster_than_peft",
+    "tuning/starts.py": "above_the_best",
 }
 """Each with what its numbers are there for."""
 DEAR = {

@@ -62,23 +62,23 @@ def said(sweep: Sweep) -> tuple[str, str, list[str]]:
     return sweep.setting, sweep.beside, [point.name + "*" * point.paper for point in sweep.points]
 
 
-def test_one_setting_changes_at_a_time_and_the_paper_comes_first() -> None:
+def test_one_setting_changes_at_a_time_and_the_default_comes_first() -> None:
     product = [{"length": length, "init": init} for init in ("vocabulary", "normal") for length in (20, 1, 10)]
     found = [said(sweep) for sweep in found_in(cells_of([*product, {"lr": 0.1}, {"lr": 0.1, "steps": 40}]))]
     assert found == [
-        ("length", "init=normal", ["1", "10*", "20"]),
         ("length", "init=vocabulary", ["1", "10*", "20"]),
+        ("length", "init=normal", ["1", "10*", "20"]),
         ("init", "length=10", ["vocabulary", "normal*"]),
         ("init", "length=20", ["vocabulary", "normal*"]),
         ("init", "length=1", ["vocabulary", "normal*"]),
         ("steps", "", ["40", "80*"]),
-        ("lr", "", ["0.001*", "0.1"]),
+        ("lr", "", ["auto", "0.1"]),
     ]
 
 
 def test_what_goes_with_a_setting_is_no_sweep_of_its_own() -> None:
     starts: list[dict[str, Any]] = [
-        {},
+        {"init": "normal"},
         {"init": "vocabulary", "init_tokens": 500},
         {"init": "text", "init_text": "a"},
         {"init": "text", "init_text": "b"},
