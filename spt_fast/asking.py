@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 from collections import Counter
@@ -11,11 +12,13 @@ from dataclasses import dataclass, field, replace
 from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import FewShot, Vectors
 from spt_fast.engine.base import Engine, check_request
-from spt_fast.errors import DataError
+from spt_fast.errors import DataError, ModelError
+from spt_fast.models.chat import is_found
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import Stage
 from spt_fast.prompts.lora import Learnt, LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Answer, Completion, Example, Generate, LogLikelihood, Position, Request, Score
 
@@ -49,6 +52,8 @@ class Question:
     prompt: str
     token_ids: tuple[int, ...]
     options: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    across: str | None = None
+    """The token, as text, that reaches from the prompt into an option: then scores begin in front of it."""
 
 
 @dataclass
@@ -104,16 +109,64 @@ def questions(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> li
     """The prompts of a cell's test rows as text and tokens, with the continuations to be scored.
 
     Raises:
-        DataError: there are fewer rows than shots.
+        DataError: there are fewer rows than shots, or a prompt without its question.
+        ModelError: the chat template loses part of a prompt.
     """
     task, protocol = cell.task.task, cell.protocol
     shots = draw_shots(rows.few_shot, protocol.shots, cell.seed) if isinstance(protocol, FewShot) else ()
     asked = []
     for example in rows.test:
         text = tokenizer.render(task.template.prompt(example, shots), chat=chat)
-        pairs = [tokenizer.pair(text, tokenizer.continuation(text, option, chat=chat)) for option in example.options]
-        asked.append(Question(example=example, prompt=text, token_ids=tokenizer.prompt_ids(text), options=tuple(pairs)))
+        if not is_found(example.question, text):
+            raise DataError(
+                f"{task.name}: row {example.key}: its question is not in the prompt; the template lacks {{question}}"
+            )
+        written = [tokenizer.continuation(text, option, chat=chat) for option in example.options]
+        asked.append(
+            Question(
+                example=example,
+                prompt=text,
+                token_ids=tokenizer.prompt_ids(text),
+                options=tuple(tokenizer.pairs(text, written)),
+                across=tokenizer.across_the_seam(text, written),
+            )
+        )
     return asked
+
+
+def require_no_thought(task: Task, tokenizer: Tokenizer, *, chat: bool) -> None:
+    """Refuse to score options where a model is thinking: what it would say there is no answer.
+
+    Raises:
+        ModelError: the chat template's cue opens a thought, and the task has options.
+    """
+    if (
+        chat
+        and task.closed_ended
+        and (thought := thought_of(tokenizer, f"the options of {task.name} would be scored inside it"))
+    ):
+        raise ModelError(thought)
+
+
+def thought_of(tokenizer: Tokenizer, so: str) -> str | None:
+    """A sentence about the thought that a chat template's cue leaves open, what comes of it, and the mend; None: it does not.
+
+    Raises:
+        ModelError: the template fails.
+    """
+    if tokenizer.open_thought is None:
+        return None
+    settings = ", ".join(f"{key}: {json.dumps(value)}" for key, value in (tokenizer.switch or {}).items())
+    mend = f"chat_template_kwargs: {{{settings}}}" if settings else "chat_template: false (no chat_template_kwargs close it)"
+    return f"{tokenizer.name}: its chat template opens a thought ({tokenizer.open_thought}), and {so}; set {mend}"
+
+
+def seam_of(asked: Sequence[Question]) -> str:
+    """In how many questions a token reaches from the prompt into an option, and which; empty: in none."""
+    across = [question.across for question in asked if question.across is not None]
+    if not across:
+        return ""
+    return f"{across[0]!r} reaches into the options of {len(across)} of {len(asked)} rows, which are scored from it on"
 
 
 def requests_of(asked: Asked, engine: Engine, prompts: Mapping[int, Learnt]) -> Iterator[tuple[Slot, Request]]:

@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
-from spt_fast.errors import ConfigError
+from spt_fast.errors import ConfigError, shortened
 from spt_fast.output import Location, check, folder_on, location
 
 Init: TypeAlias = Literal["normal", "uniform", "vocabulary", "answers", "text", "soft_prompt"]
@@ -27,6 +27,16 @@ Optimizer: TypeAlias = Literal["adamw", "adafactor"]
 Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 Encoder: TypeAlias = Literal["mlp", "lstm"]
 PatienceOn: TypeAlias = Literal["loss", "format"]
+CHAT_DATE = "2024-07-26"
+"""The day of prompts whose chat template asks for today's: the one that Llama 3's falls back to where there is no clock."""
+
+
+def is_day(text: str) -> bool:
+    """Whether a text is a day of the calendar, as in 2024-07-26."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 RATE = 0.1
@@ -426,6 +436,8 @@ class ModelConfig:
     """Ask through the tokenizer's chat template. Unset: for post-trained partners that have one, not for others."""
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Given to the chat template: {enable_thinking: false} asks Qwen3 for its answer at once."""
+    chat_date: str = CHAT_DATE
+    """The day that a chat template is told when it asks for today's ("2024-07-26", in quotes): the same tomorrow."""
     trust_remote_code: bool = False
     """Run Python code that comes with the weights."""
     soft_prompt: Mapping[str, Any] = field(default_factory=dict)
@@ -441,6 +453,8 @@ class ModelConfig:
         dtypes = ("auto", "bfloat16", "float16", "float32")
         if self.dtype not in dtypes:
             raise ConfigError(f"dtype: must be one of {', '.join(dtypes)}, not {self.dtype!r}")
+        if not is_day(self.chat_date):
+            raise ConfigError(f'chat_date: must be a day, as in "{CHAT_DATE}", not {shortened(self.chat_date)}')
         share = self.gpus is not None and 0 < self.gpus < 1
         spread = self.tensor_parallel * self.pipeline_parallel
         by = "tensor_parallel" if self.pipeline_parallel == 1 else "tensor_parallel x pipeline_parallel"
@@ -492,6 +506,8 @@ class JudgeConfig:
     """Ask through the tokenizer's chat template. Unset: where it has one."""
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=lambda: {"enable_thinking": False})
     """Given to the chat template. A judge that thinks aloud could not: its answer is held to one word."""
+    chat_date: str = CHAT_DATE
+    """The day that its chat template is told when it asks for today's, as of a model."""
     trust_remote_code: bool = False
     """Run Python code that comes with the weights."""
     engine: Mapping[str, Any] = field(default_factory=dict)
@@ -507,6 +523,7 @@ class JudgeConfig:
             pipeline_parallel=self.pipeline_parallel,
             gpus=self.gpus,
             dtype=self.dtype,
+            chat_date=self.chat_date,
         )
 
 

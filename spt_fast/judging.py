@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from spt_fast.asking import rows_of
+from spt_fast.asking import rows_of, thought_of
 from spt_fast.cell import Cell
 from spt_fast.engine import config_of, open_engine
 from spt_fast.engine.base import Engine, check_request
 from spt_fast.engine.caution import Caution
-from spt_fast.errors import DataError, EngineError, OutOfMemoryError, ScoringError, SptError, boundary
+from spt_fast.errors import DataError, EngineError, ModelError, OutOfMemoryError, ScoringError, SptError, boundary
 from spt_fast.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, Progress, Throttled
 from spt_fast.models.identity import require_resolved
 from spt_fast.plan import MOST_DEATHS, Stage, one_by_one
@@ -109,6 +109,8 @@ class _Work:
         require_resolved(self.stage.model)
         self.tokenizer = load_tokenizer(self.stage.model)
         self.chat = uses_chat(self.stage.model, self.tokenizer)
+        if self.chat and (thought := thought_of(self.tokenizer, "a judge has to answer at once, in one word")):
+            raise ModelError(thought)
         self._read_tasks()
 
     def receive(self, more: More) -> None:

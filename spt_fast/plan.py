@@ -354,6 +354,7 @@ def _judge(config: GridConfig) -> Judge | None:
         dtype=asked.dtype,
         chat_template=asked.chat_template,
         chat_template_kwargs=asked.chat_template_kwargs,
+        chat_date=asked.chat_date,
         trust_remote_code=asked.trust_remote_code,
     )
     try:

@@ -331,6 +331,7 @@ def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> 
                 "dtype": model.dtype,
                 "chat_template": model.chat_template,
                 "chat_template_kwargs": dict(model.chat_template_kwargs),
+                "chat_date": model.chat_date,
                 "trust_remote_code": model.trust_remote_code,
                 "soft_prompt": dict(model.soft_prompt),
                 "engine": dict(model.engine),
@@ -386,6 +387,7 @@ def _judge(cells: Sequence[Cell]) -> dict[str, Any] | None:
         "fingerprint": judge.model.fingerprint,
         "chat_template": judge.model.chat_template,
         "chat_template_kwargs": dict(judge.model.chat_template_kwargs),
+        "chat_date": judge.model.chat_date,
         "engine": dict(judge.engine),
         "prompts": judge.prompts,
     }

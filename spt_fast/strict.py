@@ -10,6 +10,7 @@ import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
+from datetime import date
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -123,6 +124,8 @@ def scalar(kind: type[T], value: Any, place: str) -> T:
             return float(value)  # type: ignore[return-value]  # YAML 1.1 reads 1e-3 as text
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
+    if kind is str and isinstance(value, date):
+        raise ConfigError(f'{place}: must be text; put the day in quotes: "{value}"')
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     raise ConfigError(f"{place}: must be {words.get(kind, kind.__name__)}, {not_this(value)}")
 

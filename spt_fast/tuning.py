@@ -285,8 +285,8 @@ def require_rows(task: Task, rows: Rows, config: Learning) -> None:
         )
 
 
-def load_tokenizer(model: Model) -> Tokenizer:
-    """The tokenizer of a resolved model, with its chat template's settings."""
+def load_tokenizer(model: Model, *, plainly: bool = False) -> Tokenizer:
+    """The tokenizer of a resolved model, with its chat template's settings; `plainly` as of `Tokenizer.load`."""
     from spt_fast.models.tokenizer import Tokenizer
 
     return Tokenizer.load(
@@ -294,6 +294,8 @@ def load_tokenizer(model: Model) -> Tokenizer:
         revision=model.revision,
         trust_remote_code=model.trust_remote_code,
         chat_template_kwargs=model.chat_template_kwargs,
+        chat_date=model.chat_date,
+        plainly=plainly,
     )
 
 

@@ -12,7 +12,7 @@ from spt_fast.tasks.rows import load_rows
 from spt_fast.types import CellResult, Example, Sample
 from spt_fast.version import version
 
-THEIRS = ("fingerprint", "source", "chat_template", "rows", "platform", "tuning")
+THEIRS = ("fingerprint", "source", "chat_template", "chat_date", "seam", "rows", "platform", "tuning")
 """Of the members' provenance, what is the same for all."""
 
 

@@ -19,7 +19,7 @@ from functools import cached_property
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, TypeAlias
 
-from spt_fast.asking import Asked, Slot, questions, requests_of, rows_of
+from spt_fast.asking import Asked, Slot, questions, requests_of, require_no_thought, rows_of, seam_of
 from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import Learning, Lora, RandomVectors, SoftPromptConfig, Vectors
 from spt_fast.engine import config_of, import_engine
@@ -174,6 +174,11 @@ class _Work:
                 self._read_rows(rows)
             except SptError as e:
                 self.fail([cell for cell, rows in wanted if rows.name == name and cell.key in self.left], e)
+        for cell in {cell.key: cell for cell, _ in wanted if cell.key in self.left}.values():
+            try:
+                require_no_thought(cell.task.task, self.tokenizer, chat=self.chat)
+            except SptError as e:
+                self.fail([cell], e)
 
     def _receive(self, more: More | None) -> None:
         """Take further cells on."""
@@ -571,7 +576,7 @@ class _Work:
         costs |= {what: float(count) for what, count in asked.tokens.items()}
         costs |= {f"peak_{what}": size for what, size in memory.peak(self.model.tensor_parallel).items()}
         costs |= self._sizes(cell)
-        result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(cell))
+        result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(asked))
         del self.left[cell.key]
         self.deaths = 0
         self.emit(CellDone(key=cell.key, result=result))
@@ -614,7 +619,8 @@ class _Work:
         trained = int(learnt.provenance.get("trained_parameters", stored)) if isinstance(cell.protocol, Learning) else 0
         return {"trained_parameters": float(trained), "stored_parameters": float(stored), "stored_bytes": 4.0 * stored}
 
-    def _provenance(self, cell: Cell) -> dict[str, str]:
+    def _provenance(self, asked: Asked) -> dict[str, str]:
+        cell = asked.cell
         rows = self.rows[cell.task.name]
         found = {
             "fingerprint": self.model.fingerprint,
@@ -627,6 +633,10 @@ class _Work:
             learnt = self.prompts[cell.key][max(self.prompts[cell.key])]
             found["adapter" if isinstance(learnt, LoraAdapter) else "soft_prompt"] = learnt.key
             found["tuning"] = json.dumps({"protocol": cell.protocol.name, **settings_in_use(cell.protocol)}, default=list)
+        if self.chat and self.tokenizer.asks_the_date:
+            found["chat_date"] = self.model.chat_date
+        if seam := seam_of(asked.questions):
+            found["seam"] = seam
         if self.caution.note:
             found["engine_lowered"] = self.caution.note
         found |= {f"engine_{matter}": way for matter, way in self.ways.items()}

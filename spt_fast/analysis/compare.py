@@ -156,6 +156,7 @@ def compare_runs(
     notes = _notes(a, b)
     for pair in _pairs(a, b, models, protocols, tasks):
         why = _unlike(a, b, pair)
+        notes += [] if why else _dates(a, b, pair)
         for metric in metrics:
             if why is not None:
                 skipped += [Skipped(pair=pair, metric=metric, why=why)] * _may_have(a, pair, metric)
@@ -369,6 +370,20 @@ def _asked_differently(a: Run, b: Run, pair: Pair) -> str | None:
     shared = first.keys() & second.keys()
     differ = sum(first[example] != second[example] for example in shared)
     return f"the prompts of {differ} of {len(shared)} shared rows differ: the template was changed" if differ else None
+
+
+def _dates(a: Run, b: Run, pair: Pair) -> list[str]:
+    """A note where the chat templates of two models write the date, and not the same."""
+    if all(run.model(model).get("chat_template", "never") == "never" for run, model in ((a, pair.a_model), (b, pair.b_model))):
+        return []
+    first, second = (
+        run.store.result(run.done[Place(model, pair.task, label, run.seeds(model, pair.task, label)[0])]).provenance
+        for run, model, label in ((a, pair.a_model, pair.a_protocol), (b, pair.b_model, pair.b_protocol))
+    )
+    before, after = first.get("chat_date"), second.get("chat_date")
+    if before == after:
+        return []
+    return [f"{pair.model}: the date in its prompts (chat_date) is {before or 'not fixed'} in A, {after or 'not fixed'} in B."]
 
 
 def _compare(

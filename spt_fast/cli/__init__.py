@@ -144,7 +144,7 @@ def check(grid: Path) -> int:
         checked = check_grid(load_grid(grid))
     for sentence in checked.wrong:
         click.echo(f"{grid}: {sentence}")
-    for sentence in checked.series:
+    for sentence in (*checked.series, *checked.notes):
         click.echo(f"{grid}: {sentence}")
     if checked.unseen:
         click.echo(f"{grid}: not looked at, because the Hub cannot be reached from here: {', '.join(checked.unseen)}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from spt_fast import plan
 from spt_fast.cell import Cell
+from spt_fast.cli.prompts import look_at_prompts
 from spt_fast.config import FewShot, GridConfig, Learning
 from spt_fast.engine import OURS
 from spt_fast.errors import ConfigError, DataError, SptError, UnreachableError
@@ -27,6 +28,8 @@ class Checked:
     """How many cells the grid has."""
     series: tuple[str, ...] = ()
     """What the patterns of checkpoints and revisions stand for, a sentence each."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of how the models are asked, a sentence each."""
 
 
 def check_grid(config: GridConfig) -> Checked:
@@ -43,9 +46,16 @@ def check_grid(config: GridConfig) -> Checked:
     models |= {cell.judge.model.name: cell.judge.model for cell in cells if cell.judge}
     wrong = [model.unresolved for model in models.values() if model.unresolved and not model.unreachable]
     unseen = [model.name for model in models.values() if model.unreachable]
-    rows_wrong, rows_unseen = _rows(cells)
-    wrong += [*rows_wrong, *_engine_settings(config), *_output(config)]
-    return Checked(wrong=tuple(dict.fromkeys(wrong)), unseen=(*unseen, *rows_unseen), cells=len(cells), series=_series(cells))
+    loaded, rows_wrong, rows_unseen = _rows(cells)
+    prompts_wrong, notes = look_at_prompts(cells, loaded)
+    wrong += [*rows_wrong, *prompts_wrong, *_engine_settings(config), *_output(config)]
+    return Checked(
+        wrong=tuple(dict.fromkeys(wrong)),
+        unseen=(*unseen, *rows_unseen),
+        cells=len(cells),
+        series=_series(cells),
+        notes=tuple(dict.fromkeys(notes)),
+    )
 
 
 def _output(config: GridConfig) -> list[str]:
@@ -64,7 +74,8 @@ def _series(cells: list[Cell]) -> tuple[str, ...]:
     return tuple(f"{series}: {len(names)} models, {names[0]} to {names[-1]}" for series, names in found.items())
 
 
-def _rows(cells: list[Cell]) -> tuple[list[str], list[str]]:
+def _rows(cells: list[Cell]) -> tuple[dict[str, Rows], list[str], list[str]]:
+    """The rows of all tasks by name, what is wrong with them, and the tasks that cannot be seen from here."""
     wrong, unseen = [], []
     loaded: dict[str, Rows] = {}
     cells = [*cells, *(cell.first for cell in cells if cell.first is not None)]
@@ -88,7 +99,7 @@ def _rows(cells: list[Cell]) -> tuple[list[str], list[str]]:
                 require_rows(cell.source.task, source, protocol)
             except DataError as e:
                 wrong.append(str(e))
-    return wrong, unseen
+    return loaded, wrong, unseen
 
 
 def _engine_settings(config: GridConfig) -> list[str]:

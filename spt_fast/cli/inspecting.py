@@ -19,7 +19,7 @@ import numpy as np
 from spt_fast import tasks
 from spt_fast.cell import TaskRows
 from spt_fast.cli.pages import Page, number, signed_points
-from spt_fast.config import ModelConfig
+from spt_fast.config import CHAT_DATE, ModelConfig
 from spt_fast.errors import ConfigError, SptError
 from spt_fast.models.identity import ChatTemplate, Model, require_resolved, resolve
 from spt_fast.output import Location
@@ -291,6 +291,7 @@ def _origin_of_run(grid: Mapping[str, Any], model: str) -> _Origin:
             gpus=entry["gpus"],
             dtype=entry["dtype"],
             chat_template_kwargs=entry["chat_template_kwargs"],
+            chat_date=entry.get("chat_date", CHAT_DATE),
             trust_remote_code=entry["trust_remote_code"],
         ),
         name=model,

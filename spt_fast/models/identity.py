@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from spt_fast.config import ModelConfig, is_pattern
+from spt_fast.config import CHAT_DATE, ModelConfig, is_pattern
 from spt_fast.errors import ConfigError, ModelError
 from spt_fast.models import hub
 from spt_fast.models.weights import Size, read_header, size_of
@@ -58,6 +58,8 @@ class Model:
     dtype: str = "auto"
     chat_template: ChatTemplate = "never"
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    chat_date: str = CHAT_DATE
+    """The day that the chat template is told when it asks for today's."""
     trust_remote_code: bool = False
     soft_prompt: Mapping[str, Any] = field(default_factory=dict)
     engine: Mapping[str, Any] = field(default_factory=dict)
@@ -94,6 +96,7 @@ class Model:
             "chat_template": self.chat_template,
             # Without a chat template there is nothing to give them to: a base model's cells do not depend on its partner's.
             "chat_template_kwargs": {} if self.chat_template == "never" else dict(self.chat_template_kwargs),
+            "chat_date": "" if self.chat_template == "never" else self.chat_date,
             "trust_remote_code": self.trust_remote_code,
         }
 
@@ -139,6 +142,7 @@ def _resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
         "dtype": config.dtype,
         "chat_template": "always" if config.chat_template else "never",
         "chat_template_kwargs": dict(config.chat_template_kwargs),
+        "chat_date": config.chat_date,
         "trust_remote_code": config.trust_remote_code,
         "soft_prompt": dict(config.soft_prompt),
         "engine": dict(config.engine),

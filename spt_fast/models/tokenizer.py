@@ -14,8 +14,13 @@ from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Any
 
+from spt_fast.config import CHAT_DATE
 from spt_fast.errors import DataError, ModelError
+from spt_fast.models.chat import SWITCHES, Clock, first_missing, is_found, open_thought
 from spt_fast.models.loading import loading
+
+_PROBE = "Which word is this?"
+"""Asked of a chat template, to see what it makes of a question."""
 
 
 def continuation(prompt: str, text: str) -> str:
@@ -31,7 +36,12 @@ class Tokenizer:
     """How one model reads text."""
 
     def __init__(
-        self, inner: Any, *, name: str = "the tokenizer", chat_template_kwargs: Mapping[str, Any] | None = None
+        self,
+        inner: Any,
+        *,
+        name: str = "the tokenizer",
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        chat_date: str = CHAT_DATE,
     ) -> None:
         """Wrap a tokenizer of Transformers.
 
@@ -39,9 +49,11 @@ class Tokenizer:
             inner: a PreTrainedTokenizerBase.
             name: what error messages call it.
             chat_template_kwargs: given to the chat template: {"enable_thinking": False}.
+            chat_date: the day that a chat template is told when it asks for today's, as in 2024-07-26.
         """
         self._inner = inner
         self.name = name
+        self.chat_date = chat_date
         self._chat_template_kwargs = dict(chat_template_kwargs or {})
         # A prompt is encoded once for each of its options and once by itself, in a row.
         self._encode = lru_cache(maxsize=64)(self._encode_text)
@@ -54,18 +66,33 @@ class Tokenizer:
         revision: str | None = None,
         trust_remote_code: bool = False,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        chat_date: str = CHAT_DATE,
+        plainly: bool = False,
     ) -> Tokenizer:
         """Load a tokenizer from a folder or the Hub.
+
+        Args:
+            path: the folder or Hub id.
+            revision: of a Hub id.
+            trust_remote_code: run Python code that comes with it.
+            chat_template_kwargs: as of the constructor.
+            chat_date: as of the constructor.
+            plainly: take tokenizer.json as it is, for a look ahead. `AutoTokenizer` imports torch, 500 MB and seconds.
 
         Raises:
             ModelError: there is none, or it cannot be read.
         """
-        from transformers import AutoTokenizer
-
         name = os.fspath(path)
         with loading(name):
-            inner = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-        return cls(inner, name=name, chat_template_kwargs=chat_template_kwargs)
+            if plainly:
+                from transformers import PreTrainedTokenizerFast
+
+                inner = PreTrainedTokenizerFast.from_pretrained(name, revision=revision)
+            else:
+                from transformers import AutoTokenizer
+
+                inner = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+        return cls(inner, name=name, chat_template_kwargs=chat_template_kwargs, chat_date=chat_date)
 
     @cached_property
     def prefix_ids(self) -> tuple[int, ...]:
@@ -105,30 +132,105 @@ class Tokenizer:
     @cached_property
     def chat_template_hash(self) -> str | None:
         """Content hash of the chat template (16 hexadecimal digits); None where there is none."""
-        if not self.has_chat_template:
-            return None
-        return hashlib.sha256(self._inner.get_chat_template().encode()).hexdigest()[:16]
+        return hashlib.sha256(self._template.encode()).hexdigest()[:16] if self.has_chat_template else None
+
+    @cached_property
+    def _template(self) -> str:
+        """The chat template's source; of several, the one for plain chats, or the one that the settings name.
+
+        Raises:
+            ModelError: there is no such one.
+        """
+        try:
+            return str(self._inner.get_chat_template(self._chat_template_kwargs.get("chat_template")))
+        except ValueError as e:
+            raise ModelError(f"{self.name}: its chat templates have no default: {' '.join(str(e).split())}") from None
 
     def render(self, text: str, *, chat: bool) -> str:
         """The prompt text that the model reads: `text` itself, or one user message in the chat template.
 
         Raises:
-            ModelError: `chat` is asked for and there is no chat template, or it refuses the message.
+            ModelError: `chat` is asked for and there is no chat template, it refuses the message, or not all of the text is
+                in what it writes (`is_found`).
         """
         if not chat:
             return text
         if not self.has_chat_template:
             raise ModelError(f"{self.name}: the tokenizer has no chat template; set chat_template: false for this model")
-        try:
-            rendered = self._inner.apply_chat_template(
-                [{"role": "user", "content": text}],
-                tokenize=False,
-                add_generation_prompt=True,
-                **self._chat_template_kwargs,
+        rendered = self._written([("user", text)])
+        if not is_found(text, rendered):
+            raise ModelError(
+                f"{self.name}: its chat template does not write all of the prompt: what is missing begins with "
+                f"{first_missing(text, rendered)!r}; set chat_template: false for this model, or mend its template"
             )
-        except Exception as e:
-            raise ModelError(f"{self.name}: its chat template fails: {type(e).__name__}: {e}") from e
-        return str(rendered)
+        # White space in front of BOS would hide it, and a second one would be put there.
+        bos = self._inner.bos_token
+        return rendered.lstrip() if bos and rendered.lstrip().startswith(bos) else rendered
+
+    def _written(self, turns: Sequence[tuple[str, str]], *, parts: bool | None = None, **settings: Any) -> str:
+        """What the chat template makes of turns (role, words): with its cue, if the user has the last word.
+
+        Args:
+            turns: who says what.
+            parts: whether the words are given as a list of parts; None: as the template wants them.
+            settings: put over `chat_template_kwargs`.
+
+        Raises:
+            ModelError: it fails.
+        """
+        parts = self._wants_parts if parts is None else parts
+        cue = turns[-1][0] == "user"
+        said = [{"role": role, "content": [{"type": "text", "text": words}] if parts else words} for role, words in turns]
+        clock = {"strftime_now": self._clock} if "strftime_now" in self._template else {}
+        settings = {**clock, **self._chat_template_kwargs, **settings}
+        try:
+            return str(self._inner.apply_chat_template(said, tokenize=False, add_generation_prompt=cue, **settings))
+        except Exception as e:  # templates raise what they like
+            raise ModelError(f"{self.name}: its chat template fails: {type(e).__name__}: {' '.join(str(e).split())}") from e
+
+    @cached_property
+    def _wants_parts(self) -> bool:
+        """Whether the chat template loses words that are plain text, and writes those that are a list of parts."""
+
+        def writes(parts: bool) -> bool:
+            try:
+                return is_found(_PROBE, self._written([("user", _PROBE)], parts=parts))
+            except ModelError:
+                return False
+
+        return not writes(parts=False) and writes(parts=True)
+
+    @cached_property
+    def _clock(self) -> Clock:
+        return Clock(self.chat_date)
+
+    @cached_property
+    def asks_the_date(self) -> bool:
+        """Whether the chat template asks for today's date; it is told `chat_date`, so that prompts are the same tomorrow.
+
+        Raises:
+            ModelError: the template fails.
+        """
+        before = self._clock.asked
+        self._written([("user", _PROBE)])
+        return self._clock.asked > before
+
+    @cached_property
+    def open_thought(self) -> str | None:
+        """The marker of a thought that the chat template's cue opens and leaves open, such as `<think>`; None: it does not.
+
+        Raises:
+            ModelError: the template fails.
+        """
+        return self._opens()
+
+    @cached_property
+    def switch(self) -> Mapping[str, Any] | None:
+        """Settings of the chat template with which its cue opens no thought, where it has such a switch."""
+        return next((switch for switch in SWITCHES if self._opens(**switch) is None), None)
+
+    def _opens(self, **settings: Any) -> str | None:
+        return open_thought(self._written([("user", _PROBE)], **settings).rpartition(_PROBE)[2])
 
     @cached_property
     def _chat_seam(self) -> str | None:
@@ -139,11 +241,10 @@ class Tokenizer:
         if not self.has_chat_template:
             return None
         said = "ANSWER"
-        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
         try:
-            cue = self.render("a", chat=True)
-            whole = str(self._inner.apply_chat_template(turns, tokenize=False, **self._chat_template_kwargs))
-        except Exception:  # templates raise what they like; the prompt's own rendering says so where it matters
+            cue = self._written([("user", _PROBE)])
+            whole = self._written([("user", _PROBE), ("assistant", said)])
+        except ModelError:  # the prompt's own rendering says so where it matters
             return None
         seam, found, _ = whole.removeprefix(cue).partition(said)
         return seam if found and whole.startswith(cue) and not seam.strip() else None
@@ -171,29 +272,51 @@ class Tokenizer:
         return self._encode(self.render(text, chat=chat))
 
     def pair(self, prompt: str, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Part a prompt and its continuation into token ids, as lm-evaluation-harness does (`_encode_pair`).
+        """`pairs` of a prompt and its only continuation."""
+        return self.pairs(prompt, [text])[0]
 
-        White space at the end of the prompt goes to the continuation; the two are encoded together, and the continuation
-        is what lies behind as many tokens as the prompt has by itself. Where a token would cross the seam, the two do
-        not add up to the text; scores then still compare with the harness's.
+    def pairs(self, prompt: str, texts: Sequence[str]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Part a prompt and each of its continuations into token ids: what is given, and what is scored.
+
+        White space at the end of the prompt goes to the continuation, and the two are encoded together, as
+        lm-evaluation-harness does (`_encode_pair`). Where a token reaches across the seam (": A" in "Answer: A"), the harness
+        loses what it holds of the continuation; here scores begin in front of it: behind the last token that the prompt has in
+        common with all of them, so that they stay comparable.
 
         Args:
             prompt: the rendered prompt.
-            text: the continuation, with the white space it begins with (`continuation`).
+            texts: the continuations, with the white space they begin with (`continuation`).
 
         Returns:
-            Prompt ids, BOS included, and continuation ids, at least one.
+            For each the ids given, BOS included, the same for all, and the ids scored, at least one.
 
         Raises:
-            DataError: nothing is left of the continuation.
+            DataError: nothing is left of a continuation.
         """
         stripped = prompt.rstrip()
-        text = prompt[len(stripped) :] + text
         prompt_ids = self._encode(stripped)
-        continuation_ids = self._encode(stripped + text)[len(prompt_ids) :]
-        if not continuation_ids:
-            raise DataError(f"the continuation {text!r} has no tokens of its own behind the prompt")
-        return prompt_ids, continuation_ids
+        wholes = [self._encode(prompt + text) for text in texts]
+        common = [_common(prompt_ids, whole) for whole in wholes]
+        for text, whole, shared in zip(texts, wholes, common, strict=True):
+            if shared == len(whole):
+                raise DataError(f"the continuation {text!r} has no tokens of its own behind the prompt")
+        given = min(common, default=len(prompt_ids))
+        return [(whole[:given], whole[given:]) for whole in wholes]
+
+    def across_the_seam(self, prompt: str, texts: Sequence[str]) -> str | None:
+        """The first token, as text, that reaches from a prompt into one of its continuations; None: none does."""
+        length = len(self._encode(prompt.rstrip()))
+        crossed = [pair for pair in self.pairs(prompt, texts) if len(pair[0]) < length]
+        return self.tokens(crossed[0][1][:1])[0] if crossed else None
+
+    def ids_behind(self, prompt: str, text: str) -> tuple[int, ...]:
+        """Token ids of `text` as it is written behind all tokens of the prompt, which stay as they are.
+
+        They are the rest of the two encoded together; where a token would reach across the seam, those of the text by itself.
+        """
+        prompt_ids, together = self._encode(prompt), self._encode(prompt + text)
+        crossed = together[: len(prompt_ids)] != prompt_ids
+        return self.text_ids(text) if crossed else together[len(prompt_ids) :]
 
     def text_ids(self, text: str) -> tuple[int, ...]:
         """Token ids of a piece of text by itself, nothing put in front."""
@@ -237,3 +360,8 @@ class Tokenizer:
         if prefix and ids[:2] == (prefix[0], prefix[0]):
             raise ModelError(f"{self.name}: the prompt begins with {self.tokens(ids[:1])[0]} twice")
         return ids
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two texts begin with together."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

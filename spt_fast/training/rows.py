@@ -16,8 +16,8 @@ def tuning_row(tokenizer: Tokenizer, prompt: str, target: str, *, chat: bool = F
     """The row that teaches to write `target`, and then to stop, behind `prompt`.
 
     The prompt's ids are those that the model is asked with later, whatever follows; the target's are the rest of the
-    two encoded together. Where a token would cross the seam, the target is encoded by itself instead: no prompt that is
-    asked ends in half a token.
+    two encoded together. Where a token would reach across the seam, the target is encoded by itself instead
+    (`Tokenizer.ids_behind`): no prompt that is asked ends in half a token.
 
     Args:
         tokenizer: the model's.
@@ -33,12 +33,8 @@ def tuning_row(tokenizer: Tokenizer, prompt: str, target: str, *, chat: bool = F
         raise ModelError(f"{tokenizer.name}: the tokenizer has no end-of-sequence token, so nothing can be taught to stop")
     if not target.strip():
         raise DataError("a tuning row with an empty target")
-    prompt_ids = tokenizer.prompt_ids(prompt)
-    text = tokenizer.continuation(prompt, target, chat=chat)
-    together = tokenizer.prompt_ids(prompt + text)
-    crossed = together[: len(prompt_ids)] != prompt_ids
-    target_ids = tokenizer.text_ids(text) if crossed else together[len(prompt_ids) :]
-    return TuningRow(prompt_ids=prompt_ids, target_ids=(*target_ids, tokenizer.eos_token_id))
+    target_ids = tokenizer.ids_behind(prompt, tokenizer.continuation(prompt, target, chat=chat))
+    return TuningRow(prompt_ids=tokenizer.prompt_ids(prompt), target_ids=(*target_ids, tokenizer.eos_token_id))
 
 
 def shuffled_targets(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:

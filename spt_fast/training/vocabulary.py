@@ -43,7 +43,7 @@ class ModelVocabulary:
 
     def answer_ids(self, answer: str) -> Sequence[int]:
         """Ids of an answer behind a cue and a space."""
-        return self._tokenizer.pair(CUE, continuation(CUE, answer))[1]
+        return self._tokenizer.ids_behind(CUE, continuation(CUE, answer))
 
 
 def answer_words(examples: Sequence[Example]) -> tuple[str, ...]:

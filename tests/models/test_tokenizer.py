@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lm_eval.api.model import TemplateLM
 
 from spt_fast.errors import DataError, ModelError
 from spt_fast.models.tokenizer import Tokenizer, continuation
@@ -14,15 +16,11 @@ from tests.tiny import BOS, CHAT_TEMPLATE, byte_tokenizer, tiny_model
 BOS_ID, EOS_ID = 256, 257
 
 
-def lm_eval_encode_pair(encode: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """The rule of EleutherAI/lm-evaluation-harness, lm_eval/api/model.py, TemplateLM._encode_pair."""
-    n_spaces = len(context) - len(context.rstrip())
-    if n_spaces > 0:
-        continuation = context[-n_spaces:] + continuation
-        context = context[:-n_spaces]
-    whole_enc = encode(context + continuation)
-    context_enc = encode(context)
-    return context_enc, whole_enc[len(context_enc) :]
+def lm_eval_pair(inner: Any, context: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What lm-evaluation-harness makes of a pair, with what the tokenizer puts in front of a text by itself."""
+    model = SimpleNamespace(backend="causal", tok_encode=inner.encode)
+    given, scored = TemplateLM._encode_pair(model, context, continuation)  # type: ignore[arg-type]
+    return tuple(given), tuple(scored)
 
 
 def test_a_prompt_begins_with_one_bos() -> None:
@@ -88,37 +86,63 @@ PAIRS = [
     ("Answer:\n\n", "two"),
     ("Q: a\nAnswer:", " two\nmore"),
     ("The letters o", "n"),
-    ("", " one"),
 ]
 
 
-@pytest.mark.parametrize("merges", [[], MERGING], ids=["bytes", "merging"])
 @pytest.mark.parametrize("bos", [True, False], ids=["bos", "no_bos"])
 @pytest.mark.parametrize(("prompt", "text"), PAIRS)
-def test_a_pair_is_parted_as_the_harness_parts_it(prompt: str, text: str, bos: bool, merges: list[str]) -> None:
-    inner = byte_tokenizer(bos=bos, merges=merges)
+def test_a_pair_is_parted_as_the_harness_parts_it(prompt: str, text: str, bos: bool) -> None:
+    inner = byte_tokenizer(bos=bos)
+    assert Tokenizer(inner).pair(prompt, text) == lm_eval_pair(inner, prompt, text)
+
+
+@pytest.mark.parametrize("bos", [True, False], ids=["bos", "no_bos"])
+@pytest.mark.parametrize(("prompt", "text"), PAIRS)
+def test_no_part_of_a_continuation_goes_unscored_whatever_reaches_across_the_seam(prompt: str, text: str, bos: bool) -> None:
+    inner = byte_tokenizer(bos=bos, merges=MERGING)
+    given, scored = Tokenizer(inner).pair(prompt, text)
+    assert (*given, *scored) == tuple(inner.encode(prompt + text))
+    assert given == tuple(inner.encode(prompt.rstrip()))[: len(given)], "what is given is of the prompt alone"
+    harness = lm_eval_pair(inner, prompt, text)
+    crossed = len(given) < len(harness[0])
+    assert crossed or (given, scored) == harness
+    assert inner.decode(scored).endswith(text)
+
+
+def test_a_token_across_the_seam_is_scored_which_the_harness_leaves_out() -> None:
+    inner = byte_tokenizer(bos=False, merges=[": Ġ", ":Ġ A"])
     tokenizer = Tokenizer(inner)
-    # The harness's encoding of a text without specials of its own: what the tokenizer does by itself.
-    expected = lm_eval_encode_pair(inner.encode, prompt, text)
-    if not expected[1]:
-        with pytest.raises(DataError, match="no tokens of its own"):
-            tokenizer.pair(prompt, text)
-        return
-    assert tokenizer.pair(prompt, text) == (tuple(expected[0]), tuple(expected[1]))
+    given, scored = tokenizer.pair("Answer:", " A. Rome")
+    assert tokenizer.decode(given) == "Answer"
+    assert tokenizer.tokens(scored)[:2] == [": A", "."]
+    assert inner.decode(lm_eval_pair(inner, "Answer:", " A. Rome")[1]) == ". Rome"
+    assert tokenizer.across_the_seam("Answer:", [" B", " A"]) == ": "
+    assert tokenizer.across_the_seam("Answer:", [" A", " B"]) == ": A"
+    assert tokenizer.across_the_seam("Answer:\n", ["A", "B"]) is None
 
 
-def test_a_merge_across_the_seam_goes_the_harness_way() -> None:
-    """ "Answer:" and " one" meet in the token ": ", which belongs to neither."""
-    tokenizer = Tokenizer(byte_tokenizer(bos=False, merges=MERGING))
-    prompt_ids, continuation_ids = tokenizer.pair("Answer:", " one")
-    assert prompt_ids == tokenizer.prompt_ids("Answer:")
-    assert tokenizer.tokens(continuation_ids) == ["one"]
+def test_all_options_of_a_question_are_scored_from_the_same_place() -> None:
+    """Else one that keeps the cue's colon would get it for nothing."""
+    tokenizer = Tokenizer(byte_tokenizer(merges=[": Ġ", ":Ġ A", ":Ġ B"]))
+    pairs = tokenizer.pairs("Answer:", [" A", " B", "\nC"])
+    assert [tokenizer.decode(given) for given, _ in pairs] == ["Answer"] * 3
+    assert [tokenizer.decode(scored) for _, scored in pairs] == [": A", ": B", ":\nC"]
 
 
-def test_a_continuation_swallowed_by_the_prompts_last_token_is_refused() -> None:
-    tokenizer = Tokenizer(byte_tokenizer(merges=["o n"]))
-    with pytest.raises(DataError, match="'n' has no tokens of its own"):
-        tokenizer.pair("The letters o", "n")
+@pytest.mark.parametrize("prompt", ["Answer:", "Answer:\n", "Q: A\nAnswer:"])
+def test_what_is_written_behind_a_prompt_leaves_its_tokens_as_they_are(prompt: str) -> None:
+    tokenizer = Tokenizer(byte_tokenizer(merges=[": Ġ", ":Ġ A"]))
+    ids = tokenizer.ids_behind(prompt, " A")
+    assert tokenizer.decode((*tokenizer.prompt_ids(prompt), *ids)) == f"{prompt} A"
+
+
+def test_a_continuation_without_tokens_is_refused() -> None:
+    from tokenizers import normalizers
+
+    inner = byte_tokenizer()
+    inner.backend_tokenizer.normalizer = normalizers.Strip()
+    with pytest.raises(DataError, match="' ' has no tokens of its own"):
+        Tokenizer(inner).pair("Answer:", " ")
 
 
 def test_an_answer_begins_with_a_space_unless_the_prompt_ends_in_white_space() -> None:
