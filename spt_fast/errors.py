@@ -9,6 +9,9 @@
     - OutOfMemoryError, and of it ShareNotFreeError, CacheTooSmallError, WeightsTooLargeError: what there is too little of
   - ScoringError    a completion could not be scored (our fault: extractors answer `None`, they do not raise)
   - StoreError      the run folder cannot be read or written
+    - DamagedError, FolderGoneError: a file of it is not what was written; it was removed in the middle of a run
+  - UnstorableError  what a worker says of a cell cannot be kept
+  - LostError       what a run goes on is gone in the middle of it: a cluster's head     (exit code 130)
 
 A message is one sentence that names the place and, where it can, the mend. No class takes arguments of its own beyond
 the message, so that every error survives pickling on its way from a worker.
@@ -16,6 +19,7 @@ the message, so that every error survives pickling on its way from a worker.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from reprlib import Repr
@@ -86,6 +90,22 @@ class StoreError(SptError):
     """The run folder cannot be read or written."""
 
 
+class DamagedError(StoreError):
+    """A file of the run folder is there and cannot be read, or is not what was written."""
+
+
+class UnstorableError(SptError):
+    """What a worker says of a cell cannot be kept: a number that is none, another type, too much."""
+
+
+class FolderGoneError(StoreError):
+    """The run folder was removed while a run was at work in it."""
+
+
+class LostError(SptError):
+    """What the run goes on is gone: a cluster's head. What was done is kept, and the same command goes on."""
+
+
 @contextmanager
 def boundary(error: type[SptError], doing: str) -> Iterator[None]:
     """Give failures of other people's code the type of the boundary they crossed.
@@ -101,7 +121,25 @@ def boundary(error: type[SptError], doing: str) -> Iterator[None]:
     except SptError:
         raise
     except Exception as e:
-        raise error(f"{doing}: {type(e).__name__}: {first_line(e)}") from e
+        raise error(f"{doing}: {in_words(e)}") from e
+
+
+_SAYS_LITTLE = (AssertionError, AttributeError, IndexError, KeyError, NotImplementedError, StopIteration)
+"""Errors whose text, where they have any, means nothing without the line it came from."""
+
+
+def in_words(error: BaseException) -> str:
+    """What an error of other people's code says: its class and first line; where that is too little, where it happened too."""
+    text = first_line(error)
+    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if text and "the above report" not in text and not isinstance(error, _SAYS_LITTLE):
+        return told
+    *_, last = (None, *traceback.extract_tb(error.__traceback__))
+    if last is None:
+        return told
+    file = "/".join(last.filename.replace("\\", "/").rpartition("site-packages/")[2].split("/")[-4:])
+    line = f": {last.line}" if last.line else ""
+    return f"{told} (in {file}, line {last.lineno}{shortened(line)[1:-1] if len(line) > 80 else line})"
 
 
 def first_line(error: BaseException) -> str:

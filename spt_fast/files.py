@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from spt_fast.errors import StoreError
@@ -40,7 +41,8 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
 def sweep(folder: Path) -> None:
     """Remove what killed writers left anywhere below `folder`. Only while nobody else writes there."""
     for left in folder.rglob(f"{BESIDE}*"):
-        left.unlink(missing_ok=True)
+        with suppress(OSError):
+            left.unlink()
 
 
 def sync_folder(folder: Path) -> None:

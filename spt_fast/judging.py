@@ -120,6 +120,8 @@ class _Work:
         self._read_tasks()
 
     def _read_tasks(self) -> None:
+        lost = [cell for cell in self.left.values() if cell.key not in self.asked]
+        self.fail(lost, DataError("what it is to rule on cannot be read in the run folder; do the cell again with --fresh"))
         for name in dict.fromkeys(cell.task.name for cell in self.left.values() if cell.task.name not in self.examples):
             cells = [cell for cell in self.left.values() if cell.task.name == name]
             task = cells[0].task
@@ -259,8 +261,9 @@ class _Work:
     def fail(self, cells: Sequence[Cell], error: SptError) -> None:
         """Fail these cells with a reason."""
         for cell in cells:
-            self.left.pop(cell.key, None)
-            self.emit(CellFailed(key=cell.key, kind=type(error).__name__, reason=f"judge {self.stage.model.name}: {error}"))
+            if self.left.pop(cell.key, None) is not None:  # else it has failed already
+                reason = f"judge {self.stage.model.name}: {error}"
+                self.emit(CellFailed(key=cell.key, kind=type(error).__name__, reason=reason))
 
 
 def _verdict(reply: str) -> bool:

@@ -162,7 +162,7 @@ def stages(cells: Sequence[Cell], done: Collection[str]) -> list[Stage]:
     """What is left to train and to ask, grouped by model, in the order of the grid: of judged cells and of ensembles, what
     they rest on."""
     left: dict[str, dict[str, Cell]] = {}
-    # Models that could not be reached have one fingerprint, so their cells have one key.
+    # Two copies of one model have one fingerprint, so their cells have one key.
     named = {(cell.model.name, cell.key): cell for cell in cells}
     for cell in cells:
         if cell.key in done or cell.unjudged.key in done:

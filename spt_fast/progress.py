@@ -26,6 +26,7 @@ from spt_fast.events import (
 )
 from spt_fast.pace import Pace
 from spt_fast.plan import Stage
+from spt_fast.terminal import console
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -48,9 +49,9 @@ class Watcher(ABC):
         """`cells`: those that are to be done, by key; `done`: how many of the grid were done before."""
         self.cells = cells
         self.done_before = done
-        self.done = 0
-        self.failed = 0
-        self.learnt = 0
+        self._done: set[str] = set()
+        self._failed: set[str] = set()
+        self._learnt: set[str] = set()
         learning = (cell for cell in cells.values() if cell.judge is None and not cell.members)
         self.to_learn = sum(isinstance(cell.protocol, Vectors | Learning) for cell in learning)
         self.began = time.monotonic()
@@ -75,9 +76,25 @@ class Watcher(ABC):
                 self.gpus[worker] = gpus
             case WorkerEnded():
                 self.gpus.pop(worker, None)
-        self.done += isinstance(event, CellDone)
-        self.failed += isinstance(event, CellFailed)
-        self.learnt += isinstance(event, CellTrained)
+            case CellDone(key=key) | CellFailed(key=key) if key in self.cells:
+                (self._done if isinstance(event, CellDone) else self._failed).add(key)
+            case CellTrained(key=key):
+                self._learnt.add(key)
+
+    @property
+    def done(self) -> int:
+        """Cells that are done; with those that have failed never more than there are, whatever is told twice."""
+        return len(self._done)
+
+    @property
+    def failed(self) -> int:
+        """Cells that have failed."""
+        return len(self._failed - self._done)
+
+    @property
+    def learnt(self) -> int:
+        """Cells that have learnt what they ask with."""
+        return len(self._learnt)
 
     @property
     def time_left(self) -> str:
@@ -155,11 +172,11 @@ class LineWatcher(Watcher):
                 what = cell.title if cell else named(stage)
                 self._line(f"{what}: {event.done}/{event.total} {event.note}".rstrip())
             case CellTrained(key=key) if event.curve:  # else learnt for another cell, or not at all
-                self._line(f"learnt  {self.cells[key].title}: loss {_losses(event)}")
+                self._line(f"learnt  {stage.by_key[key].title}: loss {_losses(event)}")
             case CellDone(key=key):
-                self._line(f"{'again   ' if stage.rerun else 'done    '}{self.cells[key].title}  {self._tally}")
+                self._line(f"{'again   ' if stage.rerun else 'done    '}{stage.by_key[key].title}  {self._tally}")
             case CellFailed(key=key, reason=reason):
-                self._line(f"FAILED  {self.cells[key].title}: {reason}  {self._tally}")
+                self._line(f"FAILED  {stage.by_key[key].title}: {reason}  {self._tally}")
 
     @property
     def _tally(self) -> str:
@@ -168,7 +185,7 @@ class LineWatcher(Watcher):
 
     def _line(self, text: str) -> None:
         self._told = time.monotonic()
-        print(text, file=self._stream, flush=True)
+        print(text.replace("\n", " "), file=self._stream, flush=True)
 
 
 class BarWatcher(Watcher):
@@ -179,17 +196,16 @@ class BarWatcher(Watcher):
 
     def __init__(self, cells: Mapping[str, Cell], done: int) -> None:
         super().__init__(cells, done)
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
 
         self._bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=console(sys.stderr),
             transient=True,
         )
         self._grid: TaskID = self._bars.add_task("cells", total=len(cells), note="")
@@ -220,7 +236,7 @@ class BarWatcher(Watcher):
             case CellFailed(key=key, reason=reason):
                 from rich.text import Text
 
-                self._bars.console.print(Text(f"FAILED  {self.cells[key].title}: {reason}", style="red"))
+                self._bars.console.print(Text(f"FAILED  {stage.by_key[key].title}: {reason}", style="red"))
             case WorkerEnded() | StageDone():
                 self._end(stage)
         self._bars.update(self._grid, completed=self.done + self.failed, note=self._note)

@@ -12,7 +12,17 @@ from typing import Any, Protocol
 from spt_fast import nights, plan
 from spt_fast.cell import Cell
 from spt_fast.config import GridConfig
-from spt_fast.errors import ConfigError, DataError, ScoringError
+from spt_fast.errors import (
+    ConfigError,
+    DamagedError,
+    DataError,
+    LostError,
+    ScoringError,
+    SptError,
+    StoreError,
+    UnstorableError,
+    first_line,
+)
 from spt_fast.events import (
     CellDone,
     CellFailed,
@@ -86,9 +96,11 @@ class GridResult:
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a run: the workers have ended, and what was done is kept."""
 
-    def __init__(self, result: GridResult) -> None:
+    def __init__(self, result: GridResult, why: str = "") -> None:
+        """`why`: what has ended it, where nobody asked for that."""
         super().__init__()
         self.result = result
+        self.why = why
 
 
 def run_grid(
@@ -118,7 +130,7 @@ def run_grid(
     Raises:
         ConfigError: the request is wrong.
         StoreError: the run folder cannot be used, or another driver has taken it.
-        Interrupted: Ctrl-C; the same call continues.
+        Interrupted: Ctrl-C, or the cluster is gone; the same call continues.
     """
     config = grid if isinstance(grid, GridConfig) else load_grid(grid)
     cells = plan.expand(config)
@@ -152,18 +164,18 @@ def run_grid(
                 known = measured(cells, {store: done})
                 _foresee(ahead_of(config, chosen, store, done), stage_executor, store, known, cluster=address != LOCAL)
                 with watch(todo, before) if watch and todo else nullcontext() as watcher:
-                    _do(stages, stage_executor, store, watcher, known)
+                    _do(stages, stage_executor, store, watcher, known, say)
                     _vote(plan.voting(chosen, store.done()), {cell.key for cell in cells}, store, watcher)
                     # Only now is it known whose completions are there.
-                    _do(plan.judging(chosen, store.done()), stage_executor, store, watcher, known)
+                    _do(plan.judging(chosen, store.done()), stage_executor, store, watcher, known, say)
                 again = to_rerun(config, chosen, store, store.done())
                 once_more = {cell.key: cell for stage in again for cell in stage.cells}
                 # In engines that are started for it: with other rows in a batch than before, which is what makes answers flip.
                 with watch(once_more, 0) if watch and again else nullcontext() as watcher:
-                    not_rerun = _do(again, stage_executor, store, watcher, known)
-        except KeyboardInterrupt:
+                    not_rerun = _do(again, stage_executor, store, watcher, known, say)
+        except (KeyboardInterrupt, LostError) as e:
             store.event("interrupted")
-            raise Interrupted(standing(config, cells, store)) from None
+            raise Interrupted(standing(config, cells, store), str(e)) from None
         store.event("end")
         return replace(standing(config, cells, store), not_rerun=not_rerun)
     finally:
@@ -183,26 +195,39 @@ def measured(cells: Sequence[Cell], done: Mapping[Store, Collection[str]], most:
         # An ensemble's seconds are those of several trainings.
         there = [cell for cell in cells if cell.key in keys and not cell.unjudged.members]
         some = there[:: max(1, len(there) * len(done) // most)]
-        for cell, result in zip(some, store.results([cell.key for cell in some]), strict=True):
+        for cell, result in zip(some, store.results_or_damage([cell.key for cell in some]), strict=True):
+            if isinstance(result, DamagedError):
+                continue  # which the tables will tell
             rows = max((metric.n for metrics in result.metrics.values() for metric in metrics), default=None)
             found.append(Measured(cell=cell, costs=result.costs, rows=rows))
     return found
 
 
 def _do(
-    stages: Sequence[Stage], executor: Executor, store: Store, watcher: Shows | None, known: Sequence[Measured]
+    stages: Sequence[Stage],
+    executor: Executor,
+    store: Store,
+    watcher: Shows | None,
+    known: Sequence[Measured],
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, str]:
-    """Run stages, keep what comes, show it; why cells failed, by key."""
+    """Run stages, keep what comes, show it; why cells failed, by key. What is said of a cell that has ended counts no more."""
     failed: dict[str, str] = {}
+    ended: set[str] = set()
     if not stages:
         return failed
     pulse = _Pulse(store)
-    with closing(executor.run(stages, lambda stage: _given(stage, store), known)) as events:
-        for stage, event in events:
-            _keep(stage, event, store)
+    with closing(executor.run(stages, lambda stage: _given(stage, store, say), known)) as events:
+        for stage, told in events:
+            key = getattr(told, "key", None)
+            if key is not None and (key in ended or key not in stage.by_key):
+                continue
+            event = _kept(stage, told, store)
             if watcher is not None:
                 watcher.show(stage, event)
             pulse.take(stage, event)
+            if isinstance(event, CellDone | CellFailed):
+                ended.add(event.key)
             if isinstance(event, CellFailed):
                 failed[event.key] = event.reason
     return failed
@@ -242,7 +267,8 @@ def to_rerun(config: GridConfig, cells: Sequence[Cell], store: Store, done: Coll
     """
     if not config.rerun:
         return []
-    known = {key: rerun.share for key, rerun in store.reruns(cell.unjudged.key for cell in cells).items()}
+    again = store.reruns((cell.unjudged.key for cell in cells), damaged=False)
+    known = {key: rerun.share for key, rerun in again.items()}
     return plan.rerunning(cells, done, known, config.rerun)
 
 
@@ -257,9 +283,9 @@ def _vote(cells: Sequence[Cell], named: Collection[str], store: Store, watcher: 
                 examples = {cell.task.name: examples_of(cell)}  # of one task at a time
             members = [store.cell_result(member.key) for member in cell.members]
             event = CellDone(key=cell.key, result=voted(cell, members, examples[cell.task.name], named))
-        except (ConfigError, DataError, ScoringError) as e:
+        except (ConfigError, DataError, ScoringError, DamagedError) as e:
             event = CellFailed(key=cell.key, kind=type(e).__name__, reason=str(e))
-        _keep(stage, event, store)
+        event = _kept(stage, event, store)
         if watcher is not None:
             watcher.show(stage, event)
 
@@ -418,12 +444,48 @@ def _describing(stages: Sequence[Stage], store: Store) -> list[Stage]:
     return found
 
 
-def _given(stage: Stage, store: Store) -> Given:
-    """What earlier work has for a stage: soft prompts that are learnt already, or the completions to be judged."""
-    if stage.judge is not None:
-        return {cell.key: store.cell_result(cell.unjudged.key) for cell in stage.cells}
-    found = {cell.key: store.prompts(cell) for cell in stage.cells}
-    return {key: steps for key, steps in found.items() if steps is not None}
+def _given(stage: Stage, store: Store, say: Callable[[str], None] | None = None) -> Given:
+    """What earlier work has for a stage: soft prompts that are learnt already, or the completions to be judged. What is damaged
+    is not there: vectors are learnt again, and a judge's worker fails the cell."""
+    found: dict[str, Any] = {}
+    done = store.done() if stage.rerun else ()
+    for cell in stage.cells:
+        try:
+            has = store.prompts(cell) if stage.judge is None else store.cell_result(cell.unjudged.key)
+        except DamagedError as e:
+            again = stage.judge is None and cell.key not in done
+            if again:
+                store.forget_learnt(cell.key)
+            if say is not None:
+                mend = "so it is learnt again" if again else "so the cell cannot be asked again"
+                say(f"{cell.title}: {str(e).partition('; ')[0]}, {mend}")
+            continue
+        if has is not None:
+            found[cell.key] = has
+    return found
+
+
+def _kept(stage: Stage, event: Event, store: Store) -> Event:
+    """Keep what a worker says; what came of it: of a cell whose result cannot be kept, whatever the reason, that it failed.
+
+    Raises:
+        StoreError: nothing can be written.
+    """
+    try:
+        _keep(stage, event, store)
+    except Exception as e:
+        # Other damage than that of a cell is a matter of the folder, and not of what was said.
+        if isinstance(e, StoreError) and not isinstance(e, DamagedError):
+            raise
+        key = getattr(event, "key", None)
+        reason = str(e) if isinstance(e, SptError) else f"what came of it cannot be kept: {type(e).__name__}: {first_line(e)}"
+        if key is None:
+            store.event("not_kept", told=type(event).__name__, reason=reason)
+            return event
+        kind = type(e).__name__ if isinstance(e, SptError) else UnstorableError.__name__
+        event = CellFailed(key=key, kind=kind, reason=reason)
+        _keep(stage, event, store)
+    return event
 
 
 def _keep(stage: Stage, event: Event, store: Store) -> None:

@@ -659,8 +659,8 @@ class _Work:
     def fail(self, cells: Sequence[Cell], error: SptError) -> None:
         """Fail these cells with a reason."""
         for cell in cells:
-            self.left.pop(cell.key, None)
-            self.emit(CellFailed(key=cell.key, kind=type(error).__name__, reason=str(error)))
+            if self.left.pop(cell.key, None) is not None:  # else it has failed already
+                self.emit(CellFailed(key=cell.key, kind=type(error).__name__, reason=str(error)))
 
 
 def _fit(wanted: Adapters | None, ready: Adapters | None) -> bool:

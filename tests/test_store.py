@@ -174,7 +174,7 @@ def test_results_are_counted_without_being_read(place: Location) -> None:
     store.put(f"cells/{other.key}/result.json", "{")
     assert (len(found), list(found), other.key in found, "no" in found) == (2, [one.key, other.key], True, False)
     assert found[one.key].costs == {"train_s": 1.5}
-    with pytest.raises(StoreError, match="delete the folder"):
+    with pytest.raises(StoreError, match="run the grid again with --fresh"):
         found[other.key]
     with pytest.raises(KeyError):
         found["no"]
@@ -251,7 +251,7 @@ def test_damaged_samples_are_a_sentence_with_the_mend(place: Location, harm: str
         less = pa.BufferOutputStream()
         pq.write_table(pq.read_table(pa.BufferReader(data)).drop_columns(["knows"]), less)
         storage.write(path, data[:-20] if harm == "cut short" else less.getvalue().to_pybytes())
-    with pytest.raises(StoreError, match="delete the folder and run the grid again"):
+    with pytest.raises(StoreError, match="run the grid again with --fresh"):
         store.samples(one.key, ["example", "knows"])
 
 
@@ -273,14 +273,14 @@ def test_a_damaged_result_is_a_sentence_with_the_mend(place: Location) -> None:
     store, one = Store(place), cell()
     store.put_result(one, result(None))
     store.put(f"cells/{one.key}/result.json", "{")
-    with pytest.raises(StoreError, match="delete the folder and run the grid again"):
+    with pytest.raises(StoreError, match="run the grid again with --fresh"):
         store.result(one.key)
 
 
 def test_events_are_told_in_the_order_in_which_they_came(place: Location) -> None:
     for run in range(3):
         store = Store(place)
-        store.event("run", number=run)
+        store.event("run", number=run, cells=1, todo=1)
         store.event("end", number=run)
         store.close()
     assert [(event["event"], event["number"]) for event in Store(place).events()] == [
@@ -301,7 +301,7 @@ def test_a_cell_that_is_discarded_is_gone_and_others_are_not(place: Location) ->
 
 def test_an_event_cut_short_by_a_kill_is_left_out(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.event("run", cells=3)
+    store.event("run", cells=3, todo=3)
     store.close()
     with (tmp_path / "events.jsonl").open("a") as file:
         file.write('{"time": 1, "ev')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,6 @@ import pytest
 
 from spt_fast.cli.tables import KEPT, TABLES, cell_reports, tell, write_tables
 from spt_fast.config import SoftPromptConfig
-from spt_fast.errors import StoreError
 from spt_fast.report import Verdict
 from spt_fast.store import Store
 
@@ -119,11 +119,69 @@ def test_a_table_that_is_gone_or_was_changed_is_written_again(name: str, store: 
     assert path.read_text() == content
 
 
-def test_a_result_damaged_after_its_tables_were_written_is_a_sentence(store: Store, told: Callable[..., str]) -> None:
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a result that is no JSON": lambda folder: (folder / "result.json").write_text("{"),
+    "a result without a key": lambda folder: (folder / "result.json").write_text('{"points": []}'),
+    "a result that is a list": lambda folder: (folder / "result.json").write_text("[1, 2]"),
+    "a number that was edited": lambda folder: replace_in(folder / "result.json", '"value": 0.5', '"value": 0.9'),
+    "a checksum that was edited": lambda folder: replace_in(folder / "result.json", '"checksum": "', '"checksum": "0'),
+    "samples that are another cell's": lambda folder: (folder / "samples.parquet").write_bytes(b"PAR1"),
+    "no samples": lambda folder: (folder / "samples.parquet").unlink(),
+    "a pipe": lambda folder: as_pipe(folder / "result.json"),
+    "a folder": lambda folder: as_folder(folder / "result.json"),
+    "a link to itself": lambda folder: as_loop(folder / "samples.parquet"),
+}
+
+
+def replace_in(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def as_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def as_loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("harm", DAMAGE)
+def test_a_cell_whose_files_are_damaged_has_failed_with_the_mend_and_the_others_are_told(
+    harm: str, store: Store, told: Callable[..., str]
+) -> None:
     told()
-    (store.root / "cells" / ASKED.key / "result.json").write_text("{")
-    with pytest.raises(StoreError, match="delete the folder and run the grid again"):
-        told()
+    DAMAGE[harm](store.root / "cells" / ASKED.key)
+    for _ in range(2):  # also from what is kept
+        (failed,) = tell(store.root, as_json=False)
+        assert failed.key == ASKED.key
+        assert str(store.root / "cells" / ASKED.key) in failed.reason
+        assert failed.reason.endswith(
+            "run the grid again with --fresh --only model=m,task=t,protocol=zero_shot to do this cell anew"
+        )
+    shown = " ".join(told().split())
+    assert "FAILED m · t · zero_shot" in shown
+    assert "soft_prompt" in shown
+    store.discard(ASKED.key)
+    assert ASKED.key not in store.done()
+    assert not (store.root / "cells" / ASKED.key).exists()
+
+
+def test_a_result_of_an_older_run_folder_without_checksums_is_read(store: Store, told: Callable[..., str]) -> None:
+    path = store.root / "cells" / ASKED.key / "result.json"
+    data = json.loads(path.read_text())
+    del data["checksum"], data["files"]
+    path.write_text(json.dumps(data))
+    told()
+    assert tell(store.root, as_json=False) == []
 
 
 def test_a_driver_killed_while_it_writes_the_tables_leaves_none_that_are_believed(

@@ -13,7 +13,7 @@ import numpy as np
 from spt_fast.analysis.paired import PairedDifference, paired_difference
 from spt_fast.analysis.resampling import RESAMPLES, Floats
 from spt_fast.analysis.runs import METRICS, Place, Rows, Run, metric_names
-from spt_fast.errors import ConfigError
+from spt_fast.errors import ConfigError, shortened
 from spt_fast.scoring.statistics import holm_adjusted
 from spt_fast.strict import did_you_mean
 
@@ -156,7 +156,7 @@ def compare_runs(
     notes = _notes(a, b)
     for pair in _pairs(a, b, models, protocols, tasks):
         why = _unlike(a, b, pair)
-        notes += [] if why else _dates(a, b, pair)
+        notes += [] if why else [*_settings(a, b, pair), *_dates(a, b, pair)]
         for metric in metrics:
             if why is not None:
                 skipped += [Skipped(pair=pair, metric=metric, why=why)] * _may_have(a, pair, metric)
@@ -458,23 +458,49 @@ def _notes(a: Run, b: Run) -> list[str]:
         first, second = a.task(task), b.task(task)
         if second and first.get("content") != second.get("content") and first.get("version") == second.get("version"):
             found.append(f"{task}: its rows come from {first['content']} in A, and from {second['content']} in B.")
-    first, second = ({next(iter(p)): next(iter(p.values())) for p in run.grid["protocols"]} for run in (a, b))
-    for name in first.keys() & second.keys():
-        differ = [key for key in first[name] if first[name].get(key) != second[name].get(key)]
-        if differ and all(sum(name in p for p in run.grid["protocols"]) == 1 for run in (a, b)):
-            settings = (f"{key} is {first[name][key]} in A, {second[name].get(key)} in B" for key in differ)
-            found.append(f"{name}: {'; '.join(settings)}.")
     for what in ("engine", "judge", "spt_fast"):
-        if a.grid.get(what) != b.grid.get(what):
-            found.append(f"{what} differs: {_short(a.grid.get(what))} in A, {_short(b.grid.get(what))} in B.")
+        found += _differences(what, a.grid.get(what), b.grid.get(what))
     return found
 
 
-def _short(value: object) -> str:
-    if isinstance(value, dict):
-        told = [f"{key}: {each}" for key, each in value.items() if key in ("kind", "model", "revision", "dtype")]
-        return ", ".join(told) or "other settings"
-    return "none" if value is None else str(value)
+def _settings(a: Run, b: Run, pair: Pair) -> list[str]:
+    """What two cells were done with that is not the same, but for what they were chosen to differ in: in sentences."""
+    first, second = (
+        run.store.result(run.done[Place(model, pair.task, label, run.seeds(model, pair.task, label)[0])]).content
+        for run, model, label in ((a, pair.a_model, pair.a_protocol), (b, pair.b_model, pair.b_protocol))
+    )
+    one, other = ({**content.get("model", {})} for content in (first, second))
+    weights = one.pop("fingerprint", None), other.pop("fingerprint", None)
+    found = []
+    if weights[0] != weights[1] and pair.a_model == pair.b_model:
+        found.append(f"{pair.a_model}: its weights are {weights[0]} in A, {weights[1]} in B.")
+    found += _differences(pair.model, one, other)
+    one, other = ({**content.get("protocol", {})} for content in (first, second))
+    if one.get("name") == other.get("name"):
+        found += _differences(pair.protocol, one, other)
+    found += _differences("engine", first.get("engine"), second.get("engine"))
+    return found + _differences(pair.task, *({"limit": content.get("task", {}).get("limit")} for content in (first, second)))
+
+
+def _differences(what: str, a: object, b: object) -> list[str]:
+    """Each setting that differs, in a sentence: "engine: batch_size is 2 in A, 4 in B."."""
+    first, second = _leaves(a), _leaves(b)
+    differ = [name for name in dict.fromkeys([*first, *second]) if first.get(name, _UNSET) != second.get(name, _UNSET)]
+    return [
+        f"{what}: {f'{name} is ' if name else ''}{first.get(name, _UNSET)} in A, {second.get(name, _UNSET)} in B."
+        for name in differ
+    ]
+
+
+_UNSET = "not set"
+
+
+def _leaves(value: object, place: str = "") -> dict[str, str]:
+    """Settings by their place, `hf_overrides.rope_theta`, each as a person reads it."""
+    if isinstance(value, Mapping):
+        inner = ((f"{place}.{key}" if place else str(key), each) for key, each in value.items())
+        return {name: leaf for at, each in inner for name, leaf in _leaves(each, at).items()}
+    return {place: "none" if value is None else value if isinstance(value, str) else shortened(value)}
 
 
 def _tasks(run: Run, patterns: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -205,18 +205,19 @@ class Scored:
         return found
 
 
-def read_run(folder: Location) -> Run:
+def read_run(folder: Location, *, without: Collection[str] = ()) -> Run:
     """Open a run folder for analysis.
 
     Args:
         folder: a folder, or the URL of one.
+        without: keys of cells that count as not done: their files are damaged.
 
     Raises:
         ConfigError: it is no run folder, or nothing in it is done.
     """
     store = Store(folder)
     grid = store.resolved()
-    done = store.done()
+    done = store.done() - set(without)
     found = {Place(**{name: cell[name] for name in Place._fields}): key for key, cell in grid["cells"].items()}
     run = Run(
         folder=str(store.root),

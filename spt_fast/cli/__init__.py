@@ -6,47 +6,89 @@ stderr); 130 interrupted, and resumable. `gate`: 0 pass; 1 fail; 3 undecided. No
 
 from __future__ import annotations
 
+import spt_fast.cli.first  # noqa: F401  (for what it does)
+
+# isort: split
 import os
-import signal
 import sys
+import traceback
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from spt_fast import terminal
 from spt_fast.cli.folders import RunFile, RunFolder
-from spt_fast.errors import ConfigError, SptError
+from spt_fast.errors import ConfigError, FolderGoneError, SptError, first_line
 from spt_fast.export import FORMATS
 from spt_fast.output import Location
+from spt_fast.signals import INTERRUPTED, interrupting
 
 SOME_FAILED = 1
 WRONG_REQUEST = 2
-INTERRUPTED = 130
+MOST_OF_A_WORD, MOST_OF_A_SENTENCE = 300, 3000
+"""Characters that are told of what is wrong."""
 _FORMATS_TOLD = "\b\nFORMAT is one of\n" + "\n".join(f"  {name:12} {what}" for name, what in FORMATS.items())
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of `spt-fast`."""
+    with terminal.doors(), interrupting():
+        try:
+            code = _main(arguments)
+        except KeyboardInterrupt:  # while the first one was being told of
+            code = INTERRUPTED
+    sys.exit(code)
+
+
+def _main(arguments: list[str] | None) -> int:
+    """Run a verb; whatever becomes of it, it ends in an exit code, and what is wrong in one sentence."""
     try:
         code = cli.main(args=arguments, prog_name="spt-fast", standalone_mode=False)
     except SptError as e:
-        _say(f"spt-fast: {' '.join(str(e).split())}")
-        sys.exit(WRONG_REQUEST)
+        _say(f"spt-fast: {_sentence(str(e))}")
+        return SOME_FAILED if isinstance(e, FolderGoneError) else WRONG_REQUEST
     except click.exceptions.NoArgsIsHelpError as e:
         click.echo(e.ctx.get_help())
-        sys.exit(WRONG_REQUEST)
+        return WRONG_REQUEST
     except click.ClickException as e:
         command = e.ctx.command_path if isinstance(e, click.UsageError) and e.ctx else "spt-fast"
-        _say(f"{command}: {e.format_message()} See `{command} --help`.")
-        sys.exit(WRONG_REQUEST)
+        _say(f"{command}: {_sentence(e.format_message())} See `{command} --help`.")
+        return WRONG_REQUEST
     except (KeyboardInterrupt, click.Abort):
         _say("spt-fast: interrupted")
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except BrokenPipeError:  # `spt-fast ... | head`
         sys.stderr.close()
-        sys.exit(0)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 0
+    except OSError as e:
+        place = f"{os.fsdecode(e.filename)}: " if isinstance(e.filename, str | bytes) else ""
+        _say(f"spt-fast: {_sentence(place + (e.strerror or str(e)))}")
+        return WRONG_REQUEST
+    except Exception as e:
+        if os.environ.get("SPT_FAST_TRACEBACK"):
+            raise
+        _say(f"spt-fast: {_sentence(_our_fault(e))}")
+        return SOME_FAILED
+    return code if isinstance(code, int) else 0
+
+
+def _our_fault(error: Exception) -> str:
+    """What nobody has foreseen, and where it was."""
+    *_, last = [frame for frame in traceback.extract_tb(error.__traceback__) if "spt_fast" in frame.filename]
+    place = f"{Path(last.filename).name}, line {last.lineno}"
+    told = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
+    return f"a fault of spt-fast itself ({told}; {place}); please report it, with what SPT_FAST_TRACEBACK=1 shows"
+
+
+def _sentence(text: str) -> str:
+    """One line; of what is too long, the beginning and the end."""
+    half = MOST_OF_A_WORD // 2
+    words = (word if len(word) <= MOST_OF_A_WORD else f"{word[:half]}...{word[-half:]}" for word in text.split())
+    line = " ".join(words)
+    half = MOST_OF_A_SENTENCE // 2
+    return line if len(line) <= MOST_OF_A_SENTENCE else f"{line[:half]} ... {line[-half:]}"
 
 
 def _say(text: str) -> None:
@@ -97,7 +139,6 @@ def run(
         with _Named(grid):
             click.echo(plan_only(config, patterns, fresh=fresh, address=address))
         return 0
-    signal.signal(signal.SIGTERM, _interrupt)  # a batch system's way of saying Ctrl-C
     try:
         with _Named(grid):
             result = run_grid(config, only=patterns, fresh=fresh, watch=progress.watch, say=_say, address=address)
@@ -105,9 +146,10 @@ def run(
         from spt_fast.cli.tables import write_tables
 
         write_tables(e.result.folder)
+        why = f" ({_sentence(e.why)})" if e.why else ""
         command = " ".join(["spt-fast", *sys.argv[1:]]).replace(" --fresh", "")
         _say(
-            f"interrupted: {len(e.result.results)} of {len(e.result.cells)} cells are done and kept in "
+            f"interrupted{why}: {len(e.result.results)} of {len(e.result.cells)} cells are done and kept in "
             f"{e.result.folder}; go on with: {command}"
         )
         return INTERRUPTED
@@ -198,7 +240,7 @@ def rank(source: Location, tasks: str | None, models: str | None, lower_is_bette
     from spt_fast.cli.ranking import rank as ranked
 
     down = _listed(lower_is_better)
-    click.echo(ranked(source, tasks=_listed(tasks), models=_listed(models), lower_is_better=down, **options))
+    terminal.show(ranked(source, tasks=_listed(tasks), models=_listed(models), lower_is_better=down, **options))
     return 0
 
 
@@ -218,7 +260,7 @@ def compare(a: Location, b: Location, tasks: str | None, **options: Any) -> int:
     """Compare two run folders row by row: what moved, by how much, how sure, and which rows flipped."""
     from spt_fast.cli.comparing import compare as compared
 
-    click.echo(compared(a, b, tasks=_listed(tasks), **options))
+    terminal.show(compared(a, b, tasks=_listed(tasks), **options))
     return 0
 
 
@@ -234,7 +276,7 @@ def gate(a: Location, b: Location, policy: Path, **options: Any) -> int:
     from spt_fast.cli.comparing import gated
 
     text, code = gated(a, b, policy, **options)
-    click.echo(text)
+    terminal.show(text)
     return code
 
 
@@ -313,7 +355,7 @@ def inspect(prompt: Location, only: str | None, as_json: bool, **options: Any) -
     from spt_fast.cli.inspecting import Wanted
     from spt_fast.cli.inspecting import inspect as inspected
 
-    click.echo(inspected(prompt, Wanted(only=_only(only), **options), as_json=as_json, say=_say))
+    terminal.show(inspected(prompt, Wanted(only=_only(only), **options), as_json=as_json, say=_say))
     return 0
 
 
@@ -464,10 +506,6 @@ def _settle_threads() -> None:
 
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _tell(folder: Location, *, as_json: bool) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from spt_fast.config import PriceConfig
+from spt_fast.errors import DamagedError
 from spt_fast.output import Location
 from spt_fast.progress import DOING, counted, spoken
 from spt_fast.report.costs import money, price_of, sessions, unit
@@ -25,19 +27,31 @@ def status_of(folder: Location) -> str:
         key: " · ".join(str(cell[name]) for name in names if cell[name] is not None) for key, cell in resolved["cells"].items()
     }
     done, failures = store.done() & set(cells), store.failed()
+    damaged = _damaged(store, [key for key in cells if key in done])
     why = {
         key: of
         for key, cell in resolved["cells"].items()
         if key not in done and (of := broken(key, cell, failures)) is not None
     }
-    failed = set(why)
+    failed, done = set(why) | set(damaged), done - set(damaged)
     left = len(cells) - len(done) - len(failed)
     lines = [f"{resolved['name']}: {len(cells)} cells: {len(done)} done, {len(failed)} failed, {left} left"]
     events, running = store.events(), store.in_use
     lines.append(_now(events, running=running, left=left, failed=len(failed)))
     lines += [] if running else _became(events, price_of(resolved))
-    lines += [f"FAILED  {cells[key]}: {store.failure(why[key]).reason}" for key in cells if key in failed]
+    reasons = damaged | {key: store.failure(of).reason for key, of in why.items()}
+    lines += [f"FAILED  {cells[key]}: {reasons[key]}" for key in cells if key in failed]
     return "\n".join(line for line in lines if line)
+
+
+def _damaged(store: Store, done: Sequence[str], most: int = 500) -> dict[str, str]:
+    """What is wrong with done cells whose result.json is damaged or was changed, by key; of so many that it takes no time."""
+    found: dict[str, str] = {}
+    if len(done) <= most:
+        for key, result in zip(done, store.results_or_damage(done), strict=True):
+            if isinstance(result, DamagedError):
+                found[key] = str(result)
+    return found
 
 
 def _now(events: list[dict[str, Any]], *, running: bool, left: int, failed: int) -> str:

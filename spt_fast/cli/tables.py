@@ -20,6 +20,7 @@ import click
 
 from spt_fast import report
 from spt_fast.config import PROTOCOLS
+from spt_fast.errors import DamagedError
 from spt_fast.output import Location
 from spt_fast.report import (
     CellReport,
@@ -33,7 +34,8 @@ from spt_fast.report import (
     verdicts,
 )
 from spt_fast.report.costs import price_of
-from spt_fast.store import Store, broken
+from spt_fast.store import Store, StoredResult, broken
+from spt_fast.terminal import show
 
 MOST_COLUMNS = 120
 TABLES = ("results.csv", "results.json", "report.md", "report.html")
@@ -56,7 +58,7 @@ def tell(folder: Location, *, as_json: bool) -> list[CellReport]:
     colour = sys.stdout.isatty()
     look = {"columns": columns, "colour": colour}
     kept = _kept(store)
-    if kept is None or (not as_json and kept.get("look") != look):
+    if kept is None or kept.get("damaged") or (not as_json and kept.get("look") != look):
         cells, text = write_tables(folder)
         failed = [cell for cell in cells if cell.status == "failed"]
         if not as_json:
@@ -68,7 +70,7 @@ def tell(folder: Location, *, as_json: bool) -> list[CellReport]:
     if as_json:
         click.echo(text, nl=False)
     else:
-        click.echo(kept["shown"] if kept else "", color=True, nl=False)
+        show(str(kept["shown"]) if kept else "", end="")
         click.echo(f"\n{store.name('report.html')}, report.md, results.csv, results.json")
     return failed
 
@@ -104,7 +106,8 @@ def write_tables(folder: Location) -> tuple[list[CellReport], str]:
     )
     store.put("report.md", text_md)
     store.put("report.html", page(store, grid, cells, said=said, known=known))
-    store.put(KEPT, json.dumps({"made_from": made_from, "tables": _tables(store)}))
+    damaged = any(cell.kind == DamagedError.__name__ for cell in cells)
+    store.put(KEPT, json.dumps({"made_from": made_from, "tables": _tables(store), "damaged": damaged}))
     return cells, text
 
 
@@ -132,17 +135,21 @@ def write_page(folder: Location, *, samples: int | None, limited: bool, against:
 
 
 def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:
-    """Every cell of a resolved grid, as the run folder has it: done, failed, or waiting."""
+    """Every cell of a resolved grid, as the run folder has it: done, failed, or waiting. One whose files are damaged, or were
+    changed since, has failed: its numbers are not shown."""
     done = store.done()
     failed = {cell.key: cell for cell in _failed(store, grid, done)}
     columns = ["example", "step", "format_ok", "knows"]
     read = lru_cache(maxsize=64)(lambda key, step: verdicts(store.samples(key, columns), step))
     reports = []
-    results = store.results(key for key in grid["cells"] if key in done)
+    results = store.results_or_damage(key for key in grid["cells"] if key in done)
     reruns = store.reruns(cell.get("rests_on") or key for key, cell in grid["cells"].items())
     for key, place in _places(grid):
         if key in done:
-            result = next(results)
+            result = _checked(store, next(results))
+            if isinstance(result, DamagedError):
+                reports.append(CellReport(**place, status="failed", kind=DamagedError.__name__, reason=str(result)))
+                continue
             last = max((step for step in result.metrics if step is not None), default=None)
             known: dict[str, Any] = {}
             if grid["cells"][key].get("rests_on"):
@@ -164,6 +171,16 @@ def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:
         else:
             reports.append(failed.get(key) or CellReport(**place, status="waiting"))
     return reports
+
+
+def _checked(store: Store, result: StoredResult | DamagedError) -> StoredResult | DamagedError:
+    """A result whose files are as it says, or what is wrong with them."""
+    try:
+        if not isinstance(result, DamagedError):
+            store.check_files(result)
+    except DamagedError as e:
+        return e
+    return result
 
 
 def _failed(store: Store, grid: dict[str, Any], done: set[str] | None = None) -> list[CellReport]:

@@ -11,7 +11,7 @@ import numpy as np
 from spt_fast.analysis.compare import Compared, compare_protocols, compare_runs
 from spt_fast.analysis.ranking import Ranking, rank_run
 from spt_fast.analysis.runs import METRICS, Place, Run, read_run
-from spt_fast.errors import ConfigError
+from spt_fast.errors import ConfigError, DamagedError
 from spt_fast.output import Location
 from spt_fast.prompts.meaning import Placed
 from spt_fast.report import CellReport
@@ -158,7 +158,8 @@ def analysed(store: Store, cells: Sequence[CellReport]) -> Analysed:
     done = sum(cell.status == "done" for cell in cells)
     if not done:
         return Analysed()
-    run = read_run(store.root)
+    damaged = {cell.key for cell in cells if cell.kind == DamagedError.__name__}
+    run = read_run(store.root, without=damaged)
     if done > MOST_RANKED:
         many = f"The grid has {done:,} cells, too many"
         return Analysed(

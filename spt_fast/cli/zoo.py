@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from spt_fast import zoo
 from spt_fast.errors import ConfigError
+from spt_fast.terminal import console
 
 
 def build_with_progress(names: Sequence[str], *, into: Path | None, force: bool) -> list[Path]:
@@ -24,14 +26,13 @@ def build_with_progress(names: Sequence[str], *, into: Path | None, force: bool)
         wanted = [name for name in wanted if name not in built]
     if not wanted:
         return []
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     from spt_fast.zoo.build import build
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     folders = []
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=console(sys.stderr)) as bars:
         for name in wanted:
             bar = bars.add_task(name, total=None)
 

@@ -29,6 +29,7 @@ from spt_fast.engine.vllm_requests import Forcing, answer, engine_input, samplin
 from spt_fast.engine.vllm_start import PLAIN, WAYS, prepare_environment, start
 from spt_fast.errors import EngineError, OutOfMemoryError, boundary, first_line
 from spt_fast.models import memory
+from spt_fast.models.fits import contradiction
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Answer, Request, Score
@@ -104,6 +105,8 @@ class VllmEngine(Engine):
                 self._end_partners()  # what those have printed comes with it
                 if found := shortage(e, self._printed.text):
                     raise found from e
+                if wrong := contradiction(Path(config.model)):
+                    raise EngineError(f"vLLM cannot load {config.model}: {wrong}") from e
                 raise
         self._obstacles |= started.obstacles
         self._lora = started.lora

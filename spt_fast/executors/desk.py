@@ -5,11 +5,14 @@ A cell is begun by the process or taken back by the driver, never both: whoever 
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from spt_fast.cell import Cell
+from spt_fast.errors import UnstorableError, first_line
+from spt_fast.events import CellFailed, Event
 from spt_fast.sharing import Given, More
 
 
@@ -28,6 +31,28 @@ class WantsMore:
 @dataclass(frozen=True)
 class YourTurn:
     """A worker process is told that the device is its own: nobody before it holds any of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What a worker process says of a cell, `CellDone` or `CellTrained`, pickled by itself: one that cannot be read costs no
+    other."""
+
+    key: str
+    data: bytes
+
+    def opened(self) -> Event:
+        """The event; where it cannot be read here, that the cell has failed."""
+        try:
+            event: Event = pickle.loads(self.data)
+        except Exception as e:  # whatever unpickling meets in a task of the user's own
+            return CellFailed(key=self.key, kind=UnstorableError.__name__, reason=unsent(e))
+        return event
+
+
+def unsent(error: Exception) -> str:
+    """That what a cell came to did not come from its worker to the driver, in a sentence."""
+    return f"what came of it cannot be sent from the worker to the driver: {type(error).__name__}: {first_line(error)}"
 
 
 class Desk:

@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from spt_fast.engine.base import Partners
+from spt_fast.errors import StoreError
 from spt_fast.events import (
     THIS_MACHINE,
     CellDone,
@@ -39,7 +40,7 @@ from spt_fast.events import (
     WorkerStarted,
 )
 from spt_fast.executors.base import Executor
-from spt_fast.executors.desk import Claim, Desk, WantsMore, YourTurn
+from spt_fast.executors.desk import Claim, Desk, Packed, WantsMore, YourTurn
 from spt_fast.executors.partners import BeginParts, EndParts
 from spt_fast.models.memory import count_gpus
 from spt_fast.plan import MOST_DEATHS, Stage
@@ -202,7 +203,13 @@ class WorkerProcess:
         """`offline`: the Hub was just found out of reach; libraries that do not know would go on trying for a minute."""
         self._log_name = log_name
         ours, theirs = socket.socketpair()
-        with theirs, log.open("ab") as out:
+        try:
+            out = log.open("ab")
+        except OSError as e:
+            ours.close()
+            theirs.close()
+            raise StoreError(f"{log}: cannot be written: {e.strerror or e}") from None
+        with theirs, out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "spt_fast.executors.process", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -225,13 +232,13 @@ class WorkerProcess:
             self._connection.send(job)
 
     def messages(self) -> Iterator[Event | Claim | WantsMore | BeginParts | EndParts]:
-        """Events and questions, until the worker closes its end."""
+        """Events and questions, until the worker closes its end, or says what cannot be read."""
         while True:
             try:
-                message: Event | Claim | WantsMore | BeginParts | EndParts = self._connection.recv()
-            except (EOFError, OSError):
+                message: Event | Packed | Claim | WantsMore | BeginParts | EndParts = self._connection.recv()
+            except Exception:
                 return
-            yield message
+            yield message.opened() if isinstance(message, Packed) else message
 
     def end(self, finished: bool) -> str:
         """Await a worker that has said its last; how it ended, in a sentence."""

@@ -18,8 +18,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from spt_fast.engine.base import Part, Partners
-from spt_fast.events import Event, StageDone
-from spt_fast.executors.desk import Claim, WantsMore, YourTurn
+from spt_fast.errors import UnstorableError
+from spt_fast.events import CellDone, CellFailed, CellTrained, Event, StageDone
+from spt_fast.executors.desk import Claim, Packed, WantsMore, YourTurn, unsent
 from spt_fast.executors.partners import BeginParts, EndParts
 from spt_fast.judging import run_judging
 from spt_fast.sharing import More, Sharing
@@ -70,7 +71,14 @@ class _Line(Sharing, Partners):
         threading.Thread(target=self._listen, daemon=True).start()
 
     def emit(self, event: Event) -> None:
-        self._send(event)
+        """Send an event. What a cell came to is packed by itself: where it cannot be sent or read, that cell has failed."""
+        if not isinstance(event, CellDone | CellTrained):
+            self._send(event)
+            return
+        try:
+            self._send(Packed(key=event.key, data=pickle.dumps(event)))
+        except Exception as e:  # whatever pickling meets in a task of the user's own
+            self._send(CellFailed(key=event.key, kind=UnstorableError.__name__, reason=unsent(e)))
 
     def claim(self, keys: Sequence[str]) -> Collection[str]:
         self._send(Claim(tuple(keys)))

@@ -6,10 +6,14 @@ An actor runs its cells as this machine would (`run_here`): a worker process in 
 does, however that ends. The driver asks every actor again and again what has happened, and trusts nothing else: a lost node
 can hide for more than a minute behind Ray's own retries, so none are used. An actor that is silent is given up, and what it
 had not done goes to another one. Only the driver writes the run folder.
+
+Where the head does not answer any more, Ray ends the driver's process after a minute, from inside and without a word of ours.
+So the driver looks first whether it is there (`_Head`), asks it for nothing while it is not, and leaves in time (`LostError`).
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pickle
@@ -26,7 +30,7 @@ from typing import Any, Literal
 
 from spt_fast.cell import TaskRows
 from spt_fast.engine.base import Part, Partners
-from spt_fast.errors import ConfigError, first_line
+from spt_fast.errors import ConfigError, LostError, first_line
 from spt_fast.events import (
     CellDone,
     CellFailed,
@@ -51,6 +55,7 @@ from spt_fast.scheduling.estimates import Estimates, Measured
 from spt_fast.scheduling.jobs import job
 from spt_fast.scheduling.scheduler import ATTEMPTS, ROOM_S, SILENT_S, STALLED_S, Action, Job, Resources, Scheduler
 from spt_fast.sharing import Given
+from spt_fast.signals import INTERRUPTED
 from spt_fast.tasks.base import GeneratedSource
 from spt_fast.tasks.rows import load_rows
 from spt_fast.version import SHIPPED, version
@@ -66,6 +71,18 @@ POLLS_PER_S = 200.0
 
 OUTLOOK_S = 5.0
 """So often the time left is told."""
+
+HEAD_S = 20.0
+"""So long the head may be silent. One that keeps its state outside may come back; Ray ends a driver after 60 seconds."""
+
+STUCK_S = 20.0
+"""So long after that a driver may take to leave; one that Ray holds in a call to the head is ended."""
+
+LEAVE_S = 5.0
+"""So long Ray may take to leave a cluster whose head is gone."""
+
+KNOCK_S = 1.0
+"""So often a head that is silent is looked for again."""
 
 NODE_ID = "ray.io/node-id"
 """The label by which Ray knows a node."""
@@ -314,6 +331,7 @@ class RayExecutor(Executor):
                 raise _no_cluster(address, first_line(e)) from None
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, terminate)  # Ray's own ends the process at once, where ours drains
+        self._head = _Head(str(ray.get_runtime_context().gcs_address))
 
     def _connect(self, address: str, **options: Any) -> None:
         import ray
@@ -335,6 +353,7 @@ class RayExecutor(Executor):
             log=self._log,
             log_name=self._log_name,
             poll_s=self._poll_s,
+            head=self._head,
         )
         return run.events()
 
@@ -342,8 +361,15 @@ class RayExecutor(Executor):
         import ray
 
         if self._connected:
-            ray.shutdown()
             self._connected = False
+            if self._head.lost:
+                # To take leave of it may wait for it, until Ray ends the process.
+                atexit.unregister(ray._private.worker.shutdown)
+                leaving = threading.Thread(target=ray.shutdown, daemon=True)
+                leaving.start()
+                leaving.join(LEAVE_S)
+            else:
+                ray.shutdown()
 
     def room(self) -> tuple[Mapping[str, Resources], bool]:
         """What there is."""
@@ -411,6 +437,7 @@ class _Run:
     log: Callable[[str], Path]
     log_name: Callable[[str], str]
     poll_s: float
+    head: _Head
     workers: dict[int, _Worker] = field(default_factory=dict)
     waiting: dict[Any, tuple[_Worker, Literal["start", "take", "take_back", "lost"]]] = field(default_factory=dict)
     """What was asked of actors and is not answered yet."""
@@ -427,6 +454,7 @@ class _Run:
         self.rows: dict[tuple[str, int | None], Any] = {}
 
     def events(self) -> Generator[tuple[Stage, Event]]:
+        self.head.watch()
         try:
             yield from self._look()
             while not self.scheduler.done:
@@ -438,8 +466,10 @@ class _Run:
                 if time.monotonic() - self.looked >= self.poll_s:
                     yield from self._look()
         finally:
-            for worker in self.workers.values():
-                worker.kill()
+            if not self.head.lost:  # else they are gone with it, or end when their nodes find that out
+                for worker in self.workers.values():
+                    worker.kill()
+            self.head.watch_no_more()
 
     def _answered(self) -> Iterable[Any]:
         import ray
@@ -456,6 +486,7 @@ class _Run:
 
     def _look(self) -> Generator[tuple[Stage, Event]]:
         """Tell the scheduler of the nodes and of the time; tell everybody how long it still takes."""
+        self.head.require()
         now = self.looked = time.monotonic()
         nodes = self._nodes()
         changed, self.nodes = nodes != self.nodes, nodes
@@ -496,6 +527,7 @@ class _Run:
         try:
             answer = ray.get(reference)
         except ray.exceptions.RayError as e:
+            self.head.require()
             yield from self._lost(worker, e)
             return
         match asked:
@@ -511,7 +543,10 @@ class _Run:
                 worker.keys.difference_update(answer)
                 yield from self._tell(do.TookBack(worker.id, answer))
             case "take":
-                told: Told = pickle.loads(answer)
+                told = _read_told(answer)
+                if told is None:
+                    yield from self._gone(worker, "what it said cannot be read", innocent=False)
+                    return
                 yield from self._tell(do.Answered(worker.id, worker.nodes[0], worker.nodes[1:]))
                 self._keep_log(worker.stage, told.log)
                 for event in told.events:
@@ -601,6 +636,7 @@ class _Run:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
+        self.head.require()
         stage = replace(self.jobs[action.job], worker=self.started[action.job])
         self.started[action.job] += 1
         job = self.needs[action.job]
@@ -664,6 +700,69 @@ class _Run:
         for key in given if part.judge is None else ():
             self.scheduler.handle(do.Learnt(worker, key), time.monotonic())
         return given
+
+
+class _Head:
+    """The head node's control service: whether it still answers."""
+
+    def __init__(self, address: str) -> None:
+        """`address`: HOST:PORT."""
+        self.address = address
+        self.lost = False
+        """Whether it was given up."""
+        self._ended = threading.Event()
+
+    @property
+    def answers(self) -> bool:
+        """Whether it takes a connection now."""
+        host, _, port = self.address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
+        except OSError:
+            return False
+        return True
+
+    def require(self) -> None:
+        """Return when it answers.
+
+        Raises:
+            LostError: it has not for a while.
+        """
+        until = time.monotonic() + HEAD_S
+        while not self.answers:
+            if self.lost or time.monotonic() > until:
+                self.lost = True
+                raise LostError(f"the head of the Ray cluster at {self.address} does not answer any more")
+            time.sleep(KNOCK_S)
+
+    def watch(self) -> None:
+        """See to it, beside the driver, that Ray does not hold the driver when it is gone."""
+        self._ended = threading.Event()
+        threading.Thread(target=self._watch, args=(self._ended,), daemon=True).start()
+
+    def watch_no_more(self) -> None:
+        """Whatever becomes of it now, the driver is through with it."""
+        self._ended.set()
+
+    def _watch(self, ended: threading.Event) -> None:
+        """End this process where Ray holds it in a call to a head that is gone: what was done is kept."""
+        silent = None
+        while not ended.wait(KNOCK_S):
+            silent = None if self.answers else silent or time.monotonic()
+            if silent is not None and time.monotonic() - silent > HEAD_S + STUCK_S and not self.lost:
+                why = f"the head of the Ray cluster at {self.address} does not answer any more"
+                with contextlib.suppress(OSError):
+                    os.write(2, f"interrupted ({why}): what is done is kept; the same command goes on\n".encode())
+                os._exit(INTERRUPTED)
+
+
+def _read_told(answer: bytes) -> Told | None:
+    """What an actor says; None where it cannot be read here, whatever its worker put into it."""
+    try:
+        told: Told = pickle.loads(answer)
+    except Exception:
+        return None
+    return told
 
 
 class _Metrics:

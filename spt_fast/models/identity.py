@@ -185,7 +185,8 @@ def _of_folder(folder: Path, known: Mapping[str, Any]) -> Model:
 def _of_hub(model_id: str, found: hub.Revision, known: Mapping[str, Any]) -> Model:
     known = {**known, **_size(found.size)}
     if found.commit is None:
-        return Model(source=model_id, fingerprint="unresolved", unresolved=found.reason, **known)
+        # Its name too: cells of two such models are not one.
+        return Model(source=model_id, fingerprint=f"unresolved:{known.get('name', model_id)}", unresolved=found.reason, **known)
     return Model(
         source=model_id,
         revision=found.commit,

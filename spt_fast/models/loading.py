@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spt_fast.errors import ModelError
+from spt_fast.errors import ModelError, in_words
+from spt_fast.models.fits import contradiction
 
 
 @contextmanager
@@ -28,7 +29,8 @@ def loading(name: str) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as e:
-        raise ModelError(f"{name}: {_reason(e)}") from e
+        wrong = contradiction(folder) if folder.is_dir() else ""
+        raise ModelError(f"{name}: {f'cannot be loaded: {wrong}' if wrong else _reason(e)}") from e
 
 
 def _reason(error: BaseException) -> str:
@@ -63,4 +65,4 @@ def _reason(error: BaseException) -> str:
         return "it is not a causal language model"
     if caused_by(LocalEntryNotFoundError) or "couldn't connect" in text:
         return "is no folder here and not in the Hub's cache, and the Hub cannot be reached; connect, or name a folder"
-    return f"cannot be loaded: {type(error).__name__}: {text[:300]}"
+    return f"cannot be loaded: {in_words(error)[:400]}"

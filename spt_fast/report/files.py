@@ -13,6 +13,7 @@ from spt_fast.config import PriceConfig
 from spt_fast.report.cells import CellReport
 from spt_fast.report.costs import Session, Spent, by_model, gpus_of, sessions, spent_on
 from spt_fast.scoring.rerun import Rerun
+from spt_fast.terminal import harmless
 
 CSV_COLUMNS = (
     "model",
@@ -38,9 +39,15 @@ def results_csv(cells: Sequence[CellReport]) -> str:
         for step, metrics in cell.metrics.items() if cell.status == "done" else ():
             for m in metrics:
                 numbers = [_field(value) for value in (m.value, m.stderr, m.ci_low, m.ci_high)]
-                place = [cell.model, cell.task, cell.protocol, _field(cell.seed), _field(step)]
-                writer.writerow([*place, m.name, *numbers, m.n])
+                place = [*map(_text, (cell.model, cell.task, cell.protocol)), _field(cell.seed), _field(step)]
+                writer.writerow([*place, _text(m.name), *numbers, m.n])
     return out.getvalue()
+
+
+def _text(name: str) -> str:
+    """A name as a spreadsheet shows it, and does not compute it: other people's names may begin as formulas do."""
+    shown = harmless(name)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
 def results_json(

@@ -140,6 +140,16 @@ class Storage(ABC):
             OSError, StoreError: it cannot be read.
         """
 
+    def newer(self, path: str, than: str) -> bool:
+        """Whether a file was written after another one, or with it: a cheap look before an expensive one. Where nobody writes
+        by hand, False.
+
+        Raises:
+            FileNotFoundError: one is not there.
+            OSError, StoreError: one cannot be looked at.
+        """
+        return False
+
     @abstractmethod
     def take(self, source: Storage, folders: Mapping[str, Sequence[str]]) -> None:
         """Have files of another storage of the same kind here too, under the same names, instead of what is here.

@@ -6,15 +6,18 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
-from spt_fast.errors import StoreError
+from spt_fast.errors import FolderGoneError, StoreError
 from spt_fast.files import BESIDE, sweep, sync_folder, write_whole
 from spt_fast.storage.base import Storage, Version, busy
+
+LOCK = ".lock"
 
 LINKING = 16
 """Folders that are taken over at once: each waits for the disk, and disks wait for many at a time as for one."""
@@ -32,24 +35,42 @@ class FolderStorage(Storage):
         self._appending: dict[str, IO[str]] = {}
 
     def read(self, path: str) -> bytes:
-        return (self.root / path).read_bytes()
+        with open(_regular(self.root / path, os.O_RDONLY), "rb") as file:
+            return file.read()
 
     def read_each(self, paths: Iterable[str]) -> Iterator[bytes]:
         return map(self.read, paths)
 
     def local(self, path: str) -> nullcontext[Path]:
         found = self.root / path
-        if not found.is_file():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(found))
+        os.close(_regular(found, os.O_RDONLY))
         return nullcontext(found)
 
     def write(self, path: str, data: bytes) -> None:
+        self._require()
         write_whole(self.root / path, data)
 
+    def _require(self) -> None:
+        """That the folder that was locked is still there: writing would make another one, which nobody has locked.
+
+        Raises:
+            FolderGoneError: it is not.
+        """
+        if self._lock is None:
+            return
+        with suppress(OSError):
+            if os.path.samestat(os.stat(self.root / LOCK), os.fstat(self._lock.fileno())):
+                return
+        raise FolderGoneError(
+            f"{self.root}: was removed while the run was at work in it, so nothing can be kept; run the grid again"
+        )
+
     def append(self, path: str, text: str) -> None:
+        self._require()
         try:
             if path not in self._appending:
-                self._appending[path] = open(self.root / path, "a", encoding="utf-8")  # noqa: SIM115  (held until close)
+                handle = _regular(self.root / path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+                self._appending[path] = open(handle, "a", encoding="utf-8", errors="replace")  # noqa: SIM115  (held until close)
             self._appending[path].write(text)
             self._appending[path].flush()
         except OSError as e:
@@ -57,26 +78,39 @@ class FolderStorage(Storage):
 
     def appended(self, path: str) -> str:
         try:
-            return (self.root / path).read_text(encoding="utf-8", errors="replace")
+            return self.read(path).decode("utf-8", "replace")
         except FileNotFoundError:
             return ""
 
     def printed(self, path: str) -> Path:
+        self._require()
         found = self.root / path
         try:
             found.parent.mkdir(parents=True, exist_ok=True)
+            os.close(_regular(found, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
         except OSError as e:
             raise StoreError(f"{found}: cannot be written: {e.strerror or e}") from None
         return found
 
     def remove(self, path: str) -> None:
+        found = self.root / path
         try:
-            (self.root / path).unlink(missing_ok=True)
+            if found.is_dir() and not found.is_symlink():
+                shutil.rmtree(found)
+            else:
+                found.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return  # what should be its folder is a file, so it is not there
         except OSError as e:
             raise StoreError(f"{self.name(path)}: cannot be removed: {e.strerror or e}") from None
 
     def remove_folder(self, folder: str) -> None:
-        shutil.rmtree(self.root / folder, ignore_errors=True)
+        found = self.root / folder
+        if found.is_dir() and not found.is_symlink():
+            shutil.rmtree(found, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                found.unlink()
 
     def names(self, folder: str) -> list[str]:
         try:
@@ -88,12 +122,12 @@ class FolderStorage(Storage):
 
     def versions(self, folder: str, names: Sequence[str]) -> dict[str, tuple[str, Version]]:
         # Text instead of Path, and `stat` at once: there may be 100,000 of them.
-        base, stat = f"{self.root}/{folder}", os.stat
+        base, look = f"{self.root}/{folder}", os.stat
         found: dict[str, tuple[str, Version]] = {}
         for each in self.names(folder):
             for name in names:
                 try:
-                    about = stat(f"{base}/{each}/{name}")
+                    about = look(f"{base}/{each}/{name}")
                 except OSError:
                     continue
                 found[each] = (name, (about.st_mtime_ns, about.st_size, about.st_ino))
@@ -107,6 +141,9 @@ class FolderStorage(Storage):
     def version(self, path: str) -> Version:
         about = (self.root / path).stat()
         return (about.st_mtime_ns, about.st_size, about.st_ino)
+
+    def newer(self, path: str, than: str) -> bool:
+        return (self.root / path).stat().st_mtime_ns >= (self.root / than).stat().st_mtime_ns
 
     def take(self, source: Storage, folders: Mapping[str, Sequence[str]]) -> None:
         with ThreadPoolExecutor(LINKING) as pool:
@@ -139,7 +176,7 @@ class FolderStorage(Storage):
     def lock(self) -> None:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.root / ".lock", "a+")  # noqa: SIM115  (held until close)
+            self._lock = open(_regular(self.root / LOCK, os.O_RDWR | os.O_CREAT), "r+")  # noqa: SIM115  (held until close)
         except OSError as e:
             raise StoreError(f"{self.root}: cannot be written: {e.strerror or e}") from None
         try:
@@ -152,12 +189,12 @@ class FolderStorage(Storage):
     @property
     def in_use(self) -> bool:
         try:
-            with open(self.root / ".lock") as file:
+            with open(_regular(self.root / LOCK, os.O_RDONLY)) as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except OSError:
+        except BlockingIOError:
             return True
+        except OSError:  # no file, or none that could be locked
+            return False
         return False
 
     def sweep(self, folder: str, *, deep: bool = True) -> None:
@@ -165,7 +202,8 @@ class FolderStorage(Storage):
             sweep(self.root / folder)
         else:
             for left in (self.root / folder).glob(f"{BESIDE}*"):
-                left.unlink(missing_ok=True)
+                with suppress(OSError):
+                    left.unlink()
 
     def close(self) -> None:
         files = [*self._appending.values(), *([self._lock] if self._lock else [])]
@@ -173,3 +211,21 @@ class FolderStorage(Storage):
         for file in files:
             with suppress(OSError):
                 file.close()
+
+
+def _regular(path: Path, flags: int) -> int:
+    """Open a file, and nothing else: to open a FIFO waits for its other end, and a device may have no end.
+
+    Returns:
+        A file descriptor.
+
+    Raises:
+        OSError: it cannot be opened, or is no file.
+    """
+    handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device"
+        raise OSError(errno.EINVAL, f"it is {what}, no file", str(path))
+    return handle

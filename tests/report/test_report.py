@@ -105,6 +105,16 @@ def test_json_holds_the_numbers_of_the_csv_with_costs_provenance_and_failures() 
     assert found["failures"][0]["reason"] == FINDING[-1].reason
 
 
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
+def test_a_name_that_begins_as_a_formula_does_is_text_to_a_spreadsheet(name: str) -> None:
+    metric = Metric(name="x", value=-0.5, n=3, stderr=0.1, ci_low=0.0, ci_high=1.0)
+    text = results_csv([CellReport(model=name, task="t\x1b[31m", protocol="p", metrics={None: [metric]})])
+    row = next(csv.DictReader(io.StringIO(text)))
+    assert row["model"] == f"'{name}"
+    assert row["task"] == "t\\u001b[31m"
+    assert row["value"] == "-0.5", "a number is none"
+
+
 def test_every_float_of_the_csv_reads_back_exactly() -> None:
     metric = Metric(name="x", value=1 / 3, n=3, stderr=0.1 + 0.2, ci_low=1e-17, ci_high=2 / 3)
     text = results_csv([CellReport(model="a,b\n", task="t", protocol="p", metrics={7: [metric]})])
