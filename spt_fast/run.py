@@ -370,6 +370,7 @@ def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> 
                 "version": task.version,
                 "content": task.content,
                 "format": task.task.format,
+                "form": task.task.form_in_words,
                 "limit": task.limit,
                 "data_files": dict(task.data_files) if isinstance(task.data_files, Mapping) else task.data_files,
             }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from spt_fast import tasks
 from spt_fast.cli import main
 from spt_fast.cli.status import _doing
 from spt_fast.grid import load_grid
@@ -114,6 +115,20 @@ def test_one_soft_prompt_is_learnt_and_inspected(capsys: pytest.CaptureFixture[s
     assert spt_fast("inspect", "p.safetensors", "--model", "zoo/base-41") == 2
     assert spt_fast("inspect", "p.safetensors", "--only", "seed=0") == 2
     assert "--only: chooses among the prompts of a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["zoo-number", "zoo-mcq", "triviaqa", "mmlu:text"])
+def test_a_task_is_shown_with_its_form_in_words_and_the_expression_on_demand(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert spt_fast("tasks", "show", name) == 0
+    shown = capsys.readouterr().out
+    task = tasks.get(name)
+    assert f"form       {task.form_in_words}\n" in shown
+    assert "expression" not in shown
+    assert spt_fast("tasks", "show", name, "--regex") == 0
+    expression = "none: the completion equals one of the options, in full" if task.format is None else task.format
+    assert f"\nexpression {expression}" in capsys.readouterr().out
 
 
 def test_a_task_is_shown_with_its_white_space_and_its_tokens(capsys: pytest.CaptureFixture[str]) -> None:

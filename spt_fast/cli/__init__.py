@@ -384,11 +384,12 @@ def tasks_list() -> int:
 @click.option("--model", help="Show the tokens of this model too.")
 @click.option("--shots", type=click.IntRange(min=0), default=0, help="With so many worked examples.")
 @click.option("--data-files", help="Local rows: a folder with one file a split.")
-def tasks_show(task: str, model: str | None, shots: int, data_files: str | None) -> int:
+@click.option("--regex", is_flag=True, help="Show the regular expression of the form, too.")
+def tasks_show(task: str, model: str | None, shots: int, data_files: str | None, regex: bool) -> int:
     """Show the exact prompt, target, tokens, stops, format and splits of a task."""
     from spt_fast.cli.showing import show_task
 
-    click.echo(show_task(task, model=model, shots=shots, data_files=data_files))
+    click.echo(show_task(task, model=model, shots=shots, data_files=data_files, regex=regex))
     return 0
 
 

@@ -14,8 +14,17 @@ from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Example
 
 
-def show_task(name: str, *, model: str | None = None, shots: int = 0, data_files: str | None = None) -> str:
+def show_task(
+    name: str, *, model: str | None = None, shots: int = 0, data_files: str | None = None, regex: bool = False
+) -> str:
     """A task and one of its examples, as text. Where the Hub cannot be reached, the task's made-up row is the example.
+
+    Args:
+        name: of the task.
+        model: whose tokens are shown.
+        shots: worked examples in the prompt.
+        data_files: local rows instead of the task's own.
+        regex: show the regular expression of the form as well.
 
     Raises:
         ConfigError: there is no such task or model.
@@ -37,7 +46,8 @@ def show_task(name: str, *, model: str | None = None, shots: int = 0, data_files
         *([] if rows is not None else [f"           {why}"]),
         f"from       {_source(task)}",
         f"licence    {task.licence}",
-        f"format     {_format(task)}",
+        f"form       {task.form_in_words}",
+        *([f"expression {_expression(task)}"] if regex else []),
         f"extractor  {_extractor(task)}",
         *([f"scores     {', '.join(task.scores)}"] if task.scores else []),
         f"decoding   at most {task.sampling.max_tokens} tokens, stops {_strings(task.sampling.stop)}",
@@ -108,10 +118,11 @@ def _cut(cut: Cut | None) -> str:
     return f"; cut by content hash, {unit}: {parts}"
 
 
-def _format(task: Task) -> str:
+def _expression(task: Task) -> str:
     if task.format is None:
-        return "equals one of the options, in full"
-    return f"the whole completion matches {task.format}"
+        return "none: the completion equals one of the options, in full"
+    also = "; so does each published answer of its row" if task.verbatim else ""
+    return f"{task.format} (the whole completion matches{also})"
 
 
 def _extractor(task: Task) -> str:

@@ -33,6 +33,7 @@ from spt_fast.report import (
     terminal,
     verdicts,
 )
+from spt_fast.report.cells import forms_of
 from spt_fast.report.costs import price_of
 from spt_fast.store import Store, StoredResult, broken
 from spt_fast.terminal import show
@@ -98,6 +99,7 @@ def write_tables(folder: Location) -> tuple[list[CellReport], str]:
         cells,
         name=grid["name"],
         rows=store.rows(),
+        forms=forms_of(grid),
         said=said,
         events=events,
         price=price,

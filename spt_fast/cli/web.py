@@ -240,8 +240,9 @@ def _samples(run: Run | None, done: Sequence[CellReport], wanted: Wanted, room: 
         for cell in cells
     ]
     left_out = len(done) - len(cells)
-    formats = {task["task"]: task["format"] for task in run.grid.get("tasks", ()) if task.get("format")}
-    return pack(about, verdicts, rows, formats, room=room if wanted.limited else None, cells_left_out=left_out)
+    open_ended = [task for task in run.grid.get("tasks", ()) if task.get("format")]
+    forms = {task["task"]: task.get("form") or task["format"] for task in open_ended}
+    return pack(about, verdicts, rows, forms, room=room if wanted.limited else None, cells_left_out=left_out)
 
 
 def _verdicts(run: Run, place: Place, other: Mapping[str, Mapping[str, Any]]) -> CellVerdicts:

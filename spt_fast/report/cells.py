@@ -179,6 +179,11 @@ def distinct(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
+def forms_of(resolved: Mapping[str, Any]) -> dict[str, str]:
+    """Task -> the form of its answers in words, where grid.yaml as resolved tells."""
+    return {task["task"]: task["form"] for task in resolved.get("tasks") or () if task.get("form")}
+
+
 def plain(text: str) -> str:
     """Text on one line without control characters: a failure may quote what a model wrote, escape sequences and all."""
     text = _ESCAPE_SEQUENCE.sub("", text)

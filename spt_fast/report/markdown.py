@@ -40,6 +40,7 @@ def markdown(
     *,
     name: str,
     rows: Sequence[Mapping[str, Any]] = (),
+    forms: Mapping[str, str] | None = None,
     said: str = "",
     events: Sequence[Mapping[str, Any]] = (),
     price: PriceConfig | None = None,
@@ -52,13 +53,14 @@ def markdown(
         cells: all of the grid.
         name: of the grid.
         rows: what the run folder tells of each task's rows (rows/*.json).
+        forms: task -> the form of its answers in words (`Task.form_in_words`).
         said: `summary` of the cells; empty: it is made.
         events: events.jsonl: how many GPUs there were, and what each run was expected to take and took.
         price: of an hour of a GPU.
         ranking: orders of its models.
         tests: its protocols against each other.
     """
-    parts = [f"# {code(name)}", _prose(said or summary(cells))]
+    parts = [f"# {code(name)}", _prose(said or summary(cells)), *_forms(forms or {})]
     for model, own in by_model(cells).items():
         parts += [f"## {code(headline(own, model))}", _scores(own), *_curves(own), *_stops(own), *_seeds(own), *_sizes(own)]
         parts += [*_ensembles(own), *_transfer(own), *_judge(own)]
@@ -89,6 +91,12 @@ def _prose(text: str) -> str:
     """The summary's own words; the names in it could hold anything."""
     escaped = re.sub(r"([\\`*_{}\[\]<>#|~!&@])", lambda found: f"&#{ord(found[0])};", text)
     return escaped.replace("&#64;", "&#64;&#8203;")  # a zero-width space, or it would call the person of that name
+
+
+def _forms(forms: Mapping[str, str]) -> list[str]:
+    """What format following means for each task."""
+    lines = [_row([code(task, in_table=True), code(form, in_table=True)]) for task, form in forms.items()]
+    return ["\n".join([*_head(["task", "form of the answer asked for"]), *lines])] if lines else []
 
 
 def _scores(cells: Sequence[CellReport]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from spt_fast.errors import ScoringError, boundary
 from spt_fast.scoring.measures import choices, metrics
 from spt_fast.scoring.statistics import mean, proportion
+from spt_fast.tasks.answers.thoughts import answer_of
 from spt_fast.tasks.base import Task
 from spt_fast.types import Example, Metric, Sample
 
@@ -87,7 +88,7 @@ def _value(task: Task, ballot: Sample) -> str | None:
     """What a member votes for; None: it abstains."""
     if not task.closed_ended:
         return ballot.extracted
-    return ballot.completion.strip() if ballot.format_ok else None
+    return answer_of(ballot.completion, ballot.prompt).strip() if ballot.format_ok else None
 
 
 def _same(task: Task, example: Example, a: str, b: str) -> bool:

@@ -8,6 +8,8 @@ from typing import TypedDict
 
 from spt_fast.errors import ScoringError, boundary
 from spt_fast.scoring.statistics import mean, proportion
+from spt_fast.tasks.answers.extractors import refuses
+from spt_fast.tasks.answers.thoughts import answer_of, opens_thought
 from spt_fast.tasks.base import Task
 from spt_fast.types import Completion, Example, Extraction, Metric, Sample
 
@@ -100,7 +102,8 @@ def _closed(
         raise ScoringError(f"{task.name}: {k} options of example {example.key}, but {len(logprobs)} log-likelihoods")
     if any(math.isnan(value) for value in logprobs):
         raise ScoringError(f"{task.name}: a log-likelihood of example {example.key} is NaN")
-    format_ok = follows_format(task, example, completion)
+    format_ok = follows_format(task, example, completion, prompt)
+    written = answer_of(completion.text, prompt).strip()
     return Sample(
         example=example.key,
         step=step,
@@ -111,7 +114,7 @@ def _closed(
         extracted=None,
         rule=None,
         format_ok=format_ok,
-        correct=format_ok and example.gold is not None and completion.text.strip() == example.options[example.gold],
+        correct=format_ok and example.gold is not None and written == example.options[example.gold],
         answers=example.answers,
         group=example.group,
         options=example.options,
@@ -134,18 +137,25 @@ def choices(example: Example, logprobs: Sequence[float]) -> Choices:
     chosen = _first_best(logprobs)
     per_byte = _first_best([value / len(option.encode()) for value, option in zip(logprobs, example.options, strict=True)])
     return {
-        "knows": chosen == example.gold,
+        "knows": _is_right(example, chosen),
         "chosen": chosen,
         "chosen_per_byte": per_byte,
-        "knows_per_byte": per_byte == example.gold,
+        "knows_per_byte": _is_right(example, per_byte),
     }
 
 
+def _is_right(example: Example, chosen: int) -> bool:
+    """By what is written, not by where it stands: the right text may be there twice."""
+    return example.gold is not None and example.options[chosen] == example.options[example.gold]
+
+
 def _open(task: Task, example: Example, completion: Completion, _: Sequence[float], prompt: str, step: int | None) -> Sample:
-    found = _extracted(task, completion)
-    format_ok = follows_format(task, example, completion)
+    found = _extracted(task, example, completion, prompt)
+    format_ok = follows_format(task, example, completion, prompt)
     with boundary(ScoringError, f"{task.name}: an answer to example {example.key} cannot be compared"):
         knows = found is not None and task.accepts(found.value, example)
+        if found is not None and not knows and refuses(completion.text, found):
+            found = None
         scores = {name: 0.0 if found is None else score(found.value, example) for name, score in task.scores.items()}
     return Sample(
         example=example.key,
@@ -166,15 +176,18 @@ def _open(task: Task, example: Example, completion: Completion, _: Sequence[floa
     )
 
 
-def follows_format(task: Task, example: Example, completion: Completion) -> bool:
-    return completion.finish_reason != "length" and task.follows_format(completion.text, example)
+def follows_format(task: Task, example: Example, completion: Completion, prompt: str = "") -> bool:
+    """Whether a completion of `prompt` was not cut off, and has the form that the task asks for behind its thought."""
+    if completion.finish_reason == "length" or (opens_thought(prompt) and not answer_of(completion.text, prompt)):
+        return False
+    return task.follows_format(completion.text, example)
 
 
-def _extracted(task: Task, completion: Completion) -> Extraction | None:
-    if task.extract is None:
+def _extracted(task: Task, example: Example, completion: Completion, prompt: str) -> Extraction | None:
+    if not answer_of(completion.text, prompt).strip():
         return None
     with boundary(ScoringError, f"{task.name}: the extractor failed on {completion.text[:80]!r}"):
-        found = task.extract(completion.text)
+        found = task.read(completion.text, example)
     if found is None:
         return None
     # A value that reaches to where the completion was cut off may be half a value: "#### 1" of "#### 18".

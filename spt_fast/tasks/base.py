@@ -6,9 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from spt_fast.tasks.answers.thoughts import answer_of, answer_start
 from spt_fast.templates import Template
 from spt_fast.types import Example, Extraction, Sampling
 
@@ -95,6 +96,11 @@ class Task:
     format: str | None = None
     """Open-ended tasks: one regular expression; a completion stripped of outer white space follows the format when the
     whole of it matches. None: closed-ended, and the format is to equal one of the rendered options."""
+    form: str = field(default="", compare=False)
+    """What `format` asks for, in words: "one line of at most 10 words, no label in front". Empty: see `form_in_words`."""
+    verbatim: bool = False
+    """Open-ended tasks: a right answer is written as it is published. So each of `Example.answers` has the form asked for, and
+    is read as it stands, whatever `format` and `extract` say of its words."""
     extract: Callable[[str], Extraction | None] | None = None
     """Open-ended tasks: completion -> value, rule and span, or None. Never guesses."""
     normalise: Callable[[str], str] = str.strip
@@ -118,11 +124,35 @@ class Task:
         """Whether the answer is one of options that are given."""
         return self.format is None
 
+    @property
+    def form_in_words(self) -> str:
+        """What form an answer must have, for people."""
+        if self.form:
+            return self.form
+        return "one of the options, in full" if self.closed_ended else " ".join(self.template.instruction.split())
+
     def follows_format(self, text: str, example: Example) -> bool:
-        """Whether `text`, stripped of outer white space, has the form that the task asks for, right or wrong."""
+        """Whether `text` has the form that the task asks for, right or wrong: what stands behind its thought, without outer
+        white space."""
+        answer = answer_of(text).strip()
         if self.format is None:
-            return text.strip() in example.options
-        return re.fullmatch(self.format, text.strip()) is not None
+            return answer in example.options
+        return re.fullmatch(self.format, answer) is not None or self._published(answer, example)
+
+    def read(self, text: str, example: Example) -> Extraction | None:
+        """The value that a completion gives as its answer; None for closed-ended tasks."""
+        start = answer_start(text)
+        answer = text[start:].strip()
+        if self._published(answer, example):
+            start = text.index(answer, start)
+            return Extraction(value=answer, rule="published", span=(start, start + len(answer)))
+        found = None if self.extract is None else self.extract(text[start:])
+        return found and replace(found, span=(found.span[0] + start, found.span[1] + start))
+
+    def _published(self, answer: str, example: Example) -> bool:
+        return self.verbatim and answer.casefold().removesuffix(".") in {
+            known.casefold().removesuffix(".") for known in example.answers
+        }
 
     def accepts(self, value: str, example: Example) -> bool:
         """Whether an extracted value is right."""

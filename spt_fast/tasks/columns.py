@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spt_fast.tasks.answers.extractors import SHORT_FORMAT, short_answer
 from spt_fast.tasks.base import Row, row_key
 from spt_fast.tasks.multiple_choice import lettered
 from spt_fast.types import Example
@@ -66,9 +65,12 @@ def listed_part(row: Row, column: str, key: str) -> list[Any]:
     return _list(part(row, column, key), f"{column}.{key}")
 
 
-def in_short_form(answers: Iterable[str]) -> str | None:
-    """The first of the right answers that can be the target of a task whose format is `SHORT_FORMAT`, if any can."""
-    return next((answer for answer in answers if re.fullmatch(SHORT_FORMAT, answer) and short_answer(answer)), None)
+def in_short_form(answers: Sequence[str], form: str) -> str | None:
+    """The first of the right answers that matches a form, or else the first: it is published, and so is an answer all the same.
+
+    None: there is none.
+    """
+    return next((answer for answer in answers if re.fullmatch(form, answer)), answers[0] if answers else None)
 
 
 def decoded(value: Any, column: str) -> Any:

@@ -14,6 +14,12 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Form: TypeAlias = Literal["letter", "text"]
 """Other forms of the answer than "B. Paris", for comparison with other tools: "B", or "Paris"."""
 
+FORM = "one of the options, its letter and its full text: B. Paris"
+"""The form that `INSTRUCTION` asks for, in words."""
+FORMS: Mapping[Form, str] = {
+    "letter": "the letter of one of the options: B",
+    "text": "the full text of one of the options: Paris",
+}
 INSTRUCTION = "Answer each question with the letter and the full text of the right option, as in: B. Paris\nWrite nothing else."
 INSTRUCTIONS: Mapping[Form, str] = {
     "letter": "Answer each question with the letter of the right option, as in: B\nWrite nothing else.",
@@ -56,6 +62,7 @@ def in_form(task: Task, form: Form) -> Task:
         name=f"{task.name}:{form}",
         summary=f"{task.summary.rpartition(',')[0] or task.summary}, answered by {form}",
         read_row=read_row,
+        form=FORMS[form],
         template=replace(task.template, instruction=INSTRUCTIONS[form]),
     )
 

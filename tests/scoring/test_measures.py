@@ -96,6 +96,18 @@ def test_of_equally_likely_options_the_first_counts() -> None:
     assert chose("", -math.inf, -math.inf, -math.inf).chosen == 0
 
 
+@pytest.mark.parametrize("gold", [0, 2])
+@pytest.mark.parametrize("likeliest", [0, 1, 2])
+def test_a_right_text_that_stands_twice_is_right_in_either_place(gold: int, likeliest: int) -> None:
+    options = ("Paris", "Rome", "Paris")
+    twice = replace(CAPITAL, target="Paris", answers=("Paris",), options=options, gold=gold)
+    logprobs = [-2.0, -2.5, -2.0]
+    logprobs[likeliest] = -1.0
+    sample = measure(tasks.get("mmlu:text"), [twice], [said("Paris")], [logprobs], prompts=["p"])[0]
+    assert (sample.format_ok, sample.correct) == (True, True)
+    assert (sample.knows, sample.knows_per_byte) == (likeliest != 1, likeliest != 1)
+
+
 def test_a_likelihood_that_is_nan_or_missing_is_our_fault_and_told() -> None:
     with pytest.raises(ScoringError, match="NaN"):
         chose("", -1.0, math.nan, -1.0)

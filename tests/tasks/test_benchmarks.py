@@ -79,8 +79,7 @@ def assert_sound(task: Task, example: Example) -> None:
         assert example.options[example.gold] == target
         assert example.answers == (target,)
     else:
-        assert task.extract is not None
-        found = task.extract(target)
+        found = task.read(target, example)
         assert found is not None, target
         assert task.accepts(found.value, example), (target, found)
         assert all(score(found.value, example) == 1 for score in task.scores.values())

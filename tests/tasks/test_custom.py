@@ -15,11 +15,12 @@ import pytest
 
 from spt_fast import tasks
 from spt_fast.errors import ConfigError, DataError
+from spt_fast.scoring.measures import measure
 from spt_fast.tasks.base import HubSource, Task
 from spt_fast.tasks.custom import from_entry_point, load
 from spt_fast.tasks.multiple_choice import INSTRUCTION
 from spt_fast.tasks.rows import content_hash, load_rows
-from spt_fast.types import Example
+from spt_fast.types import Completion, Example
 
 # The two examples of CONTRIBUTING.md.
 
@@ -587,7 +588,6 @@ def test_a_column_that_does_not_fit_is_told_with_its_key(tmp_path: Path, columns
     ("form", "answer", "says"),
     [
         ("answer_form: number", "seven", "the target 'seven' is not in the form that one asks for"),
-        ("answer_form: line", "one word more " * 9, "is not in the form that one asks for"),
         (
             "format: .+\nextract: [first_line]\ninstruction: x",
             "(Heroes)",
@@ -602,6 +602,25 @@ def test_an_answer_that_could_never_be_right_is_told(tmp_path: Path, form: str, 
     with pytest.raises(DataError) as caught:
         yaml_task(tmp_path, "answer: a", form, [{"q": "Which?", "a": answer}])
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("form", "answer"),
+    [
+        ("answer_form: line", "one word more " * 9),
+        ("answer_form: line", "Answer: I don't know"),
+        ("answer_form: line", "The dog was the first to bark."),
+        ("answer_form: json", "Problem: unanswerable"),
+        ("answer_form: json", "</s>"),
+        ("format: .+\nextract: [first_line]\ninstruction: x", "no information in more than eight words of a line"),
+        ("format: .+\nextract: [stated_text]\ninstruction: x", "User: says nothing"),
+        ("answer_form: boxed", "\\text{Problem: x}"),
+    ],
+)
+def test_no_row_is_refused_for_the_words_of_its_answer(tmp_path: Path, form: str, answer: str) -> None:
+    task, examples = yaml_task(tmp_path, "answer: a", form, [{"q": "Which?", "a": answer}])
+    completion = Completion(text=f" {examples[0].target}\n", token_ids=(1,), finish_reason="stop")
+    assert measure(task, examples, [completion], prompts=["p"])[0].correct
 
 
 @pytest.mark.parametrize("name", ["nothing.yaml", "nothing.py"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from spt_fast.report.cells import CellReport, Place, distinct
+from spt_fast.report.cells import CellReport, Place, distinct, forms_of
 from spt_fast.report.html.figures import GLYPHS, look
 from spt_fast.report.html.parts import Key
 from spt_fast.report.html.words import short_names, visible
@@ -37,6 +37,11 @@ class Grid:
     def tasks(self) -> Sequence[str]:
         """All, in the grid's order."""
         return distinct(cell.task for cell in self.cells)
+
+    @cached_property
+    def forms(self) -> Mapping[str, str]:
+        """Task -> the form of its answers in words, where the run tells."""
+        return forms_of(self.resolved)
 
     @cached_property
     def protocols(self) -> Sequence[str]:

@@ -130,9 +130,9 @@ async function unpack(script) {
   return JSON.parse(await new Response(stream).text());
 }
 
-function asRow(fields, { cells, heads, formats, rules }) {
+function asRow(fields, { cells, heads, forms, rules }) {
   const [cell, example, head, prompt, completion, bits, target, extracted, rule, answers, chosen, logprobs, scores, before, span, options] = fields;
-  const about = { format: formats[cells[cell].task], looksFor: rules };
+  const about = { form: forms[cells[cell].task], looksFor: rules };
   return { cell: cells[cell], example, head: heads[head], prompt, completion, bits, target, extracted, rule, answers, chosen, logprobs, scores, before, span, options, about };
 }
 
@@ -397,11 +397,10 @@ function reasons(bits, row) {
 }
 
 function ofForm(bits, row) {
-  const { format } = row.about, yes = bits & (bits & JUDGED ? FORM_BY_RULE : FORM);
+  const { form } = row.about, yes = bits & (bits & JUDGED ? FORM_BY_RULE : FORM);
   if (bits & CUT_OFF) return "it was cut off by the token limit, so it does not follow the form.";
   if (row.cell.closed_ended) return yes ? "it is one of the options, word for word, as the task asks." : "it is not one of the options, word for word.";
-  if (!format) return yes ? "it has the form that the task asks for." : "it does not have the form that the task asks for.";
-  return (yes ? "it matches, as the task asks, from beginning to end: " : "it does not match, from beginning to end, what the task asks for: ") + format;
+  return (yes ? "it has the form that the task asks for" : "it does not have the form that the task asks for") + (form ? `: ${form}` : ".");
 }
 
 /* Each option with its log-likelihood: what knowledge of a closed-ended task goes by. */

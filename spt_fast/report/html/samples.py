@@ -147,7 +147,7 @@ def pack(
     cells: Sequence[SampleCell],
     verdicts: Sequence[CellVerdicts],
     rows: Sequence[tuple[int, Mapping[str, Any]]],
-    formats: Mapping[str, str] | None = None,
+    forms: Mapping[str, str] | None = None,
     *,
     room: int | None = None,
     cells_left_out: int = 0,
@@ -158,7 +158,7 @@ def pack(
         cells: where rows are from.
         verdicts: of the same cells, for what is said of the whole.
         rows: number of the cell and row of samples.parquet, best first; `before`: what another run has for the row.
-        formats: open-ended task -> the regular expression of its form.
+        forms: open-ended task -> the form of its answers in words.
         room: bytes; None: no limit, and no text is cut.
         cells_left_out: of the run, that were not looked at.
     """
@@ -167,7 +167,7 @@ def pack(
     about = {
         "cells": [vars(cell) for cell in cells],
         "heads": [_cut(head, most) for head in heads],
-        "formats": dict(formats or {}),
+        "forms": dict(forms or {}),
         "rules": explained(row["rule"] for _, row in rows),
     }
     blocks, size, shown, failures = [_packed(about)], 0, 0, 0

@@ -65,7 +65,7 @@ def overview(grid: Grid, facts: Sequence[tuple[str, str]], words: str) -> Sectio
             Prose(text=f"The first {len(grid.models)} of {len(grid.all_models)} models are shown here; results.csv has all.")
         )
     if measured_any:
-        parts.append(_matrix(grid))
+        parts += [_matrix(grid), *_forms(grid)]
     return Section(id="overview", title="Overview", parts=parts)
 
 
@@ -121,6 +121,12 @@ def _matrix(grid: Grid) -> Table:
         head=["protocol", *(["form", "knows"] * len(grid.tasks))],
         groups=groups,
     )
+
+
+def _forms(grid: Grid) -> list[Table]:
+    """What format following means for each task; of runs before there were words for it, nothing."""
+    rows: list[list[Cell]] = [[visible(task), visible(form, 300)] for task, form in grid.forms.items()]
+    return [table("The form of the answer that each task asks for.", ["task", "form"], rows)] if rows else []
 
 
 def _linked(grid: Grid, place: Place, measure: str, **filters: str) -> Cell:

@@ -12,6 +12,9 @@ has copied), with these differences, each of them on purpose:
 * Words end at any white space, not only at a blank: the script reads "10\\n" as no number (lm-evaluation-harness#1050).
 * Punctuation around a number goes and its decimal point stays: "$12.5", "(3.14)" and "3.5%" are 12.5, 3.14 and 3.5, where the
   script makes 125, 314 and 35 of them.
+* A sign counts: "-5", "-$5" and "\u22125" (the minus sign of Unicode, or a dash in its place) are -5, and are not 5. The script
+  cuts words at hyphens and drops other dashes with the punctuation, so that -5 and 5 are one to it. A hyphen between two words
+  or numbers ("3-5", "9-November") still parts them.
 """
 
 from __future__ import annotations
@@ -30,6 +33,10 @@ SEPARATOR = "; "
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _LIST = re.compile(r",?\s+(?:and|&)\s+|,\s+")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_DASHES = "\\-\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
+# A dash in front of a number and behind nothing that it could part from it: no word, no other dash, no "1990 -1995".
+_SIGN = re.compile(rf"(?<![\w{_DASHES}])(?<!\d\s)[{_DASHES}](?=[^\w\s{_DASHES}]*\.?\d)")
+_MINUS = "\x01"  # stands for a sign while words are cut
 
 
 def gold(row: Row) -> tuple[str, ...]:
@@ -60,16 +67,22 @@ def f1(value: str, example: Example) -> float:
 
 def normalise(text: str) -> str:
     """Small letters, numbers as floats, no punctuation, no articles; words end at white space and at hyphens."""
-    words = (_word(word) for word in re.split(r"[\s-]+", text.lower()))
+    words = (_word(word) for word in re.split(r"[\s-]+", _SIGN.sub(_MINUS, text.lower())))
     return " ".join(" ".join(words).split())
 
 
 def _word(word: str) -> str:
+    sign = -1 if _MINUS in word else 1
+    word = word.replace(_MINUS, "")
     number = word.rstrip(string.punctuation).lstrip(string.punctuation.replace(".", "")).replace(",", "")
     if _is_number(number):
-        return str(float(number))
+        return _written_number(sign, number)
     bare = word.translate(_NO_PUNCTUATION)
-    return str(float(bare)) if _is_number(bare) else _ARTICLE.sub(" ", bare)
+    return _written_number(sign, bare) if _is_number(bare) else _ARTICLE.sub(" ", bare)
+
+
+def _written_number(sign: int, digits: str) -> str:
+    return str(sign * float(digits) or 0.0)  # -0.0 is 0.0
 
 
 def _is_number(word: str) -> bool:

@@ -44,6 +44,9 @@ def _braced(depth: int) -> str:
 BOXED_FORMAT = rf"(?:(?![^\n]*{_BOX})(?!Answer:)[^\n]*\n)+Answer: \\boxed\{{(?=[ \t]*[^\s}}]){_braced(DEPTH)}\}}"
 r"""At least one line of working without a box, then a last line "Answer: \boxed{X}", X not empty and its braces balanced."""
 
+BOXED_FORM = r"at least one line of working without a box, then a last line: Answer: \boxed{42}"
+"""`BOXED_FORMAT` in words."""
+
 
 # ------------------------------------------------------------------------------------------ boxes
 
@@ -140,7 +143,7 @@ def math_answer(text: str) -> Extraction | None:
     "#### X"; a completion that is nothing else. Boxes that differ are results on the way, parts of an answer, or somebody
     else's: which of them is meant would be a guess, even where it is the last.
     """
-    return first_found(text, answer_line, boxed, stated_math, hash_math, bare_math, bare_number)
+    return first_found(text, *MATH_RULES, whole=BOXED_FORMAT)
 
 
 def answer_line(text: str) -> Extraction | None:
@@ -176,6 +179,10 @@ def bare_math(text: str) -> Extraction | None:
     if "\n" in text[start:end]:
         return None
     return _expression(text, start, end, "bare_math") or _phrase(text, start, end, "bare_math")
+
+
+MATH_RULES = (answer_line, boxed, stated_math, hash_math, bare_math, bare_number)
+"""The rules of `math_answer`, in its order."""
 
 
 def _agreed(found: Sequence[Extraction | None]) -> Extraction | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spt_fast.tasks.base import HubSource, Row, Task
 from spt_fast.tasks.columns import chosen, labelled, text
-from spt_fast.tasks.multiple_choice import INSTRUCTION
+from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
@@ -36,6 +36,7 @@ TASK = Task(
         "answerKey": "C",
     },
     template=TEMPLATE,
+    form=FORM,
     sampling=Sampling(max_tokens=256, stop=("\nQuestion:",)),
     random_baseline=0.25,
     licence="CC BY-SA 4.0",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spt_fast.tasks.base import Cut, HubSource, Row, Task
 from spt_fast.tasks.columns import chosen, label, text
-from spt_fast.tasks.multiple_choice import INSTRUCTION
+from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
@@ -57,6 +57,7 @@ TASK = Task(
         instruction=INSTRUCTION,
         item="Passage: {context}\nQuestion: {question}\n{options}\nAnswer:",
     ),
+    form=FORM,
     sampling=Sampling(max_tokens=256, stop=("\nPassage:", "\nQuestion:")),
     random_baseline=0.25,
     licence="CC BY-SA 4.0",

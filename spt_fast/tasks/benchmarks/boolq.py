@@ -51,6 +51,7 @@ TASK = Task(
         instruction="Answer each question about its passage with one word in small letters: yes or no.\nWrite nothing else.",
         item="Passage: {context}\nQuestion: {question}\nAnswer:",
     ),
+    form="one word in small letters: yes or no",
     sampling=Sampling(max_tokens=32, stop=("\nPassage:", "\nQuestion:")),
     random_baseline=0.5,
     licence="CC BY-SA 3.0",

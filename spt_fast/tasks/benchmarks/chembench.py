@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from spt_fast.tasks.base import Cut, HubSource, Row, Task
 from spt_fast.tasks.columns import chosen, decoded, in_fixed_order, listed, part
-from spt_fast.tasks.multiple_choice import INSTRUCTION
+from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
@@ -77,6 +77,7 @@ TASK = Task(
         "subfield": "General Chemistry",
     },
     template=Template(instruction=INSTRUCTION, item="Question: {question}\n{options}\nAnswer:"),
+    form=FORM,
     sampling=Sampling(max_tokens=256, stop=("\nQuestion:",)),
     random_baseline=0.35,
     licence="MIT",

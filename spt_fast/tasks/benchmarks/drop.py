@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spt_fast.tasks.answers import drop
-from spt_fast.tasks.answers.extractors import SHORT_FORMAT, short_answer
+from spt_fast.tasks.answers.extractors import short_extractor, short_form_in_words, short_format
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
 from spt_fast.tasks.columns import decoded, in_short_form, text
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
 _ANSWERS = ("answer", "validated_answers")
+_WORDS = 10
+"""Most of one number, date or span."""
+_FORM = short_format(_WORDS, separator=drop.SEPARATOR.strip())
 
 
 def read_row(row: Row) -> Example | None:
@@ -24,7 +27,7 @@ def read_row(row: Row) -> Example | None:
         answers = drop.gold(given)
     except ValueError:  # a few published rows hold no answer
         return None
-    target = in_short_form(answers)
+    target = in_short_form(answers, _FORM)
     if not question or target is None:
         return None
     return Example(
@@ -42,7 +45,7 @@ _NO_DATE = {"day": "", "month": "", "year": ""}
 
 TASK = Task(
     name="drop",
-    version=1,
+    version=2,
     summary="counting and comparing what a passage says, answered by a number, a date or a few words",
     source=HubSource(
         id="EleutherAI/drop",
@@ -66,19 +69,23 @@ TASK = Task(
         },
     },
     template=Template(
-        instruction="Answer each question from its passage with a number, a date or a few words, as in: 42\n"
-        f"Put {drop.SEPARATOR.strip()!r} between several things, as in: the north; the south\nWrite nothing else.",
+        instruction="Answer each question from its passage with a number, a date or a few words, "
+        f"at most {_WORDS} and no sentence, as in: 42\n"
+        f"Put {drop.SEPARATOR.strip()!r} between several things, as in: the north; the south\n"
+        "Write nothing else.",
         item="Passage: {context}\nQuestion: {question}\nAnswer:",
     ),
-    format=SHORT_FORMAT,
-    extract=short_answer,
+    format=_FORM,
+    form=f"{short_form_in_words(_WORDS)}; {drop.SEPARATOR.strip()!r} between several",
+    verbatim=True,
+    extract=short_extractor(_FORM),
     equal=drop.accepts,
     scores={"f1": drop.f1},
     sampling=Sampling(max_tokens=128, stop=("\nPassage:", "\nQuestion:")),
     random_baseline=0.0,
     licence="CC BY-SA 4.0",
     notes="No test split is published: validation is scored, by any of the validated answers. Few-shot rows are a fixed cut of "
-    "train, which tuning leaves alone. Questions about one passage share a group. Left out: rows without an "
-    "answer, or with none in the form asked for (more than 25 words). Read from EleutherAI/drop, which has numbers and dates "
+    "train, which tuning leaves alone. Questions about one passage share a group. A published answer has the form asked "
+    "for, however long. Left out: rows without an answer. Read from EleutherAI/drop, which has numbers and dates "
     "as such; ucinlp/drop has spans only.",
 )

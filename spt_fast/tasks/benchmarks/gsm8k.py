@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 
 from spt_fast.tasks.answers.extractors import (
+    HASH_FORM,
     HASH_FORMAT,
-    bare_number,
-    boxed_number,
+    NUMBER_RULES,
     first_found,
-    hash_number,
-    hash_number_with_unit,
-    stated_number,
 )
 from spt_fast.tasks.answers.numbers import canonical
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
@@ -38,12 +35,12 @@ def read_row(row: Row) -> Example:
 
 def extract(text: str) -> Extraction | None:
     """The number that the completion gives as its answer."""
-    return first_found(text, hash_number, boxed_number, stated_number, hash_number_with_unit, bare_number)
+    return first_found(text, *NUMBER_RULES, whole=HASH_FORMAT)
 
 
 TASK = Task(
     name="gsm8k",
-    version=1,
+    version=2,
     summary="grade-school word problems; a working that ends in #### and the number",
     source=HubSource(
         id="openai/gsm8k",
@@ -63,6 +60,7 @@ TASK = Task(
         item="Question: {question}\nAnswer:",
     ),
     format=HASH_FORMAT,
+    form=HASH_FORM,
     extract=extract,
     normalise=canonical,
     sampling=Sampling(max_tokens=512, stop=("\nQuestion:",)),

@@ -6,7 +6,7 @@ import re
 
 from spt_fast.tasks.base import HubSource, Row, Task
 from spt_fast.tasks.columns import chosen, label, listed, text
-from spt_fast.tasks.multiple_choice import INSTRUCTION
+from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
@@ -67,6 +67,7 @@ TASK = Task(
         instruction=INSTRUCTION,
         item="Text: {question}\nQuestion: How does the text go on?\n{options}\nAnswer:",
     ),
+    form=FORM,
     sampling=Sampling(max_tokens=256, stop=("\nText:", "\nQuestion:")),
     random_baseline=0.25,
     licence="MIT",

@@ -2,7 +2,7 @@ r"""MATH-500 (arXiv 2103.03874, 2305.20050): competition mathematics, worked out
 
 from __future__ import annotations
 
-from spt_fast.tasks.answers.latex import BOXED_FORMAT, accepts, all_boxed, math_answer, unboxed
+from spt_fast.tasks.answers.latex import BOXED_FORM, BOXED_FORMAT, accepts, all_boxed, math_answer, unboxed
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
 from spt_fast.tasks.columns import one_line, text
 from spt_fast.templates import Template
@@ -46,7 +46,7 @@ _MATH = HubSource(
 
 TASK = Task(
     name="math500",
-    version=1,
+    version=2,
     summary="competition mathematics; a working that ends in a boxed answer",
     source=HubSource(
         id="HuggingFaceH4/MATH-500",
@@ -69,6 +69,7 @@ TASK = Task(
         item="Problem: {question}\nAnswer:",
     ),
     format=BOXED_FORMAT,
+    form=BOXED_FORM,
     extract=math_answer,
     equal=accepts,
     sampling=Sampling(max_tokens=2048, stop=("\nProblem:",)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
 from spt_fast.tasks.columns import listed, text
-from spt_fast.tasks.multiple_choice import INSTRUCTION, lettered
+from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION, lettered
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
@@ -55,6 +55,7 @@ TASK = Task(
         instruction=INSTRUCTION,
         item="Question ({context}): {question}\n{options}\nAnswer:",
     ),
+    form=FORM,
     sampling=Sampling(max_tokens=256, stop=("\nQuestion (",)),
     random_baseline=0.25,
     licence="MIT",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spt_fast.tasks.answers.extractors import SHORT_FORMAT, short_answer
+from spt_fast.tasks.answers.extractors import SHORT_FORMAT, SHORT_WORDS, short_answer, short_form_in_words
 from spt_fast.tasks.answers.text import f1, normalise_squad
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
 from spt_fast.tasks.columns import in_short_form, listed, one_line, text
@@ -14,7 +14,7 @@ def read_row(row: Row) -> Example | None:
     """`question` (small letters, no question mark), `answer` (a list: the first is the target, all are right)."""
     question = text(row, "question").removesuffix("?")
     answers = tuple(dict.fromkeys(filter(None, map(one_line, listed(row, "answer")))))
-    target = in_short_form(answers)
+    target = in_short_form(answers, SHORT_FORMAT)
     if not question or target is None:
         return None
     return Example(
@@ -27,7 +27,7 @@ def read_row(row: Row) -> Example | None:
 
 TASK = Task(
     name="nq_open",
-    version=1,
+    version=2,
     summary="what people asked a search engine, answered from memory by a name or a few words",
     source=HubSource(
         id="google-research-datasets/nq_open",
@@ -38,10 +38,13 @@ TASK = Task(
     read_row=read_row,
     sample={"question": "what is the capital of france", "answer": ["Paris", "Paris, France"]},
     template=Template(
-        instruction="Answer each question with a name, a number or a few words, as in: Paris\nWrite nothing else.",
+        instruction=f"Answer each question with a name, a number or a few words, at most {SHORT_WORDS} and no sentence, "
+        "as in: Paris\nWrite nothing else.",
         item="Question: {question}\nAnswer:",
     ),
     format=SHORT_FORMAT,
+    form=short_form_in_words(),
+    verbatim=True,
     extract=short_answer,
     normalise=normalise_squad,
     scores={"f1": f1},
@@ -49,5 +52,5 @@ TASK = Task(
     random_baseline=0.0,
     licence="CC BY-SA 3.0",
     notes="No test split is published: validation is scored, by any of the answers. Few-shot rows are a fixed cut of train, "
-    "which tuning leaves alone. Rows with no answer in the form asked for (more than 25 words) are left out.",
+    "which tuning leaves alone. A published answer has the form asked for, however long.",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spt_fast.tasks.base import HubSource, Row, Task
 from spt_fast.tasks.columns import chosen, label, text
-from spt_fast.tasks.multiple_choice import INSTRUCTION
+from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
@@ -37,6 +37,7 @@ TASK = Task(
         instruction=INSTRUCTION,
         item="Goal: {question}\nQuestion: Which way leads to the goal?\n{options}\nAnswer:",
     ),
+    form=FORM,
     sampling=Sampling(max_tokens=512, stop=("\nGoal:", "\nQuestion:")),
     random_baseline=0.5,
     licence="unknown",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spt_fast.tasks.base import HubSource, Row, Task
 from spt_fast.tasks.columns import chosen, in_fixed_order, text
-from spt_fast.tasks.multiple_choice import INSTRUCTION
+from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
@@ -36,6 +36,7 @@ TASK = Task(
         "support": "Water is solid below zero degrees Celsius. Then it is called ice.",
     },
     template=Template(instruction=INSTRUCTION, item="Question: {question}\n{options}\nAnswer:"),
+    form=FORM,
     sampling=Sampling(max_tokens=128, stop=("\nQuestion:",)),
     random_baseline=0.25,
     licence="CC BY-NC 3.0",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
 from spt_fast.tasks.columns import chosen, label, text
-from spt_fast.tasks.multiple_choice import INSTRUCTION
+from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
@@ -45,6 +45,7 @@ TASK = Task(
         "label": "3",
     },
     template=Template(instruction=INSTRUCTION, item="Question: {question}\n{options}\nAnswer:"),
+    form=FORM,
     sampling=Sampling(max_tokens=128, stop=("\nQuestion:",)),
     random_baseline=1 / 3,
     licence="CC BY 4.0",

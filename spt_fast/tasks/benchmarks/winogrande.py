@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spt_fast.tasks.base import HubSource, Row, Task
 from spt_fast.tasks.columns import chosen, label, text
-from spt_fast.tasks.multiple_choice import INSTRUCTION
+from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
@@ -41,6 +41,7 @@ TASK = Task(
         instruction=INSTRUCTION,
         item="Sentence: {question}\nQuestion: What does _ stand for?\n{options}\nAnswer:",
     ),
+    form=FORM,
     sampling=Sampling(max_tokens=64, stop=("\nSentence:", "\nQuestion:")),
     random_baseline=0.5,
     licence="CC BY",

@@ -10,6 +10,7 @@ import re
 from functools import partial
 
 from spt_fast.tasks.base import GeneratedSource, Row, Task, row_key
+from spt_fast.tasks.multiple_choice import FORM
 from spt_fast.templates import Template
 from spt_fast.types import Example, Extraction, Sampling
 from spt_fast.zoo.rows import STYLE_OF, rows
@@ -84,6 +85,7 @@ ZOO_MCQ = Task(
     source=_source("zoo-mcq"),
     read_row=read_row,
     template=_template("zoo-mcq", with_options=True),
+    form=FORM,
     sampling=_SAMPLING,
     random_baseline=1 / 4,
     repeat_rows=True,
@@ -99,6 +101,7 @@ ZOO_SHORT = Task(
     read_row=read_row,
     template=_template("zoo-short"),
     format=r"[A-Za-z]+",
+    form="one bare word",
     extract=find_word,
     sampling=_SAMPLING,
     random_baseline=1 / 12,
@@ -114,6 +117,7 @@ ZOO_NUMBER = Task(
     read_row=read_row,
     template=_template("zoo-number"),
     format=r"(?:[^\n]+\n)+#### \d+",
+    form="a short working, then a last line with #### and a number",
     extract=find_number,
     sampling=_SAMPLING,
     random_baseline=1 / 72,
@@ -129,6 +133,7 @@ ZOO_JSON = Task(
     read_row=read_row,
     template=_template("zoo-json"),
     format=r'\{"answer": "[^"\n]+"\}',
+    form='a JSON object with the one key "answer" and text in it: {"answer": "bread"}',
     extract=find_word,
     sampling=_SAMPLING,
     random_baseline=1 / 12,

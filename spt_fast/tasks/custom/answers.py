@@ -11,24 +11,25 @@ from typing import Any, Literal, TypeAlias
 from spt_fast.errors import ConfigError
 from spt_fast.tasks.answers import latex
 from spt_fast.tasks.answers.extractors import (
+    HASH_FORM,
     HASH_FORMAT,
+    JSON_FORM,
     JSON_FORMAT,
+    NUMBER_RULES,
     SHORT_FORMAT,
+    SHORT_WORDS,
     Rule,
-    bare_number,
-    boxed_number,
     first_found,
     first_line,
-    hash_number,
-    hash_number_with_unit,
     json_answer,
-    short_answer,
-    stated_number,
+    short_form_in_words,
+    short_rules,
     stated_text,
 )
-from spt_fast.tasks.answers.latex import BOXED_FORMAT, math_answer, unboxed
+from spt_fast.tasks.answers.latex import BOXED_FORM, BOXED_FORMAT, MATH_RULES, unboxed
 from spt_fast.tasks.answers.numbers import canonical
 from spt_fast.tasks.answers.text import f1, normalise_squad
+from spt_fast.tasks.answers.thoughts import answer_of
 from spt_fast.tasks.base import Row, row_key
 from spt_fast.tasks.columns import chosen, decoded, label, one_line
 from spt_fast.tasks.custom.keys import (
@@ -43,7 +44,7 @@ from spt_fast.tasks.custom.keys import (
     texts_of,
     wrong,
 )
-from spt_fast.tasks.multiple_choice import INSTRUCTION, LETTERS
+from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION, LETTERS
 from spt_fast.types import Example, Extraction
 
 ReadRow: TypeAlias = Callable[[Row], Example | None]
@@ -58,6 +59,8 @@ class Answers:
     instruction: str
     max_tokens: int
     random_baseline: float
+    form: str = ""
+    verbatim: bool = False
     format: str | None = None
     extract: Callable[[str], Extraction | None] | None = None
     normalise: Callable[[str], str] = str.strip
@@ -65,14 +68,16 @@ class Answers:
     scores: Mapping[str, Callable[[str, Example], float]] = field(default_factory=dict)
 
 
-_NUMBERS: tuple[Rule, ...] = (hash_number, boxed_number, stated_number, hash_number_with_unit, bare_number)
-RULES: Mapping[str, Rule] = {
-    rule.__name__: rule for rule in (*_NUMBERS, json_answer, short_answer, stated_text, first_line, math_answer)
+_SHORT_RULES = short_rules()
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    **{rule.__name__: (rule,) for rule in (*NUMBER_RULES, json_answer, stated_text, first_line)},
+    "short_answer": _SHORT_RULES,
+    "math_answer": MATH_RULES,
 }
 """What `extract` can name."""
 
 NORMALISERS: Mapping[str, Callable[[str], str]] = {
-    "exact": str.strip,
+    "exact": one_line,
     "casefold": lambda text: " ".join(text.casefold().split()),
     "number": canonical,
     "words": normalise_squad,
@@ -88,6 +93,10 @@ class _Form:
     format: str
     rules: Sequence[Rule]
     normalise: str
+    form: str = ""
+    """`format` in words."""
+    verbatim: bool = False
+    """`Task.verbatim`."""
     target: str = "{answer}"
     written: Callable[[str], str] = str
     """How the answer is put into `target`."""
@@ -102,9 +111,12 @@ _NUMBER_FORMAT = r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?"
 _BOX_FORMAT = BOXED_FORMAT.rpartition("Answer: ")[2]  # the box alone
 _FORMS: Mapping[str, _Form] = {
     "line": _Form(
-        instruction="Answer each question with a name, a number or a few words, as in: Paris\nWrite nothing else.",
+        instruction=f"Answer each question with a name, a number or a few words, at most {SHORT_WORDS} and no sentence, "
+        "as in: Paris\nWrite nothing else.",
         format=SHORT_FORMAT,
-        rules=(short_answer,),
+        form=short_form_in_words(),
+        verbatim=True,
+        rules=_SHORT_RULES,
         normalise="words",
         also=("exact", "casefold"),
         written=one_line,
@@ -113,7 +125,8 @@ _FORMS: Mapping[str, _Form] = {
         instruction='Answer each question with a JSON object that has the one key "answer", as in: {"answer": "Paris"}\n'
         "Write nothing else.",
         format=JSON_FORMAT,
-        rules=(json_answer, short_answer),
+        form=JSON_FORM,
+        rules=(json_answer, *_SHORT_RULES),
         normalise="words",
         also=("exact", "casefold", "number"),
         target='{{"answer": {answer}}}',
@@ -122,7 +135,8 @@ _FORMS: Mapping[str, _Form] = {
     "number": _Form(
         instruction="Answer each question with a plain number, as in: 42\nWrite nothing else.",
         format=_NUMBER_FORMAT,
-        rules=_NUMBERS,
+        form="a plain number and nothing else: 42",
+        rules=NUMBER_RULES,
         normalise="number",
         written=canonical,
     ),
@@ -130,7 +144,8 @@ _FORMS: Mapping[str, _Form] = {
         instruction="Solve each problem step by step. End with a line that has #### and the answer as a plain number, "
         "as in: #### 42",
         format=HASH_FORMAT,
-        rules=_NUMBERS,
+        form=HASH_FORM,
+        rules=NUMBER_RULES,
         normalise="number",
         target="{working}\n#### {answer}",
         written=canonical,
@@ -139,7 +154,8 @@ _FORMS: Mapping[str, _Form] = {
     "boxed": _Form(
         instruction="Answer each question with the answer in a box, as in: \\boxed{42}\nWrite nothing else.",
         format=_BOX_FORMAT,
-        rules=(math_answer,),
+        form=r"the answer in a box and nothing else: \boxed{42}",
+        rules=MATH_RULES,
         normalise="latex",
         target="\\boxed{{{answer}}}",
         written=one_line,
@@ -147,7 +163,8 @@ _FORMS: Mapping[str, _Form] = {
     "boxed with working": _Form(
         instruction="Solve each problem step by step. End with a line that has the answer in a box, as in: Answer: \\boxed{42}",
         format=BOXED_FORMAT,
-        rules=(math_answer,),
+        form=BOXED_FORM,
+        rules=MATH_RULES,
         normalise="latex",
         target="{working}\nAnswer: \\boxed{{{answer}}}",
         written=one_line,
@@ -250,6 +267,7 @@ def closed(keys: TaskFile, columns: Columns) -> Answers:
     return Answers(
         read_row=read_row,
         instruction=INSTRUCTION,
+        form=FORM,
         max_tokens=256,
         random_baseline=1 / count if count else 0.0,
     )
@@ -320,7 +338,8 @@ def opened(keys: TaskFile, columns: Columns) -> Answers:
         raise ConfigError(f"columns.answer: must be the name of a column where there are no columns.options, {wrong(path)}")
 
     def extract(text: str) -> Extraction | None:
-        return first_found(text, *form.rules)
+        found = first_found(text, *form.rules, whole=form.format)
+        return _as_it_stands(text, form) if found is None and form.target == "{answer}" else found
 
     extract.__doc__ = f"The first of {', '.join(rule.__name__ for rule in form.rules)} that finds something."
     normalise = NORMALISERS[form.normalise]
@@ -333,7 +352,7 @@ def opened(keys: TaskFile, columns: Columns) -> Answers:
         """A row by the columns of the task file."""
         value = columns.value(row, path, "answer")
         texts = (_text(text, path) for text in (value if isinstance(value, list | tuple) else [value]))
-        answers = tuple(dict.fromkeys(filter(None, texts)))
+        answers = tuple(dict.fromkeys(filter(None, map(one_line if form.verbatim else str, texts))))
         question, context, working = columns.text(row, "question"), columns.text(row, "context"), columns.text(row, "working")
         if not answers or not question:
             return None
@@ -346,8 +365,8 @@ def opened(keys: TaskFile, columns: Columns) -> Answers:
             answers=answers,
             group=columns.text(row, "group"),
         )
-        found = extract(target)
-        if re.fullmatch(form.format, target) and (found is None or not right(found.value, example)):
+        found = None if form.verbatim else extract(target)
+        if not form.verbatim and re.fullmatch(form.format, target) and (found is None or not right(found.value, example)):
             # Nothing that a model could write would be right.
             what = "nothing" if found is None else repr(found.value)
             raise ValueError(f"the answer {answers[0]!r} could never count as right: extract finds {what} in {target[-60:]!r}")
@@ -358,12 +377,23 @@ def opened(keys: TaskFile, columns: Columns) -> Answers:
         instruction=form.instruction,
         max_tokens=form.max_tokens,
         random_baseline=0.0,
+        form=form.form,
+        verbatim=form.verbatim,
         format=form.format,
         extract=extract,
         normalise=normalise,
         equal=equal,
         scores={"f1": f1} if form.normalise == "words" else {},
     )
+
+
+def _as_it_stands(text: str, form: _Form) -> Extraction | None:
+    """The whole of an answer that has the form asked for, where that is the bare answer."""
+    whole = answer_of(text).strip()
+    if not re.fullmatch(form.format, whole):
+        return None
+    start = text.rindex(whole)
+    return Extraction(value=whole, rule="whole", span=(start, start + len(whole)))
 
 
 def _form(keys: TaskFile, columns: ColumnsKeys) -> _Form:
@@ -408,7 +438,7 @@ def _own_form(keys: TaskFile, columns: ColumnsKeys) -> _Form:
     return _Form(
         instruction=keys.instruction,
         format=keys.format,
-        rules=[RULES[one_of(name, RULES, f"extract[{i}]")] for i, name in enumerate(keys.extract)],
+        rules=[rule for i, name in enumerate(keys.extract) for rule in RULES[one_of(name, RULES, f"extract[{i}]")]],
         normalise=keys.normalise or "exact",
         target=target,
         max_tokens=512,

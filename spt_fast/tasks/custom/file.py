@@ -64,6 +64,8 @@ def parse(text: str, *, place: str) -> Task:
         sample=keys.sample,
         template=template,
         format=answers.format,
+        form=keys.form or answers.form,
+        verbatim=answers.verbatim,
         extract=answers.extract,
         normalise=answers.normalise,
         equal=answers.equal,

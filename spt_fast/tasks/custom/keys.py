@@ -35,6 +35,8 @@ class TaskFile:
     Null: `format`, `extract`, `target` and `instruction` say what form it has."""
     format: str | None = None
     """A regular expression; a completion has the form when the whole of it matches, white space around it apart."""
+    form: str = ""
+    """The same in words, for reports: "two words in capitals". Empty: what the answer form says, or the instruction."""
     extract: tuple[str, ...] | None = None
     """Names of `answers.RULES`, tried in this order: how the answer is found in a completion, whatever its form."""
     target: str | None = None
