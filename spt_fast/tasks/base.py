@@ -143,7 +143,7 @@ class Task:
         """The value that a completion gives as its answer; None for closed-ended tasks."""
         start = answer_start(text)
         answer = text[start:].strip()
-        if self._published(answer, example):
+        if not re.fullmatch(self.format or "", answer) and self._published(answer, example):
             start = text.index(answer, start)
             return Extraction(value=answer, rule="published", span=(start, start + len(answer)))
         found = None if self.extract is None else self.extract(text[start:])

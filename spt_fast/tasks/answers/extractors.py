@@ -49,7 +49,7 @@ INTRODUCTION = r"(?i:(?:(?:so|the|my|your|final|correct|short),? )*answer(?: to 
 _SENTENCE_END = r"(?:(?<=[a-z]{3})\.[^\S\n]+(?=[A-Z])|(?<=\d)\.[^\S\n]+(?=[A-Z][a-z]))"
 
 # What a model writes in front of the next question, on the same line.
-_NEXT = r"\b(?:Question|Answer|Passage|Problem)[ ]?[0-9]*:|<\|[a-z_]+\|>|</s>"
+_NEXT = r"\b(?:Question|Answer|Passage|Problem)[ ]?[0-9]*:|</?[a-z][^<>\n]*>|<\|[a-z_]+\|>"
 
 # A sentence is told by a verb that can be nothing else ("is", "took", "invented the"), in small letters: titles have capitals.
 _BLANK = r"[^\S\n]++"
@@ -59,8 +59,9 @@ _PLAIN_VERBS = (
 )
 _OBJECT = r"(?=[^\S\n]++(?:an?|the|his|her|its|their)\b)"
 _VERB = (
-    rf"(?:(?:(?:is|are|was|ca|wo|{_PLAIN_VERBS})(?:n['\u2019]t|not)?+|(?:found|won|built|led|held|lost|sold|ran|met|told)"
-    rf"{_OBJECT}|(?!named|titled|entitled|called|awarded|dubbed|considered|hundred)[a-z]+ed{_OBJECT})(?![\w'\u2019-]))"
+    rf"(?:(?:(?:is|are|was|ca|wo|{_PLAIN_VERBS})(?:n['\u2019]t|not)?+|(?<!by[ ])means(?![ ]of\b)"
+    rf"|(?:found|won|built|led|held|lost|sold|ran|met|told){_OBJECT}"
+    rf"|(?!named|titled|entitled|called|awarded|dubbed|considered|hundred)[a-z]+ed{_OBJECT})(?![\w'\u2019-]))"
 )
 # A verb within three words behind one of these is a clause's ("the man who was king"); a line that begins with one is a clause.
 _RELATIVE = (
