@@ -218,6 +218,17 @@ def test_options_and_the_right_one_are_read_as_the_columns_say(tmp_path: Path, c
         ("answer_form: line", {"a": "the Seine"}, "the Seine", "Answer: Seine.", "Rhine"),
         ("answer_form: number", {"a": 1200}, "1200", "The answer is 1,200.", "120"),
         ("answer_form: number", {"a": ["1,200", "7"]}, "1200", "#### 7", "120"),
+        ("answer_form: number", {"a": 0.00001}, "0.00001", "The answer is 0.00001.", "0.0001"),
+        ("answer_form: number", {"a": "1e-05"}, "0.00001", "#### 0.000010", "105"),
+        ("answer_form: number", {"a": 2.5e20}, "250000000000000000000", "#### 250,000,000,000,000,000,000", "2.5"),
+        (
+            "answer_form: json\nnormalise: number",
+            {"a": 0.00001},
+            '{"answer": "0.00001"}',
+            '{"answer": 1e-05}',
+            '{"answer": 1e-04}',
+        ),
+        ("answer_form: json\nnormalise: number", {"a": 34}, '{"answer": "34"}', '{"answer": 34}', '{"answer": "3 4"}'),
         ("answer_form: json", {"a": 'a "b"'}, r'{"answer": "a \"b\""}', 'answer: a "b"', '{"answer": "c"}'),
         ("answer_form: boxed", {"a": r"\frac12"}, r"\boxed{\frac12}", "The answer is $0.5$.", r"\boxed{\frac13}"),
         (

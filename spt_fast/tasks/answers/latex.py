@@ -1,28 +1,18 @@
 r"""Answers of MATH: LaTeX in a \boxed{}. Its form, where a completion gives its answer, and when two answers are the same.
 
-Which two are the same (`equivalent`): those that are written alike after `normalise`, or that mean the same to sympy.
-
-* Numbers are exact: 0.5 is \frac12 and 1.8 is 1\frac45, but 0.33 is not \frac13, and 3.14 not \pi.
-* A percentage is its number, and is the fraction: 20\% is 20, and 0.2.
-* Units (\text{ cm}, \mbox{ inches}^2, "5 miles"), degrees, currency, thousands separators, the sizes of fractions and brackets
-  are not looked at; nor is "x =" or "x \in", where one of the two has it and the other does not.
-* A number in another base (52_8) is the same digits in the same base, or the bare digits, for the question has said which.
-* Lists and sets have no order, and 3 \pm 1 is the list 4, 2. Points have: (1, 2) is not (2, 1). Brackets tell: \{1, 2\} is no
-  point, (1, 2] is not [1, 2]; a list without brackets is what the other is. But x > 2 is (2, \infty).
-* Words (\text{even}, (C), Evelyn) are compared as words, never as products of letters. Variables keep their case: k is not K.
-
-What is longer than `LONGEST` is compared as it is written only.
+Which two are the same (`equivalent`) is told by three modules: `vocabulary` says which words are units and which change the
+value, `grammar` reads an answer, `equality` compares two. What is longer than `LONGEST` is compared as it is written only.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import NamedTuple
 
+from spt_fast.tasks.answers.equality import Spelling, UndecidedError, same_answers
 from spt_fast.tasks.answers.extractors import INTRODUCTION, NO_ANSWER, bare_number, first_found
+from spt_fast.tasks.answers.grammar import readings, written
 from spt_fast.tasks.answers.symbolic import same
 from spt_fast.types import Example, Extraction
 
@@ -236,61 +226,10 @@ def _extraction(text: str, start: int, end: int, rule: str) -> Extraction | None
 
 # ------------------------------------------------------------------------------------------ whether two are the same
 
-_SIGNS = str.maketrans(
-    {"\u2212": "-", "\u2013": "-", "\u00d7": r"\times ", "\u00f7": "/", "\u00b1": r"\pm ", "\u2264": r"\le ", "\u2265": r"\ge "}
-    | {"\u03c0": r"\pi ", "\u221e": r"\infty ", "\u00b0": "", "\u20ac": "", "\u00a3": ""}
-)
-_WORDED = r"\\(?:text(?:bf|it|rm|normal)?|mbox)"
-_ARGUMENT = r"\w|\\[a-zA-Z]+(?![a-zA-Z{(])"
-_BEHIND = r"(?<=[\w)}\]])"
-_REWRITTEN = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        # What is only looks.
-        (r"\\(?:left|right)(?![a-z])\.?|\\[bB]igg?[lr]?(?![a-z])|\\displaystyle(?![a-z])", ""),
-        (r"\\[hv]?phantom\{[^{}]*\}|\\?\$|(?<!\\)\\[()\[\]]|\^\{?\s*\\circ\s*\}?|\\degrees?(?![a-z])", ""),
-        (r"(?<=\d),\\!\s*(?=\d{3})|(?<=\d)\{,\}(?=\d{3})", ""),
-        (r"(?<!\\)\\[!,;:>\s]|\\q?quad(?![a-z])|~|\s+", " "),
-        (r"^ +|(?<![ .])[ .]+$", ""),
-        (r"\\[dtc]frac", r"\\frac"),
-        # Two answers, in words; units, which are words behind something, with an exponent or without.
-        (rf"{_BEHIND},?(?: ?{_WORDED} ?\{{ ?,? ?(?:and|or) ?\}}| (?:and|or)(?= )) ?", ","),
-        (rf"{_BEHIND} ?(?:{_WORDED}|\\mathrm) ?\{{ ?+(?![ap]\.? ?m\b)[^{{}}\d]*\}}(?:\^\{{?[23]\}}?)?$", ""),
-        (rf"^(-?[\d.,]+)(?: (?!(?:{_FUNCTION}|[ap]\.?m)\b)[a-zA-Z]{{2,}}){{1,3}}$", r"\1"),
-        (rf"{_WORDED} ?\{{([^{{}}a-zA-Z]*)\}}", r"\1"),
-        # Functions without their backslash, arguments without their braces.
-        (rf"(?<![\\a-zA-Z])(?={_FUNCTION}(?![a-zA-Z]))", r"\\"),
-        (r"\\infinity", r"\\infty"),
-        (r"\\math(?:rm|bf|it) ?\{([^{}]*)\}", r"\1"),
-        (r"\\sqrt ?\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"\\sqrt ?(\w)", r"\\sqrt{\1}"),
-        (rf"\\frac ?({_ARGUMENT}) ?({_ARGUMENT})", r"\\frac{\1}{\2}"),
-        (rf"\\frac ?({_ARGUMENT}) ?\{{", r"\\frac{\1}{"),
-        (rf"(\\frac ?\{{[^{{}}]*\}}) ?({_ARGUMENT})", r"\1{\2}"),
-        (r"([_^]) ?(\d+|[a-zA-Z])", r"\1{\2}"),
-        (r"(?<=\d) (\d+)/(\d+)$", r"\\frac{\1}{\2}"),
-        # Blanks go, but for one that ends a command, and one between two numbers, which are not one number.
-        (r"(\\[a-zA-Z]+ (?=[a-zA-Z])|(?<=\d) (?=\d))| ", r"\1"),
-    )
-]
-_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?:\\?%)?")
-_NAMED = re.compile(r"(?P<name>[a-zA-Z](?:_\{\w+\})?(?:\([a-z]\))?)(?:=|\\in(?![a-z]) ?)(?P<value>[^=<>]+)")
-_BASED = re.compile(r"(?P<digits>[0-9A-F]+)(?:_\{(?P<base>\d+)\})?")
-_RATIONAL = re.compile(
-    r"(?P<minus>-?)(?:(?P<whole>\d*)\\frac\{(?P<top>-?\d+)\}\{(?P<bottom>-?\d+)\}|(?P<upper>\d+)/(?P<lower>\d+)"
-    r"|(?P<units>\d*)(?:\.(?P<decimals>\d*)(?:\\overline\{(?P<repeated>\d+)\})?)?)(?P<percent>\\?%)?"
-)
-
 
 def normalise(latex: str) -> str:
-    r"""One spelling of what is written in several ways: no blanks, sizes, units or degrees, braces around every argument.
-
-    Words stay in their \text{}.
-    """
-    text = "".join(str(unicodedata.decimal(ch)) if ch.isdecimal() else ch for ch in unboxed(latex)).translate(_SIGNS)
-    for pattern, replacement in _REWRITTEN:
-        text = pattern.sub(replacement, text)
-    return text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
+    """One spelling of what is written in several ways, for finding out whether several boxes say the same."""
+    return latex if len(latex) > LONGEST else written(readings(unboxed(latex))[0])
 
 
 def accepts(value: str, example: Example) -> bool:
@@ -299,92 +238,19 @@ def accepts(value: str, example: Example) -> bool:
 
 
 def equivalent(value: str, gold: str) -> bool:
-    """Whether an answer is the same as the published one; the top of the module says when.
+    """Whether an answer is the same as the published one; the top of `equality` says when.
 
     What sympy cannot read, or needs more than some seconds for, is the same as nothing else.
 
     Raises:
         ScoringError: sympy cannot be started at all.
     """
+    value, gold = " ".join(unboxed(value).split()), " ".join(unboxed(gold).split())
     if max(len(value), len(gold)) > LONGEST:
-        return value.split() == gold.split()
-    left, right = _without_name(normalise(value), normalise(gold))
-    if left == right:
-        return left != ""
-    if _has_words(left) or _has_words(right):
-        return _words(left) == _words(right)
-    if (number := _rational(left)) and (other := _rational(right)):
-        return number.value == other.value or number.share == other.share
-    if "_" in left + right and (digits := _BASED.fullmatch(left)) and (wanted := _BASED.fullmatch(right)):
-        return digits["digits"] == wanted["digits"] and (digits["base"] is None or digits["base"] == wanted["base"])
-    brackets = {_brackets(left), _brackets(right)}
-    if brackets == {"set", "point"} or re.search(r"\d \d", left + right):
-        return False
-    if brackets == {"list", "point"}:
-        left, right = (f"({side})" if _brackets(side) == "list" else side for side in (left, right))
-    return bool(left and right) and same(left, right)
-
-
-def _without_name(left: str, right: str) -> tuple[str, str]:
-    """Both without "x =", if both have the same or one has it and the other is no equation."""
-    named, other = _NAMED.fullmatch(left), _NAMED.fullmatch(right)
-    if named and other:
-        return (named["value"], other["value"]) if named["name"] == other["name"] else (left, right)
-    if named and not re.search(r"[=<>]", right):
-        return named["value"], right
-    if other and not re.search(r"[=<>]", left):
-        return left, other["value"]
-    return left, right
-
-
-def _has_words(text: str) -> bool:
-    return re.search(rf"{_WORDED}\{{[^{{}}]*[^\W\d_]", text) is not None
-
-
-def _words(text: str) -> list[str]:
-    """The words of a list, in no order: "(C)" is "C", and longer ones are "even" and "Even" alike."""
-    bare = re.sub(rf"{_WORDED}\{{([^{{}}]*)\}}", r"\1", text)
-    words = (re.sub(r"^\((.*)\)$|\.$", r"\1", word) for word in bare.split(","))
-    return sorted(word.casefold() if len(word) > 1 else word for word in words)
-
-
-class _Number(NamedTuple):
-    value: Fraction
-    """Without regard to a percent sign."""
-    share: Fraction
-    """With regard to it."""
-
-
-def _rational(text: str) -> _Number | None:
-    """The number that a decimal, a fraction, a mixed number or a percentage is."""
-    match = _RATIONAL.fullmatch(text)
-    if not match or not re.search(r"\d", text):
-        return None
+        return value == gold
+    if value == gold and re.search(r"\d", value):
+        return True
     try:
-        if match["top"]:
-            number = int(match["whole"] or 0) + Fraction(int(match["top"]), int(match["bottom"]))
-        elif match["upper"]:
-            number = Fraction(int(match["upper"]), int(match["lower"]))
-        else:
-            decimals, repeated = match["decimals"] or "", match["repeated"] or ""
-            number = Fraction(int(f"{match['units']}{decimals}" or 0), 10 ** len(decimals))
-            if repeated:
-                number += Fraction(int(repeated), 10 ** len(decimals) * (10 ** len(repeated) - 1))
-    except ZeroDivisionError:
-        return None
-    number = -number if match["minus"] else number
-    return _Number(number, number / 100 if match["percent"] else number)
-
-
-def _brackets(text: str) -> str:
-    r"""What the brackets around an answer say: \{1,2\} is a "set", (1,2] a "point" (or an interval), 1,2 a "list"."""
-    depth, enclosed, commas = 0, text[:1] in ("(", "[") or text.startswith(r"\{"), False
-    for mark in re.finditer(r"\\?[{}]|[()\[\],]", text):
-        if mark[0] == ",":
-            commas |= depth == 0
-        else:
-            depth += 1 if mark[0][-1] in "{([" else -1
-            enclosed &= depth > 0 or mark.end() == len(text)
-    if enclosed and depth == 0:
-        return "set" if text.startswith("\\") else "point" if "," in text else ""
-    return "list" if commas else ""
+        return same_answers(value, gold, Spelling())
+    except UndecidedError:
+        return same(value, gold)

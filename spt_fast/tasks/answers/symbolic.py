@@ -19,10 +19,11 @@ import signal
 import subprocess
 import sys
 import threading
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 from spt_fast.errors import ScoringError
+from spt_fast.tasks.answers.grammar import Answer
 
 CPU_SECONDS = 3.0
 """What one comparison may take; most take some hundredths."""
@@ -154,19 +155,156 @@ def _serve() -> None:
 
 
 def _same(value: str, gold: str) -> bool:
-    from math_verify import verify
+    from spt_fast.tasks.answers.equality import same_answers
 
-    left, right = _parsed(gold), _parsed(value)
-    # What the value says in another notation counts: x > 2 for (2, oo).
-    same = verify(left, right, timeout_seconds=None, allow_set_relation_comp=True)
-    return bool(same) and not _differ(left, right)
+    # In one order whichever is asked about, for math-verify's rules are not symmetric.
+    return same_answers(min(value, gold), max(value, gold), _Sympy())
+
+
+class _Sympy:
+    """What mathematics means to sympy: an `equality.Meaning`."""
+
+    def same(self, left: str, right: str) -> bool:
+        """Whether two expressions, or two equations, mean the same."""
+        from math_verify import verify
+
+        if left == right:
+            return True
+        if left.count("'") != right.count("'"):  # which latex2sympy leaves out
+            return False
+        try:
+            one, other = map(_parsed, sorted((left, right)))
+        except Exception:  # it cannot be read; something else in the answers may tell
+            return False
+        if _is_unsure(one) or _is_unsure(other):
+            return False
+        same = verify(one, other, timeout_seconds=None)
+        return bool(same) and not _differ(one, other)
+
+    def same_set(self, left: Answer, right: Answer) -> bool:
+        """Whether two answers are the same set of numbers."""
+        try:
+            one, other = _as_set(left), _as_set(right)
+        except Exception:  # as above
+            return False
+        if one == other or one.symmetric_difference(other).is_empty:
+            return True
+        pieces, wanted = _pieces(one), _pieces(other)
+        return len(pieces) == len(wanted) and all(map(_same_piece, pieces, wanted))
+
+
+def _same_piece(piece: Any, other: Any) -> bool:
+    """Whether two pieces of unions are of one kind, with ends (or elements) that are the same."""
+
+    def same_end(end: Any, wanted: Any) -> bool:
+        return bool(end == wanted or (end.is_number and wanted.is_number and (end - wanted).equals(0)))
+
+    return type(piece) is type(other) and len(piece.args) == len(other.args) and all(map(same_end, piece.args, other.args))
+
+
+def _pieces(union: Any) -> list[Any]:
+    from sympy import Union  # type: ignore[import-untyped]
+
+    parts = union.args if isinstance(union, Union) else (union,)
+    return sorted(parts, key=lambda part: float(part.inf) if part.inf.is_number else 0.0)
+
+
+def _as_set(answer: Answer) -> Any:
+    """The set of real numbers that an answer describes.
+
+    Raises:
+        ValueError: it describes none that sympy could tell.
+    """
+    from sympy import Complement, FiniteSet, Intersection, Interval, Set, Union
+
+    from spt_fast.tasks.answers import grammar
+
+    match answer:
+        case grammar.Row(opened, items, closed) if answer.kind == "point" and len(items) == 2:
+            start, end = map(_value, items)
+            return Interval(start, end, opened == "(", closed == ")")
+        case grammar.Row(_, items, _) if answer.kind == "set":
+            return FiniteSet(*map(_value, items))
+        case grammar.Row(_, items, _):
+            return Union(*map(_as_set, items))
+        case grammar.Sets(sign, items):
+            joined = {"\\cup": Union, "\\cap": Intersection}.get(sign)
+            sets = list(map(_as_set, items))
+            return joined(*sets) if joined else reduce(Complement, sets)
+        case grammar.Named(_, value, sign) if sign == "\\in":
+            return _as_set(value)
+        case grammar.Bound(sign, value):
+            return _half_line(sign, _value(value))
+        case grammar.Relation(sides, signs):
+            pairs = zip(sides, signs, sides[1:], strict=False)
+            return Intersection(*(_solutions(left, sign, right) for left, sign, right in pairs))
+        case grammar.Conditions(joint, items):
+            sets = list(map(_as_set, items))
+            both = Intersection(*sets)
+            return Union(*sets) if joint == "or" or (joint == "," and both.is_empty) else both
+        case grammar.Math(latex) if isinstance(found := _parsed(latex), Set):
+            return found
+    raise ValueError("no set of numbers")
+
+
+def _value(answer: Answer) -> Any:
+    from sympy import simplify
+
+    from spt_fast.tasks.answers.grammar import Measured, Percent, written
+
+    while isinstance(answer, Measured | Percent):
+        answer = answer.value
+    value = _parsed(written(answer)).doit()
+    if value.free_symbols:
+        raise ValueError("no set of numbers")
+    return simplify(value)
+
+
+def _half_line(sign: str, end: Any) -> Any:
+    from sympy import Interval, S, oo
+
+    if sign == "!=":
+        return S.Reals - Interval(end, end)
+    return Interval(end, oo, sign == ">", True) if ">" in sign else Interval(-oo, end, True, sign == "<")
+
+
+def _solutions(left: Answer, sign: str, right: Answer) -> Any:
+    """The real numbers for which an inequality in one variable holds, or for which it is in a set."""
+    from sympy import Eq, Ge, Gt, Le, Lt, Ne, S, Symbol, solveset
+
+    from spt_fast.tasks.answers.grammar import written
+
+    if sign == "\\in":
+        return _as_set(right)
+    kinds = {"<": Lt, ">": Gt, "<=": Le, ">=": Ge, "!=": Ne, "=": Eq}
+    if sign not in kinds:
+        raise ValueError("no set of numbers")
+    sides = [_parsed(written(side)).doit() for side in (left, right)]
+    symbols = sides[0].free_symbols | sides[1].free_symbols
+    if len(symbols) != 1:
+        raise ValueError("no set of numbers")
+    unknown = Symbol("x", real=True)
+    sides = [side.xreplace(dict.fromkeys(symbols, unknown)) for side in sides]
+    for one, other, kept in ((0, 1, sign), (1, 0, sign.translate(str.maketrans("<>", "><")))):
+        if sides[one] == unknown and not sides[other].free_symbols and sign != "=":
+            return _half_line(kept, sides[other])
+    if sign == "!=":
+        return S.Reals - solveset(Eq(*sides), unknown, S.Reals)
+    return solveset(kinds[sign](*sides), unknown, S.Reals)
+
+
+def _is_unsure(parsed: Any) -> bool:
+    """Whether sympy says of an expression that it is no number: 0/0, 1/0."""
+    from sympy import S
+
+    return bool(getattr(parsed, "has", lambda *_: False)(S.NaN, S.ComplexInfinity))
 
 
 @lru_cache(maxsize=1024)
 def _parsed(latex: str) -> Any:
     from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex  # type: ignore[import-untyped]
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig  # type: ignore[import-untyped]
-    from sympy import Float, I, Rational  # type: ignore[import-untyped]
+    from sympy import Float, I, Rational
 
     # Units are off: they would take the "m" from "3m". Symbols keep their case: k is not K.
     rules = NormalizationConfig(

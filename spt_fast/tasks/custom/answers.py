@@ -27,7 +27,7 @@ from spt_fast.tasks.answers.extractors import (
     stated_text,
 )
 from spt_fast.tasks.answers.latex import BOXED_FORM, BOXED_FORMAT, MATH_RULES, unboxed
-from spt_fast.tasks.answers.numbers import canonical
+from spt_fast.tasks.answers.numbers import canonical, without_exponent
 from spt_fast.tasks.answers.text import f1, normalise_squad
 from spt_fast.tasks.answers.thoughts import answer_of
 from spt_fast.tasks.base import Row, row_key
@@ -222,6 +222,8 @@ def _inside(value: Any, name: str) -> Any:
 def _text(value: Any, path: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
         raise TypeError(f"column {path!r} is {type(value).__name__}, not text")
+    if isinstance(value, float):
+        return without_exponent(value)
     return "" if value is None else str(value).strip()
 
 

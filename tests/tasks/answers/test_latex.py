@@ -245,7 +245,6 @@ x=5 | y=5
 x=5 | x=6
 52_9 | 52_8
 42 | 52_8
-52_8 | 52
 \text{even} | \text{odd}
 \text{no} | on
 \text{CBAD} | ABCD
@@ -287,9 +286,9 @@ def test_answers_that_mean_something_else_are_not(value: str, gold: str) -> None
     assert not equivalent(value, gold)
 
 
-def test_a_number_in_another_base_may_leave_the_base_to_the_question_but_not_add_one() -> None:
+def test_a_number_in_another_base_may_leave_the_base_to_the_question() -> None:
     assert equivalent("52", "52_8")
-    assert not equivalent("52_8", "52")
+    assert equivalent("52_8", "52")
 
 
 def test_digits_and_signs_of_other_scripts_count() -> None:
@@ -374,7 +373,7 @@ def test_one_that_died_is_replaced() -> None:
         child._process.kill()
         if died_before:
             child._process.wait()
-        assert same(f"a+{died_before}+2", f"2+{died_before}+a")
+        assert same(f"a+{died_before:d}+2", f"2+{died_before:d}+a")
         assert symbolic._child is not child
 
 
