@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -43,9 +43,13 @@ from spt_fast.pace import Pace
 from spt_fast.plan import Stage
 from spt_fast.scheduling import outlook
 from spt_fast.scheduling.estimates import Estimates, Measured
+from spt_fast.scheduling.foresight import Foresight
 from spt_fast.scoring.rerun import COLUMNS, Rerun, rerun_of
 from spt_fast.sharing import Given
 from spt_fast.store import Failure, Results, Store, StoredResult
+from spt_fast.tasks.base import FileSource, GeneratedSource
+from spt_fast.tasks.lengths import MOST_ROWS, lengths
+from spt_fast.tasks.rows import load_rows
 from spt_fast.types import CellResult, Example
 from spt_fast.version import version
 from spt_fast.voting import examples_of, voted
@@ -217,15 +221,17 @@ def _do(
     if not stages:
         return failed
     pulse = _Pulse(store)
+    foresight = None if executor.foresees else _foresight(stages, executor, store, known)
     with closing(executor.run(stages, lambda stage: _given(stage, store, say), known)) as events:
         for stage, told in events:
             key = getattr(told, "key", None)
             if key is not None and (key in ended or key not in stage.by_key):
                 continue
             event = _kept(stage, told, store)
-            if watcher is not None:
-                watcher.show(stage, event)
-            pulse.take(stage, event)
+            for each in (event, *_foreseen(foresight, stage, event)):
+                if watcher is not None:
+                    watcher.show(stage, each)
+                pulse.take(stage, each)
             if isinstance(event, CellDone | CellFailed):
                 ended.add(event.key)
             if isinstance(event, CellFailed):
@@ -233,10 +239,37 @@ def _do(
     return failed
 
 
+def _foresight(stages: Sequence[Stage], executor: Executor, store: Store, known: Sequence[Measured]) -> Foresight:
+    cells = (cell for stage in stages for cell in stage.cells)
+    return Foresight(stages, known, gpu=executor.room()[1], lengths=lengths_of(cells, store))
+
+
+def _foreseen(foresight: Foresight | None, stage: Stage, event: Event) -> list[Event]:
+    """How long the rest takes, after an event; an executor that has an idea of its own tells that itself."""
+    if foresight is None:
+        return []
+    now = time.monotonic()
+    foresight.take(stage, event, now)
+    left = foresight.seconds_left(now) if foresight.is_due(now) else None
+    return [] if left is None else [Outlook(seconds_left=left)]
+
+
+def lengths_of(cells: Iterable[Cell], store: Store) -> dict[str, Mapping[str, float]]:
+    """How long the texts of tasks are whose rows are at hand: an earlier run has described them, or they are local files."""
+    found = {rows["task"]: rows["lengths"] for rows in store.rows() if rows.get("lengths")}
+    for rows in {cell.task.name: cell.task for cell in cells if cell.task.name not in found}.values():
+        if rows.data_files is not None or isinstance(rows.task.source, FileSource | GeneratedSource):
+            with suppress(SptError):  # the cells will tell what is wrong with the rows
+                test = load_rows(rows.task, data_files=rows.data_files, limit=MOST_ROWS, need={"test"}).test
+                found[rows.name] = lengths(rows.task, test)
+    return {name: known for name, known in found.items() if known}
+
+
 def _foresee(ahead: Sequence[Stage], executor: Executor, store: Store, known: Sequence[Measured], *, cluster: bool) -> None:
     """Keep how long it is expected to take, as `--dry-run` tells it, to be held against what it becomes."""
     room, gpu = executor.room()
-    estimates = Estimates(known, gpu=gpu)
+    read = lengths_of((cell for stage in ahead for cell in stage.cells), store)
+    estimates = Estimates(known, gpu=gpu, lengths=read)
     expected = outlook.expected(ahead, estimates, room, gpu=gpu, cluster=cluster)
     hours = expected.gpu_hours if gpu else expected.worker_hours
     seconds = {"seconds": round(expected.seconds, 1), "gpu_seconds": round(3600 * hours, 1)}

@@ -12,7 +12,7 @@ from spt_fast.executors import LOCAL, open_executor
 from spt_fast.plan import Stage
 from spt_fast.progress import counted, spoken
 from spt_fast.report.costs import money
-from spt_fast.run import ahead_of, measured
+from spt_fast.run import ahead_of, lengths_of, measured
 from spt_fast.scheduling import outlook
 from spt_fast.scheduling.estimates import Estimates
 from spt_fast.scheduling.scheduler import Resources
@@ -42,7 +42,7 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     known = {store: done & there.keys(), **{each.source: each.done & there.keys() for each in taken}}
     with closing(open_executor(address, store.log)) as executor:
         room, gpu = executor.room()
-    estimates = Estimates(measured(cells, known), gpu=gpu)
+    estimates = Estimates(measured(cells, known), gpu=gpu, lengths=lengths_of(missing, store))
     for stage in stages:
         adapters = len({cell.tuning_key for cell in stage.cells if isinstance(cell.protocol, Lora)})
         learn = len(estimates.lessons(stage.cells)) - adapters

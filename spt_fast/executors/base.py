@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import ClassVar
 
 from spt_fast.events import Event
 from spt_fast.plan import Stage
@@ -14,6 +15,9 @@ from spt_fast.sharing import Given
 
 class Executor(ABC):
     """Runs stages. Whatever becomes of a worker, each of its cells ends in `CellDone` or `CellFailed`, once."""
+
+    foresees: ClassVar[bool] = False
+    """Whether it tells how long the rest takes itself (`Outlook`)."""
 
     @abstractmethod
     def run(

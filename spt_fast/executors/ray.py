@@ -275,6 +275,8 @@ class _Partners(Partners):
 class RayExecutor(Executor):
     """Runs stages on a Ray cluster, on all of its GPUs."""
 
+    foresees = True
+
     def __init__(
         self,
         address: str,

@@ -96,11 +96,14 @@ class Estimates:
     Args:
         measured: cells that were done, as far as they are known, on machines like those of the cells to come.
         gpu: whether models run on GPUs, as many as `Model.gpus`; else on a CPU.
+        lengths: task -> how long its texts are (`tasks.lengths`), where its rows were read; else its sample row says so.
     """
 
-    def __init__(self, measured: Iterable[Measured] = (), *, gpu: bool) -> None:
+    def __init__(
+        self, measured: Iterable[Measured] = (), *, gpu: bool, lengths: Mapping[str, Mapping[str, float]] | None = None
+    ) -> None:
         kept = list(measured)
-        self._guess = _Guess(gpu=gpu, totals=_totals(kept))
+        self._guess = _Guess(gpu=gpu, totals=_totals(kept), lengths=lengths or {})
         self._starts = _Ratios(self._measured_starts(kept, "engine_start_s", "judge_engine_start_s"))
         self._loads = _Ratios(self._measured_starts(kept, "load_s"))
         self._trains = _Ratios(self._measured_trains(kept))
@@ -276,8 +279,8 @@ class _Shape:
 class _Guess:
     """Seconds by counting operations."""
 
-    def __init__(self, *, gpu: bool, totals: Mapping[Hashable, int]) -> None:
-        self._gpu = gpu
+    def __init__(self, *, gpu: bool, totals: Mapping[Hashable, int], lengths: Mapping[str, Mapping[str, float]]) -> None:
+        self._gpu, self._lengths = gpu, lengths
         self._totals = totals
         self._known: dict[Hashable, float] = {}
         self._shapes: dict[str, _Shape] = {}
@@ -343,7 +346,8 @@ class _Guess:
     def _shape(self, task: TaskRows) -> _Shape:
         name = task.ref or task.name
         if name not in self._shapes:
-            self._shapes[name] = _shape(task.task)
+            read = self._lengths.get(task.name)
+            self._shapes[name] = _shape(task.task) if read is None else _shape_of(task.task, read)
         return self._shapes[name]
 
 
@@ -383,6 +387,12 @@ def _shape(task: Task) -> _Shape:
         option=sum(map(len, example.options)) / CHARACTERS / max(1, len(example.options)),
         written=written,
     )
+
+
+def _shape_of(task: Task, lengths: Mapping[str, float]) -> _Shape:
+    """From the lengths of its rows, in characters."""
+    tokens = {name: lengths[name] / CHARACTERS for name in ("instruction", "item", "target", "option")}
+    return _Shape(**tokens, options=round(lengths["options"]), written=max(1.0, WRITES * task.sampling.max_tokens))
 
 
 def _made(source: GeneratedSource) -> Sequence[Row]:

@@ -33,6 +33,7 @@ from functools import cache
 from typing import Any, Literal, TypeAlias
 
 from spt_fast.tasks.base import SPLITS, Split, Task
+from spt_fast.tasks.lengths import lengths
 from spt_fast.tasks.multiple_choice import LETTERS
 from spt_fast.tasks.rows import Rows
 from spt_fast.types import Example
@@ -145,6 +146,7 @@ def report(task: Task, rows: Rows) -> dict[str, Any]:
         "licence": task.licence,
         "splits": {split: _split(getattr(rows, split)) for split in SPLITS},
         "dropped": dict(rows.dropped),
+        "lengths": lengths(task, rows.test),
         "near_duplicates": asdict(near_duplicates(rows)),
     }
 

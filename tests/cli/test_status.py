@@ -38,6 +38,8 @@ from ..test_store import result
 class Scripted(Executor):
     """Two workers of one model, four cells: one cell is done, one fails, one is in flight, and nobody has the last."""
 
+    foresees = True
+
     def run(
         self, stages: Sequence[Stage], given: Callable[[Stage], Given], measured: Sequence[Measured] = ()
     ) -> Generator[tuple[Stage, Event]]:
