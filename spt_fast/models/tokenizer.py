@@ -315,8 +315,15 @@ class Tokenizer:
         They are the rest of the two encoded together; where a token would reach across the seam, those of the text by itself.
         """
         prompt_ids, together = self._encode(prompt), self._encode(prompt + text)
-        crossed = together[: len(prompt_ids)] != prompt_ids
-        return self.text_ids(text) if crossed else together[len(prompt_ids) :]
+        if together[: len(prompt_ids)] == prompt_ids:
+            return together[len(prompt_ids) :]
+        # By itself a text may get a space in front (SentencePiece); behind a character that it does not merge with, none.
+        wanted = self.decode(prompt_ids) + text
+        for anchor in ("", "\n", ".", "a"):
+            start, ids = self.text_ids(anchor), self.text_ids(anchor + text)
+            if ids[: len(start)] == start and self.decode((*prompt_ids, *ids[len(start) :])) == wanted:
+                return ids[len(start) :]
+        return self.text_ids(text)
 
     def text_ids(self, text: str) -> tuple[int, ...]:
         """Token ids of a piece of text by itself, nothing put in front."""

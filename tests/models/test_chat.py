@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spt_fast.errors import ModelError
 from spt_fast.models.chat import Clock, first_missing, is_found, open_thought
@@ -86,6 +90,22 @@ def test_what_a_prompt_is_asked_of_a_template_that_loses_it_later_is_refused_too
     assert "Why?" in tokenizer.render("Why?", chat=True)
     with pytest.raises(ModelError, match="what is missing begins with 'What does </think> mean"):
         tokenizer.render("What does </think> mean?", chat=True)
+
+
+WORDS = st.lists(st.text("ab<&\"'\\{é", min_size=1, max_size=4), min_size=1, max_size=6)
+BLANKS = st.sampled_from([" ", "\n", "\t ", "\n\n"])
+
+
+@given(words=WORDS, blanks=st.lists(BLANKS, min_size=6, max_size=6), others=st.lists(BLANKS, min_size=6, max_size=6))
+def test_a_text_is_found_whatever_white_space_and_not_without_one_of_its_words(
+    words: list[str], blanks: list[str], others: list[str]
+) -> None:
+    text, rendered = ("".join(w + b for w, b in zip(words, blank, strict=False)).strip() for blank in (blanks, others))
+    assert is_found(text, f"<user>{rendered}</>")
+    assert is_found(text, f"<user>{html.escape(rendered)}</>")
+    assert is_found(text, json.dumps({"content": text}))
+    assert not is_found(f"{text} yes", f"<user>{rendered}</>")
+    assert not is_found(f"{text}\nno {text}", f"<user>{rendered} {text}</>")
 
 
 def test_where_a_text_stops_being_there_is_found_word_by_word() -> None:

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lm_eval.api.model import TemplateLM
 
 from spt_fast.errors import DataError, ModelError
@@ -134,6 +136,39 @@ def test_what_is_written_behind_a_prompt_leaves_its_tokens_as_they_are(prompt: s
     tokenizer = Tokenizer(byte_tokenizer(merges=[": Ġ", ":Ġ A"]))
     ids = tokenizer.ids_behind(prompt, " A")
     assert tokenizer.decode((*tokenizer.prompt_ids(prompt), *ids)) == f"{prompt} A"
+
+
+ACROSS = Tokenizer(byte_tokenizer(merges=[": Ġ", ":Ġ A", "Ġ A", "r :", "A A", "Ċ A", ": Ċ"]))
+PIECES = st.lists(st.sampled_from(["A", " ", ":", "r", "\n", "é"]), min_size=1, max_size=6).map("".join)
+
+
+@given(prompt=PIECES.filter(str.strip), texts=st.lists(PIECES, min_size=1, max_size=4))
+def test_options_are_scored_whole_from_one_place_whatever_merges(prompt: str, texts: list[str]) -> None:
+    pairs = ACROSS.pairs(prompt, texts)
+    alone = ACROSS.prompt_ids(prompt.rstrip())
+    assert len({given for given, _ in pairs}) == 1
+    assert pairs[0][0] == alone[: len(pairs[0][0])]
+    assert [(*given, *scored) for given, scored in pairs] == [ACROSS.prompt_ids(prompt + text) for text in texts]
+    assert (ACROSS.across_the_seam(prompt, texts) is None) == (pairs[0][0] == alone)
+    for text in texts:
+        assert ACROSS.decode((*ACROSS.prompt_ids(prompt), *ACROSS.ids_behind(prompt, text))) == prompt + text
+
+
+def test_what_is_written_behind_a_prompt_gets_no_space_that_sentencepiece_puts_in_front_of_a_text() -> None:
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = [("<unk>", 0.0), *((piece, -5.0) for piece in "▁QA:.a\n"), ("\nA", -1.0)]
+    backend = Backend(models.Unigram(pieces, unk_id=0))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    backend.decoder = decoders.Metaspace(prepend_scheme="always", split=False)
+    tokenizer = Tokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
+    assert tokenizer.tokens(tokenizer.prompt_ids("Q:\nA"))[-1] == "\nA"
+    ids = tokenizer.ids_behind("Q:\n", "A")
+    assert tokenizer.decode((*tokenizer.prompt_ids("Q:\n"), *ids)) == "Q:\nA"
+    assert len(ids) == 1
+    assert tokenizer.decode((*tokenizer.prompt_ids("Q:\n"), *tokenizer.text_ids("A"))) == "Q:\n A", "what is to be avoided"
 
 
 def test_a_continuation_without_tokens_is_refused() -> None:
