@@ -8,9 +8,11 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal, TypeAlias
 
 from spt_fast.cell import Cell, TaskRows
-from spt_fast.config import FewShot, Vectors
+from spt_fast.config import FewShot, Learning, Vectors
 from spt_fast.engine.base import Engine, check_request
 from spt_fast.errors import DataError, ModelError
 from spt_fast.models.chat import is_found
@@ -18,9 +20,12 @@ from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import Stage
 from spt_fast.prompts.lora import Learnt, LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.scoring.ways import LEAST_FOR_PRIORS, Choice, OptionScores, Priors, choose
 from spt_fast.tasks.base import Task
+from spt_fast.tasks.forms import bare_texts
 from spt_fast.tasks.rows import Rows, load_rows
-from spt_fast.types import Answer, Completion, Example, Generate, LogLikelihood, Position, Request, Score
+from spt_fast.templates import Template
+from spt_fast.types import Answer, Completion, Example, Generate, LogLikelihood, Position, Request, Sampling, Score
 
 
 def rows_of(stage: Stage, wanted: TaskRows) -> Rows:
@@ -35,25 +40,67 @@ def rows_of(stage: Stage, wanted: TaskRows) -> Rows:
     return load_rows(wanted.task, data_files=wanted.data_files, limit=wanted.limit, need={"test"})
 
 
+What: TypeAlias = Literal["written", "listed", "cloze", "bare"]
+"""A completion; the likelihood of an option that the prompt lists; of its text behind the question alone; behind the cue."""
+Pair: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
+"""Token ids of a prompt and of its continuation."""
+LEAST_UNSEEN = 32
+"""Where fewer of the rows to choose by were not learnt on, all are taken, learnt on or not."""
+
+
 @dataclass(frozen=True)
 class Slot:
-    """Where an answer belongs: the completion of question `i` (`option` None), or the likelihood of one of its options."""
+    """Where an answer belongs."""
 
     step: int | None
+    what: What
     i: int
-    option: int | None
+    """Of `written`, `listed` and `cloze` the question; of `bare` the text (`Questions.bare`)."""
+    k: int = 0
+    """Of `listed` and `cloze` the option."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One test row as it is asked."""
+    """One row as it is asked."""
 
     example: Example
     prompt: str
     token_ids: tuple[int, ...]
-    options: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    options: tuple[Pair, ...]
+    """Prompt and continuation of each option as the prompt lists it, `K` of them; the prompts are all the same."""
     across: str | None = None
     """The token, as text, that reaches from the prompt into an option: then scores begin in front of it."""
+    cloze: tuple[Pair, ...] = ()
+    """The same of the options' texts behind the question alone; empty: not asked."""
+    bare: tuple[int, ...] = ()
+    """Of each text, its place among those whose unconditional likelihood is asked; empty: not asked."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What a cell asks: its test rows, and for closed-ended tasks the rows by which the best way of scoring is chosen."""
+
+    test: Sequence[Question]
+    choosing: Sequence[Question] = ()
+    """Tuning rows. No completion is asked of them."""
+    learnt: int = 0
+    """Those of them that the cell's vectors have learnt on."""
+    bare: Sequence[Pair] = ()
+    """The options' texts behind the bare cue, each once for all rows."""
+    no_cloze: str = ""
+    """Why cloze is not asked, where that is not by the task's own word."""
+
+    def count(self, *, last: bool) -> int:
+        """Requests of a step; of the last one, by which the best way is chosen, there are more."""
+        of_tests = sum(1 + len(question.options) + len(question.cloze) for question in self.test)
+        of_choosing = sum(len(question.options) + (len(question.cloze) if last else 0) for question in self.choosing)
+        return of_tests + of_choosing + len(self.bare_at(last=last))
+
+    def bare_at(self, *, last: bool) -> Sequence[int]:
+        """The texts whose unconditional likelihood is asked at a step, by number: those of `choosing` at the last one only."""
+        asked = (*self.test, *self.choosing) if last else self.test
+        return sorted({number for question in asked for number in question.bare})
 
 
 @dataclass
@@ -62,7 +109,7 @@ class Asked:
 
     cell: Cell
     steps: Sequence[int | None]
-    questions: Sequence[Question]
+    asks: Questions
     answers: dict[Slot, Answer] = field(default_factory=dict)
     waiting: int = 0
     tokens: Counter[str] = field(default_factory=Counter)
@@ -92,46 +139,139 @@ class Asked:
             self.tokens["cached_tokens"] += answer.cached
 
     def completions(self, step: int | None) -> list[Completion]:
-        """One a question."""
-        found = [self.answers[Slot(step, i, None)] for i in range(len(self.questions))]
+        """One a test row."""
+        found = [self.answers[Slot(step, "written", i)] for i in range(len(self.asks.test))]
         return [answer for answer in found if isinstance(answer, Completion)]
 
-    def option_logprobs(self, step: int | None) -> list[tuple[float, ...]]:
-        """`[N][K]` log-likelihoods."""
-        rows = []
-        for i, question in enumerate(self.questions):
-            found = [self.answers[Slot(step, i, k)] for k in range(len(question.options))]
-            rows.append(tuple(answer.total for answer in found if isinstance(answer, LogLikelihood)))
-        return rows
+    def scores(self, step: int | None) -> list[OptionScores]:
+        """What is known of the options of each test row, debiased by the rows to choose by."""
+        priors = Priors(self._totals(step, "listed", i) for i in self._choosing)
+        return [
+            replace(self._scores(step, i), priors=priors.of(len(question.options))) for i, question in enumerate(self.asks.test)
+        ]
+
+    def choice(self) -> Choice:
+        """The way that is best at the last step, on the rows to choose by."""
+        step = self.steps[-1]
+        priors = Priors(self._totals(step, "listed", i) for i in self._choosing)
+        found = [replace(self._scores(step, i), priors=priors.of(len(self._rows[i].options))) for i in self._choosing]
+        return choose(found, [self._rows[i].example.gold for i in self._choosing], learnt=self.asks.learnt)
+
+    @cached_property
+    def _rows(self) -> Sequence[Question]:
+        return (*self.asks.test, *self.asks.choosing)
+
+    @property
+    def _choosing(self) -> range:
+        return range(len(self.asks.test), len(self._rows))
+
+    def _scores(self, step: int | None, i: int) -> OptionScores:
+        question = self._rows[i]
+        return OptionScores(
+            listed=self._totals(step, "listed", i),
+            texts=texts_of(question.example) if question.cloze else (),
+            cloze=self._totals(step, "cloze", i),
+            unconditional=tuple(self._total(Slot(step, "bare", number)) for number in question.bare),
+        )
+
+    def _totals(self, step: int | None, what: Literal["listed", "cloze"], i: int) -> tuple[float, ...]:
+        pairs = self._rows[i].options if what == "listed" else self._rows[i].cloze
+        return tuple(self._total(Slot(step, what, i, k)) for k in range(len(pairs)))
+
+    def _total(self, slot: Slot) -> float:
+        answer = self.answers[slot]
+        assert isinstance(answer, LogLikelihood)
+        return answer.total
+
+
+def texts_of(example: Example) -> tuple[str, ...]:
+    """The options' texts without letters, `[K]`; none where there are letters alone."""
+    return example.texts or bare_texts(example.options)
 
 
 def questions(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> list[Question]:
-    """The prompts of a cell's test rows as text and tokens, with the continuations to be scored.
+    """The prompts of a cell's test rows as text and tokens, with the options to be scored behind them; without cloze.
 
     Raises:
         DataError: there are fewer rows than shots, or a prompt without its question.
         ModelError: the chat template loses part of a prompt.
     """
-    task, protocol = cell.task.task, cell.protocol
-    shots = draw_shots(rows.few_shot, protocol.shots, cell.seed) if isinstance(protocol, FewShot) else ()
-    asked = []
-    for example in rows.test:
-        text = tokenizer.render(task.template.prompt(example, shots), chat=chat)
-        if not is_found(example.question, text):
-            raise DataError(
-                f"{task.name}: row {example.key}: its question is not in the prompt; the template lacks {{question}}"
-            )
-        written = [tokenizer.continuation(text, option, chat=chat) for option in example.options]
-        asked.append(
-            Question(
-                example=example,
-                prompt=text,
-                token_ids=tokenizer.prompt_ids(text),
-                options=tuple(tokenizer.pairs(text, written)),
-                across=tokenizer.across_the_seam(text, written),
-            )
-        )
-    return asked
+    return [_question(example, _shots(cell, rows), cell.task.task, tokenizer, chat=chat) for example in rows.test]
+
+
+def all_questions(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> Questions:
+    """What a cell asks by all ways of scoring.
+
+    Cloze is a further measure: where one of its requests cannot be made (a text without a token of its own), the cell does
+    without.
+
+    Raises:
+        DataError: there are fewer rows than shots.
+    """
+    task, shots = cell.task.task, _shots(cell, rows)
+    test = questions(cell, rows, tokenizer, chat=chat)
+    if not task.closed_ended:
+        return Questions(test)
+    examples, learnt = choosing_rows(cell, rows)
+    asked = [*test, *(_question(example, shots, task, tokenizer, chat=chat) for example in examples)]
+    bare: dict[str, int] = {}
+    reason = ""
+    try:
+        if (template := task.cloze_template) is not None and all(texts_of(question.example) for question in asked):
+            asked = [_with_cloze(question, template, shots, tokenizer, bare, chat=chat) for question in asked]
+        cue = tokenizer.render(template.cue, chat=chat) if template is not None else ""
+        pairs = [tokenizer.pairs(cue, [tokenizer.continuation(cue, text, chat=chat)])[0] for text in bare]
+    except DataError as e:
+        asked, pairs, reason = [replace(question, cloze=(), bare=()) for question in asked], [], str(e)
+    return Questions(asked[: len(test)], asked[len(test) :], learnt, pairs, reason)
+
+
+def choosing_rows(cell: Cell, rows: Rows) -> tuple[list[Example], int]:
+    """The rows by which a cell's best way of scoring is chosen, and how many of them its vectors have learnt on.
+
+    They are learnt on last (`Rows.choosing`); those that were are left out, where enough others are. There are no more of them
+    than test rows, but for eight: a small cell is to stay small.
+    """
+    learnt = 0
+    if isinstance(cell.protocol, Learning) and cell.source == cell.task:
+        learnt = max(0, cell.protocol.rows_needed - (len(rows.tuning) - len(rows.choosing)))
+    learnt = min(learnt, len(rows.choosing))
+    most = max(LEAST_FOR_PRIORS, len(rows.test))
+    unseen = len(rows.choosing) - learnt
+    if unseen >= min(LEAST_UNSEEN, most, len(rows.choosing)):
+        return [rows.tuning[i] for i in rows.choosing[learnt:][-most:]], 0
+    chosen = rows.choosing[-most:]
+    return [rows.tuning[i] for i in chosen], max(0, len(chosen) - unseen)
+
+
+def _shots(cell: Cell, rows: Rows) -> tuple[Example, ...]:
+    shots = cell.protocol.shots if isinstance(cell.protocol, FewShot) else 0
+    return draw_shots(rows.few_shot, shots, cell.seed) if shots else ()
+
+
+def _question(example: Example, shots: Sequence[Example], task: Task, tokenizer: Tokenizer, *, chat: bool) -> Question:
+    text = tokenizer.render(task.template.prompt(example, shots), chat=chat)
+    if not is_found(example.question, text):
+        raise DataError(f"{task.name}: row {example.key}: its question is not in the prompt; the template lacks {{question}}")
+    written = [tokenizer.continuation(text, option, chat=chat) for option in example.options]
+    return Question(
+        example=example,
+        prompt=text,
+        token_ids=tokenizer.prompt_ids(text),
+        options=tuple(tokenizer.pairs(text, written)),
+        across=tokenizer.across_the_seam(text, written),
+    )
+
+
+def _with_cloze(
+    question: Question, template: Template, shots: Sequence[Example], tokenizer: Tokenizer, bare: dict[str, int], *, chat: bool
+) -> Question:
+    """A question with its cloze form, the shots in that form too; `bare` is given texts that it does not have."""
+    texts = texts_of(question.example)
+    worked = [replace(shot, target=texts_of(shot)[shot.gold]) for shot in shots if shot.gold is not None]
+    text = tokenizer.render(template.prompt(question.example, worked), chat=chat)
+    pairs = tokenizer.pairs(text, [tokenizer.continuation(text, option, chat=chat) for option in texts])
+    return replace(question, cloze=tuple(pairs), bare=tuple(bare.setdefault(option, len(bare)) for option in texts))
 
 
 def require_no_thought(task: Task, tokenizer: Tokenizer, *, chat: bool) -> None:
@@ -170,7 +310,9 @@ def seam_of(asked: Sequence[Question]) -> str:
 
 
 def requests_of(asked: Asked, engine: Engine, prompts: Mapping[int, Learnt]) -> Iterator[tuple[Slot, Request]]:
-    """The requests of a cell: for each step and question a completion, and each option's log-likelihood.
+    """The requests of a cell: for each step and test row a completion, and each option's log-likelihood by all ways.
+
+    What stands behind one prompt comes together, so that the engine reads it once.
 
     Args:
         asked: the cell, its questions and its steps.
@@ -180,30 +322,54 @@ def requests_of(asked: Asked, engine: Engine, prompts: Mapping[int, Learnt]) -> 
     Raises:
         EngineError: a request does not fit the model.
     """
-    cell = asked.cell
-    sampling = cell.task.task.sampling
     for step in asked.steps:
-        key, adapter, length = None, None, 0
-        position: Position = "front"
-        learnt = None if step is None else prompts[step]
-        if isinstance(learnt, LoraAdapter):
-            adapter = engine.add_adapter(learnt)
-        elif isinstance(learnt, SoftPrompt):
-            key = engine.add(learnt)
-            length, position = learnt.length, learnt.position
-        for i, question in enumerate(asked.questions):
-            room = engine.max_model_len - length - len(question.token_ids)
+        behind = _behind(engine, None if step is None else prompts[step])
+        for slot, request in _of_step(asked, step, behind, engine.max_model_len):
+            check_request(request, soft_length=behind.length, max_model_len=engine.max_model_len)
+            yield slot, request
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """What was learnt that requests stand behind."""
+
+    soft_prompt: str | None = None
+    position: Position = "front"
+    adapter: str | None = None
+    length: int = 0
+
+    def score(self, pair: Pair) -> Score:
+        return Score(
+            token_ids=pair[0], continuation=pair[1], soft_prompt=self.soft_prompt, position=self.position, adapter=self.adapter
+        )
+
+    def generate(self, token_ids: tuple[int, ...], sampling: Sampling) -> Generate:
+        return Generate(
+            token_ids=token_ids, sampling=sampling, soft_prompt=self.soft_prompt, position=self.position, adapter=self.adapter
+        )
+
+
+def _behind(engine: Engine, learnt: Learnt | None) -> _Behind:
+    if isinstance(learnt, LoraAdapter):
+        return _Behind(adapter=engine.add_adapter(learnt))
+    if isinstance(learnt, SoftPrompt):
+        return _Behind(engine.add(learnt), learnt.position, length=learnt.length)
+    return _Behind()
+
+
+def _of_step(asked: Asked, step: int | None, behind: _Behind, most: int) -> Iterator[tuple[Slot, Request]]:
+    sampling, last = asked.cell.task.task.sampling, step == asked.steps[-1]
+    tests = len(asked.asks.test)
+    for i, question in enumerate((*asked.asks.test, *asked.asks.choosing)):
+        if i < tests:
+            room = most - behind.length - len(question.token_ids)
             tokens = replace(sampling, max_tokens=max(1, min(sampling.max_tokens, room)))
-            requests: list[Request] = [
-                Generate(token_ids=question.token_ids, sampling=tokens, soft_prompt=key, position=position, adapter=adapter)
-            ]
-            requests += [
-                Score(token_ids=ids, continuation=option, soft_prompt=key, position=position, adapter=adapter)
-                for ids, option in question.options
-            ]
-            for k, request in enumerate(requests):
-                check_request(request, soft_length=length, max_model_len=engine.max_model_len)
-                yield Slot(step, i, k - 1 if k else None), request
+            yield Slot(step, "written", i), behind.generate(question.token_ids, tokens)
+        yield from ((Slot(step, "listed", i, k), behind.score(pair)) for k, pair in enumerate(question.options))
+        if i < tests or last:
+            yield from ((Slot(step, "cloze", i, k), behind.score(pair)) for k, pair in enumerate(question.cloze))
+    for number in asked.asks.bare_at(last=last):
+        yield Slot(step, "bare", number), behind.score(asked.asks.bare[number])
 
 
 def draw_shots(rows: Sequence[Example], shots: int, seed: int | None) -> tuple[Example, ...]:

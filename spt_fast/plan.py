@@ -19,7 +19,7 @@ from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.ruling import RULES
 from spt_fast.strict import did_you_mean
 from spt_fast.tasks.base import typical
-from spt_fast.tasks.multiple_choice import written
+from spt_fast.tasks.forms import written
 from spt_fast.tasks.rows import content_hash
 
 MOST_JUDGED = 200_000

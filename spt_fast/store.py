@@ -48,7 +48,26 @@ ADAPTER = "adapter.safetensors"
 LEARNT = (PROMPT, ADAPTER)
 """What a cell has learnt is in one of these."""
 MEANING, PROBE = "meaning.json", "probe.json"
-LATER_COLUMNS = ("group", "options", "span")
+LATER_COLUMNS = (
+    "group",
+    "options",
+    "span",
+    "bound",
+    "gold",
+    "option_priors",
+    "cloze_texts",
+    "cloze_logprobs",
+    "unconditional_logprobs",
+    "chosen_debiased",
+    "chosen_cloze",
+    "chosen_cloze_per_byte",
+    "chosen_cloze_pmi",
+    "knows_debiased",
+    "knows_cloze",
+    "knows_cloze_per_byte",
+    "knows_cloze_pmi",
+    "knows_best",
+)
 """Of samples.parquet, those that older run folders lack: there they are null."""
 EVENTS = "events.jsonl"
 GRID = "grid.yaml"
@@ -931,8 +950,19 @@ def _metric(plain: Mapping[str, Any]) -> Metric:
     return Metric(**known)
 
 
+_TUPLES = (
+    "answers",
+    "option_logprobs",
+    "options",
+    "option_priors",
+    "cloze_texts",
+    "cloze_logprobs",
+    "unconditional_logprobs",
+)
+
+
 def _sample(row: Mapping[str, Any]) -> Sample:
-    tuples = {name: tuple(row[name] or ()) for name in ("answers", "option_logprobs", "options")}
+    tuples = {name: tuple(row[name] or ()) for name in _TUPLES}
     span = tuple(row["span"]) if row["span"] else None
     return Sample(**{**row, **tuples, "scores": dict(row["scores"] or ()), "group": row["group"] or "", "span": span})
 
@@ -987,6 +1017,21 @@ def _parquet(samples: Sequence[Sample]) -> bytes:
             ("group", pa.string()),
             ("options", pa.list_(pa.string())),
             ("span", pa.list_(pa.int32())),
+            ("bound", pa.bool_()),
+            ("gold", pa.int32()),
+            ("option_priors", pa.list_(pa.float64())),
+            ("cloze_texts", pa.list_(pa.string())),
+            ("cloze_logprobs", pa.list_(pa.float64())),
+            ("unconditional_logprobs", pa.list_(pa.float64())),
+            ("chosen_debiased", pa.int32()),
+            ("chosen_cloze", pa.int32()),
+            ("chosen_cloze_per_byte", pa.int32()),
+            ("chosen_cloze_pmi", pa.int32()),
+            ("knows_debiased", pa.bool_()),
+            ("knows_cloze", pa.bool_()),
+            ("knows_cloze_per_byte", pa.bool_()),
+            ("knows_cloze_pmi", pa.bool_()),
+            ("knows_best", pa.bool_()),
         ]
     )
     # Completions are whatever a model wrote; a lone surrogate would be refused by Arrow.
@@ -994,7 +1039,8 @@ def _parquet(samples: Sequence[Sample]) -> bytes:
     for name in schema.names:
         if schema.field(name).type == pa.string():
             columns[name] = [None if text is None else _encodable(text) for text in columns[name]]
-    columns["options"] = [[_encodable(text) for text in sample.options] for sample in samples]
+    for name in ("options", "cloze_texts"):
+        columns[name] = [[_encodable(text) for text in getattr(sample, name)] for sample in samples]
     columns["scores"] = [list(scores.items()) for scores in columns["scores"]]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pydict(columns, schema=schema), sink, compression="zstd")

@@ -14,6 +14,8 @@ from spt_fast.errors import ConfigError
 from spt_fast.types import Example
 
 FIELDS = ("context", "options", "question")
+CUE = "Answer:"
+"""What a prompt ends with where nothing else is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,3 +55,38 @@ class Template:
         worked = [f"{self.render(shot)} {shot.target}" for shot in shots]
         parts = [self.instruction, *worked, self.render(example)]
         return self.separator.join(part for part in parts if part)
+
+    @property
+    def cue(self) -> str:
+        """The last line of the item where that is the same for all rows ("Answer:"), or else `CUE`."""
+        last = self.item.rpartition("\n")[2]
+        return last if last and not _fields(last) else CUE
+
+
+def cloze_template(item: str) -> Template:
+    """A prompt that says no more than the question: no instruction, no options.
+
+    Raises:
+        ConfigError: it shows the options, or is no item.
+    """
+    if "options" in _fields(item):
+        raise ConfigError(
+            "cloze: has {options} in it; it is the question without options, as in Question: {question}\\nAnswer:"
+        )
+    try:
+        return Template(instruction="", item=item)
+    except ConfigError as e:
+        raise ConfigError(str(e).replace("template item", "cloze", 1)) from None
+
+
+def cloze_of(item: str) -> Template | None:
+    """The same of an item that shows the options: without the lines that do. None where the question is in such a line."""
+    kept = "\n".join(line for line in item.split("\n") if "options" not in _fields(line))
+    return cloze_template(kept) if "question" in _fields(kept) else None
+
+
+def _fields(item: str) -> set[str]:
+    try:
+        return {name for _, name, _, _ in string.Formatter().parse(item) if name is not None}
+    except ValueError:  # `Template` says so
+        return set()

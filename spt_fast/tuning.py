@@ -131,6 +131,7 @@ def tuning_job(
         on_step=on_step,
         provenance={**provenance, "lr": f"{config.rate:.6g}"},
         following=_following(model, tokenizer, task, rows.tuning, tuning_rows, config) if on_format else None,
+        last=rows.choosing,
     )
 
 
@@ -201,6 +202,7 @@ def learn_task_by_lora(
         pad_id=tokenizer.pad_token_id,
         on_step=on_step,
         provenance=provenance,
+        last=rows.choosing,
     )
 
 

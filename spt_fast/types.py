@@ -33,6 +33,8 @@ class Example:
     """Closed-ended tasks: what may be written ("A. Rome", "B. Paris", ...), `K` of them; else empty."""
     listing: tuple[str, ...] = ()
     """The options as the prompt lists them, where that is not what may be written: "A. Rome" for the answer "A"."""
+    texts: tuple[str, ...] = ()
+    """The options' texts without letters, as published, `K` of them: what cloze scores. Empty: those of `options`."""
     gold: int | None = None
     """Closed-ended tasks: the index of the right option."""
     group: str = ""
@@ -163,6 +165,7 @@ class Sample:
     rule: str | None
     format_ok: bool
     knows: bool
+    """`knowledge`. Closed-ended tasks: by the options as the prompt lists them."""
     correct: bool
     """Exact match: right and in the form asked for. By rules, judge or not."""
     answers: tuple[str, ...] = ()
@@ -170,7 +173,7 @@ class Sample:
     scores: Mapping[str, float] = field(default_factory=dict)
     """The task's further scores of this example (`f1`), 0 to 1."""
     option_logprobs: tuple[float, ...] = ()
-    """Closed-ended tasks: log-likelihood of each option, `[K]`."""
+    """Closed-ended tasks: log-likelihood of each option behind the prompt that lists them, `[K]`."""
     chosen: int | None = None
     """Closed-ended tasks: index of the likeliest option."""
     chosen_per_byte: int | None = None
@@ -187,6 +190,29 @@ class Sample:
     """Closed-ended tasks: what may be written, `[K]`."""
     span: tuple[int, int] | None = None
     """Where in the completion the extracted value stands; None: nothing was extracted."""
+    bound: bool | None = None
+    """Options with letters, in form: whether the text is that of the letter in front of it. None else."""
+    gold: int | None = None
+    """Closed-ended tasks: the index of the right option."""
+    option_priors: tuple[float, ...] = ()
+    """What debiasing takes off the log-likelihood of each option, `[K]`; empty where it cannot be told."""
+    cloze_texts: tuple[str, ...] = ()
+    """The options without letters, as cloze scores them, `[K]`; this and the next two are empty where it was not asked."""
+    cloze_logprobs: tuple[float, ...] = ()
+    """Log-likelihood of each text behind the question without options, `[K]`."""
+    unconditional_logprobs: tuple[float, ...] = ()
+    """Log-likelihood of each text behind the bare cue, `[K]`."""
+    chosen_debiased: int | None = None
+    """The option chosen by each further way of scoring (`scoring.ways`), and whether it is right."""
+    chosen_cloze: int | None = None
+    chosen_cloze_per_byte: int | None = None
+    chosen_cloze_pmi: int | None = None
+    knows_debiased: bool | None = None
+    knows_cloze: bool | None = None
+    knows_cloze_per_byte: bool | None = None
+    knows_cloze_pmi: bool | None = None
+    knows_best: bool | None = None
+    """`knowledge_best`: by the way that is best on tuning rows. None: open-ended tasks, where there is `knows` alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

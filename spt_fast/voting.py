@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from spt_fast.cell import Cell
 from spt_fast.errors import DataError, ScoringError, boundary
 from spt_fast.scoring.ensemble import ensemble_metrics, vote
+from spt_fast.scoring.ways import WAYS, commonest, knowledge_told
 from spt_fast.tasks.rows import load_rows
 from spt_fast.types import CellResult, Example, Sample
 from spt_fast.version import version
@@ -45,16 +46,24 @@ def voted(
     task = cell.task.task
     metrics = {}
     samples: list[Sample] = []
+    ways = [member.provenance.get("knowledge_best", "") for member in members]
+    best = commonest([way for way in WAYS if way in ways for _ in range(ways.count(way))])
     with boundary(ScoringError, f"{task.name}: putting an ensemble's answers together"):
         for step in cell.steps:
             of_members = [[sample for sample in member.samples if sample.step == step] for member in members]
             if len({tuple(sample.example for sample in rows) for rows in of_members}) != 1:
                 raise ScoringError(f"{task.name}: the members of the ensemble were asked different rows; run it with --fresh")
             together = [
-                vote(task, _row(task.name, ballots[0].example, examples), ballots) for ballots in zip(*of_members, strict=True)
+                vote(task, _row(task.name, ballots[0].example, examples), ballots, best)
+                for ballots in zip(*of_members, strict=True)
             ]
             metrics[step] = ensemble_metrics(together, of_members)
             samples += together
+        told = (
+            {"knowledge_best": best, **knowledge_told(together, metrics[step], task.random_baseline)}
+            if task.closed_ended
+            else {}
+        )
     hidden = [each for member, each in zip(cell.members, members, strict=True) if member.key not in elsewhere]
     costs = {what: _total(hidden, what) for what in ("train_s", "answer_s")}
     costs |= {what: _total(members, what) for what in ("trained_parameters", "stored_parameters", "stored_bytes")}
@@ -64,6 +73,7 @@ def voted(
         costs={**costs, "score_s": time.perf_counter() - began},
         provenance={
             **{name: members[0].provenance[name] for name in THEIRS if name in members[0].provenance},
+            **told,
             "members": " ".join(each.key for each in cell.members),
             "soft_prompts": " ".join(each.provenance.get("soft_prompt", "") for each in members),
             "spt-fast": version(),

@@ -19,7 +19,7 @@ from functools import cached_property
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, TypeAlias
 
-from spt_fast.asking import Asked, Slot, questions, requests_of, require_no_thought, rows_of, seam_of
+from spt_fast.asking import Asked, Questions, Slot, all_questions, questions, requests_of, require_no_thought, rows_of, seam_of
 from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import Learning, Lora, RandomVectors, SoftPromptConfig, Vectors
 from spt_fast.engine import config_of, import_engine
@@ -45,6 +45,7 @@ from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring import measures
 from spt_fast.scoring.learning import loss_fall
 from spt_fast.scoring.rerun import sample_size
+from spt_fast.scoring.ways import knowledge_told
 from spt_fast.sharing import Alone, More, Sharing
 from spt_fast.tasks import overlap
 from spt_fast.tasks.rows import Rows
@@ -66,8 +67,8 @@ if TYPE_CHECKING:
     from spt_fast.models.frozen_model import FrozenModel
     from spt_fast.training.run import TuningJob
 
-_Scored: TypeAlias = tuple[dict[int | None, tuple[Metric, ...]], tuple[Sample, ...]]
-"""Metrics by step, and the rows they rest on."""
+_Scored: TypeAlias = tuple[dict[int | None, tuple[Metric, ...]], tuple[Sample, ...], dict[str, str]]
+"""Metrics by step, the rows they rest on, and what is to be told of the ways of scoring."""
 
 
 def run_stage(
@@ -514,12 +515,12 @@ class _Work:
                 self.emit(CellStarted(key=cell.key, phase="evaluate"))
                 try:
                     with boundary(EngineError, "preparing requests"):
-                        rows = self.rows[cell.task.name]
-                        cell_asked = Asked(cell, self._steps(cell), questions(cell, rows, self.tokenizer, chat=self.chat))
+                        cell_asked = Asked(cell, self._steps(cell), self._questions(cell))
                         planned = list(requests_of(cell_asked, engine, self.prompts.get(cell.key, {})))
                 except SptError as e:
                     self.fail([cell], e)
                     continue
+                total += len(planned) - self._requests_of(cell)
                 cell_asked.waiting = len(planned)
                 open_cells[cell.key] = cell_asked
                 for slot, request in planned:
@@ -568,7 +569,7 @@ class _Work:
         began = time.perf_counter()
         try:
             with boundary(ScoringError, "scoring"):
-                metrics, samples = self._scored(asked)
+                metrics, samples, told = self._scored(asked)
         except SptError as e:
             self.fail([cell], e)
             return
@@ -576,7 +577,7 @@ class _Work:
         costs |= {what: float(count) for what, count in asked.tokens.items()}
         costs |= {f"peak_{what}": size for what, size in memory.peak(self.model.tensor_parallel).items()}
         costs |= self._sizes(cell)
-        result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(asked))
+        result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(asked) | told)
         del self.left[cell.key]
         self.deaths = 0
         self.emit(CellDone(key=cell.key, result=result))
@@ -596,19 +597,24 @@ class _Work:
         task = asked.cell.task.task
         metrics: dict[int | None, tuple[Metric, ...]] = {}
         samples: list[Sample] = []
-        examples = [question.example for question in asked.questions]
+        examples = [question.example for question in asked.asks.test]
+        choice = asked.choice() if task.closed_ended else None
         for step in asked.steps:
             of_step = measures.measure(
                 task,
                 examples,
                 asked.completions(step),
-                asked.option_logprobs(step) if task.closed_ended else None,
-                prompts=[question.prompt for question in asked.questions],
+                asked.scores(step) if task.closed_ended else None,
+                prompts=[question.prompt for question in asked.asks.test],
                 step=step,
+                best="listed" if choice is None else choice.way,
             )
             metrics[step] = measures.metrics(of_step)
             samples.extend(of_step)
-        return metrics, tuple(samples)
+        told = {} if choice is None else choice.told() | knowledge_told(of_step, metrics[step], task.random_baseline)
+        if asked.asks.no_cloze:
+            told["no_cloze"] = asked.asks.no_cloze
+        return metrics, tuple(samples), told
 
     def _sizes(self, cell: Cell) -> dict[str, float]:
         """How much a cell has learnt: numbers that took a gradient (an encoder's too), and what is stored of them, in fp32."""
@@ -635,7 +641,7 @@ class _Work:
             found["tuning"] = json.dumps({"protocol": cell.protocol.name, **settings_in_use(cell.protocol)}, default=list)
         if self.chat and self.tokenizer.asks_the_date:
             found["chat_date"] = self.model.chat_date
-        if seam := seam_of(asked.questions):
+        if seam := seam_of(asked.asks.test):
             found["seam"] = seam
         if self.caution.note:
             found["engine_lowered"] = self.caution.note
@@ -652,9 +658,17 @@ class _Work:
         """Those that are asked: to see what flips, the one that tables show is enough."""
         return cell.steps[-1:] if self.stage.rerun else cell.steps
 
+    def _questions(self, cell: Cell) -> Questions:
+        """What is asked of a cell; of one that is asked again, only what may flip."""
+        rows = self.rows[cell.task.name]
+        if self.stage.rerun:
+            return Questions(questions(cell, rows, self.tokenizer, chat=self.chat))
+        return all_questions(cell, rows, self.tokenizer, chat=self.chat)
+
     def _requests_of(self, cell: Cell) -> int:
-        rows = self.rows[cell.task.name].test
-        return len(self._steps(cell)) * sum(1 + len(example.options) for example in rows)
+        """About how many requests a cell has, before its questions are rendered."""
+        rows, ways = self.rows[cell.task.name], 1 if self.stage.rerun or cell.task.task.cloze is None else 3
+        return len(self._steps(cell)) * sum(1 + ways * len(example.options) for example in rows.test)
 
     def fail(self, cells: Sequence[Cell], error: SptError) -> None:
         """Fail these cells with a reason."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from spt_fast import plan
-from spt_fast.asking import Asked, questions, requests_of
+from spt_fast.asking import Asked, Questions, questions, requests_of
 from spt_fast.config import Ensemble, GridConfig, Lora, ModelConfig, RandomVectors, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.engine import config_of, open_engine
 from spt_fast.engine.base import Adapters
@@ -243,14 +243,17 @@ def test_lora_and_an_ensemble_are_asked_in_one_vllm_engine_and_transformers_agre
     adapter = learnt[30]
     assert isinstance(adapter, LoraAdapter)
     tokenizer = load_tokenizer(lora.model)
-    asked = Asked(lora, lora.steps, questions(lora, load_rows(lora.task.task, limit=8, need={"test"}), tokenizer, chat=False))
+    rows = load_rows(lora.task.task, limit=8, need={"test"})
+    asked = Asked(lora, lora.steps, Questions(questions(lora, rows, tokenizer, chat=False)))
     room = Adapters(rank=adapter.rank, targets=frozenset(adapter.targets), count=1)
     with open_engine(replace(config_of(lora.model, {"kind": "transformers"}), adapters=room)) as engine:
         planned = list(requests_of(asked, engine, learnt))
         for index, answer in engine.stream(request for _, request in planned):
             asked.answers[planned[index][0]] = answer
-    first = found[lora.key].samples[: len(asked.questions)]
-    assert [sample.example for sample in first] == [question.example.key for question in asked.questions]
-    np.testing.assert_allclose([sample.option_logprobs for sample in first], asked.option_logprobs(30), atol=1e-3)
+    first = found[lora.key].samples[: len(asked.asks.test)]
+    assert [sample.example for sample in first] == [question.example.key for question in asked.asks.test]
+    np.testing.assert_allclose(
+        [sample.option_logprobs for sample in first], [each.listed for each in asked.scores(30)], atol=1e-3
+    )
     written: list[Completion] = asked.completions(30)
     assert [sample.completion for sample in first] == [completion.text for completion in written]

@@ -129,8 +129,12 @@ def test_each_cell_tells_what_was_read_and_written_and_the_run_what_it_was_expec
     result = run_grid(grid)
     for cell in result.cells:
         costs, rows = result.results[cell.key].costs, Store(result.folder).samples(cell.key)
-        options = sum(len(row["option_logprobs"]) for row in rows)
-        assert costs["requests"] == len(rows) + options
+        options = sum(len(row["option_logprobs"]) + len(row["cloze_logprobs"]) for row in rows)
+        bare = {text for row in rows for text in row["cloze_texts"]}
+        if options:  # and the rows by which the best way of scoring is chosen
+            assert costs["requests"] > len(rows) + options + len(bare)
+        else:
+            assert costs["requests"] == len(rows)
         assert costs["prompt_tokens"] > costs["requests"]
         assert costs["generated_tokens"] > 0
         assert ("scored_tokens" in costs) == bool(options)

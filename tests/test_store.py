@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from spt_fast.types import CellResult, Metric, Sample, TrainingStep
 
 def cell(protocol: Protocol | None = None, **changes: object) -> Cell:
     protocol = protocol or ZeroShot()
-    fields: dict[str, object] = {
+    given: dict[str, object] = {
         "model": Model(name="m", source="/m", fingerprint="sha256:0"),
         "task": TaskRows(name="t", version=1, content="rows"),
         "protocol": protocol,
@@ -35,7 +35,7 @@ def cell(protocol: Protocol | None = None, **changes: object) -> Cell:
         "label": protocol.name,
         **changes,
     }
-    return Cell(**fields)  # type: ignore[arg-type]
+    return Cell(**given)  # type: ignore[arg-type]
 
 
 def result(*steps: int | None) -> CellResult:
@@ -345,3 +345,57 @@ def test_every_setting_of_the_soft_prompt_changes_the_key(name: str) -> None:
 )
 def test_what_cannot_change_a_result_leaves_the_key_alone(same: Cell) -> None:
     assert same.key == cell().key
+
+
+WHOLE = Sample(
+    example="e",
+    step=4,
+    prompt="p",
+    completion="c",
+    finish_reason="length",
+    target="B. y",
+    extracted="x",
+    rule="r",
+    format_ok=True,
+    knows=True,
+    correct=True,
+    answers=("B. y", "y"),
+    scores={"f1": 0.5},
+    option_logprobs=(-1.0, -2.0),
+    chosen=1,
+    chosen_per_byte=2,
+    knows_per_byte=True,
+    format_by_rule=True,
+    knows_by_rule=True,
+    group="g",
+    options=("A. x", "B. y"),
+    span=(3, 4),
+    bound=True,
+    gold=1,
+    option_priors=(-0.5, -0.25),
+    cloze_texts=("x", "ÿ"),
+    cloze_logprobs=(-3.0, -math.inf),
+    unconditional_logprobs=(-5.0, -6.0),
+    chosen_debiased=3,
+    chosen_cloze=4,
+    chosen_cloze_per_byte=5,
+    chosen_cloze_pmi=6,
+    knows_debiased=True,
+    knows_cloze=True,
+    knows_cloze_per_byte=True,
+    knows_cloze_pmi=True,
+    knows_best=True,
+)
+"""Every field has another value than its default."""
+
+
+def test_no_field_of_a_sample_is_lost_in_the_store(place: Location) -> None:
+    for each in fields(Sample):
+        assert each.default is MISSING or getattr(WHOLE, each.name) != each.default, f"{each.name}: set it in WHOLE"
+    store, one = Store(place), cell()
+    samples = (WHOLE, replace(WHOLE, cloze_texts=("\ud800", "b")))
+    store.put_result(one, replace(result(4), samples=samples))
+    assert set(store.samples(one.key)[0]) == {each.name for each in fields(Sample)}
+    whole, odd = store.cell_result(one.key).samples
+    assert whole == WHOLE
+    assert odd.cloze_texts == ("?", "b"), "a lone surrogate cannot be kept"

@@ -17,11 +17,11 @@ from spt_fast.errors import ConfigError, shortened
 from spt_fast.scoring.statistics import holm_adjusted
 from spt_fast.strict import did_you_mean
 
-COMPARED = ("exact_match", "knowledge", "format_following")
+COMPARED = ("exact_match", "knowledge_best", "format_following")
 """The metrics that are compared unless others are asked for."""
 ASKED = ("zero_shot", "few_shot", "soft_prompt")
 """What `compare_protocols` holds against each other: each against those in front of it."""
-JUDGED = ("knowledge", "format_following")
+JUDGED = ("knowledge", "knowledge_best", "format_following")
 """The metrics that a judge rules on, where there is one."""
 
 

@@ -14,6 +14,7 @@ from spt_fast.analysis.resampling import Floats
 from spt_fast.errors import ConfigError
 from spt_fast.output import Location
 from spt_fast.scoring.clusters import clusters
+from spt_fast.scoring.measures import KNOWS
 from spt_fast.store import Store
 
 METRICS: Mapping[str, str] = {
@@ -21,8 +22,11 @@ METRICS: Mapping[str, str] = {
     "knowledge": "knows",
     "exact_match": "correct",
     "knowledge_per_byte": "knows_per_byte",
+    "knowledge_best": "knows_best",
+    **KNOWS,
 }
-"""Metrics that every row has a verdict for, and the columns of samples.parquet that they are in."""
+"""Metrics that every row has a verdict for, and the columns of samples.parquet that they are in. A row that has no `knows_best`
+is of an open-ended task, or older: `knows` is its verdict."""
 
 
 class Place(NamedTuple):
@@ -244,6 +248,8 @@ def _scored(found: Mapping[str, Sequence[Any]]) -> Scored:
     """Metrics that every row has."""
     further = [dict(scores or ()) for scores in found["scores"]]
     columns = {metric: found[column] for metric, column in METRICS.items()}
+    both = zip(found["knows_best"], found["knows"], strict=True)
+    columns["knowledge_best"] = [knows if best is None else best for best, knows in both]
     columns |= {name: [each.get(name) for each in further] for name in dict.fromkeys(name for each in further for name in each)}
     return Scored(
         examples=tuple(found["example"]),

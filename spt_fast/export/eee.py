@@ -15,9 +15,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from spt_fast.analysis.runs import METRICS
 from spt_fast.export.files import growing
 from spt_fast.export.source import DoneCell, Source, Written, portable
 from spt_fast.files import write_whole
+from spt_fast.scoring.ways import WAYS
 from spt_fast.types import Metric
 
 SCHEMA = "0.3.0"
@@ -26,6 +28,12 @@ _ABOUT = {
     "format_following": "the completion has the form that the task asks for, right or wrong",
     "knowledge": "the right answer is in the model, whatever the form",
     "knowledge_per_byte": "as knowledge, by log-likelihood per byte of the option",
+    "knowledge_best": "knowledge by the way of scoring that is best on tuning rows",
+    "knowledge_debiased": "as knowledge, less what the place of an option has by itself",
+    "knowledge_cloze": "the right option's text is the likeliest behind the question without options",
+    "knowledge_cloze_per_byte": "as knowledge_cloze, per byte of the text",
+    "knowledge_cloze_pmi": "as knowledge_cloze, against the unconditional likelihood of the text",
+    "letter_binding": "the text is that of the letter in front of it, among the completions that follow the format",
     "exact_match": "right, and in the form asked for",
     "exact_match_given_format": "exact match among the completions that follow the format",
     "format_and_knowledge": "follows the format and knows",
@@ -154,9 +162,9 @@ def _result(source: Source, cell: DoneCell, metric: Metric) -> dict[str, Any]:
 
 def _how(cell: DoneCell, metric: str) -> str:
     """How a verdict came about: EEE's extraction method."""
-    if metric in ("knowledge", "format_following") and cell.judge is not None:
+    if metric in ("knowledge", "knowledge_best", "format_following") and cell.judge is not None:
         return "llm_judge"
-    if metric in ("knowledge", "knowledge_per_byte") and cell.closed_ended:
+    if metric.startswith("knowledge") and cell.closed_ended:
         return "log_likelihood"
     return "exact_match" if cell.closed_ended or metric == "format_following" else "regex"
 
@@ -228,8 +236,8 @@ def _attribution(cell: DoneCell, row: Mapping[str, Any], metric: str) -> list[di
     """What was taken for the answer, and how it was found; empty where nothing was."""
     method = _how(cell, metric)
     if method == "log_likelihood":
-        column = "chosen" if metric == "knowledge" else "chosen_per_byte"
-        value, where = (None if row[column] is None else f"option {row[column] + 1}"), "option log-likelihoods"
+        chosen = _chosen(cell, row, metric)
+        value, where = (None if chosen is None else f"option {chosen + 1}"), "option log-likelihoods"
     elif method == "exact_match":
         value, where = row["completion"].strip(), "output.raw"
     else:
@@ -238,6 +246,15 @@ def _attribution(cell: DoneCell, row: Mapping[str, Any], metric: str) -> list[di
         return []
     attributed = {"source": where, "extracted_value": value, "extraction_method": method}
     return [{"turn_idx": 0, **attributed, "is_terminal": True}]
+
+
+def _chosen(cell: DoneCell, row: Mapping[str, Any], metric: str) -> int | None:
+    """The option that a way of scoring chooses; of `knowledge_best` by the way that the cell goes."""
+    if metric == "knowledge_best":
+        best = cell.result.provenance.get("knowledge_best")
+        metric = next((name for way, name in WAYS.items() if way == best), "knowledge")
+    found: int | None = row.get(METRICS[metric].replace("knows", "chosen"))
+    return row["chosen"] if found is None else found
 
 
 def _about_row(row: Mapping[str, Any]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """lm-evaluation-harness 0.4: `<model>/results_<time>.json` and `<model>/samples_<task>_<time>.jsonl`, as it writes them.
 
-Names of metrics are the harness's where it has one that means the same: `acc` is knowledge by log-likelihood, `acc_bytes` the
-same per byte, `exact_match` is right and in the form asked for. The file's time is that of the run's end: a run that went on
+Names of metrics are the harness's where it has one that means the same: `acc` is knowledge by cloze where the task has that
+form (arc_easy, piqa and others), else by the listed options; `acc_bytes` the same per byte; `exact_match` is right
+and in the form asked for. The file's time is that of the run's end: a run that went on
 makes new files, and readers take the newest; an unchanged one makes the same again.
 """
 
@@ -21,9 +22,14 @@ from spt_fast.export.source import DoneCell, Source, Written
 from spt_fast.files import write_whole
 from spt_fast.types import Metric
 
-ALIASES: Mapping[str, str] = {"knowledge": "acc", "knowledge_per_byte": "acc_bytes"}
-"""Closed-ended tasks: ours -> what the harness calls the same."""
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "acc": ("knowledge_cloze", "knowledge"),
+    "acc_bytes": ("knowledge_cloze_per_byte", "knowledge_per_byte"),
+}
+"""Closed-ended tasks: the harness's name -> ours, the first that there is."""
 IN_SAMPLES_ONLY = ("format_and_knowledge", "format_only", "knowledge_only", "neither")
+OF_SOME_ROWS = ("exact_match_given_format", "letter_binding")
+"""Metrics that are no means over all rows: over those in form."""
 _PARTS = ("results", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples", "task_hashes")
 _ENGINES = {"transformers": "hf"}
 _UNANSWERED = "[invalid]"
@@ -31,7 +37,8 @@ _UNANSWERED = "[invalid]"
 
 NOT_CARRIED = (
     "confidence intervals: the harness has standard errors only",
-    "the n of exact_match_given_format, which counts only the rows that follow the format: the harness has one n a task",
+    "the n of exact_match_given_format and letter_binding, which count only the rows that follow the format: the harness has "
+    "one n a task",
     "the 2 x 2 table of format and knowledge, which the samples hold row by row",
     "metrics at the steps before the last, and the loss",
     "costs and peak memory",
@@ -67,7 +74,8 @@ def folder_of(model: str) -> str:
 
 def named(metrics: Mapping[str, Any], *, closed_ended: bool) -> dict[str, Any]:
     """Metrics or scores under the harness's names; those of ours that it has under another are there under both."""
-    more = {ALIASES[name]: value for name, value in metrics.items() if closed_ended and name in ALIASES}
+    there = {alias: next((name for name in ours if name in metrics), None) for alias, ours in ALIASES.items()}
+    more = {alias: metrics[name] for alias, name in there.items() if closed_ended and name is not None}
     return {**metrics, **more}
 
 
@@ -118,7 +126,7 @@ class _Results:
             data["dataset_name"] = hub.config
         if hub is not None and "test" in hub.splits:
             data["test_split"] = hub.splits["test"]
-        told = [name for name in metrics if name != "exact_match_given_format"]  # it is no mean over all rows
+        told = [name for name in metrics if name not in OF_SOME_ROWS]
         return {
             "task": cell.name,
             **data,

@@ -103,6 +103,7 @@ class DoneCell:
     def scores(self, row: Mapping[str, Any]) -> dict[str, float]:
         """Metric -> what a row counts in it, 0 to 1."""
         found = {metric: float(row[column]) for metric, column in METRICS.items() if row[column] is not None}
+        found.setdefault("knowledge_best", found["knowledge"])
         return {**found, **dict(row["scores"] or ())}
 
     def soft_prompt(self) -> SoftPrompt | None:

@@ -64,6 +64,21 @@ SAMPLES: Mapping[str, str] = {
     "option_logprobs": "list<float64>",
     "chosen": "int64",
     "chosen_per_byte": "int64",
+    "bound": "bool",
+    "gold": "int64",
+    "option_priors": "list<float64>",
+    "cloze_texts": "list<string>",
+    "cloze_logprobs": "list<float64>",
+    "unconditional_logprobs": "list<float64>",
+    "chosen_debiased": "int64",
+    "chosen_cloze": "int64",
+    "chosen_cloze_per_byte": "int64",
+    "chosen_cloze_pmi": "int64",
+    "knows_debiased": "bool",
+    "knows_cloze": "bool",
+    "knows_cloze_per_byte": "bool",
+    "knows_cloze_pmi": "bool",
+    "knows_best": "bool",
 }
 _RUN_BY_SPREADSHEETS = re.compile(r"[=+\-@\t\r]")
 _NOT_CARRIED = {

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from spt_fast.errors import ScoringError, boundary
-from spt_fast.scoring.measures import choices, metrics
+from spt_fast.scoring.measures import at_best, choices, metrics
 from spt_fast.scoring.statistics import mean, proportion
+from spt_fast.scoring.ways import OptionScores, Way
 from spt_fast.tasks.answers.thoughts import answer_of
 from spt_fast.tasks.base import Task
 from spt_fast.types import Example, Metric, Sample
 
 
-def vote(task: Task, example: Example, ballots: Sequence[Sample]) -> Sample:
+def vote(task: Task, example: Example, ballots: Sequence[Sample], best: Way = "listed") -> Sample:
     """The answer of an ensemble to one example (Lester et al., arXiv 2104.08691, section 6: majority voting).
 
     * What was written: each member votes for the value that its completion gives, closed-ended for the option that it is;
@@ -22,12 +23,13 @@ def vote(task: Task, example: Example, ballots: Sequence[Sample]) -> Sample:
       the candidate of the lowest member wins. Did all abstain, completions are voted on as they stand.
     * How it was written: the form is that which most of the winner's members have (equal: the lowest member's), and the
       completion that of the lowest of these members. Format following and exact match are verdicts on that completion.
-    * Options: their log-likelihoods are means over the members, and knowledge is judged by those.
+    * Options: their log-likelihoods are means over the members, and knowledge is judged by those, by all ways.
 
     Args:
         task: whose rules say which values are the same.
         example: that was asked.
         ballots: the members' samples of it at one step, in the order of the members; at least one.
+        best: the way of `knows_best`.
 
     Raises:
         ScoringError: the task's rules fail on a value.
@@ -43,9 +45,21 @@ def vote(task: Task, example: Example, ballots: Sequence[Sample]) -> Sample:
     kept = next(ballot for ballot in winners if 2 * formed[ballot.format_ok] >= len(winners))
     if not task.closed_ended:
         return kept
-    members = zip(*(ballot.option_logprobs for ballot in ballots), strict=True)
-    logprobs = tuple(sum(of_option) / len(ballots) for of_option in members)
-    return replace(kept, option_logprobs=logprobs, **choices(example, logprobs))
+    scores = OptionScores(
+        listed=_means([ballot.option_logprobs for ballot in ballots]),
+        priors=_means([ballot.option_priors for ballot in ballots]),
+        texts=kept.cloze_texts,
+        cloze=_means([ballot.cloze_logprobs for ballot in ballots]),
+        unconditional=_means([ballot.unconditional_logprobs for ballot in ballots]),
+    )
+    return replace(kept, **choices(example.options, example.gold, scores, best))
+
+
+def _means(of_members: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """`[K]` over the members; empty where one of them has none."""
+    if not all(of_members):
+        return ()
+    return tuple(sum(of_option) / len(of_members) for of_option in zip(*of_members, strict=True))
 
 
 def beside(members: Sequence[Sequence[Sample]]) -> tuple[Metric, ...]:
@@ -62,6 +76,7 @@ def beside(members: Sequence[Sequence[Sample]]) -> tuple[Metric, ...]:
     columns: dict[str, Callable[[Sample], float]] = {
         "format_following": lambda sample: sample.format_ok,
         "knowledge": lambda sample: sample.knows,
+        "knowledge_best": at_best,
         "exact_match": lambda sample: sample.correct,
         **{name: _score(name) for name in sorted(shared)},
     }
@@ -88,7 +103,8 @@ def _value(task: Task, ballot: Sample) -> str | None:
     """What a member votes for; None: it abstains."""
     if not task.closed_ended:
         return ballot.extracted
-    return answer_of(ballot.completion, ballot.prompt).strip() if ballot.format_ok else None
+    in_form = ballot.format_ok and ballot.bound is not False
+    return answer_of(ballot.completion, ballot.prompt).strip() if in_form else None
 
 
 def _same(task: Task, example: Example, a: str, b: str) -> bool:

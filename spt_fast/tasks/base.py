@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from spt_fast.tasks.answers.thoughts import answer_of, answer_start
-from spt_fast.templates import Template
+from spt_fast.tasks.forms import in_form_asked
+from spt_fast.templates import Template, cloze_of, cloze_template
 from spt_fast.types import Example, Extraction, Sampling
 
 Row: TypeAlias = Mapping[str, Any]
 Split: TypeAlias = Literal["tuning", "few_shot", "test"]
 SPLITS: tuple[Split, ...] = ("tuning", "few_shot", "test")
+AUTO = "auto"
+"""`Task.cloze` that follows from the template."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +96,14 @@ class Task:
     sample: Row | None = field(default=None, compare=False)
     """A made-up row in the data set's columns: documents them, and shows the prompt where there is no network."""
     template: Template
+    cloze: str | None = AUTO
+    """Closed-ended tasks: the question without instruction and options, behind which the options' texts are scored
+    (`knowledge_cloze`), as `Template.item`. `auto`: the template's item without the lines of its {options}. None: the task has
+    no such form."""
     format: str | None = None
     """Open-ended tasks: one regular expression; a completion stripped of outer white space follows the format when the
-    whole of it matches. None: closed-ended, and the format is to equal one of the rendered options."""
+    whole of it matches. None: closed-ended: a letter that is listed, its mark and a text (`forms.in_form_asked`), or one of the
+    options where these have no letters."""
     form: str = field(default="", compare=False)
     """What `format` asks for, in words: "one line of at most 10 words, no label in front". Empty: see `form_in_words`."""
     verbatim: bool = False
@@ -136,7 +144,7 @@ class Task:
         white space."""
         answer = answer_of(text).strip()
         if self.format is None:
-            return answer in example.options
+            return in_form_asked(answer, example.options)
         return re.fullmatch(self.format, answer) is not None or self._published(answer, example)
 
     def read(self, text: str, example: Example) -> Extraction | None:
@@ -153,6 +161,17 @@ class Task:
         return self.verbatim and answer.casefold().removesuffix(".") in {
             known.casefold().removesuffix(".") for known in example.answers
         }
+
+    @property
+    def cloze_template(self) -> Template | None:
+        """The prompt of cloze; None where the task has no such form.
+
+        Raises:
+            ConfigError: `cloze` is no item, or shows the options.
+        """
+        if self.cloze is None or not self.closed_ended:
+            return None
+        return cloze_of(self.template.item) if self.cloze == AUTO else cloze_template(self.cloze)
 
     def accepts(self, value: str, example: Example) -> bool:
         """Whether an extracted value is right."""

@@ -144,6 +144,7 @@ def chosen(*, question: str, options: Sequence[str], gold: int, context: str = "
         target=rendered[gold],
         answers=(rendered[gold],),
         options=rendered,
+        texts=tuple(options),
         gold=gold,
         group=group,
     )

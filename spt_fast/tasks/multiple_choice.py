@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from spt_fast.tasks.base import Row, Task
+from spt_fast.tasks.forms import LETTERS, bare_texts
 from spt_fast.types import Example
-
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Form: TypeAlias = Literal["letter", "text"]
 """Other forms of the answer than "B. Paris", for comparison with other tools: "B", or "Paris"."""
@@ -37,14 +36,6 @@ def lettered(texts: Sequence[str]) -> tuple[str, ...]:
         raise ValueError(f"{len(texts)} options; there must be 2 to {len(LETTERS)}")
     clean = (" ".join(text.split()) for text in texts)
     return tuple(f"{letter}. {text}".rstrip() for letter, text in zip(LETTERS, clean, strict=False))
-
-
-def written(options: Sequence[str]) -> str:
-    """How options are written: "" with letter and text ("B. Paris"), as most tasks have it; "letter"; or "text"."""
-    letters = LETTERS[: len(options)]
-    if tuple(option[:3] for option in options) == tuple(f"{letter}. " for letter in letters):
-        return ""
-    return "letter" if "".join(options) == letters else "text"
 
 
 def in_form(task: Task, form: Form) -> Task:
@@ -76,4 +67,5 @@ def _in_form(example: Example, form: Form) -> Example:
     part: Callable[[str], str] = (lambda option: option[0]) if form == "letter" else (lambda option: option[3:])
     options = tuple(part(option) for option in example.options)
     target = part(example.target)
-    return replace(example, listing=example.options, options=options, target=target, answers=(target,))
+    texts = example.texts or bare_texts(example.options)
+    return replace(example, listing=example.options, options=options, texts=texts, target=target, answers=(target,))

@@ -33,8 +33,8 @@ from functools import cache
 from typing import Any, Literal, TypeAlias
 
 from spt_fast.tasks.base import SPLITS, Split, Task
+from spt_fast.tasks.forms import LETTERS
 from spt_fast.tasks.lengths import lengths
-from spt_fast.tasks.multiple_choice import LETTERS
 from spt_fast.tasks.rows import Rows
 from spt_fast.types import Example
 

@@ -174,27 +174,30 @@ def cut_by_length(widths: Sequence[int], most_rows: int) -> list[int]:
     return sizes[::-1]
 
 
-def batches(rows: Sequence[TuningRow], batch_size: int, *, seed: int) -> Iterator[list[TuningRow]]:
+def batches(rows: Sequence[TuningRow], batch_size: int, *, seed: int, last: Sequence[int] = ()) -> Iterator[list[TuningRow]]:
     """Batches without end, each of `batch_size` rows (all rows, where there are fewer): a function of the arguments.
 
     Every row comes once an epoch. Where an epoch does not divide, its last rows wait and open the next epoch's first
-    batch, together with as many rows of that one as are missing.
+    batch, together with as many rows of that one as are missing. The rows `last` (by number) stand at the end of the first
+    epoch, in this order, so that who learns on fewer rows than there are leaves the last of them alone.
 
     Raises:
         DataError: there are no rows.
     """
     if not rows:
         raise DataError("there are no rows to tune on")
-    return _batches(rows, min(batch_size, len(rows)), seed)
+    return _batches(rows, min(batch_size, len(rows)), seed, last)
 
 
-def _batches(rows: Sequence[TuningRow], size: int, seed: int) -> Iterator[list[TuningRow]]:
+def _batches(rows: Sequence[TuningRow], size: int, seed: int, last: Sequence[int]) -> Iterator[list[TuningRow]]:
     waiting: list[TuningRow] = []
     epoch = 0
     while True:
         # A string seeds by its hash, so neighbouring seeds have nothing in common.
         rng = random.Random(f"tuning rows {seed} {epoch}")
-        order = list(rows)
+        kept = [] if epoch else list(last)
+        later = set(kept)
+        order = [row for i, row in enumerate(rows) if i not in later]
         rng.shuffle(order)
         if waiting:
             missing = size - len(waiting)
@@ -202,7 +205,10 @@ def _batches(rows: Sequence[TuningRow], size: int, seed: int) -> Iterator[list[T
             order = order[missing:]
         whole = len(order) - len(order) % size
         yield from _bucketed(order[:whole], size, rng)
-        waiting = order[whole:]
+        waiting = order[whole:] + [rows[i] for i in kept]
+        while len(waiting) >= size and kept:
+            yield waiting[:size]
+            waiting = waiting[size:]
         epoch += 1
 
 

@@ -30,6 +30,7 @@ def learn_lora(
     pad_id: int = 0,
     on_step: Callable[[TrainingStep], None] | None = None,
     provenance: Mapping[str, str] | None = None,
+    last: Sequence[int] = (),
 ) -> dict[int, LoraAdapter]:
     """Learn one adapter; as it is at each of `config.checkpoints` (0: before the first step, when it changes nothing).
 
@@ -44,6 +45,7 @@ def learn_lora(
         pad_id: any token id; what padding holds is never looked at.
         on_step: told of each step, after its update.
         provenance: kept with the adapter, beside seed and step.
+        last: rows that are learnt on last.
 
     Raises:
         DataError: no rows, or a row longer than the model's positions.
@@ -69,7 +71,8 @@ def learn_lora(
                     raise TrainingError(f"step {step}: {e}; a smaller lr than {config.rate:g} may help") from None
 
         keep(0)
-        for step, batch_rows in enumerate(islice(batches(rows, config.batch_size, seed=seed), config.steps), start=1):
+        order = batches(rows, config.batch_size, seed=seed, last=last)
+        for step, batch_rows in enumerate(islice(order, config.steps), start=1):
             with learning.training():
                 loss, gradients, rows_at_once = _loss_and_gradients(model, parameters, batch_rows, pad_id)
             if rows_at_once < len(batch_rows):

@@ -48,6 +48,8 @@ class TuningJob:
     """Kept with the vectors, beside seed, step and position."""
     following: Following | None = None
     """Needed for `patience_on: format`."""
+    last: Sequence[int] = ()
+    """Rows that are learnt on last, in this order, and not held out where there are enough others."""
 
     @property
     def position(self) -> Position:
@@ -86,15 +88,18 @@ class Run:
         self.job = job
         self.config = config = job.config
         check_rows(job.rows, model, length=config.length, position=job.position)
-        self._held_out = _held_out(len(job.rows), config, job.seed)
+        self._held_out = _held_out(len(job.rows), config, job.seed, job.last)
         chosen = set(self._held_out)
-        rows = [row for i, row in enumerate(job.rows) if i not in chosen]
+        taught = [i for i in range(len(job.rows)) if i not in chosen]
+        rows = [job.rows[i] for i in taught]
+        place = {number: i for i, number in enumerate(taught)}
+        last = [place[number] for number in job.last if number in place]
         # The master copy is fp32, whatever the model's dtype: an update of 1e-3 would be lost on most bf16 numbers near 1.
         start = initialize(config, model.hidden_size, job.seed) if job.start is None else job.start
         self._learner = encoder(config, torch.tensor(start, device=model.device), job.seed)
         self._update = optimizer(config, self._learner.parameters())
         self._rates = schedule(config, self._update)
-        self._stream = islice(batches(rows, config.batch_size, seed=job.seed), config.steps)
+        self._stream = islice(batches(rows, config.batch_size, seed=job.seed, last=last), config.steps)
         self._smallest: int | None = None
         self._best = _Best()
         self.step = 0
@@ -236,13 +241,15 @@ class _Best:
         return {"best_step": str(self.step), "held_out_loss": f"{self.loss:.4f}", **share}
 
 
-def _held_out(rows: int, config: SoftPromptConfig, seed: int) -> list[int]:
-    """Which rows are held out: a sample, for published rows are often sorted by subject."""
+def _held_out(rows: int, config: SoftPromptConfig, seed: int, last: Sequence[int] = ()) -> list[int]:
+    """Which rows are held out: a sample, for published rows are often sorted by subject; none of `last`, where that can be."""
     if config.patience is None:
         return []
     if rows <= config.held_out:
         raise DataError(f"of {rows} tuning rows, {config.held_out} are to be held out; lower {config.name}.held_out")
-    return sorted(random.Random(f"held-out rows {seed}").sample(range(rows), config.held_out))
+    spared = set(last) if rows - len(last) > config.held_out else set()
+    pool = [i for i in range(rows) if i not in spared]
+    return sorted(random.Random(f"held-out rows {seed}").sample(pool, config.held_out))
 
 
 def require_finite(what: str, value: float, step: int, config: Learning) -> None:

@@ -164,7 +164,7 @@ def test_what_two_judges_say_is_not_compared_and_exact_match_is(tmp_path: Path) 
     assert [each.metric for each in found.comparisons] == ["exact_match"]
     assert {each.metric: each.why for each in found.skipped} == {
         metric: f"{metric} is not by the same judge, or the same rules, in A and in B"
-        for metric in ("knowledge", "format_following")
+        for metric in ("knowledge_best", "format_following")
     }
     same = run(tmp_path / "c", {PLACE: BEFORE}, judge="j")
     assert len(compare_runs(b, same).comparisons) == 3

@@ -246,7 +246,7 @@ def test_the_report_is_json_and_says_what_the_rows_are() -> None:
     one = load_rows(task)
     found = report(task, one)
     assert json.loads(json.dumps(found)) == json.loads(json.dumps(found, sort_keys=True))
-    assert (found["task"], found["version"], found["content"]) == ("zoo-mcq", 1, one.content)
+    assert (found["task"], found["version"], found["content"]) == ("zoo-mcq", 2, one.content)
     assert {split: part["rows"] for split, part in found["splits"].items()} == {
         split: len(getattr(one, split)) for split in ("tuning", "few_shot", "test")
     }

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from spt_fast import tasks
+from spt_fast.asking import texts_of
 from spt_fast.models.tokenizer import Tokenizer, continuation
 from spt_fast.tasks.base import GeneratedSource, Task
 from spt_fast.tasks.multiple_choice import INSTRUCTIONS, has_forms
@@ -74,6 +75,9 @@ def entry_of(task: Task) -> Entry:
     tuned = tuning_row(tokenizer(), texts["zero_shot"], example.target)
     entry["tuning text"] = short_hash([texts["zero_shot"], example.target])
     entry["tuning tokens"] = short_hash([tuned.prompt_ids, tuned.target_ids])
+    if (cloze := task.cloze_template) is not None:
+        worked = [replace(shot, target=texts_of(shot)[shot.gold or 0]) for shot in shots]
+        entry["cloze text"] = short_hash([cloze.prompt(example), cloze.prompt(example, worked), cloze.cue, *texts_of(example)])
     entry["decoding text"] = short_hash([task.format, task.sampling.max_tokens, task.sampling.stop])
     return entry
 

@@ -10,7 +10,7 @@ from spt_fast.tasks.benchmarks.arc_easy import TASK as ARC_EASY
 TASK = replace(
     ARC_EASY,
     name="arc_challenge",
-    version=1,
+    version=2,
     summary="harder school science with three to five options, answered in full (B. Paris)",
     source=HubSource(
         id="allenai/ai2_arc",

@@ -19,7 +19,7 @@ TEMPLATE = Template(instruction=INSTRUCTION, item="Question: {question}\n{option
 
 TASK = Task(
     name="arc_easy",
-    version=1,
+    version=2,
     summary="school science with three to five options, answered in full (B. Paris)",
     source=HubSource(
         id="allenai/ai2_arc",

@@ -27,7 +27,7 @@ def read_row(row: Row) -> Example | None:
 
 TASK = Task(
     name="belebele",
-    version=1,
+    version=2,
     summary="four options about an English passage, answered in full (B. Paris)",
     source=HubSource(
         id="facebook/belebele",

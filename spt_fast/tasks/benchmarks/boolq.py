@@ -30,7 +30,7 @@ def read_row(row: Row) -> Example | None:
 
 TASK = Task(
     name="boolq",
-    version=1,
+    version=2,
     summary="yes-no questions about a passage",
     source=HubSource(
         id="aps/super_glue",
@@ -52,6 +52,7 @@ TASK = Task(
         item="Passage: {context}\nQuestion: {question}\nAnswer:",
     ),
     form="one word in small letters: yes or no",
+    cloze="{context}\nQuestion: {question}\nAnswer:",
     sampling=Sampling(max_tokens=32, stop=("\nPassage:", "\nQuestion:")),
     random_baseline=0.5,
     licence="CC BY-SA 3.0",

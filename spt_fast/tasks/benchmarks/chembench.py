@@ -46,7 +46,7 @@ def read_row(row: Row) -> Example | None:
 
 TASK = Task(
     name="chembench",
-    version=1,
+    version=2,
     summary="chemistry questions with 2 to 16 options, answered in full (B. Paris)",
     source=HubSource(
         id="jablonkagroup/ChemBench",

@@ -19,7 +19,7 @@ def read_row(row: Row) -> Example | None:
 
 TASK = Task(
     name="commonsense_qa",
-    version=1,
+    version=2,
     summary="everyday knowledge with five options, answered in full (B. Paris)",
     source=HubSource(
         id="tau/commonsense_qa",

@@ -37,7 +37,7 @@ def read_row(row: Row) -> Example | None:
 
 TASK = Task(
     name="hellaswag",
-    version=1,
+    version=2,
     summary="which of four endings a text has, answered in full (B. Paris)",
     source=HubSource(
         id="Rowan/hellaswag",
@@ -68,6 +68,7 @@ TASK = Task(
         item="Text: {question}\nQuestion: How does the text go on?\n{options}\nAnswer:",
     ),
     form=FORM,
+    cloze="{question}",
     sampling=Sampling(max_tokens=256, stop=("\nText:", "\nQuestion:")),
     random_baseline=0.25,
     licence="MIT",

@@ -28,6 +28,7 @@ def read_row(row: Row) -> Example:
         target=options[answer],
         answers=(options[answer],),
         options=options,
+        texts=tuple(choices),
         gold=answer,
         group=row["subject"],
     )
@@ -35,7 +36,7 @@ def read_row(row: Row) -> Example:
 
 TASK = Task(
     name="mmlu",
-    version=1,
+    version=2,
     summary="four options in 57 subjects, answered in full (B. Paris)",
     source=HubSource(
         id="cais/mmlu",
@@ -56,6 +57,7 @@ TASK = Task(
         item="Question ({context}): {question}\n{options}\nAnswer:",
     ),
     form=FORM,
+    cloze="Question: {question}\nAnswer:",
     sampling=Sampling(max_tokens=256, stop=("\nQuestion (",)),
     random_baseline=0.25,
     licence="MIT",

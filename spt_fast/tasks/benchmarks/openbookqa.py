@@ -17,7 +17,7 @@ def read_row(row: Row) -> Example | None:
 
 TASK = Task(
     name="openbookqa",
-    version=1,
+    version=2,
     summary="elementary science with four options, answered in full (B. Paris)",
     source=HubSource(
         id="allenai/openbookqa",
@@ -35,6 +35,7 @@ TASK = Task(
     },
     template=Template(instruction=INSTRUCTION, item="Question: {question}\n{options}\nAnswer:"),
     form=FORM,
+    cloze="{question}",
     sampling=Sampling(max_tokens=128, stop=("\nQuestion:",)),
     random_baseline=0.25,
     licence="Apache-2.0",

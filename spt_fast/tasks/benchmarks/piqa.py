@@ -18,7 +18,7 @@ def read_row(row: Row) -> Example | None:
 
 TASK = Task(
     name="piqa",
-    version=1,
+    version=2,
     summary="which of two ways leads to an everyday goal, answered in full (B. Paris)",
     source=HubSource(
         id="baber/piqa",
@@ -38,6 +38,7 @@ TASK = Task(
         item="Goal: {question}\nQuestion: Which way leads to the goal?\n{options}\nAnswer:",
     ),
     form=FORM,
+    cloze="Question: {question}\nAnswer:",
     sampling=Sampling(max_tokens=512, stop=("\nGoal:", "\nQuestion:")),
     random_baseline=0.5,
     licence="unknown",

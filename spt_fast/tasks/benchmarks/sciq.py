@@ -10,15 +10,16 @@ from spt_fast.types import Example, Sampling
 
 
 def read_row(row: Row) -> Example | None:
-    """`question`, `correct_answer`, `distractor1` to `distractor3`; the passage `support` is not shown."""
+    """`question`, `correct_answer`, `distractor1` to `distractor3`; the passage `support` is shown by cloze alone."""
     question, right = text(row, "question"), text(row, "correct_answer")
     options = in_fixed_order(question, [right, *(text(row, f"distractor{number}") for number in (1, 2, 3))])
-    return chosen(question=question, options=options, gold=options.index(right))
+    support = str(row.get("support") or "").lstrip()
+    return chosen(question=question, context=support, options=options, gold=options.index(right))
 
 
 TASK = Task(
     name="sciq",
-    version=1,
+    version=2,
     summary="science exam questions with four options, answered in full (B. Paris)",
     source=HubSource(
         id="allenai/sciq",
@@ -37,10 +38,12 @@ TASK = Task(
     },
     template=Template(instruction=INSTRUCTION, item="Question: {question}\n{options}\nAnswer:"),
     form=FORM,
+    # As lm-evaluation-harness has it, the passage shown: where there is none, it begins with a line end.
+    cloze="{context}\nQuestion: {question}\nAnswer:",
     sampling=Sampling(max_tokens=128, stop=("\nQuestion:",)),
     random_baseline=0.25,
     licence="CC BY-NC 3.0",
     notes="Options stand in the order of their hashes, because the published rows do not mix them. The passage that supports "
-    "an answer is not shown: it mostly holds the answer's words, and some rows have none (lm-evaluation-harness shows it). "
-    "Few-shot rows are a fixed cut of train, which tuning leaves alone.",
+    "an answer is shown by cloze alone, as lm-evaluation-harness has it: it mostly holds the answer's words, and some rows "
+    "have none. Few-shot rows are a fixed cut of train, which tuning leaves alone.",
 )

@@ -26,7 +26,7 @@ def read_row(row: Row) -> Example | None:
 
 TASK = Task(
     name="social_iqa",
-    version=1,
+    version=2,
     summary="people and their reasons, with three options, answered in full (B. Paris)",
     source=HubSource(
         id="allenai/social_i_qa",
@@ -46,6 +46,7 @@ TASK = Task(
     },
     template=Template(instruction=INSTRUCTION, item="Question: {question}\n{options}\nAnswer:"),
     form=FORM,
+    cloze="Q: {question}\nA:",
     sampling=Sampling(max_tokens=128, stop=("\nQuestion:",)),
     random_baseline=1 / 3,
     licence="CC BY 4.0",

@@ -21,7 +21,7 @@ def read_row(row: Row) -> Example | None:
 
 TASK = Task(
     name="winogrande",
-    version=1,
+    version=2,
     summary="which of two names a gap stands for, answered in full (B. Paris)",
     source=HubSource(
         id="allenai/winogrande",

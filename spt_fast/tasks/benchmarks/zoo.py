@@ -80,7 +80,7 @@ _LICENCE = "Apache-2.0"
 
 ZOO_MCQ = Task(
     name="zoo-mcq",
-    version=1,
+    version=2,
     summary=f"four options, answered in full (B. Paris); {SIZES['word']['test']} facts of the zoo's world",
     source=_source("zoo-mcq"),
     read_row=read_row,

@@ -44,7 +44,8 @@ from spt_fast.tasks.custom.keys import (
     texts_of,
     wrong,
 )
-from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION, LETTERS
+from spt_fast.tasks.forms import LETTERS
+from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.types import Example, Extraction
 
 ReadRow: TypeAlias = Callable[[Row], Example | None]
