@@ -8,6 +8,7 @@ As in worker.py, a cell that fails says why and leaves the others alone, and not
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -259,7 +260,9 @@ class _Work:
         self.emit(CellDone(key=cell.key, result=result))
 
     def fail(self, cells: Sequence[Cell], error: SptError) -> None:
-        """Fail these cells with a reason."""
+        """Fail these cells with a reason; where it came from stands in the log."""
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
         for cell in cells:
             if self.left.pop(cell.key, None) is not None:  # else it has failed already
                 reason = f"judge {self.stage.model.name}: {error}"

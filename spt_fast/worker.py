@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -671,7 +672,9 @@ class _Work:
         return len(self._steps(cell)) * sum(1 + ways * len(example.options) for example in rows.test)
 
     def fail(self, cells: Sequence[Cell], error: SptError) -> None:
-        """Fail these cells with a reason."""
+        """Fail these cells with a reason; where it came from stands in the log."""
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
         for cell in cells:
             if self.left.pop(cell.key, None) is not None:  # else it has failed already
                 self.emit(CellFailed(key=cell.key, kind=type(error).__name__, reason=str(error)))
