@@ -491,7 +491,7 @@ def _given(stage: Stage, store: Store, say: Callable[[str], None] | None = None)
             if again:
                 store.forget_learnt(cell.key)
             if say is not None:
-                mend = "so it is learnt again" if again else "so the cell cannot be asked again"
+                mend = "so it is learnt again" if again else "so the cell cannot be gone on with"
                 say(f"{cell.title}: {str(e).partition('; ')[0]}, {mend}")
             continue
         if has is not None:

@@ -177,8 +177,8 @@ class FolderStorage(Storage):
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = open(_regular(self.root / LOCK, os.O_RDWR | os.O_CREAT), "r+")  # noqa: SIM115  (held until close)
-        except OSError as e:
-            raise StoreError(f"{self.root}: cannot be written: {e.strerror or e}") from None
+        except (OSError, ValueError) as e:  # ValueError: a name with a NUL in it
+            raise StoreError(f"{self.root}: cannot be written: {getattr(e, 'strerror', None) or e}") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
