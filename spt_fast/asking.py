@@ -46,6 +46,8 @@ Pair: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids of a prompt and of its continuation."""
 LEAST_UNSEEN = 32
 """Where fewer of the rows to choose by were not learnt on, all are taken, learnt on or not."""
+MOST_CUT = 0.05
+"""Share of the completions of a cell that may be cut off for want of room. More of them, and the scores are the room's."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,63 @@ class Questions:
 
 
 @dataclass
+class Room:
+    """Whether the positions behind the prompts of a cell were enough for what the task allows to write."""
+
+    wanted: int
+    """The task's `max_tokens`."""
+    positions: int = 0
+    """That the model has for one request (`max_model_len`)."""
+    longest: int = 0
+    """Positions of the longest prompt, soft ones included."""
+    prompts: int = 0
+    less: int = 0
+    """Prompts that leave less room than is wanted."""
+    answered: Counter[int | None] = field(default_factory=Counter)
+    """Completions by step."""
+    cut: Counter[int | None] = field(default_factory=Counter)
+    """Those of them that ended because no position was left, while the task allows more tokens."""
+
+    def left(self, prompt: int, positions: int) -> int:
+        """How many tokens may be written behind a prompt of so many positions."""
+        self.positions, self.longest = positions, max(prompt, self.longest)
+        self.prompts += 1
+        self.less += positions - prompt < self.wanted
+        return min(self.wanted, positions - prompt)
+
+    def see(self, step: int | None, completion: Completion) -> None:
+        """Take note of what was written."""
+        self.answered[step] += 1
+        self.cut[step] += completion.finish_reason == "length" and len(completion.token_ids) < self.wanted
+
+    @property
+    def tight(self) -> str:
+        """That there are prompts with less room, in words; empty where there are none. Known before anything is written."""
+        if not self.less:
+            return ""
+        return (
+            f"{self.less:,} of {self.prompts:,} prompts leave less room than the task's max_tokens of {self.wanted} "
+            f"(max_model_len is {self.positions:,} tokens, the longest prompt has {self.longest:,})"
+        )
+
+    def fault(self, *, mend: str) -> str:
+        """Why the completions say too little of the model to be scored; empty where they do not.
+
+        Args:
+            mend: what to do about it.
+        """
+        worst = max(self.cut, key=lambda step: self.cut[step] / self.answered[step], default=None)
+        cut, answered = self.cut[worst], self.answered[worst]
+        if not answered or cut <= MOST_CUT * answered:
+            return ""
+        at = "" if worst is None else f" at step {worst}"
+        return (
+            f"{cut:,} of {answered:,} completions{at} were cut off for want of room: max_model_len is {self.positions:,} "
+            f"tokens, the longest prompt has {self.longest:,}, and the task's max_tokens is {self.wanted}; {mend}"
+        )
+
+
+@dataclass
 class Asked:
     """A cell whose requests are in the stream."""
 
@@ -114,6 +173,12 @@ class Asked:
     waiting: int = 0
     tokens: Counter[str] = field(default_factory=Counter)
     """What was asked and answered: see `count`."""
+    room: Room = field(init=False)
+    not_finite: int = 0
+    """Answers from logits that were NaN or infinite."""
+
+    def __post_init__(self) -> None:
+        self.room = Room(wanted=self.cell.task.task.sampling.max_tokens)
 
     def count(self, request: Request) -> None:
         """Count what a request has the engine read.
@@ -133,8 +198,10 @@ class Asked:
         """Keep an answer; count its `generated_tokens`, and its `cached_tokens`, soft positions among them, where it tells."""
         self.answers[slot] = answer
         self.waiting -= 1
+        self.not_finite += not answer.finite
         if isinstance(answer, Completion):
             self.tokens["generated_tokens"] += len(answer.token_ids)
+            self.room.see(slot.step, answer)
         if answer.cached is not None:
             self.tokens["cached_tokens"] += answer.cached
 
@@ -362,8 +429,8 @@ def _of_step(asked: Asked, step: int | None, behind: _Behind, most: int) -> Iter
     tests = len(asked.asks.test)
     for i, question in enumerate((*asked.asks.test, *asked.asks.choosing)):
         if i < tests:
-            room = most - behind.length - len(question.token_ids)
-            tokens = replace(sampling, max_tokens=max(1, min(sampling.max_tokens, room)))
+            room = asked.room.left(behind.length + len(question.token_ids), most)
+            tokens = replace(sampling, max_tokens=max(1, room))
             yield Slot(step, "written", i), behind.generate(question.token_ids, tokens)
         yield from ((Slot(step, "listed", i, k), behind.score(pair)) for k, pair in enumerate(question.options))
         if i < tests or last:

@@ -47,6 +47,15 @@ class CellStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Noticed:
+    """What a person should know of a cell before it is done: nothing that it fails of yet."""
+
+    key: str
+    said: str
+    """A sentence without its full stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Progress:
     """How far a phase is: steps of one cell's training, or requests of all cells."""
 
@@ -127,6 +136,7 @@ Event: TypeAlias = (
     PhaseStarted
     | RowsRead
     | CellStarted
+    | Noticed
     | Progress
     | CellTrained
     | CellDone

@@ -169,6 +169,8 @@ class _Work:
             for index, answer in engine.stream(requests()):
                 opened, place = places[index]
                 assert isinstance(answer, Completion)
+                if not answer.finite:
+                    raise ModelError(f"logits are not finite (NaN or infinite): {self._why_not_finite()}")
                 opened.verdicts[place] = _verdict(answer.text)
                 opened.waiting -= 1
                 answered += 1
@@ -192,6 +194,12 @@ class _Work:
                     self.alone.update(cell.key for cell in in_flight)
             return False
         return True
+
+    def _why_not_finite(self) -> str:
+        from spt_fast.models import finite
+
+        model = self.stage.model
+        return finite.why(model.source, model.revision, model.dtype)
 
     def _to_decide(self, cell: Cell) -> list[_Place]:
         samples = self.asked[cell.key].samples

@@ -17,6 +17,7 @@ from spt_fast.events import (
     CellFailed,
     CellTrained,
     Event,
+    Noticed,
     Outlook,
     PhaseStarted,
     Progress,
@@ -171,6 +172,8 @@ class LineWatcher(Watcher):
                 cell = self.cells.get(event.key) if event.key else None
                 what = cell.title if cell else named(stage)
                 self._line(f"{what}: {event.done}/{event.total} {event.note}".rstrip())
+            case Noticed(key=key, said=said):
+                self._line(f"note    {self.cells[key].title}: {said}")
             case CellTrained(key=key) if event.curve:  # else learnt for another cell, or not at all
                 self._line(f"learnt  {stage.by_key[key].title}: loss {_losses(event)}")
             case CellDone(key=key):
@@ -233,6 +236,10 @@ class BarWatcher(Watcher):
                     completed=event.done,
                     note=event.note,
                 )
+            case Noticed(key=key, said=said):
+                from rich.text import Text
+
+                self._bars.console.print(Text(f"{self.cells[key].title}: {said}", style="yellow"))
             case CellFailed(key=key, reason=reason):
                 from rich.text import Text
 

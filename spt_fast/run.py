@@ -29,6 +29,7 @@ from spt_fast.events import (
     CellStarted,
     CellTrained,
     Event,
+    Noticed,
     Outlook,
     PhaseStarted,
     RowsRead,
@@ -536,6 +537,8 @@ def _keep(stage: Stage, event: Event, store: Store) -> None:
             store.event("worker", model=stage.model.name, worker=stage.worker, where=where, gpus=gpus)
         case WorkerEnded(reason=reason):
             store.event("ended", model=stage.model.name, worker=stage.worker, **({"reason": reason} if reason else {}))
+        case Noticed(key=key):
+            store.event("noticed", key=key, cell=cells[key].title, said=event.said)
         case CellTrained(key=key):
             store.put_prompts(cells[key], event.prompts, event.curve, event.meaning)
             store.event("trained", key=key, cell=cells[key].title)

@@ -6,6 +6,7 @@ Letters used in every docstring: `B` batch, `T` tokens, `P` soft positions, `H` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -102,6 +103,8 @@ class Completion:
     token_ids: tuple[int, ...]
     """Generated ids, the end-of-sequence token included where it was generated."""
     finish_reason: FinishReason
+    finite: bool = True
+    """Whether no logits that a token was chosen from were NaN or infinite; then it says nothing of the model."""
     cached: int | None = field(default=None, compare=False)
     """Positions of the prompt, soft ones included, that were read before and not again; None: the engine does not tell."""
 
@@ -118,6 +121,11 @@ class LogLikelihood:
     def total(self) -> float:
         """Log-likelihood of the continuation: the sum over its tokens."""
         return sum(self.token_logprobs)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every log-probability is a number. NaN among the logits, or plus infinity, makes NaN of all of them."""
+        return all(map(math.isfinite, self.token_logprobs))
 
 
 Answer: TypeAlias = Completion | LogLikelihood

@@ -20,7 +20,18 @@ from functools import cached_property
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, TypeAlias
 
-from spt_fast.asking import Asked, Questions, Slot, all_questions, questions, requests_of, require_no_thought, rows_of, seam_of
+from spt_fast.asking import (
+    Asked,
+    Questions,
+    Room,
+    Slot,
+    all_questions,
+    questions,
+    requests_of,
+    require_no_thought,
+    rows_of,
+    seam_of,
+)
 from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import Learning, Lora, RandomVectors, SoftPromptConfig, Vectors
 from spt_fast.engine import config_of, import_engine
@@ -36,7 +47,18 @@ from spt_fast.errors import (
     TrainingError,
     boundary,
 )
-from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress, RowsRead, Throttled
+from spt_fast.events import (
+    CellDone,
+    CellFailed,
+    CellStarted,
+    CellTrained,
+    Event,
+    Noticed,
+    PhaseStarted,
+    Progress,
+    RowsRead,
+    Throttled,
+)
 from spt_fast.models import memory
 from spt_fast.models.identity import Model, require_resolved
 from spt_fast.plan import MOST_DEATHS, Stage, one_by_one, settings_in_use
@@ -524,6 +546,8 @@ class _Work:
                 total += len(planned) - self._requests_of(cell)
                 cell_asked.waiting = len(planned)
                 open_cells[cell.key] = cell_asked
+                if cell_asked.room.tight:
+                    self.emit(Noticed(key=cell.key, said=cell_asked.room.tight))
                 for slot, request in planned:
                     cell_asked.count(request)
                     asked.append((cell_asked, slot))
@@ -569,6 +593,7 @@ class _Work:
         cell = asked.cell
         began = time.perf_counter()
         try:
+            self._require_sound(asked)
             with boundary(ScoringError, "scoring"):
                 metrics, samples, told = self._scored(asked)
         except SptError as e:
@@ -576,12 +601,40 @@ class _Work:
             return
         costs = {**self.shared_costs, **self.costs[cell.key], **self._saved(cell), "score_s": time.perf_counter() - began}
         costs |= {what: float(count) for what, count in asked.tokens.items()}
+        costs |= {"less_room": float(asked.room.less), "cut_by_context": float(asked.room.cut.total())}
         costs |= {f"peak_{what}": size for what, size in memory.peak(self.model.tensor_parallel).items()}
         costs |= self._sizes(cell)
         result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance=self._provenance(asked) | told)
         del self.left[cell.key]
         self.deaths = 0
         self.emit(CellDone(key=cell.key, result=result))
+
+    def _require_sound(self, asked: Asked) -> None:
+        """Refuse to score answers that say nothing of the model.
+
+        Raises:
+            ModelError: logits were not finite.
+            EngineError: completions were cut off for want of room.
+        """
+        if asked.not_finite:
+            counted = f"{asked.not_finite:,} of {asked.tokens['requests']:,} answers"
+            raise ModelError(f"{self.model.name}: logits are not finite (NaN or infinite) in {counted}: {self._why_not_finite}")
+        if said := asked.room.fault(mend=self._more_room(asked.room)):
+            raise EngineError(said)
+
+    @cached_property
+    def _why_not_finite(self) -> str:
+        from spt_fast.models import finite
+
+        return finite.why(self.model.source, self.model.revision, self.model.dtype)
+
+    def _more_room(self, room: Room) -> str:
+        """What makes room for whole completions."""
+        needed = room.longest + room.wanted
+        less = "use shorter prompts (fewer shots), a lower max_tokens, or a model of more positions"
+        if "max_model_len" in self.caution.config.options:
+            return f"set engine: {{max_model_len: {needed}}} or more, if the model has as many positions, or {less}"
+        return f"{needed:,} are needed; {less}"
 
     def _saved(self, cell: Cell) -> dict[str, float]:
         """What its soft prompt says of how it was learnt, also where an earlier run did that."""

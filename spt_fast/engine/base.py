@@ -141,6 +141,9 @@ class Engine(ABC):
     def close(self) -> None:
         """End the engine and free what it held. Closing twice is no error."""
 
+    def forget(self) -> None:  # noqa: B027  (without a cache there is nothing to do)
+        """Forget what is kept of earlier requests to answer later ones faster."""
+
     @property
     def alive(self) -> bool:
         """Whether further requests can be answered."""

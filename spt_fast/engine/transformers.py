@@ -8,8 +8,9 @@ where a causal model never looks.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from spt_fast.engine.base import Engine, EngineConfig, check_request
+from spt_fast.engine.written import Text
 from spt_fast.errors import EngineError, OutOfMemoryError, boundary, first_line
 from spt_fast.models import memory
 from spt_fast.models.frozen_model import FrozenModel
@@ -32,8 +34,6 @@ BATCH_SIZE = 16
 """Requests of one batch, unless the grid says otherwise."""
 WINDOW_BATCHES = 8
 """Batches' worth of requests that are sorted by length together."""
-CONTEXT = 8
-"""Tokens of the prompt that generated ones are decoded behind."""
 
 
 class TransformersEngine(Engine):
@@ -83,6 +83,7 @@ class TransformersEngine(Engine):
         self._ends = _end_ids(model, tokenizer)
         self._held: dict[str, Tensor] = {}
         self._lora: HeldLora | None = None
+        self._jitter = 0.0
 
     @property
     def alive(self) -> bool:
@@ -149,6 +150,18 @@ class TransformersEngine(Engine):
     def _changed_by(self, adapter: str | None) -> AbstractContextManager[None]:
         return nullcontext() if self._lora is None else self._lora.using(adapter)
 
+    @contextmanager
+    def rounded_otherwise(self) -> Iterator[None]:
+        """Answer as if what enters the model had been rounded otherwise: each number moved by up to half a step of its dtype.
+
+        From there on every sum is rounded otherwise, as it is in another right implementation.
+        """
+        self._jitter = torch.finfo(self._loaded().dtype).eps / 2
+        try:
+            yield
+        finally:
+            self._jitter = 0.0
+
     def close(self) -> None:
         """Free the model."""
         model, self._model = self._model, None
@@ -196,10 +209,14 @@ class TransformersEngine(Engine):
         """What enters the model for one request: `[P + T, H]`."""
         model = self._loaded()
         embedded_TH = model.embed(torch.tensor(asked.ids, device=model.device))
-        if asked.vectors is None:
-            return embedded_TH
-        before = 0 if asked.request.position == "front" else 1
-        return torch.cat([embedded_TH[:before], asked.vectors, embedded_TH[before:]])
+        if asked.vectors is not None:
+            before = 0 if asked.request.position == "front" else 1
+            embedded_TH = torch.cat([embedded_TH[:before], asked.vectors, embedded_TH[before:]])
+        if self._jitter:
+            generator = torch.Generator().manual_seed(asked.index)
+            moves_TH = 2 * torch.rand(embedded_TH.shape, generator=generator).to(model.device) - 1
+            embedded_TH = (embedded_TH.float() * (1 + self._jitter * moves_TH)).to(embedded_TH.dtype)
+        return embedded_TH
 
     @torch.inference_mode()
     def _score(self, batch: Sequence[_Asked]) -> list[LogLikelihood]:
@@ -238,9 +255,9 @@ class TransformersEngine(Engine):
             ]
             for row, token in zip(writing, next_B, strict=True):
                 if row.finish_reason is None:
-                    row.append(token, self._ends, self._tokenizer)
+                    row.append(token, self._ends)
             if all(row.finish_reason is not None for row in writing):
-                return [row.completion(self._tokenizer) for row in writing]
+                return [row.completion() for row in writing]
             inputs_BTH = model.embed(torch.tensor(next_B, device=model.device)[:, None])
             mask_BT = torch.cat([mask_BT, mask_BT.new_ones((len(batch), 1))], dim=1)
 
@@ -248,7 +265,7 @@ class TransformersEngine(Engine):
         assert isinstance(asked.request, Generate)
         room = min(asked.request.sampling.max_tokens, self.max_model_len - positions)
         choices = tuple(self._tokenizer.text_ids(choice) for choice in asked.request.sampling.choices)
-        return _Writing(asked.request, room, asked.request.token_ids[-CONTEXT:], choices)
+        return _Writing(asked.request, room, Text(self._tokenizer, asked.request), choices)
 
 
 @dataclass(frozen=True)
@@ -276,12 +293,16 @@ class _Writing:
     request: Generate
     room: int
     """Most tokens that it may have."""
-    context: tuple[int, ...]
-    """The last tokens of the prompt: some tokenizers drop the space that a text begins with."""
+    text: Text
+    """How its tokens are read."""
     choices: tuple[tuple[int, ...], ...] = ()
     """Token ids of the texts that it must be one of; empty: any text."""
     ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    ended: bool = False
+    """Whether the last token is an end-of-sequence token."""
+    finite: bool = True
+    """Whether all logits so far were finite."""
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
@@ -296,6 +317,10 @@ class _Writing:
     def pick(self, logits_V: Tensor) -> int:
         """The next token: the likeliest, or drawn from the fewest likely ones that have `top_p` together."""
         sampling = self.request.sampling
+        # Minus infinity is a token that the model rules out. NaN is the largest of all by `max`.
+        self.finite = self.finite and math.isfinite(float(logits_V.max()))
+        if not self.finite:
+            return int(logits_V.nan_to_num().argmax())  # nobody will read it
         if self.choices:
             so_far = len(self.ids)
             allowed = sorted({ids[so_far] for ids in self.choices if ids[:so_far] == tuple(self.ids)})
@@ -309,31 +334,24 @@ class _Writing:
         shares_V[shares_V.cumsum(-1) - shares_V >= sampling.top_p] = 0.0
         return int(order_V[torch.multinomial(shares_V, 1, generator=self.generator)])
 
-    def append(self, token: int, ends: frozenset[int], tokenizer: Tokenizer) -> None:
+    def append(self, token: int, ends: frozenset[int]) -> None:
         """Take the next token and see whether it was the last."""
         self.ids.append(token)
-        if token in ends or tuple(self.ids) in self.choices or self._cut(self._decoded(tokenizer)) is not None:
+        self.ended = token in ends
+        if self.ended or not self.finite or tuple(self.ids) in self.choices or self.text.stops(self.ids):
             self.finish_reason = "stop"
         elif len(self.ids) >= self.room:
             self.finish_reason = "length"
 
-    def completion(self, tokenizer: Tokenizer) -> Completion:
+    def completion(self) -> Completion:
         """What was written."""
         assert self.finish_reason is not None
-        text = self._decoded(tokenizer)
-        cut = self._cut(text)
-        # As vLLM does, hold back the bytes of a last character that is not whole.
-        text = text.rstrip("\ufffd") if cut is None else text[:cut]
-        return Completion(text=text, token_ids=tuple(self.ids), finish_reason=self.finish_reason)
-
-    def _cut(self, text: str) -> int | None:
-        """Where the first stop string begins."""
-        return min((at for stop in self.request.sampling.stop if (at := text.find(stop)) >= 0), default=None)
-
-    def _decoded(self, tokenizer: Tokenizer) -> str:
-        before = tokenizer.decode(self.context)
-        whole = tokenizer.decode([*self.context, *self.ids])
-        return whole[len(before) :] if whole.startswith(before) else tokenizer.decode(self.ids)
+        return Completion(
+            text=self.text.of(self.ids, ended=self.ended),
+            token_ids=tuple(self.ids),
+            finish_reason=self.finish_reason,
+            finite=self.finite,
+        )
 
 
 def _forward(model: FrozenModel, inputs_BTH: Tensor, mask_BT: Tensor, cache: Any) -> tuple[Tensor, Any]:

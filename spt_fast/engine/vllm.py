@@ -27,9 +27,10 @@ from spt_fast.engine.base import Engine, EngineConfig, check_request, require_ro
 from spt_fast.engine.shortage import Printed, shortage
 from spt_fast.engine.vllm_requests import Forcing, answer, engine_input, sampling_params
 from spt_fast.engine.vllm_start import PLAIN, WAYS, prepare_environment, start
-from spt_fast.errors import EngineError, OutOfMemoryError, boundary, first_line
+from spt_fast.errors import EngineError, ModelError, OutOfMemoryError, boundary, first_line
 from spt_fast.models import memory
 from spt_fast.models.fits import contradiction
+from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Answer, Request, Score
@@ -64,6 +65,7 @@ class VllmEngine(Engine):
             OutOfMemoryError: it might, with smaller batches or a smaller share of the GPU.
         """
         self._engine: LLMEngine | None = None
+        self._config = config
         self._alive = True
         self._streaming = False
         self._held: dict[str, torch.Tensor] = {}
@@ -113,6 +115,12 @@ class VllmEngine(Engine):
         self._first_ids, self._rows_sent = {}, 0  # what another engine's workers held is gone
         # `check_request` looks at ids before they get here, and vLLM would take virtual ones for mistakes.
         self._engine.renderer.validate_token_ids = lambda *_, **__: None
+        self._tokenizer = Tokenizer.around(
+            self._engine.get_tokenizer(),
+            config.model,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+        )
         self._forcing: Forcing = started.forcing
         settings = self._engine.vllm_config
         self._dtype: torch.dtype = settings.model_config.dtype
@@ -197,10 +205,16 @@ class VllmEngine(Engine):
                     bundle = waiting.pop(output.request_id)
                     held -= len(bundle)
                     for i, (index, request) in enumerate(bundle):
-                        yield index, answer(request, output, again=i > 0)
+                        yield index, answer(request, output, self._tokenizer, again=i > 0)
         finally:
             self._streaming = False
             self._abort(list(waiting))
+
+    def forget(self) -> None:
+        """Empty the prefix cache."""
+        if self._engine is None:
+            raise EngineError("the engine has ended")
+        self._engine.reset_prefix_cache()
 
     def close(self) -> None:
         """End the engine and its processes, and free what it held."""
@@ -313,7 +327,6 @@ class VllmEngine(Engine):
         Raises:
             EngineError: a way that the settings insist on does not; or the engine died of it.
         """
-        assert self._engine is not None
         for matter, asked in (("scoring", config.scoring), ("injection", config.injection)):
             allowed = [way for way in WAYS[matter][:-1] if asked in ("auto", way)]
             if "rows" in allowed and self._ways["scoring"] == PLAIN["scoring"]:
@@ -323,7 +336,7 @@ class VllmEngine(Engine):
                 raise EngineError(
                     f"engine.{matter}: {asked} cannot be used here ({self._obstacles[asked]}); `auto` takes what can"
                 )
-        self._engine.reset_prefix_cache()
+        self.forget()
 
     def _fastest(self, matter: str, ways: Sequence[str]) -> str:
         """The first of these ways that proves equal, or the plain one.
@@ -371,7 +384,22 @@ class VllmEngine(Engine):
         keys = [self.add(each) for each in proof.soft_prompts(self.hidden_size)] if matter == "injection" else []
         asked: list[Request] = [*proof.scores(prompts, end=_end_token(settings), keys=keys or [None])]
         asked += proof.completions(prompts, keys=keys)
-        return _Trial(matter=matter, keys=keys, asked=asked, plain=self._answers(asked, matter, PLAIN[matter]))
+        plain = self._answers(asked, matter, PLAIN[matter])
+        if not any(answer.finite for answer in plain):
+            self._blame_the_weights()
+        return _Trial(matter=matter, keys=keys, asked=asked, plain=plain)
+
+    def _blame_the_weights(self) -> None:
+        """Say at once that weights are not finite, before a grid is asked in vain.
+
+        Raises:
+            ModelError: they are not.
+        """
+        from spt_fast.models import finite
+
+        dtype = str(self._dtype).removeprefix("torch.")
+        if found := finite.fault_of_files(self._config.model, self._config.revision, dtype):
+            raise ModelError(f"{self._config.model}: logits are not finite: {found}")
 
     def _disproof(self, trial: _Trial, way: str) -> str | None:
         """Why a way is not to be taken; None: it gives what the plain one gives.
@@ -384,10 +412,9 @@ class VllmEngine(Engine):
 
     def _answers(self, asked: Sequence[Request], matter: str, way: str) -> list[Answer]:
         """Answers in a way, with nothing in the prefix cache."""
-        assert self._engine is not None
         chosen, self._ways[matter] = self._ways[matter], way
         try:
-            self._engine.reset_prefix_cache()
+            self.forget()
             return self._in_order(asked)
         finally:
             self._ways[matter] = chosen

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from spt_fast.engine.written import Text
 from spt_fast.errors import EngineError
+from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.types import Answer, Completion, FinishReason, LogLikelihood, Request, Score
 
 if TYPE_CHECKING:
@@ -25,8 +28,12 @@ Forcing: TypeAlias = Literal["", "processor", "trace"]
 """How a request is made to write given tokens: not at all, by `forced.ForcedTokens`, or by the newer model runner itself."""
 
 
-def answer(request: Request, output: RequestOutput, *, again: bool = False) -> Answer:
-    """What vLLM's output says, in our words; `again`: an answer to another request of its bundle was made of it before."""
+def answer(request: Request, output: RequestOutput, tokenizer: Tokenizer, *, again: bool = False) -> Answer:
+    """What vLLM's output says, in our words; `again`: an answer to another request of its bundle was made of it before.
+
+    The text is made of the token ids as every engine makes it, for vLLM's own depends on how it came about: where several
+    stop strings end in one token it is cut at the one that was named first, and placeholders of soft rows are read with it.
+    """
     cached = len(output.prompt_token_ids or ()) if again else output.num_cached_tokens
     if isinstance(request, Score):
         return replace(_log_likelihood(request, output), cached=cached)
@@ -34,7 +41,17 @@ def answer(request: Request, output: RequestOutput, *, again: bool = False) -> A
     if choice.finish_reason not in ("stop", "length"):
         raise EngineError(f"the engine ended a request with {choice.finish_reason!r}")
     reason: FinishReason = "length" if choice.finish_reason == "length" else "stop"
-    return Completion(text=choice.text, token_ids=tuple(choice.token_ids), finish_reason=reason, cached=cached)
+    ids = tuple(choice.token_ids)
+    ended = reason == "stop" and not isinstance(choice.stop_reason, str)  # else it is the stop string
+    if choice.cumulative_logprob is None:
+        raise EngineError("vLLM gave no log-probabilities of what it wrote")
+    return Completion(
+        text=Text(tokenizer, request).of(ids, ended=ended),
+        token_ids=ids,
+        finish_reason=reason,
+        finite=math.isfinite(choice.cumulative_logprob),
+        cached=cached,
+    )
 
 
 def engine_input(
@@ -90,6 +107,9 @@ def sampling_params(bundle: Sequence[Request], forcing: Forcing) -> SamplingPara
 
     A `Score` is made to write its continuation, whose log-probabilities are wanted; or else it is a prompt, the continuation
     its end, and one token is written that nobody reads. Options of one token need not be written: theirs are looked up.
+
+    A completion comes with the log-probabilities of its own tokens. Of logits with NaN or plus infinity among them they are
+    NaN, while the token that greedy decoding takes looks like any other.
     """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -124,6 +144,9 @@ def sampling_params(bundle: Sequence[Request], forcing: Forcing) -> SamplingPara
         seed=sampling.seed,
         stop=list(sampling.stop),
         structured_outputs=StructuredOutputsParams(choice=list(sampling.choices)) if sampling.choices else None,
+        logprobs=0,
+        flat_logprobs=True,
+        detokenize=bool(sampling.stop),  # the text is made of the ids; vLLM needs it to see a stop string
         skip_clone=True,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
@@ -135,6 +158,9 @@ def _log_likelihood(request: Score, output: RequestOutput) -> LogLikelihood:
     (choice,) = output.outputs
     if choice.logprobs is not None:
         if len(ids) > 1 and tuple(choice.token_ids) != ids:
+            if choice.cumulative_logprob is not None and not math.isfinite(choice.cumulative_logprob):
+                # NaN is the largest of all logits, so no token can be forced past it.
+                return LogLikelihood(token_logprobs=(math.nan,) * len(ids))
             raise EngineError("vLLM did not write the continuation that it was given; engine: {scoring: prompt_logprobs}")
         entries, first = choice.logprobs, 0
     else:

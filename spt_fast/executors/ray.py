@@ -37,6 +37,7 @@ from spt_fast.events import (
     CellStarted,
     CellTrained,
     Event,
+    Noticed,
     Outlook,
     PhaseStarted,
     Progress,
@@ -567,7 +568,7 @@ class _Run:
 
     def _event(self, worker: _Worker, event: Event) -> Generator[tuple[Stage, Event]]:
         """First the driver keeps what has come, then the scheduler goes on from there."""
-        if isinstance(event, CellStarted | CellTrained | CellDone | CellFailed) and event.key not in worker.keys:
+        if isinstance(event, CellStarted | Noticed | CellTrained | CellDone | CellFailed) and event.key not in worker.keys:
             return  # another worker's by now
         if isinstance(event, RowsRead):
             self.described.add(event.task)

@@ -28,7 +28,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from spt_fast.errors import ModelError, first_line
-from spt_fast.models import memory
+from spt_fast.models import finite, memory
 from spt_fast.models.loading import loading
 from spt_kernels import linear_logprob
 
@@ -380,6 +380,10 @@ class FrozenModel:
         with _calling(self._last_mlp, at_positions):
             yield
 
+    def fault(self) -> str | None:
+        """What is wrong with the first of the weights that is not finite, and the fix; None: all are. Reads all of them."""
+        return finite.fault(self.module.named_parameters(), str(self.dtype).removeprefix("torch."))
+
     def free(self) -> None:
         """Give the weights' memory back. The model is of no use afterwards; freeing it twice is no error."""
         self._module = self._last_mlp = self.head = None
@@ -404,6 +408,8 @@ class FrozenModel:
         ids = torch.randint(self.vocab_size, (1, _PROBE_TOKENS), generator=generator).to(self.device)
         everywhere = torch.arange(_PROBE_TOKENS, device=self.device)
         expected = self.module(input_ids=ids, use_cache=False).logits[0].to(self.device)
+        if not expected.isfinite().all() and (found := self.fault()):
+            raise ModelError(f"{self.name}: logits are not finite: {found}")
         if self.head is not None and not _same(self.logits_at(self.embed(ids), everywhere), expected, self.dtype):
             self.head = None
             if _same(self.logits_at(self.embed(ids), everywhere), expected, self.dtype):

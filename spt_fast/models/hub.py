@@ -185,6 +185,11 @@ def _cache(model_id: str) -> Path:
     return Path(constants.HF_HUB_CACHE) / f"models--{model_id.replace('/', '--')}"
 
 
+def folder_of(source: str, commit: str | None) -> Path:
+    """Where the files of a model are: its own folder, or what the Hub's cache has of a commit. It may not be there."""
+    return Path(source) if commit is None or Path(source).is_dir() else _cache(source) / "snapshots" / commit
+
+
 def _noted(model_id: str) -> dict[str, str]:
     """Name -> commit, of the revisions in the cache."""
     cache = _cache(model_id)

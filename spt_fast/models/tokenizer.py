@@ -94,6 +94,15 @@ class Tokenizer:
                 inner = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
         return cls(inner, name=name, chat_template_kwargs=chat_template_kwargs, chat_date=chat_date)
 
+    @classmethod
+    def around(cls, inner: Any, path: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Tokenizer:
+        """What others have loaded already, where it is one of Transformers; else as `load`."""
+        from transformers import PreTrainedTokenizerBase
+
+        if isinstance(inner, PreTrainedTokenizerBase):
+            return cls(inner, name=path)
+        return cls.load(path, revision=revision, trust_remote_code=trust_remote_code)
+
     @cached_property
     def prefix_ids(self) -> tuple[int, ...]:
         """What this tokenizer puts in front of every text: BOS, nothing, or a few special tokens."""

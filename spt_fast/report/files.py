@@ -121,6 +121,8 @@ def _done(cell: CellReport, model: Spent, price: PriceConfig | None) -> dict[str
             for step, metrics in cell.metrics.items()
             for m in metrics
         ],
+        "less_room": int(cell.costs.get("less_room", 0)),
+        "cut_by_context": int(cell.costs.get("cut_by_context", 0)),
         "rerun": None if cell.rerun is None else _rerun(cell.rerun),
         "costs": {what: _number(value) for what, value in cell.costs.items()},
         "gpu_seconds": gpu_seconds,

@@ -36,6 +36,7 @@ def summary(cells: Sequence[CellReport]) -> str:
         *_controls(bases),
         *_partners(partners),
         *_again(done),
+        *_cut(done),
         *_unfinished(cells),
     ]
     return " ".join(sentences)
@@ -222,6 +223,20 @@ def _knowledge(how: str, pairs: Sequence[_Pair]) -> list[str]:
     corrected = f"; {sure} of them after Holm's correction for {len(pairs)} tests" if len(pairs) > 1 else ""
     where = _of(len(moved), len(pairs))
     return [f"{subject} moved significantly in {where}: it {ways} ({_few(names)}; {tests}{corrected})."]
+
+
+def _cut(done: Sequence[CellReport]) -> list[str]:
+    """How many completions had less room than the task allows, and how many of those were cut off for it."""
+    tight = [cell for cell in done if cell.costs.get("less_room", 0) > 0]
+    if not tight:
+        return []
+    less, cut = (int(sum(cell.costs.get(name, 0) for cell in tight)) for name in ("less_room", "cut_by_context"))
+    names = distinct(f"{plain(cell.task)} on {plain(cell.model)}" for cell in tight)
+    return [
+        f"In {_count(len(tight), 'cell')} ({_few(names)}), {_count(less, 'completion')} had less room than the task's "
+        f"max_tokens, because the prompt nearly fills the model's positions; {cut:,} of them "
+        f"{'was' if cut == 1 else 'were'} cut off for it and count{'s' if cut == 1 else ''} as not in form."
+    ]
 
 
 def _partners(partners: Sequence[CellReport]) -> list[str]:

@@ -79,8 +79,8 @@ def learn_lora(
                 smallest = min(smallest, rows_at_once)
             norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each).cpu() for each in gradients]))
             report = TrainingStep(step=step, loss=loss, grad_norm=norm.item())
-            require_finite("loss", report.loss, step, config)
-            require_finite("gradient norm", report.grad_norm, step, config)
+            require_finite("loss", report.loss, step, config, model)
+            require_finite("gradient norm", report.grad_norm, step, config, model)
             clip = 1.0
             if config.max_grad_norm is not None and report.grad_norm > config.max_grad_norm:
                 clip = config.max_grad_norm / report.grad_norm

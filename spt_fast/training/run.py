@@ -18,6 +18,7 @@ from torch import Tensor
 
 from spt_fast.config import AUTO, Learning, SoftPromptConfig
 from spt_fast.errors import DataError, TrainingError
+from spt_fast.models import finite
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.initialize import initialize
 from spt_fast.prompts.soft_prompt import SoftPrompt
@@ -87,6 +88,7 @@ class Run:
         """
         self.job = job
         self.config = config = job.config
+        self._model = model
         check_rows(job.rows, model, length=config.length, position=job.position)
         self._held_out = _held_out(len(job.rows), config, job.seed, job.last)
         chosen = set(self._held_out)
@@ -212,7 +214,7 @@ class Run:
         self.learnt[step] = SoftPrompt(vectors=vectors_PH.cpu().numpy(), provenance=provenance)
 
     def _require_finite(self, what: str, value: float) -> None:
-        require_finite(what, value, self.step, self.config)
+        require_finite(what, value, self.step, self.config, self._model)
 
 
 @dataclass
@@ -252,14 +254,23 @@ def _held_out(rows: int, config: SoftPromptConfig, seed: int, last: Sequence[int
     return sorted(random.Random(f"held-out rows {seed}").sample(pool, config.held_out))
 
 
-def require_finite(what: str, value: float, step: int, config: Learning) -> None:
+def require_finite(what: str, value: float, step: int, config: Learning, model: FrozenModel) -> None:
     """Refuse to go on from a number that is none.
 
     Raises:
-        TrainingError: it is NaN or infinite.
+        TrainingError: it is NaN or infinite. It says what is at fault: the weights, their dtype, or how fast is learnt.
     """
     if not math.isfinite(value):
-        raise TrainingError(f"step {step}: the {what} is {value}; a smaller lr than {config.rate:g} may help")
+        raise TrainingError(f"step {step}: the {what} is {value}; {_fault(model, step, config)}")
+
+
+def _fault(model: FrozenModel, step: int, config: Learning) -> str:
+    if found := model.fault():
+        return found
+    # Nothing was learnt before the loss of the first step.
+    if step <= 1 and model.dtype != torch.float32:
+        return finite.overflow(str(model.dtype).removeprefix("torch."))
+    return f"a smaller lr than {config.rate:g} may help"
 
 
 def check_rows(rows: Sequence[TuningRow], model: FrozenModel, *, length: int = 0, position: Position = "front") -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from spt_fast.errors import ModelError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.tokenizer import Tokenizer, continuation
 from spt_fast.types import Example
@@ -28,8 +29,14 @@ class ModelVocabulary:
 
     @torch.no_grad()
     def embed(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Token ids `[N]` -> `[N, H]`: the rows of the table as they enter the model, with the scale that Gemma gives them."""
+        """Token ids `[N]` -> `[N, H]`: the rows of the table as they enter the model, with the scale that Gemma gives them.
+
+        Raises:
+            ModelError: they are not finite.
+        """
         table = self._model.embed(torch.tensor(ids, device=self._model.device))
+        if not bool(table.isfinite().all()):
+            raise ModelError(f"{self._model.name}: embeddings of tokens are not finite: {self._model.fault()}")
         rows_NH: npt.NDArray[np.float32] = table.float().cpu().numpy()
         return rows_NH
 

@@ -221,9 +221,18 @@ def test_every_step_equals_pefts_prompt_tuning(family: str, rows: list[TuningRow
 
 def test_a_loss_that_is_not_a_number_stops_with_a_sentence(rows: list[TuningRow]) -> None:
     module: Any = transformers.AutoModelForCausalLM.from_config(tiny_config("llama"))
+    model = FrozenModel(module)
     module.lm_head.weight.data[7] = math.nan
-    with pytest.raises(TrainingError, match=r"^step 1: the loss is nan; a smaller lr than 0.001 may help$"):
-        learn(FrozenModel(module), rows, SoftPromptConfig.paper(steps=3), seed=0)
+    with pytest.raises(TrainingError, match=r"^step 1: the loss is nan; the weights are damaged: lm_head.weight holds NaN"):
+        learn(model, rows, SoftPromptConfig.paper(steps=3), seed=0)
+
+
+def test_a_loss_that_overflows_before_anything_was_learnt_is_put_down_to_the_dtype(rows: list[TuningRow]) -> None:
+    module: Any = transformers.AutoModelForCausalLM.from_config(tiny_config("llama"))
+    model = FrozenModel(module.to(torch.bfloat16))
+    module.lm_head.weight.data.fill_(3e38)
+    with pytest.raises(TrainingError, match=r"^step 1: .* numbers overflow in bfloat16; set dtype: float32 for this model$"):
+        learn(model, rows, SoftPromptConfig.paper(steps=3), seed=0)
 
 
 def test_vectors_that_overflow_stop_with_a_sentence(model: FrozenModel, rows: list[TuningRow]) -> None:
