@@ -1,6 +1,7 @@
 """What a user can ask for. Frozen values, checked when built; no torch, nothing heavy.
 
-`grid.py` reads YAML into these, strictly. A field's docstring is its help.
+`grid.py` reads YAML into these, strictly. A field's docstring is its help; beside it stand the values that it may have
+(`ranges`), which are checked whoever builds it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
+from spt_fast import ranges
 from spt_fast.errors import ConfigError, shortened
 from spt_fast.output import Location, check, folder_on, location
+from spt_fast.ranges import SEED, number, path, require_plain, text, whole
 
 Init: TypeAlias = Literal["normal", "uniform", "vocabulary", "answers", "text", "soft_prompt"]
 """`normal`: N(0, init_std^2), arXiv 2606.12117 with 0.02. `uniform`: U(-init_range, init_range). `vocabulary`: embeddings of
@@ -64,21 +67,22 @@ def is_pattern(text: str) -> bool:
     return any(character in text for character in "*?[")
 
 
-def _at_least(what: str, value: float, least: float) -> None:
-    if value < least:
-        raise ConfigError(f"{what}: must be at least {least}, not {value}")
+MOST_NAME = 200
+"""Bytes of the name of a grid or a task, which becomes part of file names."""
+
+_NO_REVISION = re.compile(r"\.\.|//|^[/-]|[/.]$|[\s~^:\\]|@\{")
+"""What no name of git has in it."""
 
 
-def _above(what: str, value: float, bound: float) -> None:
-    if not value > bound:
-        raise ConfigError(f"{what}: must be greater than {bound}, not {value}")
+def _is_revision(text: str) -> bool:
+    return _NO_REVISION.search(text) is None
 
 
 LATER: Mapping[str, Any] = {"later": True}
 """Metadata of a field that grids did not always have. At its default it is no part of a cell's key: keys stay as they were."""
 
 
-def _with(name: str, *values: Any, later: bool = True) -> Mapping[str, Any]:
+def _with(name: str, *values: Any, later: bool = True) -> dict[str, Any]:
     """Metadata of a field that means something only where the field `name` has one of `values` (none: where it is not null)."""
     return {"goes_with": (name, values), "later": later}
 
@@ -119,11 +123,11 @@ class FewShot:
 
     name = "few_shot"
 
-    shots: int = 5
+    shots: int = field(default=5, metadata=whole(least=1, most=10_000))
     """Examples in front of each question."""
 
     def __post_init__(self) -> None:
-        _at_least("few_shot.shots", self.shots, 1)
+        ranges.check(self, f"{self.name}.")
 
     @property
     def seeded(self) -> bool:
@@ -141,30 +145,28 @@ class Vectors:
 
     name = "vectors"
 
-    length: int = 10
+    length: int = field(default=10, metadata=whole(least=1, most=65_536))
     """Soft positions, `P`."""
     init: Init = "vocabulary"
     """Where the vectors start."""
-    init_std: float | Literal["auto"] = field(default=AUTO, metadata=_with("init", "normal", later=False))
+    init_std: float | Literal["auto"] = field(
+        default=AUTO, metadata=_with("init", "normal", later=False) | number(above=0, most=1000, words=(AUTO,))
+    )
     """Standard deviation of `init: normal`; `auto`: the root mean square of what enters the model for a frequent token."""
-    init_range: float = field(default=0.5, metadata=_with("init", "uniform"))
+    init_range: float = field(default=0.5, metadata=_with("init", "uniform") | number(above=0, most=1000))
     """Of `init: uniform`: it goes from minus this to this. 0.5 is that of Lester et al."""
-    init_tokens: int = field(default=5000, metadata=_with("init", "vocabulary", "answers"))
+    init_tokens: int = field(default=5000, metadata=_with("init", "vocabulary", "answers") | whole(least=1, most=10_000_000))
     """How many of the most frequent tokens are drawn from. No corpus is asked: a lower id is an earlier merge."""
-    init_text: str | None = field(default=None, metadata=_with("init", "text"))
+    init_text: str | None = field(default=None, metadata=_with("init", "text") | text(100_000, empty=True))
     """Of `init: text`."""
-    init_from: str | None = field(default=None, metadata=_with("init", "soft_prompt"))
+    init_from: str | None = field(default=None, metadata=_with("init", "soft_prompt") | path(empty=True))
     """Of `init: soft_prompt`: a task, on which a soft prompt with the same settings and seed is learnt first, from
     `init: vocabulary`. Or a .safetensors file of spt-fast or the folder of a PEFT adapter, with `length` vectors."""
     position: Place = AUTO
     """`front`: in front of everything, BOS included; `after_bos`: behind BOS; `auto`: behind BOS where there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("length", "init_tokens"):
-            _at_least(f"{self.name}.{name}", getattr(self, name), 1)
-        for name in ("init_std", "init_range"):
-            if (value := getattr(self, name)) != AUTO:
-                _above(f"{self.name}.{name}", value, 0)
+        ranges.check(self, f"{self.name}.")
         for init, name in (("text", "init_text"), ("soft_prompt", "init_from")):
             if self.init == init and not (getattr(self, name) or "").strip():
                 raise ConfigError(f"{self.name}.{name}: is missing; init: {init} starts from it")
@@ -198,48 +200,41 @@ class Learning:
 
     name = "learning"
 
-    steps: int = 80
+    steps: int = field(default=80, metadata=whole(least=1, most=10_000_000))
     """Updates."""
-    batch_size: int = 8
+    batch_size: int = field(default=8, metadata=whole(least=1, most=1_000_000))
     """Rows an update."""
     optimizer: Optimizer = field(default="adamw", metadata=LATER)
     """`adafactor`: without momentum, without a scale by the size of what is learnt, as Lester et al. have it; theirs goes with
     lr: 0.3 and weight_decay: 1e-5."""
-    lr: float | Literal["auto"] = AUTO
+    lr: float | Literal["auto"] = field(default=AUTO, metadata=number(above=0, most=1000, words=(AUTO,)))
     """Learning rate at its highest. `auto`: RATE times the root mean square of what enters the model for a frequent token,
     which differs by a factor of 60 between models; through an `encoder`, ENCODER_RATE."""
     schedule: Schedule = field(default="constant", metadata=LATER)
     """How the rate goes on behind the warm-up: `linear` or `cosine` to 0 at the last step."""
-    warmup: int = field(default=0, metadata=LATER)
+    warmup: int = field(default=0, metadata={**LATER, **whole(least=0, most=10_000_000)})
     """Updates in which the rate rises to `lr`, in a line."""
-    weight_decay: float = 0.0
+    weight_decay: float = field(default=0.0, metadata=number(least=0, most=1000))
     """Decoupled, times the rate, in both optimisers."""
-    betas: tuple[float, float] = field(default=(0.9, 0.999), metadata=_with("optimizer", "adamw", later=False))
+    betas: tuple[float, float] = field(
+        default=(0.9, 0.999), metadata=_with("optimizer", "adamw", later=False) | number(least=0, below=1)
+    )
     """Of AdamW."""
-    max_grad_norm: float | None = None
+    max_grad_norm: float | None = field(default=None, metadata=number(above=0, most=1e9))
     """Clip the gradient of what is learnt to this L2 norm; null: no clipping."""
     repeat_rows: bool = False
     """Go through the tuning rows again where there are fewer than steps x batch_size; otherwise such a cell fails."""
-    evaluate_at: tuple[int, ...] = ()
+    evaluate_at: tuple[int, ...] = field(default=(), metadata=whole(least=0, most=10_000_000))
     """Steps at which the metrics are taken; 0 is before training. The last step is always among them."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            _at_least(f"{self.name}.{name}", getattr(self, name), 1)
-        _at_least(f"{self.name}.warmup", self.warmup, 0)
+        ranges.check(self, f"{self.name}.")
         if self.warmup >= self.steps and self.schedule != "constant":
             raise ConfigError(
                 f"{self.name}.warmup: must be below steps ({self.steps}), not {self.warmup}: the rate could not fall behind it"
             )
-        if self.lr != AUTO:
-            _above(f"{self.name}.lr", self.lr, 0)
-        _at_least(f"{self.name}.weight_decay", self.weight_decay, 0)
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"{self.name}.betas: must be in [0, 1), not {list(self.betas)}")
-        if self.max_grad_norm is not None:
-            _above(f"{self.name}.max_grad_norm", self.max_grad_norm, 0)
         for step in self.evaluate_at:
-            if not 0 <= step <= self.steps:
+            if step > self.steps:
                 raise ConfigError(f"{self.name}.evaluate_at: step {step} is outside 0..{self.steps} (steps: {self.steps})")
         if len(set(self.evaluate_at)) != len(self.evaluate_at):
             raise ConfigError(f"{self.name}.evaluate_at: a step is there twice")
@@ -285,18 +280,18 @@ class SoftPromptConfig(Learning, Vectors):
     encoder: Encoder | None = field(default=None, metadata=LATER)
     """Let a small network make the vectors, and learn it with its input `[P, H]`, which `init` gives: `mlp` (P-tuning, PEFT's
     reparameterisation) or `lstm` (its older form). It is thrown away afterwards. PEFT's input is N(0, 1): init_std: 1."""
-    encoder_hidden: int | None = field(default=None, metadata=_with("encoder"))
+    encoder_hidden: int | None = field(default=None, metadata=_with("encoder") | whole(least=1, most=65_536))
     """Its inner width; null: that of the model, `H`."""
-    patience: int | None = field(default=None, metadata=LATER)
+    patience: int | None = field(default=None, metadata={**LATER, **whole(least=1, most=10_000_000)})
     """Stop when the loss on held-out tuning rows has not fallen for so many updates; null: take all steps. The vectors of the
     last step, and of those behind the stop, are then the ones with the lowest loss that was seen."""
     patience_on: PatienceOn = field(default="loss", metadata=_with("patience"))
     """What is waited for: a lower `loss`, or more held-out rows whose greedy answer has the `format` asked for; as long as not
     all have it, a lower loss will do too. The vectors are then those with the most such answers, and of these the ones with
     the lowest loss."""
-    held_out: int = field(default=32, metadata=_with("patience"))
+    held_out: int = field(default=32, metadata=_with("patience") | whole(least=1, most=1_000_000))
     """Tuning rows that are held out, by seed."""
-    check_every: int = field(default=5, metadata=_with("patience"))
+    check_every: int = field(default=5, metadata=_with("patience") | whole(least=1, most=10_000_000))
     """Updates between two looks at them."""
 
     @classmethod
@@ -306,9 +301,6 @@ class SoftPromptConfig(Learning, Vectors):
 
     def __post_init__(self) -> None:
         Vectors.__post_init__(self)
-        for name in ("encoder_hidden", "patience", "held_out", "check_every"):
-            if getattr(self, name) is not None:
-                _at_least(f"{self.name}.{name}", getattr(self, name), 1)
         Learning.__post_init__(self)
 
     @property
@@ -333,12 +325,8 @@ class Ensemble(SoftPromptConfig):
 
     name = "ensemble"
 
-    members: int = 5
+    members: int = field(default=5, metadata=whole(least=2, most=1000))
     """Soft prompts of an ensemble."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _at_least(f"{self.name}.members", self.members, 2)
 
     def seeds(self, seed: int) -> range:
         """The members' seeds."""
@@ -361,7 +349,7 @@ class Transfer(SoftPromptConfig):
 
     name = "transfer"
 
-    from_task: str = field(metadata={"key": "from"})
+    from_task: str = field(metadata={"key": "from", **path()})
     """The task whose tuning rows they are learnt on: a name, the path of a task file, or a list of these. `all`: every other
     task of the grid whose answers have the same form: closed-ended ones both, in one way of writing an option, or open-ended
     ones both, by one regular expression."""
@@ -380,27 +368,23 @@ class Lora(Learning):
 
     name = "lora"
 
-    lr: float | Literal["auto"] = 0.0002
+    lr: float | Literal["auto"] = field(default=0.0002, metadata=number(above=0, most=1000, words=(AUTO,)))
     """Learning rate at its highest; a number."""
-    rank: int = 8
+    rank: int = field(default=8, metadata=whole(least=1, most=4096))
     """Of each change `B A`, `R`: `A` is `[R, in]`, `B` `[out, R]`."""
-    alpha: float = 16
+    alpha: float = field(default=16, metadata=number(above=0, most=1e6))
     """The change counts alpha / rank times."""
-    targets: tuple[str, ...] = ("attention",)
+    targets: tuple[str, ...] = field(default=("attention",), metadata=text(200, empty=True))
     """What is changed: `attention`, all linear layers of it; `linear`, all of the body; or names of layers (q_proj)."""
-    dropout: float = 0.0
+    dropout: float = field(default=0.0, metadata=number(least=0, below=1))
     """Of what enters a change, in training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lr == AUTO:
             raise ConfigError(f"{self.name}.lr: must be a number; auto is measured for soft prompts alone")
-        _at_least(f"{self.name}.rank", self.rank, 1)
-        _above(f"{self.name}.alpha", self.alpha, 0)
         if not self.targets or not all(target.strip() for target in self.targets):
             raise ConfigError(f"{self.name}.targets: is empty; leave it out for attention, or name layers")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"{self.name}.dropout: must be in [0, 1), not {self.dropout}")
 
 
 Protocol: TypeAlias = ZeroShot | FewShot | SoftPromptConfig | Ensemble | RandomVectors | ShuffledLabels | Transfer | Lora
@@ -413,21 +397,21 @@ PROTOCOLS: Mapping[str, type[Protocol]] = {
 class ModelConfig:
     """A model to evaluate."""
 
-    id: str
+    id: str = field(metadata=path(empty=True))
     """A Hub id, a folder, or zoo/<name>."""
-    revision: str | None = None
+    revision: str | None = field(default=None, metadata=path(200))
     """Branch, tag or commit of a Hub id; resolved to a commit, which is recorded. A pattern ("step*") is a series: every
     branch or tag that matches is a model, in natural order, named `<id>@<revision>`."""
-    post_trained: str | None = None
+    post_trained: str | None = field(default=None, metadata=path())
     """Its post-trained partner, evaluated too."""
-    checkpoints: str | None = None
+    checkpoints: str | None = field(default=None, metadata=path())
     """A pattern inside the folder `id`: every match is a model, in natural order ("step-*")."""
-    tensor_parallel: int = 1
+    tensor_parallel: int = field(default=1, metadata=whole(least=1, most=1024))
     """GPUs that each layer of the model is spread over: of one node."""
-    pipeline_parallel: int = 1
+    pipeline_parallel: int = field(default=1, metadata=whole(least=1, most=1024))
     """Stages that its layers are cut into, of `tensor_parallel` GPUs each: on a cluster whose nodes are too small for all of
     them, on several nodes."""
-    gpus: float | None = None
+    gpus: float | None = field(default=None, metadata=number(above=0, most=1_048_576))
     """GPUs a worker of it takes: a share (0.5) lets small models have one GPU together. Unset: `tensor_parallel` times
     `pipeline_parallel`."""
     dtype: str = "auto"
@@ -448,11 +432,16 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if not self.id.strip():
             raise ConfigError("id: must not be empty")
-        _at_least("tensor_parallel", self.tensor_parallel, 1)
-        _at_least("pipeline_parallel", self.pipeline_parallel, 1)
+        ranges.check(self)
+        if self.revision is not None and not _is_revision(self.revision):
+            raise ConfigError(
+                f"revision: {shortened(self.revision)} cannot be a branch, tag or commit; name one, or a pattern of them"
+            )
+        require_plain(self.chat_template_kwargs, "chat_template_kwargs")
+        require_plain(self.engine, "engine")
         dtypes = ("auto", "bfloat16", "float16", "float32")
         if self.dtype not in dtypes:
-            raise ConfigError(f"dtype: must be one of {', '.join(dtypes)}, not {self.dtype!r}")
+            raise ConfigError(f"dtype: must be one of {', '.join(dtypes)}, not {shortened(self.dtype)}")
         if not is_day(self.chat_date):
             raise ConfigError(f'chat_date: must be a day, as in "{CHAT_DATE}", not {shortened(self.chat_date)}')
         share = self.gpus is not None and 0 < self.gpus < 1
@@ -474,31 +463,30 @@ class ModelConfig:
 class TaskConfig:
     """A task to evaluate on."""
 
-    task: str
+    task: str = field(metadata=path())
     """A name (`spt-fast tasks list`)."""
-    data_files: str | Mapping[str, str] | None = None
+    data_files: str | Mapping[str, str] | None = field(default=None, metadata=path())
     """Local rows instead of the Hub's: a folder with one file a split, or {split: file}; .jsonl, .json, .csv or .parquet."""
-    limit: int | None = None
+    limit: int | None = field(default=None, metadata=whole(least=1, most=2**31 - 1))
     """Most test rows; null: the grid's `limit`."""
 
     def __post_init__(self) -> None:
-        if self.limit is not None:
-            _at_least("limit", self.limit, 1)
+        ranges.check(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig:
     """A model that rules on open-ended answers, once on knowledge and once on form, instead of the task's own rules."""
 
-    model: str
+    model: str = field(metadata=path(empty=True))
     """A Hub id, a folder, or zoo/<name>."""
-    revision: str | None = None
+    revision: str | None = field(default=None, metadata=path(200))
     """Branch, tag or commit of a Hub id."""
-    tensor_parallel: int = 1
+    tensor_parallel: int = field(default=1, metadata=whole(least=1, most=1024))
     """GPUs that each layer of the judge is spread over: of one node."""
-    pipeline_parallel: int = 1
+    pipeline_parallel: int = field(default=1, metadata=whole(least=1, most=1024))
     """Stages that its layers are cut into, as of a model."""
-    gpus: float | None = None
+    gpus: float | None = field(default=None, metadata=number(above=0, most=1_048_576))
     """GPUs a worker of it takes: a share (0.5), or `tensor_parallel` times `pipeline_parallel`, which it is where unset."""
     dtype: str = "auto"
     """`auto` (the checkpoint's), `bfloat16`, `float16` or `float32`."""
@@ -517,13 +505,17 @@ class JudgeConfig:
         if self.revision is not None and is_pattern(self.revision):
             raise ConfigError(f"revision: {self.revision!r} is a pattern, and the judge is one model; name one revision")
         # As a model of the grid: what is wrong with one is wrong with the other.
+        ranges.check(self)
         ModelConfig(
             id=self.model,
+            revision=self.revision,
             tensor_parallel=self.tensor_parallel,
             pipeline_parallel=self.pipeline_parallel,
             gpus=self.gpus,
             dtype=self.dtype,
             chat_date=self.chat_date,
+            chat_template_kwargs=self.chat_template_kwargs,
+            engine=self.engine,
         )
 
 
@@ -531,50 +523,48 @@ class JudgeConfig:
 class PriceConfig:
     """What machines cost."""
 
-    per_gpu_hour: float
+    per_gpu_hour: float = field(metadata=number(least=0, most=1e9))
     """An hour of one GPU; where there is none, an hour of a worker."""
     currency: str = ""
     """USD, EUR, ..."""
 
     def __post_init__(self) -> None:
-        _at_least("per_gpu_hour", self.per_gpu_hour, 0)
-        if not self.per_gpu_hour < float("inf"):
-            raise ConfigError(f"per_gpu_hour: must be a number, not {self.per_gpu_hour}")
+        ranges.check(self)
         if not re.fullmatch(r"\w{0,12}", self.currency):
-            raise ConfigError(f"currency: must be a word, like USD, not {self.currency!r}")
+            raise ConfigError(f"currency: must be a word, like USD, not {shortened(self.currency)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfig:
     """Models x tasks x protocols x seeds."""
 
-    name: str
+    name: str = field(metadata=path(MOST_NAME))
     """What the grid is called; the run folder is runs/<name> unless `output` says otherwise."""
     models: tuple[ModelConfig, ...]
     tasks: tuple[TaskConfig, ...]
     protocols: tuple[Protocol, ...] = (ZeroShot(), FewShot(), SoftPromptConfig())
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = field(default=(0,), metadata={"range": SEED})
     """Of the vectors' start, the order of the tuning rows and the choice of shots."""
-    limit: int | None = None
+    limit: int | None = field(default=None, metadata=whole(least=1, most=2**31 - 1))
     """Most test rows a task; null: all."""
     judge: JudgeConfig | None = None
     """Who rules on open-ended answers; null: the tasks' own rules."""
     engine: Mapping[str, Any] = field(default_factory=dict)
     """`kind` (vllm, transformers or echo), `window`; the rest is passed to vLLM as it is."""
-    truth: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    truth: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # each a SCORE
     """Task ("" for all) -> model -> what it is known to score: an order that `rank` and the report hold every protocol's
     against, beside that of the post-trained partners. No cell depends on it."""
-    output: Location | None = None
+    output: Location | None = field(default=None, metadata=path())
     """The run folder, or its URL (s3://bucket/runs/x). With {date} in it, each day has a folder of its own, which begins with
     what the days before have done; {name} is the grid's."""
-    rerun: float = 0.0
+    rerun: float = field(default=0.0, metadata=number(least=0, most=1, note="a share of the rows, 2% or 0.02"))
     """Share of each cell's test rows that are asked once more, to see which answers flip (2%, or 0.02); changes no result."""
     price: PriceConfig | None = None
     """What an hour of a GPU costs, to say what the grid does; changes no result."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rerun <= 1:
-            raise ConfigError(f"rerun: must be a share of the rows, 2% or 0.02, not {self.rerun:g}")
+        ranges.check(self)
+        require_plain(self.engine, "engine")
         if self.output is not None:
             try:
                 object.__setattr__(self, "output", location(self.output))

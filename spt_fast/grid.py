@@ -2,37 +2,64 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import product
+from math import prod
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin
 
 from spt_fast.config import (
     PRESETS,
     PROTOCOLS,
+    Ensemble,
+    FewShot,
     GridConfig,
     JudgeConfig,
+    Lora,
     ModelConfig,
     PriceConfig,
     Protocol,
+    RandomVectors,
+    ShuffledLabels,
     SoftPromptConfig,
     TaskConfig,
     Transfer,
     Vectors,
+    ZeroShot,
     is_unused,
     with_preset,
 )
-from spt_fast.errors import ConfigError
-from spt_fast.strict import did_you_mean, filled, key_of, known_keys, mapping_of, not_this, read, safe_yaml, scalar
+from spt_fast.documents import plain_values, read_text
+from spt_fast.errors import ConfigError, shortened
+from spt_fast.output import at_home
+from spt_fast.ranges import SCORE, SEED, Range, in_words, part_of_place, range_of, require, require_plain
+from spt_fast.strict import (
+    belongs,
+    did_you_mean,
+    filled,
+    hints,
+    home,
+    key_of,
+    known_keys,
+    mapping_of,
+    not_this,
+    read,
+    scalar,
+)
 
 T = TypeVar("T")
 
+MOST_CELLS, MOST_PROTOCOLS = 10_000_000, 10_000
+"""Of a grid."""
+
 TASK_FILES = (".yaml", ".yml", ".py")
 """How the path of a task file ends."""
+
+
+_PRICE = next(range_of(f) for f in fields(PriceConfig) if f.name == "per_gpu_hour")
 
 
 def load_grid(path: str | os.PathLike[str]) -> GridConfig:
@@ -42,16 +69,7 @@ def load_grid(path: str | os.PathLike[str]) -> GridConfig:
         ConfigError: one sentence with the file, the place in it, and the mend.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; `spt-fast init {path}` writes one to start from") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; name the YAML file in it") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not text (UTF-8)") from None
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from None
+    text = read_text(path, missing=f"no such file; `spt-fast init {path}` writes one to start from")
     try:
         return parse_grid(text, base=path.parent)
     except ConfigError as e:
@@ -64,23 +82,24 @@ def parse_grid(text: str, *, base: Path = Path()) -> GridConfig:
     Raises:
         ConfigError: one sentence with the place and the mend, without the file.
     """
-    grid = mapping_of(safe_yaml(text), "grid")
+    grid = mapping_of(plain_values(text), "grid")
     known_keys(grid, GridConfig, "grid")
     for key in ("name", "models", "tasks"):
         if key not in grid:
             raise ConfigError(f"{key}: is missing")
     name = scalar(str, grid["name"], "name")
-    if not re.fullmatch(r"[\w.+-]+", name):
-        raise ConfigError(f"name: {name!r} must be letters, digits, '.', '_', '+' or '-': it names the run folder")
+    if not re.fullmatch(r"[\w.+-]+", name) or not name.strip("."):
+        raise ConfigError(f"name: {shortened(name)} must be letters, digits, '.', '_', '+' or '-': it names the run folder")
+    _not_too_many(grid)
     protocols: dict[str, Any] = {}
     if "protocols" in grid:
         protocols["protocols"] = _protocols(filled(grid["protocols"], "protocols"), base)
     if "seeds" in grid:
-        protocols["seeds"] = tuple(scalar(int, seed, f"seeds[{i}]") for i, seed in enumerate(filled(grid["seeds"], "seeds")))
+        protocols["seeds"] = tuple(
+            scalar(int, seed, f"seeds[{i}]", SEED) for i, seed in enumerate(filled(grid["seeds"], "seeds"))
+        )
     if grid.get("limit") is not None:
         protocols["limit"] = scalar(int, grid["limit"], "limit")
-        if protocols["limit"] < 1:
-            raise ConfigError(f"limit: must be at least 1, not {protocols['limit']}")
     if "engine" in grid:
         protocols["engine"] = _engine(grid["engine"], "engine")
     if grid.get("judge") is not None:
@@ -93,7 +112,7 @@ def parse_grid(text: str, *, base: Path = Path()) -> GridConfig:
         protocols["rerun"] = share_of(grid["rerun"], "rerun")
     if grid.get("price") is not None:
         price = grid["price"]
-        given = price if isinstance(price, Mapping) else {"per_gpu_hour": scalar(float, price, "price")}
+        given = price if isinstance(price, Mapping) else {"per_gpu_hour": scalar(float, price, "price", _PRICE)}
         protocols["price"] = read(PriceConfig, given, "price")
     config = GridConfig(
         name=name,
@@ -189,12 +208,12 @@ def _task(item: Any, place: str, base: Path) -> TaskConfig:
 
 
 def _protocols(items: Sequence[Any], base: Path) -> tuple[Protocol, ...]:
-    found: list[Protocol] = []
+    found: dict[Protocol, None] = {}
     for i, item in enumerate(items):
         for protocol in _protocol(item, f"protocols[{i}]", base):
             if protocol in found:
                 raise ConfigError(f"protocols[{i}]: {protocol.name} with these settings is there twice; remove one")
-            found.append(protocol)
+            found[protocol] = None
     return tuple(found)
 
 
@@ -209,7 +228,8 @@ def _protocol(item: Any, place: str, base: Path) -> list[Protocol]:
             raise ConfigError(f"{place}: must have one key, the protocol's name, not {len(mapping)}")
         name, settings = next(iter(mapping.items()))
     if name not in PROTOCOLS:
-        raise ConfigError(f"{place}: unknown protocol {name!r}{did_you_mean(str(name), PROTOCOLS)}")
+        meant = did_you_mean(name, PROTOCOLS) or belongs(name)
+        raise ConfigError(f"{place}: unknown protocol {shortened(name)}{meant}")
     place, cls = f"{place}.{name}", PROTOCOLS[name]
     settings = _with_preset(settings or {}, cls, place)
     for key in PER_LAYER & settings.keys():
@@ -244,8 +264,8 @@ def _with_preset(item: Any, cls: type[Any], place: str) -> dict[str, Any]:
     name = settings.pop(PRESET, None)
     if name is None:
         return settings
-    if name not in PRESETS:
-        raise ConfigError(f"{place}.{PRESET}: unknown preset {name!r}; there is {', '.join(PRESETS)}")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"{place}.{PRESET}: unknown preset {shortened(name)}; there is {', '.join(PRESETS)}")
     known = {key_of(f) for f in fields(cls)}
     return {key: value for key, value in with_preset(name, settings).items() if key in known or key in settings}
 
@@ -259,9 +279,7 @@ def _combinations(cls: type[Protocol], settings: Mapping[str, Any], place: str) 
     known_keys(settings, cls, place)
     swept = {key: value for key, value in settings.items() if _is_sweep(cls, key, value)}
     for key, values in swept.items():
-        for i, value in enumerate(filled(values, f"{place}.{key}")):
-            if value in values[:i]:
-                raise ConfigError(f"{place}.{key}[{i}]: {value} is there twice; remove one")
+        _refuse_twice(filled(values, f"{place}.{key}"), f"{place}.{key}", shortened)
     found = []
     for values in product(*swept.values()):
         combination = {**settings, **dict(zip(swept, values, strict=True))}
@@ -274,10 +292,54 @@ def _combinations(cls: type[Protocol], settings: Mapping[str, Any], place: str) 
         yield {key: value for key, value in combination.items() if key not in used or key in _used(cls, combination)}
 
 
+def _not_too_many(grid: Mapping[str, Any]) -> None:
+    """Refuse a grid whose lists multiply beyond what can be done, before anything is built from them."""
+    settings = [_of_protocol(item) for item in _list(grid.get("protocols"))] or [
+        (each.name, {}) for each in GridConfig.protocols
+    ]
+    protocols = [prod(len(v) for k, v in own.items() if _sweeps(name, k, v)) for name, own in settings]
+    seeds = max(1, len(_list(grid.get("seeds"))))
+    asked = sum(n if name == ZeroShot.name else n * seeds for (name, _), n in zip(settings, protocols, strict=True))
+    models = sum(1 + (isinstance(each, Mapping) and bool(each.get("post_trained"))) for each in _list(grid.get("models")))
+    require_few(models * len(_list(grid.get("tasks"))) * asked)
+    if sum(protocols) > MOST_PROTOCOLS:
+        raise ConfigError(
+            f"protocols: their lists of values make {in_words(sum(protocols))} protocols; at most {in_words(MOST_PROTOCOLS)}: "
+            "leave values out"
+        )
+
+
+def require_few(cells: int) -> None:
+    """Refuse a grid of more cells than can be done.
+
+    Raises:
+        ConfigError: it has more.
+    """
+    if cells > MOST_CELLS:
+        raise ConfigError(
+            f"this grid has {in_words(cells)} cells; at most {in_words(MOST_CELLS)}: leave models, tasks, seeds or values out"
+        )
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _of_protocol(item: Any) -> tuple[str, Mapping[str, Any]]:
+    """The name and the settings of a protocol as they are written, whatever they are."""
+    name, settings = next(iter(item.items()), ("", None)) if isinstance(item, Mapping) else (str(item), None)
+    return name, settings if isinstance(settings, Mapping) else {}
+
+
+def _sweeps(name: str, key: str, value: Any) -> bool:
+    cls = PROTOCOLS.get(name)
+    return cls is not None and key in map(key_of, fields(cls)) and _is_sweep(cls, key, value)
+
+
 def _is_sweep(cls: type[Protocol], key: str, value: Any) -> bool:
     """Whether a setting is given several values. What is a list by nature (evaluate_at, betas) is, as a list of lists."""
     (name,) = (f.name for f in fields(cls) if key_of(f) == key)
-    a_list = get_origin(get_type_hints(cls)[name]) is tuple
+    a_list = get_origin(hints(cls)[name]) is tuple
     return isinstance(value, list) and (not a_list or any(isinstance(each, list) for each in value))
 
 
@@ -296,7 +358,8 @@ def known_scores(item: Any, place: str) -> dict[str, dict[str, float]]:
     prefix = f"{place}." if place else ""
     return {
         str(task): {
-            str(model): scalar(float, value, f"{prefix}{task}{'.' if task else ''}{model}") for model, value in known.items()
+            str(model): scalar(float, value, f"{prefix}{task}{'.' if task else ''}{part_of_place(str(model))}", SCORE)
+            for model, value in known.items()
         }
         for task, known in values.items()
     }
@@ -311,11 +374,27 @@ def _judge(item: Any, base: Path) -> JudgeConfig:
     return read(JudgeConfig, item, "judge")
 
 
+ENGINE_KEYS = ("kind", "window", "scoring", "injection")
+"""Of a grid's `engine:`, those that are spt-fast's own; all others are the engine's."""
 ENGINE_KINDS = ("vllm", "transformers", "echo")
 ENGINE_OURS = (
     *("model", "enable_prompt_embeds", "tokenizer", "revision", "trust_remote_code"),
     *("tensor_parallel_size", "pipeline_parallel_size", "nnodes", "node_rank", "master_addr", "master_port"),
 )
+ENGINE_NUMBERS: Mapping[str, Range] = {
+    "window": Range(least=1, most=1_000_000, whole=True),
+    "gpu_memory_utilization": Range(above=0, most=1),
+    "max_model_len": Range(least=-1, most=2**31 - 1, whole=True),  # -1: what fits
+    "max_num_seqs": Range(least=1, most=2**20, whole=True),
+    "max_num_batched_tokens": Range(least=1, most=2**31 - 1, whole=True),
+    "block_size": Range(least=1, most=2**16, whole=True),
+    "swap_space": Range(least=0, most=1e6),
+    "cpu_offload_gb": Range(least=0, most=1e6),
+    "seed": SEED,
+}
+"""What numbers of the engine's settings may be; text there is for vLLM to read (max_model_len: 32k)."""
+VLLM_KEYS = ("enforce_eager", "enable_prefix_caching", "kv_cache_dtype", "quantization", "max_logprobs", "load_format")
+"""Settings of vLLM that people write elsewhere; which there are vLLM itself knows."""
 ENGINE_CHOICES = {"scoring": ("auto", "forced", "prompt_logprobs"), "injection": ("auto", "rows", "short", "mixed")}
 
 
@@ -323,22 +402,19 @@ def _engine(item: Any, place: str) -> dict[str, Any]:
     engine = {str(key): value for key, value in mapping_of(item or {}, place).items()}
     kind = engine.get("kind", "vllm")
     if kind not in ENGINE_KINDS:
-        raise ConfigError(f"{place}.kind: must be one of {', '.join(ENGINE_KINDS)}, not {kind!r}")
+        raise ConfigError(f"{place}.kind: must be one of {', '.join(ENGINE_KINDS)}, not {shortened(kind)}")
     for key, choices in ENGINE_CHOICES.items():
         if (chosen := engine.get(key, "auto")) not in choices:
-            raise ConfigError(f"{place}.{key}: must be one of {', '.join(choices)}, not {chosen!r}")
-    window = engine.get("window")
-    if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
-        raise ConfigError(f"{place}.window: must be a whole number of at least 1, not {window!r}")
+            raise ConfigError(f"{place}.{key}: must be one of {', '.join(choices)}, not {shortened(chosen)}")
+    for key, allowed in ENGINE_NUMBERS.items():
+        if (given := engine.get(key)) is not None and not (isinstance(given, str) and key != "window"):
+            require(allowed, given, f"{place}.{key}")
     for key in ENGINE_OURS:
         if key in engine:
             name = key.removesuffix("_size")
             mend = f"; set {name} of the model" if name != key else ""
             raise ConfigError(f"{place}.{key}: is set by spt-fast{mend}")
-    try:
-        json.dumps(engine, allow_nan=False)
-    except (TypeError, ValueError) as e:
-        raise ConfigError(f"{place}: must be plain values (numbers, text, lists, mappings): {e}") from None
+    require_plain(engine, place)
     return engine
 
 
@@ -356,9 +432,12 @@ def _no_duplicates(config: GridConfig) -> None:
 
 
 def _refuse_twice(items: Sequence[T], what: str, name: Any) -> None:
+    seen: set[Any] = set()
     for i, item in enumerate(items):
-        if item in items[:i]:
+        key = repr(item) if isinstance(item, list | dict) else item
+        if key in seen:
             raise ConfigError(f"{what}[{i}]: {name(item)} is there twice; remove one")
+        seen.add(key)
 
 
 def _task_from_base(name: str, base: Path) -> str:
@@ -370,6 +449,29 @@ def _task_from_base(name: str, base: Path) -> str:
 def _from_base(path: str, base: Path) -> str:
     """A relative path means the grid's own folder where it exists there; else it stays as it is (a Hub id, or the cwd)."""
     if path.startswith("~"):
-        return str(Path(path).expanduser())
+        return str(at_home(path))
     beside = base / path
-    return str(beside) if not Path(path).is_absolute() and path and beside.exists() else path
+    try:
+        there = bool(path) and not Path(path).is_absolute() and beside.exists()
+    except OSError:  # longer than file systems take: what is wrong with it is said where it is used
+        there = False
+    return str(beside) if there else path
+
+
+# Where a key belongs that somebody writes elsewhere; in this order they are named.
+home(GridConfig, of="the grid", where="at its top level: {key}: ...")
+home(TaskConfig, of="a task", where="tasks: [{{task: ..., {key}: ...}}]")
+for _each in (FewShot, SoftPromptConfig, Lora, Ensemble, Transfer, ShuffledLabels, RandomVectors, ZeroShot):
+    _how = f"protocols: [{{{{{_each.name}: {{{{{{key}}: ...}}}}}}}}]"
+    home(_each, of=_each.name, call=f"a setting of {_each.name}", where=_how)
+home(ModelConfig, of="a model", where="models: [{{id: ..., {key}: ...}}]")
+home(JudgeConfig, of="the judge", where="judge: {{model: ..., {key}: ...}}")
+home(PriceConfig, of="the price", where="price: {{per_gpu_hour: ..., {key}: ...}}")
+home(
+    (*ENGINE_KEYS, *ENGINE_NUMBERS, *VLLM_KEYS),
+    of="the engine",
+    call="a setting of the engine",
+    where="engine: {{{key}: ...}}",
+)
+home(PROTOCOLS, of="protocols", call="a protocol", where="protocols: [{key}]")
+home(("address", "dry_run", "fresh", "only"), of="the command", call="an option of the command", where="spt-fast run --{key}")

@@ -35,12 +35,20 @@ def location(where: Location) -> Location:
         raise ConfigError(f"{text}: is a URL inside another; name the place itself, as in s3://bucket/runs/x")
     found = _URL.match(text)
     if found is None:
-        return Path(text).expanduser()
+        return at_home(text)
     if any(character in text for character in "*?["):
         raise ConfigError(f"{text}: has one of * ? [ in it, which would be taken for a pattern; choose another name")
     if found["scheme"] in ("file", "local"):
         return Path(text[found.end() :])
     return text[: found.end()] + text[found.end() :].rstrip("/")
+
+
+def at_home(path: str) -> Path:
+    """A path, with `~` as the home of its user; as it is where there is no such user, so that it is found missing."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def joined(where: Location, name: str) -> str:

@@ -13,7 +13,7 @@ from spt_fast import tasks
 from spt_fast.cell import Cell, Judge, TaskRows
 from spt_fast.config import GridConfig, ModelConfig, Protocol, TaskConfig, Transfer, Vectors, is_unused
 from spt_fast.errors import ConfigError, StoreError
-from spt_fast.grid import overridden
+from spt_fast.grid import overridden, require_few
 from spt_fast.models.identity import Model, resolve
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.ruling import RULES
@@ -89,14 +89,15 @@ def expand(config: GridConfig) -> list[Cell]:
     for i, task in enumerate(rows):
         if any(other.name == task.name for other in rows[:i]):
             raise ConfigError(f"tasks[{i}]: {task.name} is the name of two tasks; rename one")
+    places = {id(asked): f"protocols[{i}]" for i, asked in enumerate(config.protocols)}
     protocols = _spread(config.protocols, rows)
     sources = {
-        i: _source(protocol, rows, f"protocols[{config.protocols.index(asked)}].transfer.from")
-        for i, (asked, protocol) in enumerate(protocols)
+        i: _source(protocol, rows, f"{places[id(asked)]}.transfer.from") for i, (asked, protocol) in enumerate(protocols)
     }
     starts: dict[Protocol, tuple[TaskRows | None, str]] = {}
     models = _models(config)
     _check_truth(config, models, rows)
+    require_few(len(models) * len(rows) * sum(len(config.seeds) if protocol.seeded else 1 for _, protocol in protocols))
     judge = _judge(config)
     labels = _labels([protocol for _, protocol in protocols])
     cells = []
@@ -113,7 +114,7 @@ def expand(config: GridConfig) -> list[Cell]:
                     continue
                 own = overridden(protocol, model.soft_prompt, f"{model.name}: soft_prompt")
                 if own not in starts:
-                    starts[own] = _start(own, rows, f"protocols[{config.protocols.index(asked)}].{own.name}")
+                    starts[own] = _start(own, rows, f"{places[id(asked)]}.{own.name}")
                 starts_on, starts_with = starts[own]
                 if starts_on is not None and starts_on.name == (source or task).name:
                     continue  # from where it goes to, it would be the soft prompt of twice as many steps
@@ -269,17 +270,19 @@ def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:
 def _spread(protocols: Sequence[Protocol], rows: Sequence[TaskRows]) -> list[tuple[Protocol, Protocol]]:
     """Each protocol of the grid with what it stands for: a transfer from `all` is one from each of its tasks."""
     found: list[tuple[Protocol, Protocol]] = []
+    named: set[Protocol] = set()
     for asked in protocols:
         if isinstance(asked, Transfer) and asked.from_task == Transfer.ALL:
             forms = Counter(form_of(task) for task in rows)
             each = [replace(asked, from_task=task.ref or task.name) for task in rows if forms[form_of(task)] > 1]
+            named = named or set(protocols)
             if not each:
                 raise ConfigError(
                     f"protocols[{protocols.index(asked)}].transfer.from: no two tasks of the grid have answers of one form, "
                     "so all stands for nothing; name the tasks to learn on"
                 )
             # What the grid names by itself is not there twice.
-            found += [(asked, one) for one in each if one not in protocols]
+            found += [(asked, one) for one in each if one not in named]
         else:
             found.append((asked, asked))
     return found
@@ -369,10 +372,14 @@ def _judge(config: GridConfig) -> Judge | None:
 def _labels(protocols: Sequence[Protocol]) -> list[str]:
     """`soft_prompt`, or `soft_prompt[length=5]` where a grid has several of a kind: the settings in which they differ."""
     labels = []
+    values: dict[tuple[str, str], set[object]] = {}
+    """Protocol and setting -> what it is in all that have it."""
+    for protocol in protocols:
+        for name, value in settings_in_use(protocol).items():
+            values.setdefault((protocol.name, name), set()).add(value)
     for protocol in protocols:
         own = settings_in_use(protocol)
-        kin = [settings_in_use(other) for other in protocols if other.name == protocol.name]
-        differ = [name for name, value in own.items() if any(other.get(name, value) != value for other in kin)]
+        differ = [name for name in own if len(values[protocol.name, name]) > 1]
         if len(differ) > 1:  # a longer training is evaluated at more steps, too
             differ = [name for name in differ if name not in ("evaluate_at", "repeat_rows")] or differ
         if isinstance(protocol, Transfer):  # where the vectors come from is said even where there is one

@@ -1,6 +1,6 @@
 """Plain values, from YAML, to frozen dataclasses, strictly: an unknown key, a wrong type is one error that names its place.
 
-What grid.yaml and a user's task file are read with.
+What grid.yaml, a policy and a user's task file are read with. What values a field may have is declared beside it (`ranges`).
 """
 
 from __future__ import annotations
@@ -9,66 +9,42 @@ import difflib
 import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, fields
-from datetime import date
+from dataclasses import MISSING, Field, dataclass, fields
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
-from spt_fast.errors import ConfigError
+from spt_fast.errors import ConfigError, shortened
+from spt_fast.ranges import FINITE, Allowed, Range, range_of, require
 
 T = TypeVar("T")
-
-
-def safe_yaml(text: str) -> Any:
-    """YAML as plain values; no tag runs code, and no key is there twice.
-
-    Raises:
-        ConfigError: with line and column.
-    """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            _no_repeated_keys(node)
-        return yaml.safe_load(text)
-    except ConfigError:
-        raise
-    except yaml.MarkedYAMLError as e:
-        mark = e.problem_mark or e.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(f"{where}not YAML: {e.problem or e.context}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
-        raise ConfigError(f"not YAML: {str(e).splitlines()[0] if str(e) else type(e).__name__}") from None
-
-
-def _no_repeated_keys(node: yaml.Node) -> None:
-    """YAML itself lets the later of two equal keys win, silently."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise ConfigError(f"line {key.start_mark.line + 1}: key {key.value!r} is there twice")
-                seen.add(key.value)
-            _no_repeated_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _no_repeated_keys(item)
 
 
 def read(cls: type[T], mapping: Mapping[Any, Any], place: str) -> T:
     """Build a config dataclass from a mapping: known keys only, each of its declared type."""
     known_keys(mapping, cls, place)
-    hints = get_type_hints(cls)
+    types_of = hints(cls)
     known = {key_of(f): f for f in fields(cls)}  # type: ignore[arg-type]
     for key, f in known.items():
         if f.default is MISSING and f.default_factory is MISSING and key not in mapping:
             raise ConfigError(f"{place}.{key}: is missing")
-    values = {known[key].name: _value(hints[known[key].name], value, f"{place}.{key}") for key, value in mapping.items()}
+    values = {
+        known[key].name: _value(types_of[known[key].name], value, f"{place}.{key}", range_of(known[key]))
+        for key, value in mapping.items()
+    }
     try:
         return cls(**values)
     except ConfigError as e:
         raise ConfigError(f"{place.rsplit('.', 1)[0] if str(e).startswith(place.rsplit('.', 1)[-1]) else place}.{e}") from None
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def hints(cls: type[Any]) -> dict[str, Any]:
+    """The types of a class's fields, by name."""
+    return _hints(cls)
 
 
 def key_of(f: Field[Any]) -> str:
@@ -77,57 +53,56 @@ def key_of(f: Field[Any]) -> str:
     return key
 
 
-def _value(hint: Any, value: Any, place: str) -> Any:
-    """`value` as the declared type `hint`, or an error; never a guess beyond 1 -> 1.0 and "1e-3" -> 0.001."""
+def _value(hint: Any, value: Any, place: str, allowed: Allowed | None) -> Any:
+    """`value` as the declared type `hint` and in its range, or an error; no guess beyond 1 -> 1.0 and "1e-3" -> 0.001."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        rest = [arg for arg in args if arg is not type(None)]
-        if len(rest) == 1:
-            return _value(rest[0], value, place)
-        words = [word for arg in rest if get_origin(arg) is Literal for word in get_args(arg)]
-        if words and len(rest) == 2:
-            return _or_word(rest[0], words, value, place)
-        return value  # checked by the caller: data_files
+        return _one_of_types(args, value, place, allowed)
     if origin is Literal:
         if value not in args:
-            raise ConfigError(f"{place}: must be {' or '.join(map(str, args))}, not {value!r}")
+            raise ConfigError(f"{place}: must be {' or '.join(map(str, args))}, not {shortened(value)}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{place}: must be a list, {not_this(value)}")
         if args[-1] is not Ellipsis and len(value) != len(args):
             raise ConfigError(f"{place}: must have {len(args)} values, not {len(value)}")
-        return tuple(_value(args[0], item, f"{place}[{i}]") for i, item in enumerate(value))
+        return tuple(_value(args[0], item, f"{place}[{i}]", allowed) for i, item in enumerate(value))
     if origin is not None and issubclass(origin, Mapping):
         return dict(mapping_of(value, place))
-    return scalar(hint, value, place)
+    return scalar(hint, value, place, allowed)
 
 
-def _or_word(kind: type[T], words: Sequence[str], value: Any, place: str) -> T | str:
-    """A number, or one of some words in its place (`lr: auto`)."""
+def _one_of_types(kinds: Sequence[Any], value: Any, place: str, allowed: Allowed | None) -> Any:
+    """Null, a word that is declared, or the one other type; of several other types, what the caller is to look at."""
+    if value is None and type(None) in kinds:
+        return None
+    words = [word for hint in kinds if get_origin(hint) is Literal for word in get_args(hint)]
     if isinstance(value, str) and value in words:
         return value
-    try:
-        return scalar(kind, value, place)
-    except ConfigError as e:
-        raise ConfigError(str(e).replace(", not ", f" or {' or '.join(words)}, not ", 1)) from None
+    rest = [hint for hint in kinds if hint is not type(None) and not (words and get_origin(hint) is Literal)]
+    if words and not rest:
+        raise ConfigError(f"{place}: must be {' or '.join(map(str, words))}, not {shortened(value)}")
+    return _value(rest[0], value, place, allowed) if len(rest) == 1 else value
 
 
-def scalar(kind: type[T], value: Any, place: str) -> T:
-    """A number, text, or true or false, of the kind that is wanted. 1 is 1.0 and "1e-3" 0.001; nothing else is changed."""
-    if kind is float and not isinstance(value, bool):
-        if isinstance(value, int | float):
-            return float(value)  # type: ignore[return-value]
-        if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-            return float(value)  # type: ignore[return-value]  # YAML 1.1 reads 1e-3 as text
-    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    if kind is str and isinstance(value, date):
-        raise ConfigError(f'{place}: must be text; put the day in quotes: "{value}"')
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    raise ConfigError(f"{place}: must be {words.get(kind, kind.__name__)}, {not_this(value)}")
+def scalar(kind: type[T], value: Any, place: str, allowed: Allowed | None = None) -> T:
+    """A number, text, or true or false, of the kind that is wanted, and in its range; without one, a number is finite.
+
+    1 is 1.0 and "1e-3" 0.001, which YAML 1.1 reads as text; nothing else is changed.
+    """
+    if kind is float and isinstance(value, str) and re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)[eE][+-]?\d+", value):
+        value = float(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not ((isinstance(value, kind) and (kind is bool or not isinstance(value, bool))) or (kind is float and number)):
+        words: dict[type[Any], str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        beside = "".join(f" or {word}" for word in allowed.words) if isinstance(allowed, Range) else ""
+        wanted = words.get(kind, kind.__name__) + beside
+        raise ConfigError(f"{place}: must be {wanted}, {not_this(value)}")
+    if allowed is not None or number:
+        require(FINITE if allowed is None else allowed, value, place)
+    # What is large enough to overflow has no range to be in; and there is one zero, because a cell's key would know of two.
+    return float(value) + 0.0 if kind is float else value  # type: ignore[return-value]
 
 
 def mapping_of(value: Any, place: str, what: str = "a mapping") -> Mapping[Any, Any]:
@@ -146,24 +121,90 @@ def filled(value: Any, place: str) -> list[Any]:
     return value
 
 
+@dataclass(frozen=True)
+class Home:
+    """Where keys are at home: the class that has a field for each, or the names alone."""
+
+    of: str
+    """What has them, to stand behind "of": a task."""
+    call: str
+    """What one of them is: "a setting of soft_prompt"."""
+    where: str
+    """How it is written there, with {key}."""
+    keys: tuple[str, ...]
+    cls: type[Any] | None = None
+    """The class, where there is one."""
+
+
+_HOMES: dict[str, Home] = {}
+
+
+def home(keys: type[Any] | Iterable[str], *, of: str, call: str = "", where: str) -> None:
+    """Tell where keys belong, for those who write one elsewhere. The first that has a key is named first.
+
+    Args:
+        keys: a dataclass, or names.
+        of: what has them: "a task".
+        call: what one of them is; empty: "a key of " and that.
+        where: how one is written, with {key}: "tasks: [{{task: ..., {key}: ...}}]".
+    """
+    cls = keys if isinstance(keys, type) else None
+    names = tuple(key_of(f) for f in fields(keys)) if isinstance(keys, type) else tuple(keys)
+    _HOMES[of] = Home(of, call or f"a key of {of}", where, names, cls)
+
+
+def belongs(key: str, there: Iterable[str] = ()) -> str:
+    """The end of a sentence about a key that is known elsewhere; empty where it is nowhere.
+
+    Args:
+        key: the key.
+        there: the keys that are known where it stands.
+    """
+    homes = [each for each in _HOMES.values() if key in each.keys and set(each.keys) != set(there)]
+    if not homes:
+        return ""
+    first, *others = homes
+    also = next((f", and {each.call} ({each.where.format(key=key)})" for each in others if _differs(first, each)), "")
+    return f"; it is {first.call} ({first.where.format(key=key)}){also}"
+
+
+def _differs(first: Home, other: Home) -> bool:
+    """Whether it is worth naming both: not where both are protocols."""
+    return first.call.partition(" of ")[0] != other.call.partition(" of ")[0] or not first.call.startswith("a setting")
+
+
 def known_keys(mapping: Mapping[Any, Any], cls: type[Any], place: str) -> None:
-    """Refuse a key that the dataclass has no field for."""
+    """Refuse a key that the dataclass has no field for, and say where it belongs."""
     names = [key_of(f) for f in fields(cls)]
     for key in mapping:
         if key not in names:
             where = f"{place}: " if place != "grid" else ""
-            close = did_you_mean(str(key), names) or f"; there are {', '.join(names)}"
-            raise ConfigError(f"{where}unknown key {key!r}{close}")
+            of = next((f" of {each.of}" for each in _HOMES.values() if each.cls is cls), "")
+            elsewhere = belongs(str(key), names)
+            # What is at home elsewhere is no slip, unless it is one letter from what is here.
+            close = did_you_mean(str(key), names, 0.85 if elsewhere else 0.6)
+            if close and elsewhere:
+                elsewhere = f" Or{elsewhere.removeprefix(';')}"
+            there = "" if elsewhere or close else f"; there are {', '.join(names)}"
+            raise ConfigError(f"{where}unknown key {shortened(key)}{of if elsewhere else ''}{close}{elsewhere}{there}")
 
 
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """The end of a sentence about a word that is none of `words`; empty where none is close."""
-    close = difflib.get_close_matches(word, list(words), n=1)
+def did_you_mean(word: str, words: Iterable[str], least: float = 0.6) -> str:
+    """The end of a sentence about a word that is none of `words`; empty where none is close, `least` of 1 or more alike."""
+    close = difflib.get_close_matches(word[:200], list(words), n=1, cutoff=least)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def not_this(value: Any) -> str:
     """The end of a sentence about a value of the wrong type: "not text ('many')"."""
-    kinds = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", type(None): "nothing"}
-    shown = f" ({value!r})" if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
-    return f"not {kinds.get(type(value), type(value).__name__)}{shown}"
+    kinds: dict[type[Any], str] = {
+        dict: "a mapping",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        type(None): "nothing",
+        int: "a whole number",
+        float: "a number",
+    }
+    given = f" ({shortened(value)})" if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    return f"not {kinds.get(type(value), type(value).__name__)}{given}"

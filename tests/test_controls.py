@@ -188,7 +188,7 @@ def test_controls_are_read_from_a_grid() -> None:
     [
         (CONTROLS.replace("from: zoo-short, ", ""), r"protocols\[2\].transfer.from: is missing"),
         (CONTROLS.replace("random_vectors", "random_vectors: {steps: 3}"), "unknown key 'steps'"),
-        (CONTROLS.replace("steps: 40", "steps: 0"), "shuffled_labels.*steps: must be at least 1"),
+        (CONTROLS.replace("steps: 40", "steps: 0"), "shuffled_labels.*steps: must be a whole number from 1 to"),
     ],
     ids=["a transfer from nowhere", "steps of what is not trained", "no steps"],
 )

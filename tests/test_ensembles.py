@@ -141,5 +141,5 @@ def test_a_grid_names_ensembles_and_says_what_is_wrong_with_them() -> None:
     assert (three.label, five.label) == ("ensemble[members=3]", "ensemble[members=5]")
     assert {m.key for m in three.members} < {m.key for m in five.members}
     assert three.key not in {m.key for m in five.members}
-    with pytest.raises(ConfigError, match=r"protocols\[0\].ensemble.members: must be at least 2, not 1"):
+    with pytest.raises(ConfigError, match=r"protocols\[0\].ensemble.members: must be a whole number from 2 to 1000, not 1"):
         parse_grid(written.replace("[3, 5]", "1"))

@@ -76,7 +76,10 @@ def test_a_shorter_training_of_a_sweep_keeps_the_points_of_the_curve_as_far_as_i
         ("soft_prompt: {length: []}", r"protocols\[0\]\.soft_prompt\.length: is empty; name at least one"),
         ("soft_prompt: {length: [1, 2, 1]}", r"protocols\[0\]\.soft_prompt\.length\[2\]: 1 is there twice; remove one"),
         ("soft_prompt: {length: [1, two]}", r"protocols\[0\]\.soft_prompt\.length: must be a whole number, not text \('two'\)"),
-        ("soft_prompt: {lr: [0.1, -1]}", r"protocols\[0\]\.soft_prompt\.lr: must be greater than 0, not -1"),
+        (
+            "soft_prompt: {lr: [0.1, -1]}",
+            r"protocols\[0\]\.soft_prompt\.lr: must be a number above 0 and at most 1000 or auto, not -1",
+        ),
         ("soft_prompt: {lenght: [1, 2]}", r"protocols\[0\]\.soft_prompt: unknown key 'lenght'; did you mean 'length'"),
         ("soft_prompt: {init: [normal, txt]}", r"protocols\[0\]\.soft_prompt\.init: must be normal or .* not 'txt'"),
         (

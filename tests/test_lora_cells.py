@@ -183,8 +183,8 @@ def test_lora_is_read_from_a_grid_and_what_is_wrong_is_one_sentence() -> None:
         Lora(rank=4),
     )
     for wrong, sentence in (
-        ("rank: 0", r"protocols\[0\].lora.rank: must be at least 1, not 0"),
-        ("alpha: 0", r"lora.alpha: must be greater than 0"),
+        ("rank: 0", r"protocols\[0\].lora.rank: must be a whole number from 1 to 4096, not 0"),
+        ("alpha: 0", r"lora.alpha: must be a number above 0 and at most 1000000, not 0"),
         ("targets: []", r"lora.targets: is empty"),
         ("dropout: 1.0", r"lora.dropout: must be in \[0, 1\), not 1.0"),
         ("length: 10", r"lora: unknown key 'length'"),

@@ -16,7 +16,7 @@ protocols: [zero_shot]
 """
 
 WRONG: dict[str, tuple[str, str]] = {
-    "yaml that is not yaml": ("name: [", "line 1"),
+    "yaml that is not yaml": ("name: [", "line 2, column 1: not YAML"),
     "a list": ("- zero_shot", "must be a mapping"),
     "nothing": ("", "must be a mapping"),
     "a key twice": (GOOD + "name: again\n", "'name' is there twice"),
@@ -30,8 +30,14 @@ WRONG: dict[str, tuple[str, str]] = {
     "unknown task": (GOOD.replace("zoo-mcq", "zoo-mqc"), "zoo-mcq"),
     "unknown zoo model": (GOOD.replace("zoo/base-40", "zoo/bass-40"), "zoo/base-40"),
     "unknown protocol": (GOOD.replace("zero_shot", "zeroshot"), "did you mean 'zero_shot'?"),
-    "zero steps": (GOOD.replace("zero_shot", "{soft_prompt: {steps: 0}}"), "steps: must be at least 1"),
-    "negative rate": (GOOD.replace("zero_shot", "{soft_prompt: {lr: -1}}"), "lr: must be greater than 0"),
+    "zero steps": (
+        GOOD.replace("zero_shot", "{soft_prompt: {steps: 0}}"),
+        "steps: must be a whole number from 1 to 10000000, not 0",
+    ),
+    "negative rate": (
+        GOOD.replace("zero_shot", "{soft_prompt: {lr: -1}}"),
+        "lr: must be a number above 0 and at most 1000 or auto, not -1",
+    ),
     "text as steps": (GOOD.replace("zero_shot", "{soft_prompt: {steps: many}}"), "steps: must be a whole number"),
     "true as steps": (GOOD.replace("zero_shot", "{soft_prompt: {steps: true}}"), "steps: must be a whole number"),
     "curve beyond the end": (GOOD.replace("zero_shot", "{soft_prompt: {evaluate_at: [99]}}"), "outside 0..80"),
@@ -39,7 +45,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "two protocols in one": (GOOD.replace("zero_shot", "{zero_shot: {}, few_shot: {}}"), "must have one key"),
     "no seeds": (GOOD + "seeds: []\n", "seeds: is empty"),
     "a seed twice": (GOOD + "seeds: [1, 1]\n", "seeds[1]"),
-    "limit of zero": (GOOD + "limit: 0\n", "limit: must be at least 1"),
+    "limit of zero": (GOOD + "limit: 0\n", "limit: must be a whole number from 1 to 2147483647, not 0"),
     "truth as a list": (GOOD + "truth: [1]\n", "truth: must be {model: value}"),
     "truth in words": (GOOD + "truth: {zoo/base-40: much}\n", "truth.zoo/base-40: must be a number"),
     "truth of another model": (GOOD + "truth: {zoo/base-4: 0.4}\n", "truth: zoo/base-4 is no model of the grid; did you mean"),
@@ -66,7 +72,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "an unknown dtype": (GOOD.replace("zoo/base-40", "{id: zoo/base-40, dtype: fp8}"), "dtype"),
     "an override that does not fit": (
         GOOD.replace("zoo/base-40", "{id: zoo/base-40, soft_prompt: {length: 0}}").replace("zero_shot", "soft_prompt"),
-        "length: must be at least 1",
+        "length: must be a whole number from 1 to 65536, not 0",
     ),
     "a series without a match": (
         GOOD.replace("zoo/base-40", "{id: ., checkpoints: 'step-*'}"),
@@ -123,7 +129,7 @@ def test_a_grid_that_is_no_text_is_one_sentence(
         (["run"], "Missing argument"),
         (["run", "g.yaml", "--limit", "0"], "--limit"),
         (["fly"], "No such command"),
-        (["tune", "zoo/base-40", "zoo-mcq", "--steps", "0"], "steps: must be at least 1"),
+        (["tune", "zoo/base-40", "zoo-mcq", "--steps", "0"], "steps: must be a whole number from 1 to 10000000"),
         (["tune", "zoo/base-40", "zoo-nothing"], "zoo-nothing"),
         (["tasks", "show", "zoo-mqc"], "zoo-mcq"),
         (["inspect", "nothing.safetensors"], "nothing.safetensors"),
@@ -161,3 +167,43 @@ def test_only_with_a_pattern_that_nothing_matches_says_what_there_is(
         main(["run", "g.yaml", "--only", "task=gsm*"])
     assert ended.value.code == 2
     assert "there are zoo-mcq" in capsys.readouterr().err
+
+
+ELSEWHERE = {
+    "tasks: [{task: zoo-mcq, repeat_rows: true}]": (
+        "tasks[0]: unknown key 'repeat_rows' of a task; it is a setting of soft_prompt (protocols: [{soft_prompt: {repeat_rows"
+    ),
+    "steps: 5": "unknown key 'steps' of the grid; it is a setting of soft_prompt (protocols: [{soft_prompt: {steps: ...}}])",
+    "protocols: [{soft_prompt: {limit: 5}}]": (
+        "protocols[0].soft_prompt: unknown key 'limit' of soft_prompt; it is a key of the grid (at its top level: limit: ...), "
+        "and a key of a task (tasks: [{task: ..., limit: ...}])"
+    ),
+    "protocols: [{few_shot: {steps: 5}}]": "protocols[0].few_shot: unknown key 'steps' of few_shot; it is a setting of soft_",
+    "protocols: [{soft_prompt: {shots: 5}}]": "unknown key 'shots' of soft_prompt; it is a setting of few_shot",
+    "protocols: [limit]": "protocols[0]: unknown protocol 'limit'; it is a key of the grid",
+    "max_model_len: 512": "unknown key 'max_model_len' of the grid; it is a setting of the engine (engine: {max_model_len",
+    "models: [{id: zoo/base-40, lr: 1}]": "models[0]: unknown key 'lr' of a model; it is a setting of soft_prompt",
+    "models: [{id: zoo/base-40, limit: 1}]": "models[0]: unknown key 'limit' of a model; it is a key of the grid",
+    "dtype: float32": "unknown key 'dtype' of the grid; it is a key of a model (models: [{id: ..., dtype: ...}])",
+    "judge: {model: zoo/base-40, limit: 3}": "judge: unknown key 'limit' of the judge; it is a key of the grid",
+    "few_shot: {shots: 3}": "unknown key 'few_shot' of the grid; it is a protocol (protocols: [few_shot])",
+    "fresh: true": "unknown key 'fresh' of the grid; it is an option of the command (spt-fast run --fresh)",
+    "currency: EUR": "unknown key 'currency' of the grid; it is a key of the price (price: {per_gpu_hour: ..., currency: ...})",
+    "checks: []": "unknown key 'checks' of the grid; it is a key of a policy",
+    "tasks: [{task: zoo-mcq, columns: {}}]": "tasks[0]: unknown key 'columns' of a task; it is a key of a task file",
+    "model: zoo/base-40": "unknown key 'model' of the grid; did you mean 'models'? Or it is a key of the judge",
+}
+
+
+@pytest.mark.parametrize(("line", "said"), ELSEWHERE.items())
+def test_a_key_that_is_known_elsewhere_is_told_where_it_belongs(
+    line: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    key = line.partition(":")[0]
+    kept = [each for each in GOOD.strip().splitlines() if each.partition(":")[0] != key]
+    Path("grid.yaml").write_text("\n".join([*kept, line, ""]))
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "grid.yaml"])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

@@ -18,20 +18,23 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from scipy import stats  # type: ignore[import-untyped]
 
+from spt_fast import ranges
 from spt_fast.analysis.compare import Compared, Comparison, Pair, Skipped, compare_runs
 from spt_fast.analysis.paired import PairedDifference
 from spt_fast.analysis.resampling import Interval
 from spt_fast.analysis.runs import Run
+from spt_fast.documents import plain_values, read_text
 from spt_fast.errors import ConfigError
+from spt_fast.ranges import number, text
 from spt_fast.scoring.statistics import holm_adjusted
-from spt_fast.strict import filled, known_keys, mapping_of, read, safe_yaml
+from spt_fast.strict import filled, home, known_keys, mapping_of, read
 
 Verdict: TypeAlias = Literal["pass", "fail", "undecided"]
 
@@ -40,22 +43,21 @@ Verdict: TypeAlias = Literal["pass", "fail", "undecided"]
 class Check:
     """One line of a policy."""
 
-    largest_drop: float
+    largest_drop: float = field(metadata=number(least=1e-6, below=1, note="a share (0.01 is one point)"))
     """Largest allowed drop from A to B, as a share: 0.01 is one point."""
-    metric: str = "exact_match"
+    metric: str = field(default="exact_match", metadata=text(200))
     """What must not drop."""
-    tasks: tuple[str, ...] = ("*",)
+    tasks: tuple[str, ...] = field(default=("*",), metadata=text(4000))
     """Patterns."""
-    protocols: tuple[str, ...] = ("*",)
+    protocols: tuple[str, ...] = field(default=("*",), metadata=text(4000))
     """Patterns of labels."""
-    models: tuple[str, ...] = ("*",)
+    models: tuple[str, ...] = field(default=("*",), metadata=text(4000))
     """Patterns of A's models."""
     over: Literal["each", "mean"] = "each"
     """`each`: every task must hold it; `mean`: the mean over the tasks, which takes fewer rows to decide."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.largest_drop < 1:
-            raise ConfigError(f"largest_drop: must be between 0 and 1, a share (0.01 is one point), not {self.largest_drop}")
+        ranges.check(self)
         for name in ("tasks", "protocols", "models"):
             if not getattr(self, name):
                 raise ConfigError(f"{name}: is empty; leave it out for all")
@@ -66,15 +68,13 @@ class Policy:
     """What a new run must hold."""
 
     checks: tuple[Check, ...]
-    alpha: float = 0.05
+    alpha: float = field(default=0.05, metadata=number(least=1e-9, below=0.5))
     """Probability of a wrong pass, and of a wrong fail."""
-    power: float = 0.8
+    power: float = field(default=0.8, metadata=number(least=1e-6, most=1 - 1e-6))
     """How probable a decision should be, for what is said of the rows that it takes."""
 
     def __post_init__(self) -> None:
-        for name, most in (("alpha", 0.5), ("power", 1.0)):
-            if not 0 < getattr(self, name) < most:
-                raise ConfigError(f"{name}: must be between 0 and {most}, not {getattr(self, name)}")
+        ranges.check(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,14 +121,9 @@ def load_policy(file: str | os.PathLike[str]) -> Policy:
         ConfigError: what is wrong, and where.
     """
     path = Path(file)
+    text_of_file = read_text(path)
     try:
-        data = safe_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError) as e:
-        raise ConfigError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
-    except ConfigError as e:
-        raise ConfigError(f"{path}: {e}") from None
-    try:
-        return parse_policy(data)
+        return parse_policy(plain_values(text_of_file))
     except ConfigError as e:
         raise ConfigError(f"{path}: {e}") from None
 
@@ -159,6 +154,10 @@ def parse_policy(data: Any) -> Policy:
 class _Levels:
     alpha: float = Policy.alpha
     power: float = Policy.power
+
+
+home(Policy, of="a policy", where="at its top level: {key}: ...")
+home(Check, of="a check", where="in a policy, checks: [{{{key}: ...}}]")
 
 
 def gate_runs(a: Run, b: Run, policy: Policy, *, a_model: str | None = None, b_model: str | None = None) -> Gate:

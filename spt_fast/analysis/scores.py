@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,11 +11,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from spt_fast.documents import json_values, plain_values, read_text
 from spt_fast.errors import ConfigError
 from spt_fast.grid import known_scores
-from spt_fast.strict import did_you_mean, not_this, safe_yaml
+from spt_fast.ranges import SCORE, Range, part_of_place, require
+from spt_fast.strict import did_you_mean, not_this
 
 _STDERR = "_stderr"
+MOST_BYTES = 256 << 20
+"""Of a table of scores: results.csv of a hundred thousand cells is one."""
+_ERROR = Range(least=0, most=1e15)
+"""What a standard error may be."""
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "model": ("model",),
     "task": ("task", "benchmark"),
@@ -98,10 +103,7 @@ def read_scores(file: str | os.PathLike[str], *, metric: str | None = None) -> S
         ConfigError: the file cannot be read, or is none of these.
     """
     path = Path(file)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as e:
-        raise ConfigError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
+    text = read_text(path, most=MOST_BYTES)
     partners: Mapping[str, str] = {}
     if path.suffix.lower() == ".csv":
         records = _csv(path, text)
@@ -180,10 +182,10 @@ def _csv(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
 def _json(path: Path, text: str) -> Any:
     try:
         if path.suffix.lower() == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        return json.loads(text)
-    except (ValueError, RecursionError) as e:
-        raise ConfigError(f"{path}: not JSON: {e}; a table of scores ends in .csv or .json") from None
+            return [json_values(line) for line in text.split("\n") if line.strip()]
+        return json_values(text)
+    except ConfigError as e:
+        raise ConfigError(f"{path}: {e}; a table of scores ends in .csv or .json") from None
 
 
 def _record(path: Path, place: str, record: Any) -> Score | None:
@@ -196,7 +198,7 @@ def _record(path: Path, place: str, record: Any) -> Score | None:
             if name in ("model", "task", "value"):
                 raise ConfigError(f"{path}: {place}: {name} is missing")
         elif name in ("value", "stderr", "step"):
-            number = _number(path, f"{place}: {spelling}", record[spelling])
+            number = _number(path, f"{place}: {spelling}", record[spelling], _ERROR if name == "stderr" else SCORE)
             if number is not None:
                 found[name] = number
         elif name != "partner_of" and record[spelling] not in (None, ""):
@@ -224,9 +226,10 @@ def _nested(path: Path, data: Any) -> list[Score | None]:
         errors = tables.get(protocol + _STDERR, {})
         for task, by_model in _object(path, protocol, by_task).items():
             for model, value in _object(path, f"{protocol}.{task}", by_model).items():
-                number = _number(path, f"{protocol}.{task}.{model}", value)
+                at = f"{part_of_place(task)}.{part_of_place(model)}"
+                number = _number(path, f"{part_of_place(protocol)}.{at}", value)
                 error = errors.get(task, {}).get(model) if isinstance(errors, dict) else None
-                stderr = _number(path, f"{protocol}{_STDERR}.{task}.{model}", error)
+                stderr = _number(path, f"{part_of_place(protocol)}{_STDERR}.{at}", error, _ERROR)
                 if number is not None:
                     known = math.nan if stderr is None else stderr
                     found.append(Score(model=model, task=task, value=number, stderr=known, protocol=protocol))
@@ -239,7 +242,7 @@ def _object(path: Path, place: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _number(path: Path, place: str, value: Any) -> float | None:
+def _number(path: Path, place: str, value: Any, allowed: Range = SCORE) -> float | None:
     """None where there is none; lm-evaluation-harness writes "N/A" for that."""
     if value in (None, "", "N/A"):
         return None
@@ -247,11 +250,14 @@ def _number(path: Path, place: str, value: Any) -> float | None:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
         number = float(value)
+    except OverflowError:
+        number = math.inf
     except ValueError:
         raise ConfigError(f"{path}: {place}: must be a number, {not_this(value)}") from None
-    if math.isinf(number):
-        raise ConfigError(f"{path}: {place}: is infinite")
-    return None if math.isnan(number) else number
+    if math.isnan(number):
+        return None
+    require(allowed, value if isinstance(value, int) else number, f"{path}: {place}")
+    return number + 0.0
 
 
 def _of_metric(path: Path, scores: list[Score], metric: str | None) -> list[Score]:
@@ -284,10 +290,9 @@ def _no_repeats(path: Path, scores: list[Score]) -> None:
 
 
 def _mapping(path: Path, what: str) -> Mapping[Any, Any]:
+    text = read_text(path)
     try:
-        data = safe_yaml(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (OSError, UnicodeError) as e:
-        raise ConfigError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
+        data = plain_values(text)
     except ConfigError as e:
         raise ConfigError(f"{path}: {e}") from None
     if not isinstance(data, dict) or not data:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spt_fast import plan
 from spt_fast.cell import Cell
@@ -10,8 +10,9 @@ from spt_fast.cli.prompts import look_at_prompts
 from spt_fast.config import FewShot, GridConfig, Learning
 from spt_fast.engine import OURS
 from spt_fast.errors import ConfigError, DataError, SptError, UnreachableError
+from spt_fast.grid import require_few
 from spt_fast.storage import open_storage
-from spt_fast.strict import did_you_mean
+from spt_fast.strict import belongs, did_you_mean
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.tuning import require_rows
 
@@ -41,7 +42,10 @@ def check_grid(config: GridConfig) -> Checked:
     Raises:
         ConfigError: the first thing that keeps the grid from being expanded at all.
     """
-    cells = plan.expand(config)
+    # All seeds of a grid are alike, and there may be a hundred thousand.
+    cells = plan.expand(replace(config, seeds=config.seeds[:1]))
+    count = sum(1 if cell.seed is None else len(config.seeds) for cell in cells)
+    require_few(count)
     models = {cell.model.name: cell.model for cell in cells}
     models |= {cell.judge.model.name: cell.judge.model for cell in cells if cell.judge}
     wrong = [model.unresolved for model in models.values() if model.unresolved and not model.unreachable]
@@ -52,7 +56,7 @@ def check_grid(config: GridConfig) -> Checked:
     return Checked(
         wrong=tuple(dict.fromkeys(wrong)),
         unseen=(*unseen, *rows_unseen),
-        cells=len(cells),
+        cells=count,
         series=_series(cells),
         notes=tuple(dict.fromkeys(notes)),
     )
@@ -123,4 +127,8 @@ def _engine_settings(config: GridConfig) -> list[str]:
     except ImportError:
         return []
     there = [*known, *OURS]
-    return [f"{place}: vLLM has no such setting{did_you_mean(key, there)}" for place, key in asked if key not in known]
+    return [
+        f"{place}: vLLM has no such setting{did_you_mean(key, there) or belongs(key, there)}"
+        for place, key in asked
+        if key not in known
+    ]

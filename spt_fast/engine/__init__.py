@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import Any
 
 from spt_fast.engine.base import Engine, EngineConfig, EngineKind
+from spt_fast.grid import ENGINE_KEYS
 from spt_fast.models.identity import Model
 
-OURS = ("kind", "window", "scoring", "injection")
-"""The keys of a grid's `engine:` that are spt-fast's own; all others are the engine's."""
+OURS = ENGINE_KEYS
 
 
 def open_engine(config: EngineConfig) -> Engine:

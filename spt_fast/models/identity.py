@@ -16,6 +16,8 @@ from spt_fast.config import CHAT_DATE, ModelConfig, is_pattern
 from spt_fast.errors import ConfigError, ModelError
 from spt_fast.models import hub
 from spt_fast.models.weights import Size, read_header, size_of
+from spt_fast.output import at_home
+from spt_fast.ranges import part_of_place
 
 WHOLE = 1 << 20
 """Tensors of up to this many bytes are hashed whole; of larger ones, `SAMPLES` pieces of `PIECE` bytes."""
@@ -157,7 +159,7 @@ def _resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
         except ModelError as e:
             raise ConfigError(str(e)) from None
         return [_of_folder(folder, known)]
-    folder = Path(config.id).expanduser()
+    folder = at_home(config.id)
     if folder.is_dir():
         if config.revision is not None:
             raise ConfigError(
@@ -167,8 +169,8 @@ def _resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
         return [_of_folder(folder, {**known, "name": _short_name(folder)})]
     if folder.is_file():
         raise ConfigError(f"{config.id}: is a file; name the folder that holds config.json and the weights")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", config.id) or config.id.startswith("."):
-        raise ConfigError(f"{config.id}: no such folder, and no id of the Hub either")
+    if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", config.id) or config.id.startswith("."):
+        raise ConfigError(f"{part_of_place(config.id)}: no such folder, and no id of the Hub either")
     if config.revision is not None and is_pattern(config.revision):
         known["series"] = f"{config.id}@{config.revision}"
         found = hub.revisions(config.id, config.revision)
@@ -206,7 +208,7 @@ def _short_name(folder: Path) -> str:
 
 
 def _series(config: ModelConfig) -> list[ModelConfig]:
-    folder = Path(config.id).expanduser()
+    folder = at_home(config.id)
     pattern = config.checkpoints or ""
     if not folder.is_dir():
         raise ConfigError(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from spt_fast.ranges import number, whole
 from spt_fast.tasks.answers.thoughts import answer_of, answer_start
 from spt_fast.tasks.forms import in_form_asked
 from spt_fast.templates import Template, cloze_of, cloze_template
@@ -57,10 +58,10 @@ class Cut:
     `tuning` rows, or `share` of them all where there are few; then to few-shot until it has its own; the rest is test.
     """
 
-    tuning: int = 640
+    tuning: int = field(default=640, metadata=whole(least=1, most=2**31 - 1))
     """80 steps of 8."""
-    few_shot: int = 32
-    share: float = 0.72
+    few_shot: int = field(default=32, metadata=whole(least=0, most=2**31 - 1))
+    share: float = field(default=0.72, metadata=number(above=0, below=1, note="a share of the rows"))
     by: Literal["row", "group"] = "row"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spt_fast.errors import ConfigError, DataError, UnreachableError, first_line
+from spt_fast.output import at_home
 from spt_fast.tasks.base import SPLITS, HubSource, Row, Split, Task
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -141,14 +142,14 @@ def locate(task: Task, data_files: str | Mapping[str, str]) -> dict[Split, tuple
         ConfigError: a file or folder that is not there, a split nobody knows, two files for one split.
     """
     if isinstance(data_files, str):
-        return _in_folder(task, Path(data_files).expanduser())
+        return _in_folder(task, at_home(data_files))
     # A name that could be two splits' is the test rows': they must never be tuned on.
     known = {name: split for split in SPLITS for name in _names(task, split)}
     found: dict[Split, tuple[Path, ...]] = {}
     for name, file in data_files.items():
         if name not in known:
             raise ConfigError(f"data_files: unknown split {name!r}; there are {', '.join(sorted(known))}")
-        path = Path(file).expanduser()
+        path = at_home(file)
         if not path.is_file():
             raise ConfigError(f"data_files: {name}: there is no file {str(path)!r}")
         _check_suffix(path)

@@ -87,7 +87,7 @@ def test_gpus_are_a_share_of_one_or_those_the_model_is_spread_over(gpus: float, 
             "models[0].gpus: must be a share of one GPU (0.5) or as many as tensor_parallel x pipeline_parallel (4), not 2; "
             "to spread a model over several, set tensor_parallel",
         ),
-        ("pipeline_parallel: 0", "models[0].pipeline_parallel: must be at least 1, not 0"),
+        ("pipeline_parallel: 0", "models[0].pipeline_parallel: must be a whole number from 1 to 1024, not 0"),
         (
             "engine: {pipeline_parallel_size: 2}",
             "models[0].engine.pipeline_parallel_size: is set by spt-fast; set pipeline_parallel of the model",

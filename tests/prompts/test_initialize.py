@@ -129,7 +129,7 @@ def test_a_soft_prompt_to_start_from_must_fit() -> None:
         ({"encoder_hidden": 9}, "soft_prompt.encoder_hidden: goes with encoder, and encoder is null"),
         ({"held_out": 9}, "soft_prompt.held_out: goes with patience, and patience is null"),
         ({"optimizer": "adafactor", "betas": (0.9, 0.99)}, "soft_prompt.betas: goes with optimizer: adamw"),
-        ({"patience": 0}, "soft_prompt.patience: must be at least 1"),
+        ({"patience": 0}, "soft_prompt.patience: must be a whole number from 1 to"),
         ({"schedule": "linear", "warmup": 80}, r"soft_prompt.warmup: must be below steps \(80\), not 80"),
     ],
 )

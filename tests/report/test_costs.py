@@ -101,8 +101,8 @@ def test_a_price_is_a_number_or_a_mapping() -> None:
     ("price", "reason"),
     [
         ("dear", "price: must be a number"),
-        ("-1", "price.per_gpu_hour: must be at least 0"),
-        (".inf", "price.per_gpu_hour: must be a number"),
+        ("-1", "price: must be a number from 0 to 1000000000, not -1"),
+        (".inf", "price: must be a number"),
         ("{per_gpu_hour: 1, currency: '<b>'}", "price.currency: must be a word"),
         ("{currency: USD}", "price.per_gpu_hour: is missing"),
         ("{per_gpu_hours: 1}", "price: unknown key 'per_gpu_hours'; did you mean 'per_gpu_hour'?"),

@@ -17,14 +17,19 @@ import re
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from spt_fast.errors import ConfigError, boundary
+from spt_fast import ranges
+from spt_fast.documents import read_bytes
+from spt_fast.errors import ConfigError, boundary, shortened
+from spt_fast.output import at_home
+from spt_fast.ranges import Allowed, range_of, require
 from spt_fast.tasks import _WHERE, loading
 from spt_fast.tasks.base import FileSource, GeneratedSource, HubSource, Task
 from spt_fast.tasks.custom.file import commits, parse
+from spt_fast.tasks.custom.keys import TaskFile
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,11 @@ class _Names:
     head: str
     rows: str
     cut: str
+    max_tokens: str
 
 
-_YAML = _Names(head="", rows="rows", cut="rows.cut")
-_PYTHON = _Names(head="TASK.", rows="TASK.source", cut="TASK.cut")
+_YAML = _Names(head="", rows="rows", cut="rows.cut", max_tokens="max_tokens")
+_PYTHON = _Names(head="TASK.", rows="TASK.source", cut="TASK.cut", max_tokens="sampling.max_tokens")
 
 
 def load(path: str) -> Task:
@@ -46,9 +52,9 @@ def load(path: str) -> Task:
     Raises:
         ConfigError: one sentence with the file, the key or line, and the mend.
     """
-    file = Path(path).expanduser()
+    file = at_home(path)
     try:
-        data = file.read_bytes()
+        data = read_bytes(file)
     except OSError as e:
         reason = {FileNotFoundError: "no such file", IsADirectoryError: "is a folder"}.get(type(e))
         raise ConfigError(
@@ -150,27 +156,30 @@ def _finished(task: Task, data: bytes, base: Path, place: str, names: _Names) ->
 
 def _beside(files: str | Mapping[str, str], base: Path) -> str | dict[str, str]:
     if isinstance(files, str):
-        return str(base / Path(files).expanduser())
-    return {split: str(base / Path(file).expanduser()) for split, file in files.items()}
+        return str(base / at_home(files))
+    return {split: str(base / at_home(file)) for split, file in files.items()}
 
 
 def _check(task: Task, names: _Names) -> None:
     """What has to hold of every task, and holds of ours because they are tested."""
     head = names.head
-    if not re.fullmatch(r"[\w.+-]+", task.name) or task.name.endswith((".yaml", ".yml", ".py")):
+    if (
+        not re.fullmatch(r"[\w.+-]{1,200}", task.name)
+        or not task.name.strip(".")
+        or task.name.endswith((".yaml", ".yml", ".py"))
+    ):
         raise ConfigError(
-            f"{head}name: {task.name!r} must be letters, digits, '.', '_', '+' or '-', and not end as a file does"
+            f"{head}name: {shortened(task.name)} must be letters, digits, '.', '_', '+' or '-', and not end as a file does"
         )
     if task.name in _WHERE:
         raise ConfigError(f"{head}name: {task.name!r} is one of spt-fast's own tasks; choose another")
-    if task.version < 1:
-        raise ConfigError(f"{head}version: must be at least 1, not {task.version}")
+    require(_range(TaskFile, "version"), task.version, f"{head}version")
+    require(_range(TaskFile, "max_tokens"), task.sampling.max_tokens, f"{head}{names.max_tokens}")
     if not task.closed_ended and task.extract is None:
         raise ConfigError(f"{head}extract: is missing; a task with a format needs it")
-    if not 0 <= task.random_baseline < 1:
-        raise ConfigError(f"{head}random_baseline: must be at least 0 and less than 1, not {task.random_baseline}")
-    if task.cut is not None and not (task.cut.tuning >= 1 and task.cut.few_shot >= 0 and 0 < task.cut.share < 1):
-        raise ConfigError(f"{names.cut}: tuning is at least 1, few_shot at least 0, and share between 0 and 1")
+    require(_range(TaskFile, "random_baseline"), task.random_baseline, f"{head}random_baseline")
+    if task.cut is not None:
+        ranges.check(task.cut, f"{names.cut}.")
     if isinstance(task.source, HubSource):
         _check_hub(task, task.source, names)
     elif isinstance(task.source, FileSource):
@@ -179,6 +188,13 @@ def _check(task: Task, names: _Names) -> None:
         raise ConfigError(f"{names.rows}: must be a HubSource, FileSource or GeneratedSource")
     if task.sample is not None:
         _check_sample(task, task.sample, head)
+
+
+def _range(cls: type[Any], name: str) -> Allowed:
+    """What is declared beside a key of a task file; a task of Python has the same."""
+    allowed = next(range_of(f) for f in fields(cls) if f.name == name)
+    assert allowed is not None
+    return allowed
 
 
 def _check_hub(task: Task, source: HubSource, names: _Names) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from spt_fast.errors import ConfigError
+from spt_fast.errors import ConfigError, shortened
 from spt_fast.tasks.answers import latex
 from spt_fast.tasks.answers.extractors import (
     HASH_FORM,
@@ -427,9 +427,9 @@ def _own_form(keys: TaskFile, columns: ColumnsKeys) -> _Form:
     try:
         empty = re.fullmatch(keys.format, "")
     except (re.error, OverflowError, RecursionError) as e:
-        raise ConfigError(f"format: {keys.format!r} is not a regular expression ({e})") from None
+        raise ConfigError(f"format: {shortened(keys.format)} is not a regular expression ({e})") from None
     if empty:
-        raise ConfigError(f"format: {keys.format!r} matches an empty answer; write + for *")
+        raise ConfigError(f"format: {shortened(keys.format)} matches an empty answer; write + for *")
     target = "{answer}" if keys.target is None else keys.target
     fields = fields_of(target, ("answer", "working"), "target")
     if "working" in fields and columns.working is None:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spt_fast.errors import ConfigError
+from spt_fast.errors import ConfigError, shortened
 from spt_fast.tasks.base import SPLITS, Cut, FileSource, HubSource, Task
 from spt_fast.tasks.custom.answers import Answers, Columns, closed, opened
 from spt_fast.tasks.custom.keys import (
@@ -88,7 +88,7 @@ def _source(keys: RowsKeys) -> tuple[HubSource | FileSource, Cut | None]:
                 raise ConfigError(f"rows.{key}: goes with hub; files are named for their splits, or {{split: file}}")
         return FileSource(files=_files(keys.files)), cut
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", keys.hub):
-        raise ConfigError(f"rows.hub: must be owner/name, as in cais/mmlu, not {keys.hub!r}")
+        raise ConfigError(f"rows.hub: must be owner/name, as in cais/mmlu, not {shortened(keys.hub)}")
     if keys.revision is None:
         raise ConfigError(f"rows.revision: is missing; give a full commit ({commits(keys.hub)} lists them)")
     if not keys.splits:
@@ -136,8 +136,6 @@ def _template(keys: TaskFile, columns: ColumnsKeys, answers: Answers) -> Templat
 
 
 def _sampling(keys: TaskFile, template: Template, answers: Answers) -> Sampling:
-    if keys.max_tokens is not None and keys.max_tokens < 1:
-        raise ConfigError(f"max_tokens: must be at least 1, not {keys.max_tokens}")
     for i, stop in enumerate(keys.stop or ()):
         if not stop:
             raise ConfigError(f"stop[{i}]: must not be empty")

@@ -7,8 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from spt_fast.errors import ConfigError
-from spt_fast.strict import did_you_mean, mapping_of, not_this, read, safe_yaml, scalar
+from spt_fast.config import MOST_NAME
+from spt_fast.documents import plain_values
+from spt_fast.errors import ConfigError, shortened
+from spt_fast.ranges import number, path, whole
+from spt_fast.strict import did_you_mean, home, mapping_of, not_this, read, scalar
+from spt_fast.tasks.base import Cut
 
 T = TypeVar("T")
 U = TypeVar("U", bound=str)
@@ -19,13 +23,13 @@ AnswerForm: TypeAlias = Literal["choice", "line", "number", "json", "boxed"]
 class TaskFile:
     """The keys of a task file."""
 
-    name: str
+    name: str = field(metadata=path(MOST_NAME))
     """What tables call the task; none of ours."""
     rows: Mapping[str, Any]
     """Where the rows are: `RowsKeys`."""
     columns: Mapping[str, Any]
     """What is in which column: `ColumnsKeys`."""
-    version: int = 1
+    version: int = field(default=1, metadata=whole(least=1, most=2**31 - 1))
     """For people; an edited file makes new cells anyway."""
     summary: str = ""
     """One line for lists."""
@@ -53,9 +57,9 @@ class TaskFile:
     {options} and "Answer:", a line each, without those that there are no columns for."""
     stop: tuple[str, ...] | None = None
     """Strings that a completion ends in front of. Null: the beginnings of the lines of `item` ("\\nQuestion:")."""
-    max_tokens: int | None = None
+    max_tokens: int | None = field(default=None, metadata=whole(least=1, most=1_000_000))
     """Most tokens of a completion. Null: 256 for choices, 512 with `format` or a working (2,048 if boxed), else 64."""
-    random_baseline: float | None = None
+    random_baseline: float | None = field(default=None, metadata=number(least=0, below=1))
     """Knowledge of a model that guesses. Null: one in the number of options, 0 where there are none; needed where a column
     holds the options, because their number is not known then."""
     repeat_rows: bool = False
@@ -72,7 +76,7 @@ class TaskFile:
 class RowsKeys:
     """`rows:` either `hub`, `revision`, `splits` and perhaps `config`, or `files`; with test rows only, perhaps `cut`."""
 
-    hub: str | None = None
+    hub: str | None = field(default=None, metadata=path(193))
     """owner/name of a data set on the Hub."""
     config: str | tuple[str, ...] | None = None
     """Its configuration; of a list, the rows one after the other."""
@@ -81,7 +85,7 @@ class RowsKeys:
     splits: Mapping[str, Any] | None = None
     """{tuning: train, few_shot: train, test: test}: ours -> the data set's. `few_shot` may be left out: shots are then a
     small part of the tuning rows. So may `tuning`: then there is no soft prompt, unless `cut` says where its rows are."""
-    files: str | Mapping[str, str] | None = None
+    files: str | Mapping[str, str] | None = field(default=None, metadata=path())
     """A folder with a file for each split (train.jsonl, test.jsonl), or {split: file}; relative to the task file."""
     cut: Mapping[str, Any] | None = None
     """{tuning: 640, few_shot: 32, share: 0.72, by: row}: how the others are cut from the test rows (`base.Cut`); `by: group`
@@ -115,7 +119,7 @@ class AnswerKeys:
     """What says which option is right."""
     as_: Literal["index", "letter", "text"] = field(metadata={"key": "as"})
     """`index` (a number), `letter` (A, B, ...) or `text` (the option itself)."""
-    first: int = 0
+    first: int = field(default=0, metadata=whole(least=0, most=1))
     """The index of the first option: 0 or 1."""
 
 
@@ -133,7 +137,7 @@ def read_yaml(text: str) -> TaskFile:
     Raises:
         ConfigError: one sentence with the line or the key, without the file.
     """
-    return read_keys(TaskFile, safe_yaml(text), "")
+    return read_keys(TaskFile, plain_values(text), "")
 
 
 def read_keys(cls: type[T], mapping: Any, place: str) -> T:
@@ -175,7 +179,7 @@ def one_of(word: Any, words: Iterable[U], place: str) -> U:
     for one in known:
         if word == one:
             return one
-    raise ConfigError(f"{place}: unknown {word!r}{meant(str(word), known)}")
+    raise ConfigError(f"{place}: unknown {shortened(word)}{meant(str(word), known)}")
 
 
 def meant(word: str, words: Sequence[str]) -> str:
@@ -193,10 +197,18 @@ def fields_of(pattern: str, known: Sequence[str], place: str) -> set[str]:
     try:
         fields = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
         for name in sorted(fields - set(known)):
-            raise ConfigError(f"{place}: unknown field {{{name}}}{meant(name, known)}")
+            raise ConfigError(f"{place}: unknown field {{{name[:60]}}}{meant(name, known)}")
         pattern.format(**dict.fromkeys(known, ""))
     except ConfigError:
         raise
     except (ValueError, LookupError) as e:
-        raise ConfigError(f"{place}: {pattern!r}: {e}; write {{{{ and }}}} for literal braces") from None
+        raise ConfigError(f"{place}: {shortened(pattern)}: {e}; write {{{{ and }}}} for literal braces") from None
     return fields
+
+
+_IN = "in a task file, "
+home(TaskFile, of="a task file", where=_IN + "{key}: ...")
+home(RowsKeys, of="rows", where=_IN + "rows: {{{key}: ...}}")
+home(ColumnsKeys, of="columns", where=_IN + "columns: {{{key}: ...}}")
+home(AnswerKeys, of="columns.answer", where=_IN + "columns: {{answer: {{{key}: ...}}}}")
+home(Cut, of="rows.cut", where=_IN + "rows: {{cut: {{{key}: ...}}}}")
