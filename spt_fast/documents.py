@@ -29,6 +29,7 @@ MOST_DIGITS = 1000
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 """What steers a terminal, or is half a character."""
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def read_text(path: str | PathLike[str], *, most: int = MOST_BYTES, missing: str = "no such file") -> str:
@@ -97,8 +98,12 @@ def plain_values(text: str) -> Any:
         raise ConfigError(f"not YAML: {str(e).splitlines()[0] if str(e) else type(e).__name__}") from None
 
 
-def json_values(text: str) -> Any:
+def json_values(text: str, *, data: bool = False) -> Any:
     """JSON as None, bool, int, float, str, list and dict.
+
+    Args:
+        text: of the file.
+        data: a program wrote it, with names that may have control characters; half characters are refused there, too.
 
     Raises:
         ConfigError: it is none, or has in it what is not read.
@@ -113,7 +118,7 @@ def json_values(text: str) -> Any:
         raise
     except ValueError:  # what Python says of int("1" * 5000)
         raise ConfigError(f"has a number of more than {MOST_DIGITS} digits") from None
-    _refuse_unreadable(value)
+    _refuse_unreadable(value, _HALF if data else _CONTROL)
     return value
 
 
@@ -130,14 +135,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse_unreadable(value: Any) -> None:
+def _refuse_unreadable(value: Any, unreadable: re.Pattern[str]) -> None:
     """Of JSON: what YAML is refused for."""
     level: list[Any] = [value]
     for _ in range(MOST_DEPTH + 1):
         below: list[Any] = []
         for item in level:
             if isinstance(item, str):
-                _refuse_control(item)
+                _refuse_control(item, unreadable=unreadable)
             elif isinstance(item, dict):
                 below += item
                 below += item.values()
@@ -149,8 +154,8 @@ def _refuse_unreadable(value: Any) -> None:
     raise ConfigError(f"has more than {MOST_DEPTH} lists and mappings inside each other")
 
 
-def _refuse_control(text: str, event: Any = None) -> None:
-    if found := _CONTROL.search(text):
+def _refuse_control(text: str, event: Any = None, unreadable: re.Pattern[str] = _CONTROL) -> None:
+    if found := unreadable.search(text):
         half = "\ud800" <= found[0] <= "\udfff"
         what = "half a character" if half else "a control character"
         where = "" if event is None else _place(event)

@@ -186,7 +186,7 @@ def test_lora_is_read_from_a_grid_and_what_is_wrong_is_one_sentence() -> None:
         ("rank: 0", r"protocols\[0\].lora.rank: must be a whole number from 1 to 4096, not 0"),
         ("alpha: 0", r"lora.alpha: must be a number above 0 and at most 1000000, not 0"),
         ("targets: []", r"lora.targets: is empty"),
-        ("dropout: 1.0", r"lora.dropout: must be in \[0, 1\), not 1.0"),
+        ("dropout: 1.0", r"lora.dropout: must be a number from 0 to below 1, not 1"),
         ("length: 10", r"lora: unknown key 'length'"),
         ("steps: 4, evaluate_at: [5]", r"lora.evaluate_at: step 5 is outside 0..4"),
     ):

@@ -182,8 +182,8 @@ def _csv(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
 def _json(path: Path, text: str) -> Any:
     try:
         if path.suffix.lower() == ".jsonl":
-            return [json_values(line) for line in text.split("\n") if line.strip()]
-        return json_values(text)
+            return [json_values(line, data=True) for line in text.split("\n") if line.strip()]
+        return json_values(text, data=True)
     except ConfigError as e:
         raise ConfigError(f"{path}: {e}; a table of scores ends in .csv or .json") from None
 
