@@ -10,7 +10,6 @@ import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
-from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from spt_fast.errors import ConfigError, shortened
@@ -37,14 +36,14 @@ def read(cls: type[T], mapping: Mapping[Any, Any], place: str) -> T:
         raise ConfigError(f"{place.rsplit('.', 1)[0] if str(e).startswith(place.rsplit('.', 1)[-1]) else place}.{e}") from None
 
 
-@cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return get_type_hints(cls)
+_HINTS: dict[type[Any], dict[str, Any]] = {}
 
 
 def hints(cls: type[Any]) -> dict[str, Any]:
-    """The types of a class's fields, by name."""
-    return _hints(cls)
+    """The types of a class's fields, by name; looked up once, because a sweep builds thousands of one class."""
+    if cls not in _HINTS:
+        _HINTS[cls] = get_type_hints(cls)
+    return _HINTS[cls]
 
 
 def key_of(f: Field[Any]) -> str:

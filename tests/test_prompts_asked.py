@@ -210,7 +210,7 @@ def test_compare_says_where_the_days_of_two_runs_differ(grid: GridConfig, models
     [
         ('"2025-02-30"', "chat_date: must be a day, as in \"2024-07-26\", not '2025-02-30'"),
         ("today", "chat_date: must be a day, as in \"2024-07-26\", not 'today'"),
-        ("2025-03-01", 'put the day in quotes: "2025-03-01"'),
+        ("2025-03-01", "'2025-03-01' is a date to YAML; write it in quotation marks"),
     ],
 )
 def test_a_day_that_is_none_is_a_sentence(day: str, sentence: str, tmp_path: Path) -> None:
