@@ -141,7 +141,7 @@ def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:
     changed since, has failed: its numbers are not shown."""
     done = store.done()
     failed = {cell.key: cell for cell in _failed(store, grid, done)}
-    columns = ["example", "step", "format_ok", "knows"]
+    columns = ["example", "step", "format_ok", "knows", "knows_best"]
     read = lru_cache(maxsize=64)(lambda key, step: verdicts(store.samples(key, columns), step))
     reports = []
     results = store.results_or_damage(key for key in grid["cells"] if key in done)

@@ -15,6 +15,7 @@ from spt_fast.errors import ConfigError, DamagedError
 from spt_fast.output import Location
 from spt_fast.prompts.meaning import Placed
 from spt_fast.report import CellReport
+from spt_fast.report.cells import BEST, best
 from spt_fast.report.html import CellVerdicts, Known, Recorded, SampleCell, Samples, chosen, html, pack
 from spt_fast.report.html.samples import ROOM_OF_A_ROW
 from spt_fast.store import Store
@@ -44,8 +45,19 @@ _COLUMNS = (
     "chosen",
     "format_by_rule",
     "knows_by_rule",
+    "knows_best",
 )
-_BEFORE = ("completion", "finish_reason", "extracted", "rule", "span", *_VERDICTS, "format_by_rule", "knows_by_rule")
+_BEFORE = (
+    "completion",
+    "finish_reason",
+    "extracted",
+    "rule",
+    "span",
+    *_VERDICTS,
+    "format_by_rule",
+    "knows_by_rule",
+    "knows_best",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +222,7 @@ class _Before:
     def rows(self, place: Place) -> dict[str, dict[str, Any]]:
         """The other run's rows, by content hash; none where it has no such cell."""
         there = self._places.get(place)
-        return {} if there is None else {row["example"]: row for row in self._other.answers(there, list(_BEFORE))}
+        return {} if there is None else {row["example"]: _at_best(row) for row in self._other.answers(there, list(_BEFORE))}
 
 
 def _samples(run: Run | None, done: Sequence[CellReport], wanted: Wanted, room: int, before: _Before | None) -> Samples:
@@ -224,7 +236,7 @@ def _samples(run: Run | None, done: Sequence[CellReport], wanted: Wanted, room: 
     rows: list[tuple[int, dict[str, Any]]] = [(0, {})] * len(of_cell)
     for i in np.unique(of_cell):
         wanted_at = np.flatnonzero(of_cell == i)
-        found = run.store.samples(cells[i].key, _COLUMNS, last=True, rows=of_row[wanted_at].tolist())
+        found = map(_at_best, run.store.samples(cells[i].key, _COLUMNS, last=True, rows=of_row[wanted_at].tolist()))
         for at, row in zip(wanted_at, found, strict=True):
             other = there[i].get(row["example"])
             rows[at] = (int(i), {**row, "before": other} if other is not None and _differ(row, other) else row)
@@ -248,11 +260,17 @@ def _samples(run: Run | None, done: Sequence[CellReport], wanted: Wanted, room: 
 def _verdicts(run: Run, place: Place, other: Mapping[str, Mapping[str, Any]]) -> CellVerdicts:
     scored = run.scores(place)
     columns = {column: scored.values[metric].astype(bool) for metric, column in METRICS.items() if column in _VERDICTS}
+    columns["knows"] = scored.values[BEST].astype(bool)
     rows = ({name: bool(columns[name][i]) for name in _VERDICTS} for i in range(len(scored.examples)))
     if not other:
         return CellVerdicts(examples=scored.examples, **columns)
     flipped = [example in other and _differ(row, other[example]) for example, row in zip(scored.examples, rows, strict=True)]
     return CellVerdicts(examples=scored.examples, flipped=np.array(flipped, bool), **columns)
+
+
+def _at_best(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose `knows` is the verdict that tables show."""
+    return {**row, "knows": best(row)}
 
 
 def _differ(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

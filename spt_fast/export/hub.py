@@ -70,7 +70,11 @@ def _entry(source: Source, seeds: list[DoneCell]) -> dict[str, Any]:
 def _notes(cell: DoneCell, seeds: list[DoneCell]) -> str:
     settings = {name: cell.protocol[name] for name in ("shots", "length", "steps", "batch_size", "lr") if name in cell.protocol}
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
-    means = [f"{name.replace('_', ' ')} {_percent(seeds, name)}" for name in ("format_following", "knowledge")]
+    means = [
+        f"{name.replace('_', ' ')} {_percent(seeds, name)}"
+        for name in ("format_following", "knowledge_best")
+        if all(name in one.metrics for one in seeds)
+    ]
     low, high = (100 * fmean(getattr(one.metrics[METRIC], end) for one in seeds) for end in ("ci_low", "ci_high"))
     over = f", mean over seeds {', '.join(str(one.place.seed) for one in seeds)}" if len(seeds) > 1 else ""
     tuned = " The prompt was tuned for this benchmark." if cell.step is not None else ""

@@ -15,6 +15,9 @@ from spt_fast.types import Metric
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
+BEST = "knowledge_best"
+"""What tables call knowledge."""
+
 Status: TypeAlias = Literal["done", "failed", "waiting"]
 
 
@@ -85,23 +88,29 @@ class CellReport:
 
     def metric(self, name: str) -> Metric | None:
         """A metric at the last step; None where it was not measured or is NaN."""
-        found = (metric for metric in self.metrics.get(self.last_step, ()) if metric.name == name)
-        metric = next(found, None)
+        metric = _named(self.metrics.get(self.last_step, ()), name)
         return None if metric is None or math.isnan(metric.value) else metric
 
     def curve(self, name: str) -> dict[int, Metric]:
         """A metric by step."""
-        return {
-            step: metric
-            for step, metrics in sorted((s, m) for s, m in self.metrics.items() if s is not None)
-            for metric in metrics
-            if metric.name == name
-        }
+        steps = sorted((step, metrics) for step, metrics in self.metrics.items() if step is not None)
+        return {step: metric for step, metrics in steps if (metric := _named(metrics, name)) is not None}
+
+
+def _named(metrics: Iterable[Metric], name: str) -> Metric | None:
+    """A metric by its name; for `knowledge_best` `knowledge`, where a run is older than the further ways of scoring."""
+    found = {metric.name: metric for metric in metrics}
+    return found.get(name) or (found.get("knowledge") if name == BEST else None)
 
 
 def verdicts(rows: Iterable[Mapping[str, Any]], step: int | None) -> dict[str, Verdict]:
-    """Verdicts at one step from rows of samples.parquet (columns `example`, `step`, `format_ok`, `knows`)."""
-    return {row["example"]: Verdict(format_ok=row["format_ok"], knows=row["knows"]) for row in rows if row["step"] == step}
+    """Verdicts at one step from rows of samples.parquet (columns `example`, `step`, `format_ok`, `knows`, `knows_best`)."""
+    return {row["example"]: Verdict(format_ok=row["format_ok"], knows=best(row)) for row in rows if row["step"] == step}
+
+
+def best(row: Mapping[str, Any]) -> bool:
+    """The verdict on knowledge by the best way; of open-ended tasks the only one."""
+    return bool(row["knows"] if row.get("knows_best") is None else row["knows_best"])
 
 
 def disagreements(rows: Iterable[Mapping[str, Any]], step: int | None) -> list[Disagreement]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spt_fast.config import PriceConfig
 from spt_fast.report.cells import (
+    BEST,
     CellReport,
     asked_again,
     by_model,
@@ -27,12 +29,13 @@ from spt_fast.report.tables import LEGEND, cell_text, full
 from spt_fast.report.transfer import PLAINLY, TransferMatrix, transfer_matrices
 from spt_fast.scoring.rerun import FLIPS, flip_rate
 from spt_fast.scoring.statistics import saturation_step
+from spt_fast.scoring.ways import ABILITIES, WAYS
 
 if TYPE_CHECKING:  # they compute with scipy, which is not imported to say what was said before
     from spt_fast.analysis.compare import Compared
     from spt_fast.analysis.ranking import Ranking
 
-_COLUMNS = (("format_following", "format"), ("knowledge", "knowledge"), ("exact_match", "exact match"))
+_COLUMNS = (("format_following", "format"), (BEST, "knowledge"), ("exact_match", "exact match"))
 
 
 def markdown(
@@ -63,7 +66,7 @@ def markdown(
     parts = [f"# {code(name)}", _prose(said or summary(cells)), *_forms(forms or {})]
     for model, own in by_model(cells).items():
         parts += [f"## {code(headline(own, model))}", _scores(own), *_curves(own), *_stops(own), *_seeds(own), *_sizes(own)]
-        parts += [*_ensembles(own), *_transfer(own), *_judge(own)]
+        parts += [*_ways(own), *_ensembles(own), *_transfer(own), *_judge(own)]
     listed = [f"* {code(who)}: {code(why)}" for who, why in failures(cells)]
     if listed:
         parts += ["## Failures", "\n".join(listed)]
@@ -109,6 +112,32 @@ def _scores(cells: Sequence[CellReport]) -> str:
             row += [cell_text(group, measure, full) for measure, _ in _COLUMNS]
             lines.append(_row([*row, "/".join(map(str, sorted(sizes)))]))
     return "\n".join(lines)
+
+
+def _ways(cells: Sequence[CellReport]) -> list[str]:
+    """Closed-ended tasks: knowledge by each way of scoring, which of them the model can do, and the letters it chooses."""
+    told = [cell for cell in cells if cell.status == "done" and "knowledge_by" in cell.provenance]
+    if not told:
+        return []
+    lines, chosen = [], []
+    for cell in told:
+        place = [
+            code(cell.task, in_table=True),
+            code(cell.protocol, in_table=True),
+            "" if cell.seed is None else str(cell.seed),
+        ]
+        numbers = ["" if (m := cell.metric(name)) is None else f"{m.value:.2f}" for name in (*WAYS.values(), "letter_binding")]
+        best = cell.provenance.get("knowledge_best", "").replace("_", " ")
+        can = next((said for name, said in ABILITIES.items() if name == cell.provenance["knowledge_by"]), "")
+        lines.append(_row([*place, *numbers, best, f"{can} (a guess: {cell.provenance.get('knowledge_guess', '')})"]))
+        letters = json.loads(cell.provenance.get("letters", "{}"))
+        shares = ", ".join(f"{letter} {mine:.0%} ({right:.0%})" for letter, (mine, right) in letters.items())
+        chosen.append(_row([*place, shares]))
+    ways = ["listed", "debiased", "cloze", "cloze per byte", "cloze PMI"]
+    head = _head(["task", "protocol", "seed", *ways, "letter binding", "best on tuning rows", "what it can do"])
+    note = "Knowledge by every way of scoring the options. What each is blind to is in the guide."
+    letters_head = _head(["task", "protocol", "seed", "chosen (right)"])
+    return [note, "\n".join([*head, *lines]), "Options chosen, and right, by place:", "\n".join([*letters_head, *chosen])]
 
 
 def _curves(cells: Sequence[CellReport]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from spt_fast.report.cells import CellReport, distinct, largest_difference, of, plain
+from spt_fast.report.cells import BEST, CellReport, distinct, largest_difference, of, plain
 from spt_fast.scoring.learning import has_fallen
 from spt_fast.scoring.rerun import FLIPS, flip_rate
 from spt_fast.scoring.statistics import Paired, holm, paired, saturation_step
@@ -91,7 +91,7 @@ def _plainly(bases: Sequence[CellReport]) -> list[str]:
     tasks = _count(len(distinct(cell.task for cell in plainly)), "task")
     return [
         f"Asked plainly, {where} on {tasks} wrote the answer in the form asked for "
-        f"{_span(plainly, 'format_following')} of the time, and knew {_span(plainly, 'knowledge')} of the answers."
+        f"{_span(plainly, 'format_following')} of the time, and knew {_span(plainly, BEST)} of the answers."
     ]
 
 
@@ -118,8 +118,7 @@ CONTROLS = {
 def _controls(bases: Sequence[CellReport]) -> list[str]:
     shown = ((how, cells) for name, how in CONTROLS.items() if (cells := _by_name(bases, name)))
     return [
-        f"As a control, {how}, format following was {_span(cells, 'format_following')}, and knowledge "
-        f"{_span(cells, 'knowledge')}."
+        f"As a control, {how}, format following was {_span(cells, 'format_following')}, and knowledge {_span(cells, BEST)}."
         for how, cells in shown
     ]
 
@@ -134,7 +133,7 @@ def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport
     rose = any(pair.rose for pair in pairs) or not pairs  # what never rose settled nowhere
     by = f", {_settling(settled)}" if settled and curves and rose else ""
     if not pairs:
-        knows = _span(soft, "knowledge")
+        knows = _span(soft, BEST)
         return [
             f"With {name}, format following was {_span(soft, 'format_following')}{by}, and knowledge {knows}; "
             "without a plainly asked cell beside them, no change can be told."
@@ -147,7 +146,7 @@ def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport
     if not tested:
         return [
             *sentences,
-            f"Knowledge was {_span(soft, 'knowledge')}; the verdicts to test it in pairs are not there.",
+            f"Knowledge was {_span(soft, BEST)}; the verdicts to test it in pairs are not there.",
         ]
     kinds = (
         (True, False, "by likelihood"),
@@ -247,7 +246,7 @@ def _partners(partners: Sequence[CellReport]) -> list[str]:
             who = "The post-trained partners" if not sentences else "They"
             sentences.append(
                 f"{who}, {how}, followed the form {_span(cells, 'format_following')} of the time and knew "
-                f"{_span(cells, 'knowledge')} of the answers."
+                f"{_span(cells, BEST)} of the answers."
             )
     return sentences
 

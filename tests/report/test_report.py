@@ -145,7 +145,8 @@ mcq     0.90±.07   0.71±.10
 short     failed
 
 Shares at the last step, with 95% intervals; over several seeds the mean, and
-the widest span of the intervals.
+the widest span of the intervals. Knowledge of closed-ended tasks is by the way
+of scoring that is best on tuning rows (knowledge_best).
 
 FAILED chat · short · zero_shot: the engine died: [bold]no memory|`x`<b>@you
 

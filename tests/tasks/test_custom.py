@@ -346,6 +346,18 @@ def test_the_examples_of_contributing_are_the_tested_ones() -> None:
     assert f"```python\n{RIVERS}```" in text
 
 
+def test_the_cloze_form_is_the_item_without_its_options_or_what_the_file_says(capitals: Path) -> None:
+    plain = load(str(capitals)).cloze_template
+    assert plain is not None
+    assert (plain.item, plain.instruction, plain.cue) == ("Question: {question}\nAnswer:", "", "Answer:")
+    capitals.write_text(CAPITALS + 'cloze: "Q: {question} A:"\n')
+    own = load(str(capitals)).cloze_template
+    assert own is not None
+    assert (own.item, own.cue) == ("Q: {question} A:", "Answer:"), "its last line is not the same for all rows"
+    capitals.write_text(CAPITALS + "cloze: null\n")
+    assert load(str(capitals)).cloze_template is None
+
+
 def test_python_in_yaml_is_not_run(tmp_path: Path, capitals: Path) -> None:
     for tag in ("!!python/object/apply:pathlib.Path.touch", "!!python/name:os.system", "!!python/object/new:os.system"):
         capitals.write_text(f"{CAPITALS}notes: {tag} [{tmp_path / 'ran'}]\n")
@@ -372,6 +384,19 @@ WRONG_YAML: dict[str, tuple[str, str, str]] = {
     "a name of ours": ("name: capitals", "name: mmlu", "name: 'mmlu' is one of spt-fast's own tasks; choose another"),
     "version 0": ("licence: CC0-1.0", "version: 0", "version: must be a whole number from 1 to 2147483647, not 0"),
     "version as text": ("licence: CC0-1.0", "version: one", "version: must be a whole number, not text ('one')"),
+    "cloze with options": (
+        "licence: CC0-1.0",
+        'cloze: "{question} {options}"',
+        "cloze: unknown field {options}; there are context, question",
+    ),
+    "cloze without the question": ("licence: CC0-1.0", 'cloze: "Answer:"', "cloze: 'Answer:' has no {question} in it"),
+    "cloze with a context that is not there": (
+        "licence: CC0-1.0",
+        'cloze: "{context} {question}"',
+        "cloze: has {context} in it, but columns.context is not there",
+    ),
+    "cloze that ends in a blank": ("licence: CC0-1.0", 'cloze: "{question} "', "cloze: ends in white space"),
+    "an empty cloze": ("licence: CC0-1.0", 'cloze: ""', "cloze: must not be empty"),
     "no rows": ("rows:\n  files: capitals", "sample:\n  files: capitals", "rows: is missing"),
     "neither hub nor files": ("  files: capitals", "  config: x", "rows: must have either hub"),
     "both hub and files": ("  files: capitals", "  files: capitals\n  hub: a/b", "rows: must have either hub"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spt_fast.analysis.compare import Compared, Comparison
-from spt_fast.report.cells import over_seeds
+from spt_fast.report.cells import BEST, over_seeds
 from spt_fast.report.html.grid import Grid
 from spt_fast.report.html.parts import Cell, Group, Linked, Part, Prose, Section, Table, samples_link
 from spt_fast.report.html.words import Number, counted, number, probability, span, visible
@@ -111,7 +111,7 @@ def _seeds(grid: Grid) -> list[Part]:
     for model in grid.models:
         rows: list[list[Cell]] = []
         for place in grid.places(model=model):
-            for measure in ("format_following", "knowledge", "exact_match"):
+            for measure in ("format_following", BEST, "exact_match"):
                 found = over_seeds(grid.at[place], measure)
                 if found is not None and found.seeds > 1 and lines + len(rows) < MOST_SEEDS:
                     numbers = [number(value, 3) for value in (found.value, found.between, found.sampling)]

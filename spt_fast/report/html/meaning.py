@@ -11,10 +11,11 @@ from spt_fast.prompts.meaning import Change, Kinship, Meaning, Neighbour, Placed
 from spt_fast.report.html.figures import GLYPHS, draw
 from spt_fast.report.html.grid import Grid
 from spt_fast.report.html.parts import Cell, Figure, Figures, Group, Key, Part, Prose, Section, Table
-from spt_fast.report.html.sweeps import MEASURES
 from spt_fast.report.html.words import ABSENT, Number, counted, span, visible
 from spt_fast.types import Metric
 
+MEASURES = {"format_following": ("format following", 1, "circle"), "knowledge": ("knowledge", 2, "diamond")}
+"""As `sections.MEASURES`, but that a probe knows the listed options alone."""
 NEAREST = 3
 """Tokens that are shown of a vector."""
 MOST_DRAWN = 20

@@ -27,6 +27,7 @@ from spt_fast.report.html.parts import Section
 from spt_fast.report.html.samples import Samples
 from spt_fast.report.html.sweeps import sweeps
 from spt_fast.report.html.transfers import ensembles, methods, transfers
+from spt_fast.report.html.ways import ways
 from spt_fast.report.html.words import counted, seconds, visible
 from spt_fast.report.summary import summary
 
@@ -103,6 +104,7 @@ def _sections(recorded: Recorded, grid: Grid) -> list[Section]:
             sections.curves(grid),
             sweeps(grid),
             sections.two_by_two(grid),
+            ways(grid),
             ranking(grid, recorded.ranking, recorded.no_ranking),
             tests(grid, recorded.tests, recorded.no_tests),
             cost(grid, gpus_of(recorded.events), price=price_of(recorded.grid), sessions=list(sessions_of(recorded.events))),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from spt_fast.report.cells import CellReport, OverSeeds, Place, distinct, failures, over_seeds
+from spt_fast.report.cells import BEST, CellReport, OverSeeds, Place, distinct, failures, over_seeds
 from spt_fast.report.html.figures import GLYPHS, draw
 from spt_fast.report.html.grid import Grid, is_control
 from spt_fast.report.html.parts import (
@@ -30,7 +30,7 @@ from spt_fast.report.html.parts import (
 from spt_fast.report.html.words import ABSENT, Number, counted, measured, share, visible
 from spt_fast.scoring.statistics import Z_95, saturation_step
 
-FORMAT, KNOWLEDGE = "format_following", "knowledge"
+FORMAT, KNOWLEDGE = "format_following", BEST
 MEASURES = {FORMAT: ("format following", 1, "circle"), KNOWLEDGE: ("knowledge", 2, "diamond")}
 """Measure -> how it is called, its colour and its shape where both stand in one figure."""
 QUADRANTS = (
@@ -226,8 +226,8 @@ def two_by_two(grid: Grid) -> Section:
     parts: list[Part] = []
     legend = [Key(glyph="\u25a0", colour=colour, text=called) for _, called, colour in QUADRANTS]
     intro = (
-        "Every completion has the form asked for or not, and the model knows the answer or not. A bar is one cell, cut into "
-        "the four; over several seeds their means."
+        "Every completion has the form asked for or not, and the model knows the answer or not: by the way of scoring that is "
+        "best on tuning rows (knowledge_best). A bar is one cell, cut into the four; over several seeds their means."
     )
     parts += [Prose(text=intro), Figures(figures=[], legend=legend)]
     figures = []

@@ -8,13 +8,13 @@ from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from spt_fast.config import PAPER, PROTOCOLS, SoftPromptConfig
-from spt_fast.report.cells import CellReport, OverSeeds, Place, over_seeds
+from spt_fast.report.cells import BEST, CellReport, OverSeeds, Place, over_seeds
 from spt_fast.report.html.figures import GLYPHS, draw
 from spt_fast.report.html.grid import Grid
 from spt_fast.report.html.parts import Cell, Figure, Figures, Group, Key, Linked, Part, Prose, Section, Table, samples_link
 from spt_fast.report.html.words import ABSENT, counted, share, visible
 
-MEASURES = {"format_following": ("format following", 1, "circle"), "knowledge": ("knowledge", 2, "diamond")}
+MEASURES = {"format_following": ("format following", 1, "circle"), BEST: ("knowledge", 2, "diamond")}
 """As `sections.MEASURES`."""
 MOST_FIGURES = 120
 """Of sweeps on a page."""

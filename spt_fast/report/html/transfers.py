@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spt_fast.report.cells import CellReport, Place
+from spt_fast.report.cells import BEST, CellReport, Place
 from spt_fast.report.html.figures import draw
 from spt_fast.report.html.grid import Grid
 from spt_fast.report.html.parts import Cell, Figure, Figures, Group, Linked, Part, Prose, Section, Table, samples_link
 from spt_fast.report.html.words import ABSENT, Number, measured, share, span, visible
 from spt_fast.report.transfer import PLAINLY, TransferMatrix, transfer_matrices
 
-MEASURES = {"format_following": ("format following", 1), "knowledge": ("knowledge", 2), "exact_match": ("exact match", 3)}
+MEASURES = {"format_following": ("format following", 1), BEST: ("knowledge", 2), "exact_match": ("exact match", 3)}
 """Measure -> how it is called, and its colour."""
 MOST_MATRICES = 30
 """That are drawn."""

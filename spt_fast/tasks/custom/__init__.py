@@ -177,6 +177,8 @@ def _check(task: Task, names: _Names) -> None:
     require(_range(TaskFile, "max_tokens"), task.sampling.max_tokens, f"{head}{names.max_tokens}")
     if not task.closed_ended and task.extract is None:
         raise ConfigError(f"{head}extract: is missing; a task with a format needs it")
+    if task.cloze_template is not None and "{question}" not in task.cloze_template.item:
+        raise ConfigError(f"{head}cloze: has no {{question}} in it; write it as in Question: {{question}}\\nAnswer:")
     require(_range(TaskFile, "random_baseline"), task.random_baseline, f"{head}random_baseline")
     if task.cut is not None:
         ranges.check(task.cut, f"{names.cut}.")

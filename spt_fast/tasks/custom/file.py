@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from spt_fast.errors import ConfigError, shortened
-from spt_fast.tasks.base import SPLITS, Cut, FileSource, HubSource, Task
+from spt_fast.tasks.base import AUTO, SPLITS, Cut, FileSource, HubSource, Task
 from spt_fast.tasks.custom.answers import Answers, Columns, closed, opened
 from spt_fast.tasks.custom.keys import (
     ColumnsKeys,
@@ -33,7 +33,7 @@ from spt_fast.tasks.custom.keys import (
     texts_of,
     wrong,
 )
-from spt_fast.templates import FIELDS, Template
+from spt_fast.templates import FIELDS, Template, cloze_template
 from spt_fast.types import Sampling
 
 
@@ -63,6 +63,7 @@ def parse(text: str, *, place: str) -> Task:
         cut=cut,
         sample=keys.sample,
         template=template,
+        cloze=_cloze(keys, columns.keys),
         format=answers.format,
         form=keys.form or answers.form,
         verbatim=answers.verbatim,
@@ -133,6 +134,24 @@ def _template(keys: TaskFile, columns: ColumnsKeys, answers: Answers) -> Templat
         return Template(instruction=instruction.strip(), item=item)
     except ConfigError as e:
         raise ConfigError(str(e).removeprefix("template ")) from None
+
+
+def _cloze(keys: TaskFile, columns: ColumnsKeys) -> str | None:
+    """`cloze`, checked; what follows from `item` is."""
+    if keys.cloze in (AUTO, None):
+        return keys.cloze
+    if columns.options is None:
+        raise ConfigError("cloze: is for answers that are one of options; leave it out, or name columns.options")
+    item = text_of(keys.cloze, "cloze")
+    fields = fields_of(item, ("context", "question"), "cloze")
+    if "question" not in fields:
+        raise ConfigError(
+            f"cloze: {shortened(item)} has no {{question}} in it; write it as in Question: {{question}}\\nAnswer:"
+        )
+    if "context" in fields and columns.context is None:
+        raise ConfigError("cloze: has {context} in it, but columns.context is not there; leave it out, or name the column")
+    cloze_template(item)
+    return item
 
 
 def _sampling(keys: TaskFile, template: Template, answers: Answers) -> Sampling:

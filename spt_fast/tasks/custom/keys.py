@@ -55,6 +55,9 @@ class TaskFile:
     item: str | None = None
     """The question with {question}, {context} and {options} in it. Null: "Passage: {context}", "Question: {question}",
     {options} and "Answer:", a line each, without those that there are no columns for."""
+    cloze: str | None = "auto"
+    """With options: the question without them, behind which their texts are scored (`knowledge_cloze`), with {question} and
+    {context} in it. `auto`: `item` without the lines of its {options}. Null: there is no such form of the question."""
     stop: tuple[str, ...] | None = None
     """Strings that a completion ends in front of. Null: the beginnings of the lines of `item` ("\\nQuestion:")."""
     max_tokens: int | None = field(default=None, metadata=whole(least=1, most=1_000_000))

@@ -1,0 +1,58 @@
+"""The section on ways of scoring options: knowledge by each, which of them a model can do, and the letters it chooses."""
+
+from __future__ import annotations
+
+import json
+
+from spt_fast.report.cells import CellReport, Place
+from spt_fast.report.html.grid import Grid
+from spt_fast.report.html.parts import Cell, Group, Part, Prose, Section, Table
+from spt_fast.report.html.words import ABSENT, measured, visible
+from spt_fast.scoring.ways import ABILITIES, WAYS
+
+_HEAD = ("listed", "debiased", "cloze", "cloze per byte", "cloze PMI", "letter binding")
+
+
+def ways(grid: Grid) -> Section | None:
+    """None where the grid has no closed-ended task."""
+    tables = [table for task in grid.tasks if (table := _table(grid, task)) is not None]
+    if not tables:
+        return None
+    said = (
+        "Knowledge of closed-ended tasks by every way of scoring the options: the likeliest option as the prompt lists it; "
+        "the same less what its place in the list has by itself; and by cloze, the likeliest text behind the question alone: "
+        "whole, per byte, and against its likelihood behind the bare cue (PMI). The best way is chosen on tuning rows. "
+        "Letter binding: of the completions in form, the share whose text is that of the letter in front of it."
+    )
+    parts: list[Part] = [Prose(text=said), *tables]
+    return Section(id="ways", title="Ways of scoring", parts=parts)
+
+
+def _table(grid: Grid, task: str) -> Table | None:
+    groups = []
+    for model in grid.models:
+        rows = [_row(grid, place, told) for place in grid.places(task=task, model=model) if (told := _told(grid, place))]
+        if rows:
+            groups.append(Group(title=grid.name(model), rows=rows))
+    if not groups:
+        return None
+    head = ["protocol", *_HEAD, "best on tuning rows", "what it can do", "chosen (right), by place"]
+    return Table(caption=f"{visible(task)}: knowledge by each way", head=head, groups=groups, folded=True)
+
+
+def _told(grid: Grid, place: Place) -> list[CellReport]:
+    return [cell for cell in grid.at[place] if cell.status == "done" and "knowledge_by" in cell.provenance]
+
+
+def _row(grid: Grid, place: Place, told: list[CellReport]) -> list[Cell]:
+    where = f"{grid.short[place.model]}, {visible(place.task)}, {visible(place.protocol)}"
+    numbers: list[Cell] = [measured(told, name, where) or ABSENT for name in (*WAYS.values(), "letter_binding")]
+    best = dict.fromkeys(cell.provenance.get("knowledge_best", "").replace("_", " ") for cell in told)
+    can = dict.fromkeys(cell.provenance["knowledge_by"] for cell in told)
+    words = " / ".join(said for name, said in ABILITIES.items() if name in can)
+    return [visible(place.protocol), *numbers, visible(" / ".join(best)), words, visible(_letters(told[0]))]
+
+
+def _letters(cell: CellReport) -> str:
+    shares = json.loads(cell.provenance.get("letters", "{}"))
+    return ", ".join(f"{letter} {mine:.0%} ({right:.0%})" for letter, (mine, right) in shares.items())
