@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spt_fast.cli import main
@@ -294,6 +296,21 @@ def test_a_model_whose_name_is_longer_than_a_files_may_be_has_a_log(tmp_path: Pa
     logs = [Store(tmp_path).log(name) for name in names]
     assert all(log.is_file() for log in logs)
     assert len(set(logs)) == len(names)
+
+
+@pytest.mark.parametrize("verb", ["compare", "rank"])
+def test_an_order_or_a_comparison_rests_on_no_rows_that_were_edited(
+    verb: str, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(run_folder, tmp_path / "other")
+    assert spt_fast("compare", str(run_folder), str(other)) == 0, "a copy is the same run, whenever its files were written"
+    for path in run_folder.glob("cells/*/samples.parquet"):
+        table = pq.read_table(path)
+        at = table.schema.get_field_index("correct")
+        pq.write_table(table.set_column(at, "correct", pa.array([True] * len(table))), path)
+    capsys.readouterr()
+    assert spt_fast(verb, str(run_folder), *([str(other)] if verb == "compare" else [])) == 2
+    assert "samples.parquet: was changed after the run" in capsys.readouterr().err
 
 
 # Signals

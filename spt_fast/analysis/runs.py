@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,10 +153,12 @@ class Run:
         """The scores of one done cell's rows at its last step.
 
         Raises:
-            StoreError: its file is damaged.
+            StoreError: its file is damaged, or was changed after the run.
         """
         known = self._read.get(place)
         if known is None:
+            if isinstance(self.store.root, Path):  # where people edit by hand; through a network it would take as long again
+                self.store.check_files(self.store.result(self.done[place]))
             known = _scored(self._columns(place))
             self._kept[0] += len(known.examples)
             if self._kept[0] > _KEPT:
