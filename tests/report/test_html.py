@@ -139,6 +139,15 @@ def test_what_failed_and_what_waits_is_on_the_first_screen() -> None:
     assert [attrs["id"] for tag, attrs in Elements(text).found if tag == "section"] == ["overview"]
 
 
+def test_the_page_says_each_task_s_form_in_words_where_the_run_tells() -> None:
+    metric = Metric(name="format_following", value=0.5, n=2, stderr=0.4, ci_low=0.1, ci_high=0.9)
+    cells = [CellReport(model="m", task="t", protocol="zero_shot", metrics={None: [metric]})]
+    for form, there in (("one line of <b>", True), ("", False)):
+        grid = {"tasks": [{"task": "t", "form": form}]}
+        text = html(Recorded(name="g", cells=cells, grid=grid), lambda room: pack([], [], [], room=room))
+        assert ("one line of &lt;b&gt;" in text) is there
+
+
 def test_a_curve_says_where_format_following_settles_and_has_its_numbers_behind_it() -> None:
     def point(value: float) -> Metric:
         return Metric(name="format_following", value=value, n=50, stderr=0.0, ci_low=max(0.0, value - 0.1), ci_high=value)

@@ -431,6 +431,14 @@ def test_the_summary_tells_controls_apart_from_soft_prompts() -> None:
     assert "it rose." in text or "it rose;" in text
 
 
+def test_the_report_says_each_task_s_form_in_words_as_text() -> None:
+    text = markdown(FINDING, name="g", forms={"mcq": "one line | of *two* words\n# x"})
+    assert "| task | form of the answer asked for |" in text
+    assert "| `mcq` | `one line \\| of *two* words" in text
+    assert "\n# x" not in text
+    assert "form of the answer" not in markdown(FINDING, name="g")
+
+
 def test_the_report_tells_what_the_rows_are_and_which_look_alike() -> None:
     rows = {
         "task": "gsm8k",

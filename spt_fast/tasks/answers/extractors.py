@@ -69,7 +69,8 @@ _RELATIVE = (
 )
 _CLAUSE = r"(?:(?i:if|when|because|how|where|whether|since|while|until|after|before|as|by|to|that|who|why|what|which)\b)"
 _WORD_BY_WORD = (
-    rf"(?>{_RELATIVE}(?:(?:{_BLANK}\S++){{0,2}}?{_BLANK}{_VERB})?+{_BLANK}|(?!{_RELATIVE}|{_VERB})\S++{_BLANK})++{_VERB}"
+    rf"(?>{_RELATIVE}(?:(?:{_BLANK}\S++){{0,2}}?{_BLANK}{_VERB})?+{_BLANK}"
+    rf"|to{_BLANK}{_VERB}{_BLANK}|(?!{_RELATIVE}|{_VERB})\S++{_BLANK})++{_VERB}"
 )
 # A word of a title has a capital, or is short, or one of these.
 _NO_TITLE = rf"(?<![\w'\u2019-])(?!(?:with|from|into|over|that|than|this|upon|{_PLAIN_VERBS})\b)[a-z]{{4,}}"
@@ -346,8 +347,9 @@ _STATED = re.compile(
 )
 _IS_INTRODUCED = re.compile(INTRODUCTION)
 _NAMED = re.compile(
-    r"\s*+(?:It|He|She|They|This|That)(?:[ ](?:is|was|are|were)|['\u2019](?:s|re))[ ]"
-    r"(?P<value>(?:[A-Z\d\"\u201c$\u20ac\u00a3]|(?:the|an?)[ ])[^\n]*?)\s*"
+    r"\s*+(?:(?:It|He|She|They|This|That)(?:[ ](?:is|was|are|were)|['\u2019](?:s|re))"
+    r"|The[ ](?:(?![ ](?:is|was|are|were)\b)[^\n.])++[ ](?:is|was|are|were))[ ]"
+    r"(?P<value>(?:[A-Z\d\"\u201c$\u20ac\u00a3]|(?:the|an?)[ ])(?:(?!\b(?:is|was|are|were)\b)[^\n])*?)\s*"
 )
 # What stands where an answer should: a refusal, or the beginning of a working. Told from titles of songs as far as that goes:
 # "I Don't Know How to Love Him" and "Sorry" are answers, and so are "None", "Unknown" and "unanswerable".
@@ -372,6 +374,7 @@ NO_ANSWER = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _LIST_ITEM = re.compile(r"[-+*\u2022][ \t]|\d+[.)][ \t]")
+_ENDED = re.compile(_SENTENCE_END)
 _GOES_ON = re.compile(rf"{_SENTENCE_END}|,?[ ]because\b|,[ ](?:since|as|which|who|where|but|so)\b")
 _UNFINISHED = ("...", "\u2026", ":", ",")
 _WRAPPING = "#>*_`\"'\u201c\u201d\u2018\u2019[]() \t\r"
@@ -422,7 +425,10 @@ def stated_text(text: str) -> Extraction | None:
 
 
 def named_text(text: str) -> Extraction | None:
-    """ "It is Paris.", where a completion says no more: a name or a number, or what begins with an article."""
+    """ "It is Paris.", "The capital of France is Paris.", where a completion says no more: a name, a number, or "the ...".
+
+    It is what is said of "it", or of a thing that is described; what "Paris is the capital." says of Paris is no answer.
+    """
     found = _NAMED.fullmatch(text)
     return _clause(text, found.start("value"), found["value"], "named_text") if found else None
 
@@ -452,7 +458,7 @@ def _clause(text: str, start: int, line: str, rule: str) -> Extraction | None:
     clause = line[: end.start() if end else len(line)]
     if _LIST_ITEM.match(line.lstrip()) or _options(text, start, line):
         return None
-    if re.match(rf"{_SENTENCE}|{_QUESTION}", clause.strip(_WRAPPING)):
+    if re.match(rf"{_SENTENCE}|{_QUESTION}", _ENDED.split(line, maxsplit=1)[0].strip(_WRAPPING)):
         return None
     return _words(text, start, len(clause), rule)
 

@@ -257,7 +257,13 @@ OPEN: dict[tuple[str, tuple[str, ...]], list[Open]] = {
         ("The answer to this question is Paris.", "paris", False, True),
         ("The answer is: Paris\n\nThe answer is: Paris", "paris", False, True),
         # sentences, reasons and questions are no short answers, and no value is cut out of them
-        ("The City of Light is a name of Paris.", None, False, False),
+        ("The City of Light is a name of Paris.", "name of paris", False, False),
+        ("The capital of France is Paris.", "paris", False, True),
+        ("The capital, which stands on the Seine, was Paris.", "paris", False, True),
+        ("The capital was not Paris.", None, False, False),
+        ("The capital is Paris and the Seine is its river.", None, False, False),
+        ("Paris is the capital of the country of the French.", None, False, False),
+        ("a place where people go to have a good time", "place where people go to have good time", True, False),
         ("The capital was named after the tribe of the Parisii", None, False, False),
         ("He found a city in France.", None, False, False),
         ('The word Lutetia means "a place near a swamp".', None, False, False),
@@ -269,7 +275,7 @@ OPEN: dict[tuple[str, tuple[str, ...]], list[Open]] = {
         ("The revolution was called so because the Portuguese people wanted a change", None, False, False),
         ("one two three four five six seven eight nine ten", "one two three four five six seven eight nine ten", True, False),
         ("one two three four five six seven eight nine ten eleven", None, False, False),
-        ("The World is Not Enough", "world is not enough", True, False),
+        ("The World is Not Enough", "world is not enough", True, False),  # a title
         ("the city that was lit by gas lamps", "city that was lit by gas lamps", True, False),
         ("A. Paris\nB. Rome\nC. Lima", None, False, False),
         ("The answer is:\nA. Paris\nB. Rome", None, False, False),
