@@ -13,7 +13,7 @@ from spt_fast.types import Example
 Form: TypeAlias = Literal["letter", "text"]
 """Other forms of the answer than "B. Paris", for comparison with other tools: "B", or "Paris"."""
 
-FORM = "one of the options, its letter and its full text: B. Paris"
+FORM = "one line: the letter of an option, a full stop and a text: B. Paris"
 """The form that `INSTRUCTION` asks for, in words."""
 FORMS: Mapping[Form, str] = {
     "letter": "the letter of one of the options: B",

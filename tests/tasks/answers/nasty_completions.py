@@ -521,14 +521,14 @@ CLOSED: list[Closed] = [
     ("b", False, False),
     ("(B)", False, False),
     ("B.Paris", False, False),
-    ("B.  Paris", False, False),
+    ("B.  Paris", True, False),
     ("b. Paris", False, False),
     ("b. paris", False, False),
-    ("B. paris", False, False),
-    ("B. Paris.", False, False),
+    ("B. paris", True, False),
+    ("B. Paris.", True, False),
     ("B) Paris", False, False),
     ("B: Paris", False, False),
-    ("B. Oslo", False, False),  # letter and text of two options
+    ("B. Oslo", True, False),  # letter and text of two options: the form is there, and is not bound
     ("E. Paris", False, False),
     ("B. Paris\nB. Paris", False, False),
     ("B. Paris\nC. Lima", False, False),
@@ -547,11 +547,11 @@ CLOSED: list[Closed] = [
     ("В. Paris", False, False),  # a Cyrillic letter
     ("Β. Paris", False, False),  # a Greek one
     ("Ｂ. Paris", False, False),
-    ("B. Pаris", False, False),  # a Cyrillic letter in the text
+    ("B. Pаris", True, False),  # a Cyrillic letter in the text
     ("B．Paris", False, False),
     ("B.\u00a0Paris", False, False),
-    ("B. Paris\u200b", False, False),
-    ("B. Pari", False, False),
+    ("B. Paris\u200b", True, False),
+    ("B. Pari", True, False),
     ("B.", False, False),
     ("", False, False),
     (" \n", False, False),
