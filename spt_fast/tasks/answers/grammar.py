@@ -352,8 +352,11 @@ def _plain(sign: str) -> str:
 def _is_name(tokens: Tokens) -> bool:
     r"""A variable (x, x_1, \theta, f(x), AB), several (x, y), an angle, or words (Area)."""
     text = spelt(tokens).strip()
-    one = r"\\?[a-zA-Z]+'*(?:_\{\w+\})?(?:(?:\^\{-1\})?\([a-z](?:,[a-z])*\))?"
-    named = rf"{one}|\({one}(?:,{one})*\)|[a-zA-Z ]+|m?\\(?:angle|triangle) ?[A-Z]{{1,3}}|\\overline\{{[A-Z]{{2}}\}}"
+    one = r"\\?[a-zA-Z]+'*(?:_\{\w+\})?(?:(?:\^\{-1\})?\((?:-?\w+)(?:,-?\w+)*\))?"
+    several = rf"{one}|\({one}(?:,{one})*\)|[a-zA-Z ]+"
+    measure = r"m?\\(?:angle|triangle) ?[A-Z]{1,3}|\\overline\{[A-Z]{2}\}|\|[A-Z]{2}\|"
+    function = r"\\(?:sin|cos|tan|cot|sec|csc|ln|log)(?:[_^]\{\w\})* ?\\?[a-zA-Z]+"
+    named = rf"{several}|{measure}|{function}"
     return re.fullmatch(named, text) is not None
 
 
@@ -526,7 +529,7 @@ def _unit(tokens: Tokens) -> str | None:
     """The first word of a unit, "" where there is none, None where the tokens are no unit: words, powers of them, slashes."""
     text = " ".join(token.text for token in tokens)
     bare = re.sub(r"\^ (?:\{ [0-9]+ \}|[0-9]+)|\^ \{ - [0-9]+ \}|\\frac|[{}]", "", text)
-    if not re.fullmatch(r"(?:[^\W\d_]|[ ./'-]|\\cdot|\\%)*", bare) or len(tokens) > 24:
+    if not re.fullmatch(r"(?:[^\W\d_]|[ ./'-]|\\cdot|\\%)*", bare) or any(token.kind == "letter" for token in tokens):
         return None
     words = [token.text.lower() for token in tokens if token.kind == "word"]
     if not _VALUES.isdisjoint(word.rstrip(".") for word in words) or not _VALUES.isdisjoint(words) or len(words) > 6:

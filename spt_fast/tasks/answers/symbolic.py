@@ -233,6 +233,8 @@ def _as_set(answer: Answer) -> Any:
             return joined(*sets) if joined else reduce(Complement, sets)
         case grammar.Named(_, value, sign) if sign == "\\in":
             return _as_set(value)
+        case grammar.Named(_, value, "="):
+            return FiniteSet(*map(_value, value.items if isinstance(value, grammar.Row) else (value,)))
         case grammar.Bound(sign, value):
             return _half_line(sign, _value(value))
         case grammar.Relation(sides, signs):

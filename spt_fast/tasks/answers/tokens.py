@@ -185,6 +185,9 @@ _LOOKS: Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] =
         (r"\\(?:text)?color ?\{[^{}]*\}|(?<!\\)\\$", ""),
         (r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}", r"\\binom{\1}{\2}"),
         (r"^(-?) ?(?:USD|EUR|GBP|INR|Rs\.?|US(?=\\\$)) ?(?=-?(?:\\\$)?\d)", r"\1"),
+        (r"\{ ?\\(rm|bf|it|sf)(?![a-zA-Z]) ?([^{}]*)\}", r"\\math\1{\2}"),
+        (r"\\(math(?:rm|bf|it|sf|bb)) ([a-zA-Z])", r"\\\1{\2}"),
+        (r"(?<=\d) ?(km|m|cm|ft|mi)/(hr|h|sec|s|min)(?![a-zA-Z])", r"\\text{ \1/\2}"),
         (r"\\not *=|!=|<>", r"\\ne "),
         (r"<=|=<", r"\\le "),
         (r">=", r"\\ge "),
@@ -193,13 +196,13 @@ _LOOKS: Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] =
         # 7th, 13 in base seven.
         (r"\^ ?\{? ?\\(?:text[a-z]*|mathrm|mbox) ?\{ ?(st|nd|rd|th) ?\} ?\}?", r"\\text{ \1}"),
         (r"_ ?\{? ?\\(?:text[a-z]*|mathrm|mbox) ?\{ ?(?:base )?(\w+) ?\} ?\}?", _in_base),
-        (r"(?<=[0-9A-F]) ?(?:\\text[a-z]* ?\{)? ?\(?(?:in )?base ?\}? ?(\w+)\)? ?\}?$", _in_base),
+        (r"(?<=[0-9A-F]) ?(?:\\text[a-z]* ?\{)? ?\(? ?(?:in )?base ?\}? ?(\w+) ?\)? ?\}?$", _in_base),
         # ]1, 2[ is (1, 2), and (-\infty, 1) U (2, 3) a union.
         (r"(?<!\\sqrt)([\[\]])([^\[\](){};]*,[^\[\](){};]*)([\[\]])", _half_open),
         (r"(?<=[)\]}]) ?U ?(?=[(\[]|\\\{)", r"\\cup "),
         (r"\+ ?/ ?-", r"\\pm "),
         # 0.(3) and 0.333...
-        (r"(?<=\d)\.(\d*)\((\d+)\)(?![\d.])", r".\1\\overline{\2}"),
+        (r"(?<=\d)\.(\d*)\( ?(\d+) ?\)(?![\d.])", r".\1\\overline{\2}"),
         (r"(?<=\d)\.(\d*?)(\d{1,6}?)\2\2+ ?(?:\.{3}|\\[lc]?dots)", r".\1\\overline{\2}"),
         (r"\\(?:bar|dot) ?(?:\{(\d)\}|(\d))", r"\\overline{\1\2}"),
     )
@@ -313,13 +316,16 @@ def _letters(match: re.Match[str], blank: bool, before: Token | None) -> Iterato
 
 
 def _is_short_word(match: re.Match[str], blank: bool, before: Token | None) -> bool:
-    """Whether two letters are a word of the vocabulary ("at least", "3 pm") and no product (ad - bc)."""
+    """Whether two or three letters are a word ("at least", "3 pm", "5 red cars") and no product (ad - bc)."""
     small = match["letters"].lower()
-    if len(small) != 2 or small not in _VOCABULARY:
+    if len(small) not in (2, 3):
         return False
-    if before is not None and (before.kind == "word" or (before.kind == "number" and small in ("am", "pm"))):
+    if before is not None and before.kind == "word":
         return blank
-    return re.match(r" [a-zA-Z]{2}", match.string[match.end() : match.end() + 3]) is not None
+    if before is not None and before.kind == "number" and small in ("am", "pm"):
+        return blank
+    next_word = re.match(r" [a-zA-Z]{2,}", match.string[match.end() :])
+    return next_word is not None and (small in _VOCABULARY or len(next_word[0]) > 4)
 
 
 _PREFIXES = ("sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln")
@@ -425,6 +431,9 @@ class _Speller:
             if end is not None:
                 option = f"[{spelt(self._tokens[self._at + 1 : end])}]"
                 self._at = end + 1
+        if name == r"\sqrt" and self._at < len(self._tokens) and self._tokens[self._at].kind == "number":
+            # TeX would take a digit, and nobody who writes \sqrt12 means that.
+            return f"{name}{option}{{{self._argument(script=True)}}}"
         if name == r"\sqrt" and self._peek() == "(":
             return f"{name}{option}{{{self._in_round()}}}"
         arguments = "".join(f"{{{self._argument()}}}" for _ in range(_ARGUMENTS[name]))

@@ -117,7 +117,7 @@ HEDGES = words_in("about approximately approx approx. roughly around exactly onl
 CHANGING = words_in(
     """
     more less fewer greater lesser larger smaller higher lower least most over under above below between than not no non except
-    without but times plus minus negative squared cubed factorial halves third thirds fourth fourths fifth fifths sixth sixths
+    without but plus minus negative squared cubed factorial halves third thirds fourth fourths fifth fifths sixth sixths
     seventh eighth eighths ninth tenth tenths hundredth hundredths thousandth thousandths quarter quarters to through from
     until remainder modulo mod base or and if when where for is are a.m. p.m. am pm a.m p.m bc ad b.c. a.d. score gross unless
     infinity infinite infinitely divided multiplied by
@@ -159,7 +159,7 @@ MEANT = {
 
 PLAIN_WORDS = words_in(
     """
-    yes no true false even odd none all and or both not on off east west north south left right up down red blue green
+    per yes no true false even odd none all and or both not on off east west north south left right up down red blue green
     monday dne undefined never always sometimes
     """
 )

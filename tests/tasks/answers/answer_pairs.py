@@ -93,6 +93,7 @@ SAME: dict[str, str] = {
         (-\infty, 3) \cup (3, \infty) | \mathbb{R} \setminus \{3\}
         x \in (0,1) \cup (2,3) | (2,3)\cup(0,1)
         (-\infty, -4) U (1, \infty) | (-\infty,-4) \cup (1,\infty)
+        x < 3 \text{ or } x = 5 | (-\infty,3) \cup \{5\}
         x < -3 \lor x > 3 | (-\infty,-3) \cup (3,\infty)
         (0,5) \cap (2,9) | (2,5)
         \left(-\infty, \frac{1-\sqrt5}{2}\right) \cup (2,\infty) | x < \frac{1-\sqrt{5}}{2} \text{ or } x > 2
@@ -118,6 +119,7 @@ SAME: dict[str, str] = {
         """,
     "upright constants": r"""
         3+2\mathrm{i} | 3+2i
+        6-5\mathrm i | 6-5{\rm i}
         \mathrm{e}^{2} | e^2
         \mathrm{i} | i
         4\text{i} - 1 | -1+4i
@@ -149,6 +151,9 @@ SAME: dict[str, str] = {
         5\text{ m} | 5 \, \mathrm{m}
         20 mph | 20 \text{ miles per hour}
         3\text{ cm}, 4\text{ cm} | 4, 3
+        5 red cars | 5
+        10 m/s | 10
+        7 times | 7
         7^{\text{th}} | 7
         18\text{ units}^2 | 18 \text{ square units}
         -\$5 | -5
@@ -260,6 +265,233 @@ SAME: dict[str, str] = {
         n(n+1)/2 | \frac{n^2+n}{2}
         ad - bc | -bc + ad
         \frac{ad-bc}{2} | \frac12(ad - bc)
+        """,
+    "of all kinds": r"""
+        1,5,10 | 10, 5, 1
+        1 and 5 | 1, 5
+        1, 5 and 10 | 10,5,1
+        1, 5, & 10 | 10,5,1
+        1, 5 \text{and} 10 | 1,5,10
+        $2$ and $3$ | 2,3
+        $x=2$ or $x=3$ | 2,3
+        \(2\), \(3\) | 2,3
+        [1, 2, 3] | 1,2,3
+        {1, 2, 3} | 1,2,3
+        (1), (2) | 1,2
+        10, 20, 30 | \{10, 20, 30\}
+        4\text{ or }5 | \{4,5\}
+        -5, 5 | \pm5
+        x = -5 \text{ and } x = 5 | \pm 5
+        a=1,b=2 | b=2, a=1
+        (a,b)=(1,2) | a=1, b=2
+        a = 1 \text{ and } b = 2 | (1,2)
+        10,080 | 10080
+        10,\!080 | 10,080
+        1\,000\,000 | 10^6
+        \$1{,}000{,}000 | 1 million
+        2.5 million | 2.5\times 10^6
+        2.5M\text{ people} | 2.5M\text{ people}
+        \text{3 million} | 3 \cdot 10^6
+        $3.2$ billion | 3200000000
+        3,200 thousand | 3.2 million
+        half a million | 500000
+        \text{a dozen} | 12
+        5 dozen eggs | 60
+        5\% | 0.05
+        5 \text{ percent} | 5\%
+        \text{five percent} | five percent
+        5 or more people | 5 people or more
+        \text{at least }5 | x \ge 5
+        \geq 5 | \text{at least }5
+        \ge 5 | [5,\infty)
+        5+\text{ or more} | 5+\text{ or more}
+        more than 5 | >5
+        no more than 5 | \le 5
+        x\geq5 | 5\leq x
+        \mathrm{e} | e
+        e^{\mathrm{i}\pi}+1 | 0
+        \mathrm{i}\sqrt{3} | \sqrt{3}i
+        -\mathrm{i} | -i
+        2+3\,\mathrm{i} | 2+3i
+        2\mathrm{e}^{3} | 2e^3
+        \ln\mathrm{e} | 1
+        2 \mathrm{i} | 2\imath
+        \frac{1+\mathrm{i}}{2} | \frac12+\frac12 i
+        \sqrt[4]2 | 2^{1/4}
+        \sqrt[3] {2} | 2^{\frac13}
+        \sqrt 2 | \sqrt{2}
+        2\sqrt 3 | \sqrt{12}
+        \frac 1 2 | \frac12
+        \frac 1{2} | 0.5
+        \frac{1}2 | 0.5
+        \frac{\sqrt 2}2 | \frac{\sqrt{2}}{2}
+        \dfrac{\sqrt2}{2} | \sin 45^\circ
+        \tfrac{3}{4} | 3/4
+        \left(\dfrac{1}{2}\right) | 0.5
+        \{ \} | \emptyset
+        \{\,\} | \varnothing
+        \left\{\right\} | \emptyset
+        \O | \emptyset
+        x⁻¹ | \frac1x
+        x₁ | x_1
+        10⁻³ | 0.001
+        ½ | 0.5
+        1½ | 1.5
+        3¾ | \frac{15}{4}
+        −½ | -0.5
+        √2/2 | \frac{\sqrt2}{2}
+        2√3 | 2\sqrt{3}
+        √(x+1) | \sqrt{x+1}
+        3×10⁵ | 300000
+        π/4 | \frac{\pi}{4}
+        ∞ | \infty
+        −∞ | -\infty
+        (−∞, 3] | x≤3
+        x ≠ 3 | x \neq 3
+        x∈[0,1] | [0,1]
+        θ = π/6 | \frac{\pi}{6}
+        5 cm | 5
+        5\,cm | 5
+        5 \, \text{cm} | 5
+        5\ \text{cm} | 5
+        5~\text{cm} | 5
+        5\mathrm{\ cm} | 5
+        5\mathrm{~cm} | 5
+        5 \text{cm}^2 | 5
+        5\text{ cm}^{2} | 5
+        5 cm^2 | 5
+        5cm² | 5
+        5 sq cm | 5
+        5 square cm | 5
+        5 \text{ sq. units} | 5
+        \text{5 square units} | 5
+        5 \text{ m}^2/\text{s} | 5
+        5\,\frac{\text{m}}{\text{s}} | 5
+        5\text{ miles/hour} | 5
+        5 miles per hour | 5 mph
+        5 ft | 5
+        \$5 | 5
+        $5 | 5
+        \$5.00 | 5
+        5\$ | 5
+        USD 5 | 5
+        5 USD | 5
+        5 € | 5
+        €5 | 5
+        45° | 45^\circ
+        45^{\circ} | 45 \text{ degrees}
+        45^\circ C | 45
+        45^\circ\mathrm{F} | 45
+        45 deg | 45
+        25 \text{ years old} | 25
+        25 years | 25
+        \text{25 students} | 25
+        25\text{ students} | 25
+        \text{Answer: } 25 | 25
+        \text{The answer is } 25 | 25
+        (-\infty, -1) \cup (1, \infty) | x > 1 \text{ or } x < -1
+        (-\infty, -1) \cup (1, \infty) | |x| > 1
+        x>1 or x<-1 | x < -1, x > 1
+        -1 < x < 1 or x > 3 | (-1,1)\cup(3,\infty)
+        -1 < x < 1, x > 3 | (-1,1)\cup(3,\infty)
+        x \in (-\infty,-1) \text{ or } x \in (1,\infty) | (-\infty,-1)\cup(1,\infty)
+        (-\infty,-1) \text{ or } (1,\infty) | (-\infty,-1)\cup(1,\infty)
+        (-\infty,-1) \text{ and } (1,\infty) | (-\infty,-1)\cup(1,\infty)
+        x \le -2 \ \text{or}\ x\ge 2 | (-\infty,-2]\cup[2,\infty)
+        \{x : x > 2\} | (2,\infty)
+        \{x \mid x \ge 2\} | [2,\infty)
+        \{x \in \mathbb{R} \mid x \neq 0\} | (-\infty,0)\cup(0,\infty)
+        x \in \mathbb{R}, x \neq 0 | \mathbb{R}\setminus\{0\}
+        \mathbb{R} - \{0\} | x \ne 0
+        x \ne 1, 2 | x \ne 1, x\ne 2
+        0 \le y \le 1 | [0,1]
+        y \in [0,1] | [0,1]
+        a \in (1,2) | 1<a<2
+        [0,1)\cup\{2\} | \{2\} \cup [0,1)
+        1\frac12 | 1.5
+        1 \frac{1}{2} | 3/2
+        1\tfrac12 | 3/2
+        1\,\frac{1}{2} | 3/2
+        1-1/2 | 1/2
+        -1 1/2 | -1.5
+        2 \text{ and } \frac{1}{2} | 2, 1/2
+        0.\overline{09} | 1/11
+        0.1\overline6 | 1/6
+        0.\dot{3} | 1/3
+        0.333\ldots | 1/3
+        0.333... | 1/3
+        0.\overline9 | 1
+        6.02\times10^{23} | 6.02e23
+        6.02E23 | 6.02 \cdot 10^{23}
+        1.0 \times 10^{-5} | 1e-5
+        1e5 | 100000
+        1E-3 | .001
+        101_{2} | 101_2
+        (101)_2 | 101_2
+        101_{(2)} | 101_2
+        101 \text{ base } 2 | 101_2
+        101 \text{ (base 2)} | 101_2
+        \begin{pmatrix}1\\2\end{pmatrix} | \begin{bmatrix}1\\2\end{bmatrix}
+        \begin{pmatrix}1&2\end{pmatrix} | (1,2)
+        \left[\begin{matrix}1&2\\3&4\end{matrix}\right] | \begin{pmatrix}1&2\\3&4\end{pmatrix}
+        \begin{pmatrix}\frac12\\0\end{pmatrix} | \begin{pmatrix}0.5\\0\end{pmatrix}
+        \begin{pmatrix}1 \\[4pt] 2\end{pmatrix} | \begin{pmatrix}1\\2\end{pmatrix}
+        \begin{cases} x=1\\ y=2\end{cases} | x=1,y=2
+        f^{-1}(x) = 2x | 2x
+        y=x+1 | x+1
+        y - x = 1 | y = x+1
+        (x-1)^2+y^2=4 | y^2+(x-1)^2 = 4
+        \angle A = 30^\circ | 30
+        m = 5 \text{ kg} | 5
+        (1,2,3) | \langle 1,2,3\rangle
+        (1,2,3) | [1,2,3]
+        1 : 2 : 3 | 2:4:6
+        \text{(A) } 5 | 5
+        \textbf{(A)}\ 5 | A
+        C | \text{C}
+        \text{(C)} | C.
+        \mathbf{C} | C
+        \text{Monday} | monday
+        True | \text{true}
+        \text{yes.} | Yes
+        \text{DNE} | DNE
+        x^2+2x | x(x+2)
+        2x+3y | 3y+2x
+        \frac{x}{2} | \frac12x
+        \frac{x}{2} | x/2
+        3!\cdot 2 | 12
+        \binom{4}{2} | 6
+        {4 \choose 2} | 6
+        \cos^2 x | (\cos x)^2
+        \sec^2\theta - 1 | \tan^2\theta
+        \log 100 | 2
+        \log_{10} 100 | 2
+        e^{\ln 2} | 2
+        |{-3}| | 3
+        \lfloor 3.7 \rfloor | 3
+        \sum_{k=1}^{3}k | 6
+        \frac{a}{b}\cdot\frac{c}{d} | \frac{ac}{bd}
+        k\pi, k\in\mathbb{Z} | \pi k, k \in \mathbb{Z}
+        n\pi | \pi n
+        2\pi k \text{ for integer } k | 2\pi k \text{ for integer } k
+        i | \sqrt{-1}
+        2\ | 2
+        2. | 2
+        2\text{.} | 2
+        \approx 2.5 | 2.5
+        \boxed{2} | 2
+        \boxed{x=2} | 2
+        \fbox{2} | 2
+        $$2$$ | 2
+        \[2\] | 2
+        $\frac{1}{2}$ | .5
+        \text{$\frac{1}{2}$} | .5
+        \mathbf{2} | 2
+        {2} | 2
+        \color{red}{2} | 2
+        2\;\;\; | 2
+        \text{no real solutions} | \text{no real solutions}
+        \text{None} | \text{none}
         """,
 }
 
@@ -440,6 +672,116 @@ DIFFERENT: dict[str, str] = {
         n! | n
         \sin x | \cos x
         ad - bc | ab - cd
+        """,
+    "of all kinds": r"""
+        1,5,10 | 1510
+        1, 2 | (1,2]
+        2,3 | 2.3
+        1,000 | 1, 000
+        10, 000 | 10000
+        150,30 | 15030
+        5 or 6 | 56
+        5 and 6 | 11
+        (2,3) | 23
+        (2,3) | \{2,3\}
+        (1,2),(3,4) | (1,2,3,4)
+        3\text{ thousand} | 3\text{ million}
+        3\text{ hundred} | 3
+        half a dozen | 12
+        6 dozen | 6
+        5 \text{ or more} | 5 \text{ or fewer}
+        5 \text{ or more} | 5, \text{more}
+        \text{over } 5 | 5
+        \text{under } 5 | 5
+        \text{about half} | 0.6
+        \text{less than } 5 | 5
+        5 \text{ less} | 5
+        5 \text{ squared} | 5
+        5\text{ factorial} | 5
+        \text{negative } 5 | 5
+        5 \text{ times } x | 5
+        \mathrm{i} | 1
+        5\mathrm{i} | 5
+        5\mathrm{e} | 5
+        2\mathrm{e}^{3} | 2
+        \sqrt[3]{8} | \sqrt{8}
+        x² | x
+        x³ | x²
+        x2 | x^2
+        2^3 | 23
+        5cm | 5c
+        5 cm | 5 cm + 1
+        5\text{ kg} | 5\text{ g}
+        1\text{ hour} | 1\text{ minute}
+        \$5 | \$50
+        -5^\circ | 5^\circ
+        x > 1 \text{ or } x < -1 | x > 1
+        x > 1 \text{ or } x < -1 | -1<x<1
+        (-\infty,-1)\cup(1,\infty) | (-\infty,-1)\cup[1,\infty)
+        (-1,1) | [-1,1]
+        (-1,1) | (1,-1)
+        x<2 | 2
+        x \le 2 | x < 2
+        \emptyset | \{0\}
+        \emptyset | \{\emptyset\}
+        1\frac12 | 1\cdot\frac12
+        1 1/2 | 11/2
+        2\frac{1}{3} | \frac{2}{3}
+        0.3 | 0.\overline{3}
+        0.12 | 0.\overline{12}
+        1e5 | 15
+        1e-5 | 1e5
+        1.5\times10^{3} | 1.5\times10^{2}
+        101_2 | 101_3
+        10_2 | 2_3
+        \begin{pmatrix}1\\2\end{pmatrix} | \begin{pmatrix}2\\1\end{pmatrix}
+        x=1 | x=-1
+        x=1,y=2 | x=2,y=1
+        y=x+1 | y=x-1
+        y=x+1 | x=y+1
+        3:5 | 5:3
+        A | B
+        (A) | (B)
+        \text{Monday} | \text{Tuesday}
+        x^2 | x^3
+        \frac{1}{2} | \frac{1}{3}
+        2\pi | 2
+        \pi | 3.14
+        \pi | 3.14159
+        1/3 | 0.333
+        \sqrt2 | 1.414
+        \sqrt2 | 1.41421356
+        10 | 100
+        5 | -5
+        5 | 5x
+        5 | 5!
+        x | y
+        \ln 2 | \log 2
+        \sin x | x
+        i | 1
+        e | 2.718
+        a.m. | p.m.
+        10 a.m. | 10 p.m.
+        3:30 | 3:03
+        1:30 | 130
+        2k | 2
+        2k+1 | 2k
+        5 R 2 | 5
+        5 \text{ remainder } 2 | 5
+        2 \text{ cm}, 3\text{ cm} | 2
+        \frac{1}{2}, 1 | \frac{1}{2}
+        3 hours and 20 minutes | 3
+        3 hours 20 minutes | 3
+        3\text{ hours } 20\text{ minutes} | 320
+        5 \text{ feet } 3 \text{ inches} | 5
+        20\% | 20\text{ thousand}
+        f(x) | f(y)
+        x+y=1 | x+y
+        3 \text{ out of } 5 | 3
+        3 \text{ of } 5 | 35
+        1.000 | 1000
+        1.234 | 1234
+        1'000 | 1
         """,
 }
 

@@ -225,7 +225,7 @@ def test_white_space_changes_no_verdict(pair: tuple[str, str], data: st.DataObje
 
     def spaced(text: str) -> str:
         # What is between two signs, or is there already, may be any white space; "3 4" is not "34" though, nor "\pi x" "\pix".
-        parts = re.split(r"(\s+|(?<=[=<>+(])|(?=[=<>+)]))", re.sub(r"\\\s", "~", text))
+        parts = re.split(r"(\s+|(?<=[=<>+(])|(?<!\\)(?=[=<>+)]))", re.sub(r"(?<!\\)\\\s", "~", text))
         draw = [data.draw(BLANKS.filter(bool) if part.strip() != part or part.isspace() else BLANKS) for part in parts[1::2]]
         inner = "".join(part + blank for part, blank in zip(parts[::2], [*draw, ""], strict=True))
         return f"{data.draw(BLANKS)}{inner}{data.draw(BLANKS)}"
