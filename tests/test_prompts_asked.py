@@ -38,6 +38,7 @@ TEMPLATES = {
     "deaf": CHAT_TEMPLATE.replace("{{ message['content'] }}", ""),
     "eats": CHAT_TEMPLATE.replace("message['content']", "message['content'].split('yellow')[0]"),
     "dated": CHAT_TEMPLATE.replace("{{ bos_token }}", "{{ bos_token }}{{ strftime_now('%Y-%m-%d') }}\n"),
+    "uncued": "{% for m in messages %}<{{ m.role }}>\n{{ m.content }}\n{% endfor %}",
     "thinks": CHAT_TEMPLATE.replace("<assistant>\n", "<assistant>\n<think>\n"),
     "switch": CHAT_TEMPLATE.replace(
         "<assistant>\n", "<assistant>\n<think>\n{% if enable_thinking is false %}</think>\n{% endif %}"
@@ -264,6 +265,11 @@ def test_a_judge_that_would_think_first_is_wrong_at_check(grid: GridConfig, mode
     assert "a judge has to answer at once" in said
     able = JudgeConfig(model=str(models / "switch"))
     assert check_grid(replace(grid, judge=able)).wrong == (), "thoughts of a judge are off unless they are asked for"
+
+
+def test_a_template_without_a_cue_for_the_answer_is_a_word_at_check(grid: GridConfig, models: Path) -> None:
+    (note,) = check_grid(asking(grid, models, "uncued")).notes
+    assert "its chat template has no cue for an answer: '<assistant>' stands in front of past ones" in note
 
 
 # The seam

@@ -43,7 +43,7 @@ def look_at_prompts(cells: Sequence[Cell], rows: Mapping[str, Rows]) -> tuple[li
         try:
             chat = uses_chat(model, tokenizer)
             if chat:
-                notes += _date(model, tokenizer)
+                notes += [*_date(model, tokenizer), *_cue(model, tokenizer)]
             if chat and not any(cell.task.task.closed_ended for cell in group):
                 notes += _thoughts(tokenizer, "what it thinks is part of each completion and of its max_tokens")
             for cell in {cell.task.name: cell for cell in group}.values():
@@ -97,6 +97,12 @@ def _date(model: Model, tokenizer: Tokenizer) -> list[str]:
     if not tokenizer.asks_the_date:
         return []
     return [f"{model.name}: its chat template writes today's date; every prompt says {model.chat_date} (chat_date)"]
+
+
+def _cue(model: Model, tokenizer: Tokenizer) -> list[str]:
+    if (missing := tokenizer.missing_cue) is None:
+        return []
+    return [f"{model.name}: its chat template has no cue for an answer: {missing!r} stands in front of past ones alone"]
 
 
 def _of_task(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> list[str]:

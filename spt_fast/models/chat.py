@@ -76,6 +76,11 @@ def open_thought(cue: str) -> str | None:
     return opened[0] if opened else spoken[0].strip() if spoken else None
 
 
+def has_thought(text: str) -> bool:
+    """Whether there is a marker of a thought in a text, opened or closed."""
+    return _MARKER.search(text) is not None
+
+
 _WORD = r"(?:think|thought|reason|reflect|analys|ponder|scratch_?pad|inner|cot\b)"
 _CHANNEL = rf"<\|?channel\|?>\s*{_WORD}\w*|<\|?channel\|?>\s*final|<channel\|>|<\|end\|>"
 _MARKER = re.compile(rf"{_CHANNEL}|[<\[◁«][^<>\[\]◁▷«»\n]*?{_WORD}[^<>\[\]◁▷«»\n]*[>\]▷»]", re.IGNORECASE)

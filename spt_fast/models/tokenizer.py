@@ -16,7 +16,7 @@ from typing import Any
 
 from spt_fast.config import CHAT_DATE
 from spt_fast.errors import DataError, ModelError
-from spt_fast.models.chat import SWITCHES, Clock, first_missing, is_found, open_thought
+from spt_fast.models.chat import SWITCHES, Clock, first_missing, has_thought, is_found, open_thought
 from spt_fast.models.loading import loading
 
 _PROBE = "Which word is this?"
@@ -195,7 +195,10 @@ class Tokenizer:
         try:
             return str(self._inner.apply_chat_template(said, tokenize=False, add_generation_prompt=cue, **settings))
         except Exception as e:  # templates raise what they like
-            raise ModelError(f"{self.name}: its chat template fails: {type(e).__name__}: {' '.join(str(e).split())}") from e
+            raise ModelError(
+                f"{self.name}: its chat template fails: {type(e).__name__}: {' '.join(str(e).split())}; "
+                "set chat_template: false for this model, or mend its template"
+            ) from e
 
     @cached_property
     def _wants_parts(self) -> bool:
@@ -247,6 +250,20 @@ class Tokenizer:
 
         None where it does not show: there is no template, or it renders a turn that is past otherwise than one to come.
         """
+        between = self._behind_the_cue
+        return between if between is not None and not between.strip() else None
+
+    @property
+    def missing_cue(self) -> str | None:
+        """What the chat template writes in front of answers that are past and not of one to come: it has no cue; None: it has.
+
+        A thought that it writes there is none of it.
+        """
+        between = self._behind_the_cue
+        return between.strip() or None if between is not None and not has_thought(between) else None
+
+    @cached_property
+    def _behind_the_cue(self) -> str | None:
         if not self.has_chat_template:
             return None
         said = "ANSWER"
@@ -255,8 +272,8 @@ class Tokenizer:
             whole = self._written([("user", _PROBE), ("assistant", said)])
         except ModelError:  # the prompt's own rendering says so where it matters
             return None
-        seam, found, _ = whole.removeprefix(cue).partition(said)
-        return seam if found and whole.startswith(cue) and not seam.strip() else None
+        between, found, _ = whole.removeprefix(cue).partition(said)
+        return between if found and whole.startswith(cue) else None
 
     def continuation(self, prompt: str, text: str, *, chat: bool) -> str:
         """What follows a rendered prompt when the model writes `text`, with the white space that belongs in between.

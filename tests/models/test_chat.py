@@ -246,6 +246,23 @@ def test_the_cue_is_asked_for() -> None:
     assert Tokenizer(byte_tokenizer(chat_template=CHAT_TEMPLATE)).render("Why?", chat=True).endswith("<assistant>\n")
 
 
+HEADED = "{% for m in messages %}<{{ m.role }}>\n{{ m.content }}\n{% endfor %}"
+CUES = {
+    "none": (HEADED, "<assistant>"),
+    "as in past turns": (CHAT_TEMPLATE, None),
+    "without the empty thought of past turns": (
+        "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}"
+        "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("template", "missing"), CUES.values(), ids=CUES.keys())
+def test_a_template_without_a_cue_is_known_by_its_past_turns(template: str, missing: str | None) -> None:
+    assert Tokenizer(byte_tokenizer(chat_template=template)).missing_cue == missing
+
+
 def named_templates(**templates: str) -> Tokenizer:
     """A tokenizer with several chat templates."""
     inner = byte_tokenizer()
