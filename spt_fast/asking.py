@@ -23,7 +23,7 @@ from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring.ways import LEAST_FOR_PRIORS, Choice, OptionScores, Priors, choose
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.forms import bare_texts
-from spt_fast.tasks.rows import Rows, load_rows
+from spt_fast.tasks.rows import Rows
 from spt_fast.templates import Template
 from spt_fast.types import Answer, Completion, Example, Generate, LogLikelihood, Position, Request, Sampling, Score
 
@@ -37,7 +37,7 @@ def rows_of(stage: Stage, wanted: TaskRows) -> Rows:
     if wanted.name in stage.rows:
         rows: Rows = pickle.loads(stage.rows[wanted.name])
         return rows
-    return load_rows(wanted.task, data_files=wanted.data_files, limit=wanted.limit, need={"test"})
+    return wanted.read()
 
 
 What: TypeAlias = Literal["written", "listed", "cloze", "bare"]

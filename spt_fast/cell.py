@@ -10,9 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from spt_fast import tasks
-from spt_fast.config import Ensemble, Learning, Protocol, ShuffledLabels, SoftPromptConfig, Vectors
+from spt_fast.config import MOST_LEFT_OUT, Ensemble, Learning, Protocol, ShuffledLabels, SoftPromptConfig, Vectors
 from spt_fast.models.identity import Model
 from spt_fast.tasks.base import Task
+from spt_fast.tasks.rows import Rows, load_rows
 
 RESULTS_VERSION = 3
 """Raised with every change of ours that can move a result: then all cells are new."""
@@ -49,11 +50,24 @@ class TaskRows:
     data_files: str | Mapping[str, str] | None = None
     ref: str = ""
     """What the registry knows it by where that is not its name: the path of a task file."""
+    cut: bool = True
+    """Whether rows to be learnt from are cut from test rows where there are no others; False in a grid that learns nothing."""
+    allow_left_out: float = MOST_LEFT_OUT
+    """Greatest share of test rows that may be left out. No part of a key: it changes no row."""
 
     @property
     def task(self) -> Task:
         """The task itself."""
         return tasks.get(self.ref or self.name)
+
+    def read(self, limit: int | None = None) -> Rows:
+        """The rows; `limit` lowers the task's own.
+
+        Raises:
+            ConfigError, DataError: they cannot be read.
+        """
+        limits = [most for most in (self.limit, limit) if most is not None]
+        return load_rows(self.task, data_files=self.data_files, limit=min(limits, default=None), need={"test"}, cut=self.cut)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +229,8 @@ def _settings(protocol: Protocol) -> dict[str, Any]:
 
 
 def _content(rows: TaskRows) -> dict[str, Any]:
-    return {"name": rows.name, "version": rows.version, "content": rows.content, "limit": rows.limit}
+    found = {"name": rows.name, "version": rows.version, "content": rows.content, "limit": rows.limit}
+    return found if rows.cut else {**found, "cut": False}
 
 
 def _engine_content(engine: Mapping[str, Any]) -> dict[str, Any]:

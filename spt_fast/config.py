@@ -62,6 +62,10 @@ def with_preset(name: str, more: Mapping[str, Any]) -> dict[str, Any]:
     return {**left, **more}
 
 
+MOST_LEFT_OUT = 0.1
+"""Greatest share of test rows that may be left out unless a grid says otherwise (`TaskConfig.allow_left_out`)."""
+
+
 def is_pattern(text: str) -> bool:
     """Whether a revision stands for a series: a name of git has none of these characters."""
     return any(character in text for character in "*?[")
@@ -466,9 +470,13 @@ class TaskConfig:
     task: str = field(metadata=path())
     """A name (`spt-fast tasks list`)."""
     data_files: str | Mapping[str, str] | None = field(default=None, metadata=path())
-    """Local rows instead of the Hub's: a folder with one file a split, or {split: file}; .jsonl, .json, .csv or .parquet."""
+    """Local rows instead of the Hub's: a folder with one file a split, or {split: file}; .jsonl, .json, .csv (or one of
+    these in .gz) or .parquet."""
     limit: int | None = field(default=None, metadata=whole(least=1, most=2**31 - 1))
     """Most test rows; null: the grid's `limit`."""
+    allow_left_out: float = field(default=MOST_LEFT_OUT, metadata=number(least=0, most=1))
+    """Greatest share of test rows that may be left out, for want of an answer, a question or an option: 0.3 or 30%. Where more
+    are, the task's cells fail. Rows that are no questions of the task are told, and do not count."""
 
     def __post_init__(self) -> None:
         ranges.check(self)

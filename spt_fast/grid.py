@@ -204,6 +204,8 @@ def _task(item: Any, place: str, base: Path) -> TaskConfig:
         }
     elif data_files is not None:
         raise ConfigError(f"{place}.data_files: must be a folder or a mapping of splits to files, {not_this(data_files)}")
+    if "allow_left_out" in item:
+        item["allow_left_out"] = share_of(item["allow_left_out"], f"{place}.allow_left_out")
     return read(TaskConfig, item, place)
 
 

@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from spt_fast import tasks
 from spt_fast.cell import Cell, Judge, TaskRows
-from spt_fast.config import GridConfig, ModelConfig, Protocol, TaskConfig, Transfer, Vectors, is_unused
+from spt_fast.config import GridConfig, ModelConfig, Protocol, TaskConfig, Transfer, Vectors, ZeroShot, is_unused
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.grid import overridden, require_few
 from spt_fast.models.identity import Model, resolve
@@ -20,7 +20,7 @@ from spt_fast.scoring.ruling import RULES
 from spt_fast.strict import did_you_mean
 from spt_fast.tasks.base import typical
 from spt_fast.tasks.forms import written
-from spt_fast.tasks.rows import content_hash
+from spt_fast.tasks.rows import content_hash, is_cut
 
 MOST_JUDGED = 200_000
 """Completions that a judge is handed at once, with their prompts: some hundred megabytes, held by the driver and the worker."""
@@ -252,9 +252,12 @@ def _models(config: GridConfig) -> list[Model]:
 
 
 def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:
+    # What nobody learns from needs no cut. All cells of a grid have the same test rows.
+    learns = any(not isinstance(protocol, ZeroShot) for protocol in config.protocols)
     try:
         task = tasks.get(entry.task)
         content = content_hash(task, entry.data_files)
+        cut = learns or not is_cut(task, entry.data_files)
     except ConfigError as e:
         raise ConfigError(f"{place}: {e}") from None
     return TaskRows(
@@ -264,6 +267,8 @@ def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:
         content=content,
         limit=entry.limit if entry.limit is not None else config.limit,
         data_files=entry.data_files,
+        cut=cut,
+        allow_left_out=entry.allow_left_out,
     )
 
 

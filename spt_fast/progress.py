@@ -21,12 +21,14 @@ from spt_fast.events import (
     Outlook,
     PhaseStarted,
     Progress,
+    RowsRead,
     StageDone,
     WorkerEnded,
     WorkerStarted,
 )
 from spt_fast.pace import Pace
 from spt_fast.plan import Stage
+from spt_fast.tasks.losses import told
 from spt_fast.terminal import console
 
 if TYPE_CHECKING:
@@ -168,6 +170,9 @@ class LineWatcher(Watcher):
                 self._line(f"{named(stage)}: its worker was lost ({reason}); what it had not done goes to another")
             case PhaseStarted(phase=phase):
                 self._line(f"{named(stage)}: {DOING[phase]}{f' ({event.note})' if event.note else ''}")
+            case RowsRead(report=report):
+                for sentence in told([report], {cell.task.name for cell in stage.cells}):
+                    self._line(sentence)
             case Progress() if time.monotonic() - self._told >= self.EVERY_S:
                 cell = self.cells.get(event.key) if event.key else None
                 what = cell.title if cell else named(stage)

@@ -406,6 +406,8 @@ def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> 
                 "format": task.task.format,
                 "form": task.task.form_in_words,
                 "limit": task.limit,
+                "cut": task.cut,
+                "allow_left_out": task.allow_left_out,
                 "data_files": dict(task.data_files) if isinstance(task.data_files, Mapping) else task.data_files,
             }
             for task in rows.values()

@@ -937,7 +937,7 @@ def _curve(curve: Sequence[TrainingStep]) -> bytes:
 
 
 def _rows_key(rows: TaskRows) -> dict[str, Any]:
-    return {"version": rows.version, "content": rows.content, "limit": rows.limit}
+    return {"version": rows.version, "content": rows.content, "limit": rows.limit, "cut": rows.cut}
 
 
 def _metric(plain: Mapping[str, Any]) -> Metric:

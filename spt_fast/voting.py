@@ -9,7 +9,6 @@ from spt_fast.cell import Cell
 from spt_fast.errors import DataError, ScoringError, boundary
 from spt_fast.scoring.ensemble import ensemble_metrics, vote
 from spt_fast.scoring.ways import WAYS, commonest, knowledge_told
-from spt_fast.tasks.rows import load_rows
 from spt_fast.types import CellResult, Example, Sample
 from spt_fast.version import version
 
@@ -23,8 +22,7 @@ def examples_of(cell: Cell) -> dict[str, Example]:
     Raises:
         DataError, ConfigError: they cannot be read.
     """
-    rows = load_rows(cell.task.task, data_files=cell.task.data_files, limit=cell.task.limit, need={"test"})
-    return {example.key: example for example in rows.test}
+    return {example.key: example for example in cell.task.read().test}
 
 
 def voted(

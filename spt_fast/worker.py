@@ -197,10 +197,12 @@ class _Work:
             try:
                 self._read_rows(rows)
             except SptError as e:
-                self.fail([cell for cell, rows in wanted if rows.name == name and cell.key in self.left], e)
+                self.fail([cell for cell, rows in wanted if rows.name == name], e)
         for cell in {cell.key: cell for cell, _ in wanted if cell.key in self.left}.values():
             try:
                 require_no_thought(cell.task.task, self.tokenizer, chat=self.chat)
+                if not self.stage.rerun:
+                    self.rows[cell.task.name].losses.require(cell.task.name, cell.task.allow_left_out)
             except SptError as e:
                 self.fail([cell], e)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from spt_fast import plan
-from spt_fast.cell import Cell
+from spt_fast.cell import Cell, TaskRows
 from spt_fast.cli.prompts import look_at_prompts
 from spt_fast.config import FewShot, GridConfig, Learning
 from spt_fast.engine import OURS
@@ -13,7 +14,7 @@ from spt_fast.errors import ConfigError, DataError, SptError, UnreachableError
 from spt_fast.grid import require_few
 from spt_fast.storage import open_storage
 from spt_fast.strict import belongs, did_you_mean
-from spt_fast.tasks.rows import Rows, load_rows
+from spt_fast.tasks.rows import Rows
 from spt_fast.tuning import require_rows
 
 
@@ -30,7 +31,7 @@ class Checked:
     series: tuple[str, ...] = ()
     """What the patterns of checkpoints and revisions stand for, a sentence each."""
     notes: tuple[str, ...] = ()
-    """What a reader should know of how the models are asked, a sentence each."""
+    """What a reader should know of how the models are asked, and of test rows that are not scored, a sentence each."""
 
 
 def check_grid(config: GridConfig) -> Checked:
@@ -52,13 +53,13 @@ def check_grid(config: GridConfig) -> Checked:
     unseen = [model.name for model in models.values() if model.unreachable]
     loaded, rows_wrong, rows_unseen = _rows(cells)
     prompts_wrong, notes = look_at_prompts(cells, loaded)
-    wrong += [*rows_wrong, *prompts_wrong, *_engine_settings(config), *_output(config)]
+    wrong += [*rows_wrong, *_short_rows(cells, loaded), *prompts_wrong, *_engine_settings(config), *_output(config)]
     return Checked(
         wrong=tuple(dict.fromkeys(wrong)),
         unseen=(*unseen, *rows_unseen),
         cells=count,
         series=_series(cells),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys([*_left_out(cells, loaded), *notes])),
     )
 
 
@@ -85,11 +86,29 @@ def _rows(cells: list[Cell]) -> tuple[dict[str, Rows], list[str], list[str]]:
     cells = [*cells, *(cell.first for cell in cells if cell.first is not None)]
     for wanted in {rows.name: rows for cell in cells for rows in (cell.source, cell.task)}.values():
         try:
-            loaded[wanted.name] = load_rows(wanted.task, data_files=wanted.data_files, limit=wanted.limit, need={"test"})
+            loaded[wanted.name] = wanted.read()
         except UnreachableError:
             unseen.append(wanted.name)
         except SptError as e:
             wrong.append(str(e))
+    return loaded, wrong, unseen
+
+
+def _left_out(cells: list[Cell], loaded: Mapping[str, Rows]) -> tuple[str, ...]:
+    """Test rows that are not scored, of the tasks that are."""
+    scored = {cell.task.name: cell.task for cell in cells if cell.task.name in loaded and _refusal(cell.task, loaded) is None}
+    return tuple(sentence for name in scored for sentence in loaded[name].losses.told(name))
+
+
+def _refusal(rows: TaskRows, loaded: Mapping[str, Rows]) -> str | None:
+    return loaded[rows.name].losses.refusal(rows.name, rows.allow_left_out)
+
+
+def _short_rows(cells: list[Cell], loaded: Mapping[str, Rows]) -> list[str]:
+    """Tasks that too many test rows are left out of, and protocols that want more rows than there are."""
+    scored = {cell.task.name: cell.task for cell in cells if cell.task.name in loaded}
+    wrong = [refusal for task in scored.values() if (refusal := _refusal(task, loaded)) is not None]
+    cells = [*cells, *(cell.first for cell in cells if cell.first is not None)]
     for cell in cells:
         protocol, rows = cell.protocol, loaded.get(cell.task.name)
         if isinstance(protocol, FewShot) and rows is not None and len(rows.few_shot) < protocol.shots:
@@ -103,7 +122,7 @@ def _rows(cells: list[Cell]) -> tuple[dict[str, Rows], list[str], list[str]]:
                 require_rows(cell.source.task, source, protocol)
             except DataError as e:
                 wrong.append(str(e))
-    return loaded, wrong, unseen
+    return wrong
 
 
 def _engine_settings(config: GridConfig) -> list[str]:

@@ -280,7 +280,10 @@ def _origin_of_file(prompt: Inspected) -> _Origin:
 def _origin_of_run(grid: Mapping[str, Any], model: str) -> _Origin:
     entry = next(entry for entry in grid["models"] if entry["id"] == model)
     rows = (
-        TaskRows(**{**{name: task.get(name) for name in ("version", "content", "limit", "data_files")}, "name": task["task"]})
+        TaskRows(
+            **{**{name: task.get(name) for name in ("version", "content", "limit", "data_files")}, "name": task["task"]},
+            cut=task.get("cut", True),
+        )
         for task in grid["tasks"]
     )
     return _Origin(
@@ -362,7 +365,6 @@ def _ask(found: Sequence[Inspected], origin: _Origin, model: Model, wanted: Want
     """What the vectors do: one engine for all prompts."""
     from spt_fast.engine import config_of, open_engine
     from spt_fast.probing import Subject, probe
-    from spt_fast.tasks.rows import load_rows
     from spt_fast.tuning import load_tokenizer, uses_chat
 
     subjects = []
@@ -380,12 +382,7 @@ def _ask(found: Sequence[Inspected], origin: _Origin, model: Model, wanted: Want
                 token_ids=tuple(vector.by_cosine[0].token_id for vector in nearest) if wanted.as_text else (),
             )
         )
-    rows = {
-        task.name: load_rows(
-            task.task, data_files=task.data_files, limit=min(wanted.rows, task.limit or wanted.rows), need={"test"}
-        )
-        for task in {subject.task.name: subject.task for subject in subjects}.values()
-    }
+    rows = {task.name: task.read(wanted.rows) for task in {subject.task.name: subject.task for subject in subjects}.values()}
     tokenizer = load_tokenizer(model)
     settings = origin.engine if wanted.engine is None else {"kind": wanted.engine}
     say(f"{model.name}: starting its engine")

@@ -32,18 +32,19 @@ def show_task(
     """
     task = tasks.get(name)
     try:
-        rows: Rows | None = load_rows(task, data_files=data_files, need={"test"})
+        rows: Rows | None = _loaded(task, data_files)
     except DataError as e:
         if task.sample is None or data_files is not None or not isinstance(task.source, HubSource):
             raise
         rows, why = None, str(e)
     example, worked = _shown(task, rows, shots)
     prompt = task.template.prompt(example, worked)
-    whose = "the first test row" if rows is not None else "a made-up row"
+    whose = "a made-up row" if rows is None else "the first test row" if rows.test else "a row"
     lines = [
         f"{task.name} (version {task.version}): {task.summary}",
         f"rows       {_sizes(task) if rows is None else _read(rows)}",
         *([] if rows is not None else [f"           {why}"]),
+        *([] if rows is None else [f"           {sentence}" for sentence in rows.losses.told(task.name)]),
         f"from       {_source(task)}",
         f"licence    {task.licence}",
         f"form       {task.form_in_words}",
@@ -67,9 +68,15 @@ def show_task(
     return "\n".join(lines)
 
 
+def _loaded(task: Task, data_files: str | None) -> Rows:
+    """Its rows; where the cut leaves none to be scored, that can be shown too."""
+    rows = load_rows(task, data_files=data_files, need=())
+    return rows if rows.tuning or rows.few_shot else load_rows(task, data_files=data_files, need={"test"})
+
+
 def _shown(task: Task, rows: Rows | None, shots: int) -> tuple[Example, tuple[Example, ...]]:
     if rows is not None:
-        return rows.test[0], rows.few_shot[:shots]
+        return next(iter((*rows.test, *rows.few_shot, *rows.tuning))), rows.few_shot[:shots]
     assert task.sample is not None
     example = task.read_row(task.sample)
     if example is None:

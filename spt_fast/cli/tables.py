@@ -36,6 +36,7 @@ from spt_fast.report import (
 from spt_fast.report.cells import forms_of
 from spt_fast.report.costs import price_of
 from spt_fast.store import Store, StoredResult, broken
+from spt_fast.tasks.losses import told
 from spt_fast.terminal import show
 
 MOST_COLUMNS = 120
@@ -63,13 +64,16 @@ def tell(folder: Location, *, as_json: bool) -> list[CellReport]:
         cells, text = write_tables(folder)
         failed = [cell for cell in cells if cell.status == "failed"]
         if not as_json:
-            kept = {**(_kept(store) or {}), "look": look, "shown": terminal(cells, width=columns, colour=colour)}
+            shown = terminal(cells, width=columns, colour=colour, rows=store.rows())
+            kept = {**(_kept(store) or {}), "look": look, "shown": shown}
             store.put(KEPT, json.dumps(kept))
     else:
         failed = _failed(store, grid)
         text = store.text("results.json") if as_json else ""
     if as_json:
         click.echo(text, nl=False)
+        for sentence in told(store.rows(), {cell["task"] for cell in grid["cells"].values()}):
+            click.echo(sentence, err=True)
     else:
         show(str(kept["shown"]) if kept else "", end="")
         click.echo(f"\n{store.name('report.html')}, report.md, results.csv, results.json")
@@ -91,14 +95,15 @@ def write_tables(folder: Location) -> tuple[list[CellReport], str]:
     cells = cell_reports(store, grid)
     versions = {"spt_fast": grid["spt_fast"]}
     events, price = store.events(), price_of(grid)
-    text = _json(results_json(cells, name=grid["name"], provenance=versions, events=events, price=price))
+    rows = store.rows()
+    text = _json(results_json(cells, name=grid["name"], provenance=versions, rows=rows, events=events, price=price))
     store.put("results.csv", results_csv(cells))
     store.put("results.json", text)
     said, known = summary(cells), analysed(store, cells)
     text_md = markdown(
         cells,
         name=grid["name"],
-        rows=store.rows(),
+        rows=rows,
         forms=forms_of(grid),
         said=said,
         events=events,

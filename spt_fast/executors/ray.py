@@ -58,7 +58,6 @@ from spt_fast.scheduling.scheduler import ATTEMPTS, ROOM_S, SILENT_S, STALLED_S,
 from spt_fast.sharing import Given
 from spt_fast.signals import INTERRUPTED
 from spt_fast.tasks.base import GeneratedSource
-from spt_fast.tasks.rows import load_rows
 from spt_fast.version import SHIPPED, version
 
 POLL_S = 2.0
@@ -820,8 +819,7 @@ def _room_for(need: Resources, start: do.Start) -> Any:
 
 
 def _read(wanted: TaskRows) -> bytes:
-    rows = load_rows(wanted.task, data_files=wanted.data_files, limit=wanted.limit, need={"test"})
-    return pickle.dumps(rows)
+    return pickle.dumps(wanted.read())
 
 
 def _elsewhere() -> bool:

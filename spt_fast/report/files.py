@@ -55,6 +55,7 @@ def results_json(
     *,
     name: str,
     provenance: Mapping[str, str] | None = None,
+    rows: Sequence[Mapping[str, Any]] = (),
     events: Sequence[Mapping[str, Any]] = (),
     price: PriceConfig | None = None,
 ) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def results_json(
         cells: all of the grid, done or not.
         name: of the grid.
         provenance: of the run as a whole; that of each cell stands with the cell.
+        rows: what the run folder tells of each task's rows (rows/*.json).
         events: events.jsonl: how many GPUs there were, and what each run was expected to take and took.
         price: of an hour of a GPU.
     """
@@ -71,10 +73,21 @@ def results_json(
     return {
         "name": name,
         "provenance": dict(provenance or {}),
+        "rows": [_rows(report) for report in rows],
         "runs": [_session(session, price) for session in sessions(events)],
         "cells": [_done(cell, models[cell.model], price) for cell in cells if cell.status == "done"],
         "failures": [{**_place(cell), "kind": cell.kind, "reason": cell.reason} for cell in cells if cell.status == "failed"],
         "waiting": [_place(cell) for cell in cells if cell.status == "waiting"],
+    }
+
+
+def _rows(report: Mapping[str, Any]) -> dict[str, Any]:
+    """How many rows a task has, and which test rows are not scored: `share` is that of `lost` in the task's questions."""
+    return {
+        "task": report["task"],
+        "content": report["content"],
+        **{split: known["rows"] for split, known in report["splits"].items()},
+        "left_out": report.get("losses"),
     }
 
 

@@ -30,6 +30,7 @@ from spt_fast.report.transfer import PLAINLY, TransferMatrix, transfer_matrices
 from spt_fast.scoring.rerun import FLIPS, flip_rate
 from spt_fast.scoring.statistics import saturation_step
 from spt_fast.scoring.ways import ABILITIES, WAYS
+from spt_fast.tasks.losses import told, unused
 
 if TYPE_CHECKING:  # they compute with scipy, which is not imported to say what was said before
     from spt_fast.analysis.compare import Compared
@@ -63,7 +64,7 @@ def markdown(
         ranking: orders of its models.
         tests: its protocols against each other.
     """
-    parts = [f"# {code(name)}", _prose(said or summary(cells)), *_forms(forms or {})]
+    parts = [f"# {code(name)}", _prose(said or summary(cells)), *_left_out(cells, rows), *_forms(forms or {})]
     for model, own in by_model(cells).items():
         parts += [f"## {code(headline(own, model))}", _scores(own), *_curves(own), *_stops(own), *_seeds(own), *_sizes(own)]
         parts += [*_ways(own), *_ensembles(own), *_transfer(own), *_judge(own)]
@@ -100,6 +101,12 @@ def _forms(forms: Mapping[str, str]) -> list[str]:
     """What format following means for each task."""
     lines = [_row([code(task, in_table=True), code(form, in_table=True)]) for task, form in forms.items()]
     return ["\n".join([*_head(["task", "form of the answer asked for"]), *lines])] if lines else []
+
+
+def _left_out(cells: Sequence[CellReport], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Test rows that are not scored."""
+    sentences = told(rows, distinct(cell.task for cell in cells))
+    return ["\n".join(f"* {_prose(plain(sentence))}" for sentence in sentences)] if sentences else []
 
 
 def _scores(cells: Sequence[CellReport]) -> str:
@@ -360,7 +367,7 @@ def _rows(reports: Sequence[Mapping[str, Any]]) -> str:
     for report in reports:
         near = report["near_duplicates"]["overlapping"]
         sizes = [str(report["splits"][split]["rows"]) for split in ("tuning", "few_shot", "test")]
-        left_out = str(sum(report["dropped"].values()))
+        left_out = str(unused(report))
         alike = f"{near['tuning']} tuning, {near['few_shot']} few-shot"
         lines.append(_row([code(report["task"], in_table=True), *sizes, left_out, alike]))
     note = "Near-duplicates share 13 words in a row with a test row; `rows/` has the first of them, and why rows were left out."

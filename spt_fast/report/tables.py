@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spt_fast.report.cells import BEST, CellReport, OverSeeds, by_model, distinct, failures, headline, of, over_seeds, plain
 from spt_fast.report.summary import summary
+from spt_fast.tasks.losses import told
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,8 +33,10 @@ def compact(shown: OverSeeds) -> str:
     return f"{shown.value:.2f}\u00b1{_bound(wider)}"
 
 
-def terminal(cells: Sequence[CellReport], *, width: int = 80, colour: bool = False) -> str:
-    """All tables, the failures and the summary as text of at most `width` columns.
+def terminal(
+    cells: Sequence[CellReport], *, width: int = 80, colour: bool = False, rows: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """All tables, the failures, the summary, and test rows that are not scored, as text of at most `width` columns.
 
     Intervals are written out where that fits, else as ±; protocols that do not fit beside each other go below.
     """
@@ -62,6 +65,8 @@ def terminal(cells: Sequence[CellReport], *, width: int = 80, colour: bool = Fal
     parts += [f"FAILED {who}: {why}" for who, why in failures(cells)]
     parts.append(summary(cells))
     wrapped = [_wrapped(plain(part), width, indent="  " * part.startswith("FAILED ")) for part in parts]
+    left_out = told(rows, distinct(cell.task for cell in cells))
+    wrapped.append("\n".join(_wrapped(plain(sentence), width, indent="  ") for sentence in left_out))
     tables = "\n".join(line.rstrip() for line in out.getvalue().split("\n")).rstrip()
     return "\n\n".join(part for part in (tables, *wrapped) if part) + "\n"
 

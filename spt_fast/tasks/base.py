@@ -81,6 +81,24 @@ class GeneratedSource:
     """What the rows depend on beside the code (the world's seed); part of the cell's key."""
 
 
+class LeftOut(Exception):  # noqa: N818  (no error: what a task says of a row)
+    """Raised by `Task.read_row`: a row that is not asked."""
+
+    def __init__(self, why: str, *, column: str = "", by_design: bool = False) -> None:
+        """Say why.
+
+        Args:
+            why: in words that stand behind the number of such rows: "with no answer".
+            column: where it is seen.
+            by_design: the row is no question of this task at all, as one without an answer is none of SQuAD 1.1. Other rows
+                that are left out are lost to the task, and count in the share that may be (`tasks.losses`).
+        """
+        super().__init__(f"{why} (column {column!r})" if column else why)
+        self.why = why
+        self.column = column
+        self.by_design = by_design
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """A benchmark. Raise `version` with every change that can move a score: it is part of the cell's key."""
@@ -90,8 +108,8 @@ class Task:
     summary: str
     source: HubSource | FileSource | GeneratedSource
     read_row: Callable[[Row], Example | None]
-    """Raises KeyError, TypeError or ValueError on a row that is not what the task expects. None: a row that the task
-    leaves out."""
+    """Raises KeyError, TypeError or ValueError on a row that is not what the task expects, and `LeftOut` (or returns None) on
+    one that is not asked."""
     cut: Cut | None = None
     """The data set has test rows only; this is how tuning and few-shot rows are cut from them."""
     sample: Row | None = field(default=None, compare=False)
@@ -189,7 +207,10 @@ def typical(task: Task) -> Example | None:
             row = next(iter(task.source.rows("test")), None)
         except Exception:  # a user's own code: the cells will tell what is wrong with it
             return None
-    return None if row is None else task.read_row(row)
+    try:
+        return None if row is None else task.read_row(row)
+    except LeftOut:
+        return None
 
 
 def row_key(row: Row) -> str:

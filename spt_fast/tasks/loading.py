@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from glob import escape
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from spt_fast.errors import ConfigError, DataError, UnreachableError, first_line
+from spt_fast.errors import ConfigError, DataError, UnreachableError, first_line, shortened
 from spt_fast.output import at_home
 from spt_fast.tasks.base import SPLITS, HubSource, Row, Split, Task
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_PACKED = (".jsonl.gz", ".json.gz", ".csv.gz")
 
 _OTHER_NAMES: Mapping[Split, tuple[str, ...]] = {
     "tuning": ("train", "dev", "validation"),
@@ -135,8 +140,8 @@ def _unreachable(source_id: str, revision: str) -> str | None:
 def locate(task: Task, data_files: str | Mapping[str, str]) -> dict[Split, tuple[Path, ...]]:
     """The local files of each split; a split that has none is left out.
 
-    A folder is searched for `<split>.jsonl`, `.json`, `.csv` or `.parquet`, where the split goes by our name of it, by
-    the name that the data set on the Hub uses, or for tuning by `train`, `dev` or `validation`.
+    A folder is searched for `<split>.jsonl`, `.json`, `.csv` (or one of these in .gz) or `.parquet`, where the split goes by
+    our name of it, by the name that the data set on the Hub uses, or for tuning by `train`, `dev` or `validation`.
 
     Raises:
         ConfigError: a file or folder that is not there, a split nobody knows, two files for one split.
@@ -164,16 +169,14 @@ def read(path: Path) -> Iterator[tuple[str, Row]]:
         DataError: it cannot be read; names the line and what is wrong there.
     """
     _check_suffix(path)
+    kind = _kind(path)
     try:
-        if path.suffix.lower() == ".parquet":
+        if kind == ".parquet":
             yield from _parquet(path)
         else:
-            text = path.read_text(encoding="utf-8-sig")
-            yield from {".jsonl": _json_lines, ".json": _json, ".csv": _csv}[path.suffix.lower()](path, text)
+            yield from (_csv if kind == ".csv" else _json)(path, _text(path))
     except OSError as e:
-        raise DataError(f"{path}: cannot be read ({e.strerror or e})") from None
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path}: is not UTF-8 (byte {e.start}); save it as UTF-8") from None
+        raise DataError(f"{path}: cannot be read ({e.strerror or first_line(e)})") from None
 
 
 def _names(task: Task, split: Split) -> tuple[str, ...]:
@@ -211,61 +214,202 @@ def _in_folder(task: Task, folder: Path) -> dict[Split, tuple[Path, ...]]:
 
 
 def _one_file(folder: Path, name: str) -> Path | None:
-    files = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
+    files = [path for suffix in (*SUFFIXES, *_PACKED) if (path := folder / f"{name}{suffix}").is_file()]
     if len(files) > 1:
         raise ConfigError(f"data_files: {folder} has {' and '.join(f.name for f in files)}; leave one")
     return files[0] if files else None
 
 
+def _kind(path: Path) -> str:
+    """What kind of file it is: one of `SUFFIXES`, or something else."""
+    name = path.name.lower()
+    return Path(name.removesuffix(".gz") if name.endswith(_PACKED) else name).suffix
+
+
 def _check_suffix(path: Path) -> None:
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"data_files: {path} is not one of {', '.join(SUFFIXES)}")
+    if _kind(path) not in SUFFIXES:
+        raise ConfigError(f"data_files: {path} is not one of {', '.join(SUFFIXES)}, or one of the first three in .gz")
+
+
+def _text(path: Path) -> str:
+    """The text of a file, unpacked; its line ends are line feeds, whatever they were."""
+    data = path.read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as e:
+            raise DataError(f"{path}: is gzip, and cannot be unpacked ({first_line(e)}); fetch it again") from None
+    if data.startswith(b"version https://git-lfs"):
+        raise DataError(f"{path}: is a pointer of git-lfs and not the rows; `git lfs pull` fetches them")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = data.count(b"\n", 0, e.start) + 1
+        utf_16 = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        is_now = "is UTF-16" if utf_16 else f"is not UTF-8 (byte {e.start})"
+        raise DataError(f"{path}, line {line}: {is_now}; save it as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+# JSON
 
 
 def _object(path: Path, place: str, row: Any) -> Row:
     if not isinstance(row, dict):
-        raise DataError(f"{path}, {place}: is {type(row).__name__}, not an object with columns")
+        kind = {list: "a list", str: "text", bool: "true or false", type(None): "null"}.get(type(row), "a number")
+        raise DataError(f"{path}, {place}: is {kind}, and not an object with columns")
+    if column := next((name for name, value in row.items() if _is_broken(name) or _is_broken(value)), None):
+        raise DataError(
+            f"{path}, {place}: column {shortened(column)} holds half of a surrogate pair (\\ud800 to \\udfff), "
+            "which is no text; mend it"
+        )
     return row
 
 
-def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Row]]:
-    # Not splitlines: it would also cut at U+2028 and the like, which may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as e:
-            reason = e.msg if isinstance(e, json.JSONDecodeError) else str(e)
-            raise DataError(f"{path}, line {number}: is not JSON ({reason})") from None
-        yield f"line {number}", _object(path, f"line {number}", row)
+def _is_broken(value: Any) -> bool:
+    """Whether there is a lone surrogate in text: half of what JSON writes as two, and no text by itself."""
+    if isinstance(value, str):
+        return not value.isascii() and _SURROGATE.search(value) is not None
+    if isinstance(value, dict):
+        return any(_is_broken(name) or _is_broken(inner) for name, inner in value.items())
+    return isinstance(value, list) and any(map(_is_broken, value))
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _columns(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are there once: JSON itself lets the later of two win, silently."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name in found if sum(name == other for other, _ in pairs) > 1)
+        raise ValueError(f"column {shortened(twice)} is there twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_columns)
 
 
 def _json(path: Path, text: str) -> Iterator[tuple[str, Row]]:
-    """A list of objects, or one object a line as in .jsonl (many files on the Hub are called .json and are that)."""
-    if text.lstrip()[:1] != "[":
-        yield from _json_lines(path, text)
+    """Objects, one a line or each over several lines; or one document that holds them: a list, or {"data": [..]}."""
+    documents = _documents(path, text)
+    alone = list(islice(documents, 2))
+    if len(alone) == 1 and (rows := _held(path, alone[0][1])) is not None:
+        for number, row in enumerate(rows, 1):
+            yield f"row {number}", _object(path, f"row {number}", row)
         return
+    for line, row in chain(alone, documents):
+        yield f"line {line}", _object(path, f"line {line}", row)
+
+
+def _documents(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    """The JSON documents in a text, each with the line that it begins in."""
+    if text.lstrip().partition("\n")[0].rstrip().endswith("}"):
+        # Not splitlines: it would also cut at U+2028 and the like, which may stand inside a JSON string.
+        for number, line in enumerate(text.split("\n"), 1):
+            row = line.strip().removeprefix("\ufeff")  # files that were put together have one in the middle
+            if row:
+                yield number, _decoded(path, row, number)
+        return
+    at, number = _behind_space(text, 0), 1 + text.count("\n", 0, _behind_space(text, 0))
+    while at < len(text):
+        try:
+            document, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError) as e:
+            raise _not_json(path, e, 1 if isinstance(e, json.JSONDecodeError) else number) from None
+        yield number, document
+        end = _behind_space(text, end)
+        number += text.count("\n", at, end)
+        at = end
+
+
+def _behind_space(text: str, at: int) -> int:
+    found = _NO_SPACE.search(text, at)
+    return len(text) if found is None else found.start()
+
+
+_NO_SPACE = re.compile(r"\S")
+
+
+def _decoded(path: Path, line: str, number: int) -> Any:
     try:
-        rows = json.loads(text)
+        return _DECODER.decode(line)
     except (ValueError, RecursionError) as e:
-        where = f", line {e.lineno}" if isinstance(e, json.JSONDecodeError) else ""
-        reason = e.msg if isinstance(e, json.JSONDecodeError) else str(e)
-        raise DataError(f"{path}{where}: is not JSON ({reason})") from None
-    for number, row in enumerate(rows, 1):
-        yield f"row {number}", _object(path, f"row {number}", row)
+        raise _not_json(path, e, number) from None
+
+
+def _not_json(path: Path, e: Exception, first: int) -> DataError:
+    """The error of a document that begins in line `first` of what was decoded."""
+    if isinstance(e, json.JSONDecodeError):
+        return DataError(f"{path}, line {first + e.lineno - 1}: is not JSON ({e.msg})")
+    reason = "it is nested too deep" if isinstance(e, RecursionError) else first_line(e)
+    return DataError(f"{path}, line {first}: cannot be read as JSON ({reason})")
+
+
+def _held(path: Path, document: Any) -> list[Any] | None:
+    """The rows that one document holds; None where it is a row itself."""
+    if isinstance(document, list):
+        return document
+    if not isinstance(document, dict):
+        return None
+    lists = {name: value for name, value in document.items() if isinstance(value, list)}
+    objects = {name: value for name, value in lists.items() if all(isinstance(row, dict) for row in value)}
+    if "data" in objects:
+        return objects["data"]
+    if "rows" in objects and all("row" in row for row in objects["rows"]):  # what the Hub's viewer answers
+        return [row["row"] for row in objects["rows"]]
+    if len(document) == 1 and objects:
+        return next(iter(objects.values()))
+    names = ", ".join(map(shortened, list(document)[:4]))
+    if len(objects) == len(document) > 1:
+        raise DataError(f"{path}: holds several lists of objects ({names}); write each to a file of its own")
+    if len(document) > 1 and (len(lists) == len(document) or _are_columns(list(document.values()))):
+        raise DataError(f"{path}: is an object of columns ({names}); write an object a row, as in a .jsonl file")
+    return None
+
+
+def _are_columns(values: list[Any]) -> bool:
+    """Whether they are {"0": .., "1": ..} with the same keys: a data frame that was written by columns."""
+    return all(isinstance(value, dict) for value in values) and len({tuple(value) for value in values}) == 1
+
+
+# CSV and Parquet
 
 
 def _csv(path: Path, text: str) -> Iterator[tuple[str, Row]]:
-    reader = csv.DictReader(io.StringIO(text), strict=True)
+    (_, head), *rows = _csv_cells(path, text) or [(1, [])]
+    names = [name.strip() for name in head]
+    if twice := next((name for name in names if name and names.count(name) > 1), None):
+        raise DataError(f"{path}, line 1: column {shortened(twice)} is there twice; rename one")
+    for line, cells in rows:
+        if not any(map(str.strip, cells)):
+            continue  # an empty line, or one of commas, as spreadsheets leave behind
+        if len(cells) != len(names):
+            raise DataError(
+                f"{path}, line {line}: has {len(cells)} cells, and the head has {len(names)}; put quotation marks around a "
+                "text that has commas in it"
+            )
+        yield f"line {line}", dict(zip(names, cells, strict=True))
+
+
+def _csv_cells(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """The cells of each row, with the line that it begins in."""
+    head = text.lstrip("\n").partition("\n")[0]
+    delimiter = next((each for each in ",;\t" if each in head), ",")
+    found: list[tuple[int, list[str]]] = []
+    line = 1
+    limit = csv.field_size_limit(max(len(text), csv.field_size_limit()))
     try:
-        for row in reader:
-            place = f"line {reader.line_num}"
-            if None in row or None in row.values():
-                raise DataError(f"{path}, {place}: does not have the {len(reader.fieldnames or ())} cells of the head")
-            yield place, row
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+        for cells in reader:
+            if cells or found:
+                found.append((line, cells))
+            line = reader.line_num + 1
     except csv.Error as e:
-        raise DataError(f"{path}, line {reader.line_num}: is not CSV ({e})") from None
+        raise DataError(f"{path}, line {line}: is not CSV ({e})") from None
+    finally:
+        csv.field_size_limit(limit)
+    return found
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
@@ -273,8 +417,19 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
     from pyarrow import parquet
 
     try:
-        rows = parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as e:
-        raise DataError(f"{path}: is not Parquet ({str(e).splitlines()[0]})") from None
-    for number, row in enumerate(rows, 1):
-        yield f"row {number}", row
+        # Not `read_table`, which takes names of folders (split=test/) for columns.
+        with parquet.ParquetFile(path) as file:
+            table = file.read()
+    except (pyarrow.ArrowException, ValueError) as e:
+        raise DataError(f"{path}: is not Parquet ({first_line(e)})") from None
+    names = table.column_names
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"{path}: column {shortened(twice)} is there twice; rename one")
+    columns = []
+    for name, column in zip(names, table.columns, strict=True):
+        try:
+            columns.append(column.to_pylist())
+        except (pyarrow.ArrowException, ValueError, OverflowError) as e:
+            raise DataError(f"{path}: column {shortened(name)} cannot be read ({first_line(e)})") from None
+    for number, values in enumerate(zip(*columns, strict=True), 1):
+        yield f"row {number}", dict(zip(names, values, strict=True))

@@ -146,6 +146,7 @@ def report(task: Task, rows: Rows) -> dict[str, Any]:
         "licence": task.licence,
         "splits": {split: _split(getattr(rows, split)) for split in SPLITS},
         "dropped": dict(rows.dropped),
+        "losses": rows.losses.plain(),
         "lengths": lengths(task, rows.test),
         "near_duplicates": asdict(near_duplicates(rows)),
     }

@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from spt_fast.errors import ConfigError, DataError
+from spt_fast.errors import ConfigError, DataError, first_line, shortened
 from spt_fast.tasks import loading
-from spt_fast.tasks.base import SPLITS, Cut, FileSource, GeneratedSource, HubSource, Row, Split, Task
+from spt_fast.tasks.base import SPLITS, Cut, FileSource, GeneratedSource, HubSource, LeftOut, Row, Split, Task
+from spt_fast.tasks.losses import Count, Losses, percent
 from spt_fast.types import Example
 
 FEW_SHOT_ROWS = 32
@@ -35,7 +36,9 @@ class Rows:
     content: str
     """`content_hash` of the task."""
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Why tuning and few-shot rows were left out -> how many. Test rows never are."""
+    """Why tuning and few-shot rows were left out -> how many."""
+    losses: Losses = field(default_factory=Losses)
+    """Which test rows are not scored."""
 
     @property
     def choosing(self) -> tuple[int, ...]:
@@ -77,6 +80,7 @@ def load_rows(
     data_files: str | Mapping[str, str] | None = None,
     limit: int | None = None,
     need: Collection[Split] = SPLITS,
+    cut: bool = True,
     fetch: Callable[[HubSource, Split], list[Row]] = loading.fetch,
 ) -> Rows:
     """Read a task's rows.
@@ -84,13 +88,15 @@ def load_rows(
     Where a data set has test rows only, `Task.cut` says how the others are cut from them. Where few-shot rows are not
     published apart, they are a fixed cut of the tuning rows: the last 32 by content hash,
     or a tenth of fewer rows (at least 8 if that leaves as many). A tuning or few-shot row whose question is a test
-    row's is dropped and counted, and so is a tuning row that repeats another or a few-shot row. Test rows are all kept.
+    row's is dropped and counted, and so is a tuning row that repeats another or a few-shot row. Test rows are all kept, but
+    for those that the task leaves out; which these are, `Rows.losses` tells.
 
     Args:
         task: whose rows.
         data_files: local rows instead of the task's own: a folder with one file a split, or {split: file}.
         limit: keep so many test rows.
         need: splits that must not be empty: a grid that only asks plainly can do without tuning rows.
+        cut: cut tuning and few-shot rows from the test rows where there are no others; else all test rows are scored.
         fetch: how a split comes from the Hub.
 
     Raises:
@@ -101,11 +107,17 @@ def load_rows(
     files = None if data_files is None else _local_files(task, data_files)
     dropped: dict[str, int] = {}
     raw: dict[Split, list[Example]] = {}
+    tested = Count()
     for split in _stored(task, files):
-        examples = _examples(task, _places(task, split, files, fetch))
-        raw[split] = _drop(f"{split} rows that the task leaves out", examples, dropped)
-    if task.cut is not None and "tuning" not in raw:
-        raw = _cut(raw.get("test", []), task.cut)
+        count = tested if split == "test" else Count()
+        raw[split] = list(_examples(task, _places(task, split, files, fetch), count))
+        if split != "test":
+            dropped[f"{split} rows that the task leaves out"] = count.left_out
+    cut_off: dict[str, int] = {}
+    if cut and task.cut is not None and "tuning" not in raw:
+        parts = _cut(raw.get("test", []), replace(task.cut, few_shot=0) if "few_shot" in raw else task.cut)
+        cut_off = {split: len(parts[split]) for split in ("tuning", "few_shot")}
+        raw = {**parts, "few_shot": raw.get("few_shot", parts["few_shot"])}
     test = _in_content_order(_with_own_keys(raw.get("test", [])))
     asked = {_asked(example) for example in test}
     pool = _drop("tuning rows that repeat a tuning row", _unrepeated(raw.get("tuning", [])), dropped)
@@ -116,19 +128,31 @@ def load_rows(
         pool = _drop("tuning rows that are few-shot rows", _others(pool, {_asked(e) for e in few_shot}), dropped)
     else:
         few_shot = _in_content_order(pool)[len(pool) - few_shot_cut(len(pool)) :]
-        cut = {_asked(example) for example in few_shot}
-        pool = [example for example in pool if _asked(example) not in cut]
+        shown = {_asked(example) for example in few_shot}
+        pool = [example for example in pool if _asked(example) not in shown]
     rows = Rows(
         tuning=tuple(pool),
         few_shot=tuple(_in_content_order(few_shot)),
         test=tuple(test[:limit]),
         content=content_hash(task, data_files),
         dropped={why: count for why, count in dropped.items() if count},
+        losses=tested.losses(cut_off),
     )
     for split in SPLITS:
         if split in need and not getattr(rows, split):
-            raise DataError(f"{task.name}: no {split} rows{_reason(split, files, rows)}")
+            raise DataError(f"{task.name}: no {split} rows{_reason(task, split, files, rows)}")
     return rows
+
+
+def is_cut(task: Task, data_files: str | Mapping[str, str] | None = None) -> bool:
+    """Whether rows to be learnt from are cut from the test rows, because there are no others.
+
+    Raises:
+        ConfigError: a local file that is not there.
+    """
+    data_files = _files_of(task, data_files)
+    files = None if data_files is None else _local_files(task, data_files)
+    return task.cut is not None and "tuning" not in _stored(task, files)
 
 
 def few_shot_cut(count: int) -> int:
@@ -203,22 +227,41 @@ def _places(
         yield f"{name}, row {number}", row
 
 
-def _examples(task: Task, rows: Iterable[tuple[str, Row]]) -> Iterator[Example | None]:
+def _examples(task: Task, rows: Iterable[tuple[str, Row]], count: Count) -> Iterator[Example]:
+    """The rows that the task asks; each row is counted."""
     for place, row in rows:
         try:
             example = task.read_row(row)
+            left_out = LeftOut("that read_row leaves out") if example is None else None
+        except LeftOut as e:
+            example, left_out = None, e
         except KeyError as e:
-            columns = ", ".join(map(str, row)) or "none"
             raise DataError(
-                f"{place}: {task.name} wants a column {e}; there are {columns}; "
+                f"{place}: {task.name} wants a column {e}; there are {_columns(row)}; "
                 "rename it, or name files that have it in data_files"
             ) from None
-        except (TypeError, ValueError, AttributeError) as e:
-            raise DataError(f"{place}: is not a row of {task.name} ({e})") from None
-        if example is not None and not task.follows_format(example.target, example):
+        except Exception as e:  # a user's own code may raise anything
+            kind = "" if isinstance(e, TypeError | ValueError | AttributeError) else f"{type(e).__name__}: "
+            raise DataError(
+                f"{place}: is not a row of {task.name} ({kind}{first_line(e)}); mend the row, or take it out"
+            ) from None
+        count.take(place, left_out)
+        if example is None:
+            continue
+        if not task.follows_format(example.target, example):
             end = example.target[-60:]
             raise DataError(f"{place}: the target {end!r} is not in the form that {task.name} asks for")
         yield example
+
+
+_SHOWN_COLUMNS = 12
+
+
+def _columns(row: Row) -> str:
+    """The names of a row's columns, as a message shows them."""
+    names = [shortened(str(name), 40)[1:-1] for name in row]
+    more = len(names) - _SHOWN_COLUMNS
+    return ", ".join(names[:_SHOWN_COLUMNS]) + (f" and {more:,} more" if more > 0 else "") or "none"
 
 
 def _asked(example: Example) -> str:
@@ -263,15 +306,34 @@ def _with_own_keys(examples: Iterable[Example]) -> Iterator[Example]:
         yield example if nth == 1 else replace(example, key=f"{example.key}-{nth}")
 
 
-def _reason(split: Split, files: Mapping[Split, tuple[Path, ...]] | None, rows: Rows) -> str:
-    if rows.dropped and split != "test":
+def _reason(task: Task, split: Split, files: Mapping[Split, tuple[Path, ...]] | None, rows: Rows) -> str:
+    if split == "test":
+        return _no_test_rows(task, files, rows.losses)
+    if rows.dropped:
         return " are left (" + ", ".join(f"{count} {why}" for why, count in rows.dropped.items()) + ")"
     if files is None:
-        return "" if split == "test" else "; the task has test rows only: ask zero_shot, or give rows as data_files"
+        return "; the task has test rows only: ask zero_shot, or give rows as data_files"
     if split not in files and split == "tuning":
         return "; add a file tuning.jsonl or train.jsonl (.json, .csv and .parquet do too)"
     there = files.get(split) or files.get("tuning")
     return f" in {', '.join(map(str, there))}" if there else "; add a file tuning.jsonl or few_shot.jsonl"
+
+
+def _no_test_rows(task: Task, files: Mapping[Split, tuple[Path, ...]] | None, losses: Losses) -> str:
+    """Why there is nothing to score."""
+    where = "" if files is None else f" in {', '.join(map(str, files['test']))}"
+    if losses.cut and task.cut is not None:
+        tuning, few_shot = losses.cut["tuning"], losses.cut["few_shot"]
+        return (
+            f" are left{where}: of {tuning + few_shot} rows, {tuning} are cut off for tuning ({task.cut.tuning}, or "
+            f"{percent(task.cut.share)} of fewer) and {few_shot} for shots; ask zero_shot alone, which cuts nothing, or give "
+            "tuning and few-shot rows of their own as data_files"
+        )
+    kinds = [*losses.left_out, *losses.by_design]
+    if not kinds:
+        return f"{where}; the file is empty" if files is not None and len(files["test"]) == 1 else where
+    reasons = ", ".join(f"{loss.rows:,} {loss.why} (the first: {loss.first})" for loss in kinds)
+    return f"{where}: all {losses.found:,} are left out: {reasons}"
 
 
 def _sha256(path: Path) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from spt_fast import tasks
 from spt_fast.errors import DataError
-from spt_fast.tasks.base import Cut, HubSource, Row, Split, Task
+from spt_fast.tasks.base import Cut, HubSource, LeftOut, Row, Split, Task
 from spt_fast.tasks.benchmarks.hellaswag import clean
 from spt_fast.tasks.multiple_choice import INSTRUCTIONS, has_forms, in_form
 from spt_fast.tasks.rows import Rows, load_rows
@@ -64,7 +64,11 @@ def read(name: str, **changes: Any) -> Example:
 
 
 def left_out(name: str, **changes: Any) -> bool:
-    return tasks.get(name).read_row(sample(name, **changes)) is None
+    try:
+        tasks.get(name).read_row(sample(name, **changes))
+    except LeftOut:
+        return True
+    return False
 
 
 def assert_sound(task: Task, example: Example) -> None:
@@ -414,8 +418,9 @@ def test_math_targets_end_in_one_box_and_rows_without_a_box_are_left_out() -> No
     assert_sound(task, from_train)
     assert task.accepts("2", from_train)
     assert not task.accepts("3", from_train)
-    assert task.read_row({**tuning, "solution": "It is $2$."}) is None
-    assert task.read_row({**tuning, "solution": "$\\boxed{1}$ or $\\boxed{2}$."}) is None
+    for solution, why in (("It is $2$.", "with no answer"), ("$\\boxed{1}$ or $\\boxed{2}$.", "with several boxes")):
+        with pytest.raises(LeftOut, match=why):
+            task.read_row({**tuning, "solution": solution})
 
 
 def test_a_problem_is_the_same_question_in_both_layouts_of_math() -> None:

@@ -287,7 +287,9 @@ def test_rows_that_are_published_without_an_answer_are_left_out_and_counted(tmp_
     (tmp_path / "t.yaml").write_text("name: t\nrows: {files: .}\ncolumns: {question: q, answer: a}\nanswer_form: line\n")
     rows = load_rows(load(str(tmp_path / "t.yaml")), need={"test"})
     assert len(rows.test) == 1
-    assert rows.dropped == {"test rows that the task leaves out": 3}
+    (loss,) = rows.losses.left_out
+    assert (loss.why, loss.rows, rows.losses.found) == ("with no answer", 3, 4)
+    assert loss.first.endswith("test.jsonl, line 2, column 'a'")
 
 
 def test_test_rows_alone_are_cut_where_the_file_says_so(tmp_path: Path) -> None:
@@ -503,7 +505,7 @@ WRONG_YAML: dict[str, tuple[str, str, str]] = {
     "a sample without an answer": (
         "licence: CC0-1.0",
         "sample: {question: x, choices: [a, b], label: -1}",
-        "sample: is a row that the task leaves out",
+        "sample: is a row with no answer; give it a question and an answer",
     ),
 }
 
@@ -584,14 +586,14 @@ def test_an_answer_of_an_open_task_is_a_column(founders: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"choices": None}, "column 'choices' is NoneType, not a list of options"),
+        ({"choices": None}, "column 'choices' is null, not a list of options"),
         ({"choices": "Rome"}, "column 'choices' is text, and not JSON"),
-        ({"choices": ["Rome"], "label": 0}, "1 options; there must be 2 to 26"),
-        ({"choices": [["Rome"], "Paris"]}, "column 'choices' is list, not text"),
+        ({"choices": [str(n) for n in range(27)]}, "27 options; there must be 2 to 26"),
+        ({"choices": [["Rome"], "Paris"]}, "column 'choices' is a list, not text"),
         ({"label": 4}, "column 'label' is 4; it is 0 to 3"),
         ({"label": "B"}, "column 'label' is 'B'; it is 0 to 3"),
-        ({"question": ["x"]}, "column 'question' is list, not text"),
-        ({"question": True}, "column 'question' is bool, not text"),
+        ({"question": ["x"]}, "column 'question' is a list, not text"),
+        ({"question": True}, "column 'question' is true or false (True), not text"),
     ],
 )
 def test_a_row_that_does_not_fit_is_told_by_its_place(capitals: Path, change: dict[str, Any], says: str) -> None:
@@ -614,9 +616,9 @@ def test_a_row_that_does_not_fit_is_told_by_its_place(capitals: Path, change: di
             "options: [A, B], answer: {column: label, as: index}",
             "columns.options: there is no column 'A'; there are q, choices, label",
         ),
-        ("options: choices, answer: {column: label, as: letter}", "column 'label' is '1', which is none of A, B"),
-        ("options: choices, answer: {column: label, as: text}", "column 'label' is '1', which is none of Rome, Rome"),
-        ("options: choices, answer: {column: right, as: text}", "column 'right' is 'Rome', which is 2 of Rome, Rome"),
+        ("options: choices, answer: {column: label, as: letter}", "column 'label' is '1', which is none of 'A, B'"),
+        ("options: choices, answer: {column: label, as: text}", "column 'label' is '1', which is none of 'Rome, Rome'"),
+        ("options: choices, answer: {column: right, as: text}", "column 'right' is 'Rome', which is 2 of 'Rome, Rome'"),
     ],
 )
 def test_a_column_that_does_not_fit_is_told_with_its_key(tmp_path: Path, columns: str, says: str) -> None:
@@ -638,8 +640,8 @@ def test_a_column_that_does_not_fit_is_told_with_its_key(tmp_path: Path, columns
             "the answer '(Heroes)' could never count as right: extract finds 'Heroes' in",
         ),
         ("answer_form: json", [], "one: no test rows"),
-        ("answer_form: json", {"x": 1}, "column 'a' is dict, not text"),
-        ("answer_form: line", True, "column 'a' is bool, not text"),
+        ("answer_form: json", {"x": 1}, "column 'a' is an object, not text"),
+        ("answer_form: line", True, "column 'a' is true or false (True), not text"),
     ],
 )
 def test_an_answer_that_could_never_be_right_is_told(tmp_path: Path, form: str, answer: Any, says: str) -> None:

@@ -64,8 +64,8 @@ def test_options_and_answer_may_be_text_as_csv_has_them() -> None:
     [
         ({"choices": ["a", "b"]}, "has 2 options"),
         ({"answer": 4}, "'answer' is 4"),
-        ({"answer": -1}, "'answer' is -1"),
-        ({"answer": "B"}, "invalid literal"),
+        ({"answer": 2.5}, "'answer' is 2.5"),
+        ({"answer": "B"}, "'answer' is 'B'; it is 0 to 3"),
     ],
 )
 def test_a_choice_out_of_range_is_refused(wrong: dict[str, object], says: str) -> None:

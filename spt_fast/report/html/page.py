@@ -30,6 +30,7 @@ from spt_fast.report.html.transfers import ensembles, methods, transfers
 from spt_fast.report.html.ways import ways
 from spt_fast.report.html.words import counted, seconds, visible
 from spt_fast.report.summary import summary
+from spt_fast.tasks.losses import told
 
 MOST_BYTES = 5_000_000
 """Of a page whose size is limited."""
@@ -96,7 +97,9 @@ def html(recorded: Recorded, samples: Callable[[int], Samples]) -> str:
 
 def _sections(recorded: Recorded, grid: Grid) -> list[Section]:
     found = [
-        sections.overview(grid, _facts(recorded, grid), recorded.said or summary(recorded.cells)),
+        sections.overview(
+            grid, _facts(recorded, grid), recorded.said or summary(recorded.cells), told(recorded.rows, grid.tasks)
+        ),
         None if recorded.compared is None else against(recorded.compared),
     ]
     if any(cell.status == "done" for cell in recorded.cells):

@@ -29,6 +29,7 @@ from spt_fast.report.html.parts import (
 )
 from spt_fast.report.html.words import ABSENT, Number, counted, measured, share, visible
 from spt_fast.scoring.statistics import Z_95, saturation_step
+from spt_fast.tasks.losses import unused
 
 FORMAT, KNOWLEDGE = "format_following", BEST
 MEASURES = {FORMAT: ("format following", 1, "circle"), KNOWLEDGE: ("knowledge", 2, "diamond")}
@@ -44,15 +45,16 @@ MOST_CURVES = 240
 """Small figures of curves on a page."""
 
 
-def overview(grid: Grid, facts: Sequence[tuple[str, str]], words: str) -> Section:
+def overview(grid: Grid, facts: Sequence[tuple[str, str]], words: str, left_out: Sequence[str] = ()) -> Section:
     """What was run, what came of it, what failed.
 
     Args:
         grid: of the run.
         facts: terms and what stands for them.
         words: `report.summary` of the cells.
+        left_out: sentences about test rows that are not scored.
     """
-    parts: list[Part] = [Facts(facts=facts)]
+    parts: list[Part] = [Facts(facts=facts), *(Prose(text=visible(sentence, 1000)) for sentence in left_out)]
     measured_any = any(cell.status == "done" for cell in grid.cells)
     found = [(visible(who), visible(why)) for who, why in failures(grid.cells)]
     if found:
@@ -355,7 +357,7 @@ def rows(reports: Sequence[Mapping[str, Any]]) -> Section | None:
     for report in reports:
         near = report["near_duplicates"]["overlapping"]
         sizes = [f"{report['splits'][split]['rows']:,}" for split in ("tuning", "few_shot", "test")]
-        left_out = f"{sum(report['dropped'].values()):,}"
+        left_out = f"{unused(report):,}"
         found.append([visible(report["task"]), *sizes, left_out, str(near["tuning"]), str(near["few_shot"])])
     if not found:
         return None

@@ -9,10 +9,10 @@ from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`question`, `choices` (`text` and `label`, three to five), `answerKey`: "A" to "E", in older exams "1" to "5"."""
     options, gold = labelled(row)
-    return None if gold is None else chosen(question=text(row, "question"), options=options, gold=gold)
+    return chosen(question=text(row, "question"), options=options, gold=gold)
 
 
 TEMPLATE = Template(instruction=INSTRUCTION, item="Question: {question}\n{options}\nAnswer:")

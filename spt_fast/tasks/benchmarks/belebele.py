@@ -11,11 +11,9 @@ from spt_fast.types import Example, Sampling
 _OPTIONS = 4
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`flores_passage`, `question`, `mc_answer1` to `mc_answer4`, `correct_answer_num` ("1" to "4"), `link`."""
     gold = label(row, "correct_answer_num", first=1, count=_OPTIONS)
-    if gold is None:
-        return None
     return chosen(
         question=text(row, "question"),
         context=text(row, "flores_passage"),

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
-from spt_fast.tasks.columns import label, text
+from spt_fast.tasks.columns import label, question_in, text
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
 _NO_YES = ("no", "yes")
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`passage`, `question` (small letters, no question mark), `label`: 0 is no and 1 is yes (-1 in the test split)."""
-    passage, question = text(row, "passage"), text(row, "question").removesuffix("?")
+    passage, question = text(row, "passage"), question_in(row, "question").removesuffix("?")
     gold = label(row, "label", first=0, count=2)
-    if gold is None:
-        return None
     return Example(
         key=row_key({"passage": passage, "question": question, "label": gold}),
         question=f"{question}?",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spt_fast.tasks.base import Cut, HubSource, Row, Task
-from spt_fast.tasks.columns import chosen, decoded, in_fixed_order, listed, part
+from spt_fast.tasks.base import Cut, HubSource, LeftOut, Row, Task
+from spt_fast.tasks.columns import chosen, decoded, group_of, in_fixed_order, listed, part, text_part
 from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
@@ -23,25 +23,25 @@ _CONFIGS = (
 )
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`metrics`, `examples` (one: `input`, and `target_scores`, JSON text of option -> score), `subfield`.
 
-    Left out: questions for a number, and those with several right options or none.
+    No questions of the task: those for a number, and those with several right options or none.
     """
     if listed(row, "metrics") != ["multiple_choice_grade"]:
-        return None
+        raise LeftOut("that want no option", column="metrics", by_design=True)
     examples = listed(row, "examples")
     if len(examples) != 1:
         raise ValueError(f"column 'examples' has {len(examples)} entries; it is to have one")
-    question = part({"examples": examples[0]}, "examples", "input").strip()
+    question = text_part({"examples": examples[0]}, "examples", "input")
     scores = decoded(part({"examples": examples[0]}, "examples", "target_scores"), "examples.target_scores")
     if not isinstance(scores, Mapping):
         raise TypeError(f"column 'examples': target_scores is {type(scores).__name__}, not an object")
     right = [option for option, score in scores.items() if score == 1]
     if len(right) != 1:
-        return None
+        raise LeftOut("with several right options, or none", column="examples", by_design=True)
     options = in_fixed_order(question, list(scores))
-    return chosen(question=question, options=options, gold=options.index(right[0]), group=row.get("subfield") or "")
+    return chosen(question=question, options=options, gold=options.index(right[0]), group=group_of(row, "subfield"))
 
 
 TASK = Task(

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from spt_fast.tasks.base import HubSource, Row, Task
-from spt_fast.tasks.columns import chosen, labelled, text
+from spt_fast.tasks.columns import chosen, group_of, labelled, text
 from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`question`, `choices` (`text` and `label`, five), `answerKey` (empty in the test split), `question_concept`."""
     options, gold = labelled(row)
-    if gold is None:
-        return None
-    return chosen(question=text(row, "question"), options=options, gold=gold, group=row.get("question_concept") or "")
+    return chosen(question=text(row, "question"), options=options, gold=gold, group=group_of(row, "question_concept"))
 
 
 TASK = Task(

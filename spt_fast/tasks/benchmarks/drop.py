@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from spt_fast.tasks.answers import drop
 from spt_fast.tasks.answers.extractors import short_extractor, short_form_in_words, short_format
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
-from spt_fast.tasks.columns import decoded, in_short_form, text
+from spt_fast.tasks.columns import a_kind, decoded, group_of, question_in, short_target, text
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
@@ -17,26 +17,24 @@ _WORDS = 10
 _FORM = short_format(_WORDS, separator=drop.SEPARATOR.strip())
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`passage`, `question`, `answer` and `validated_answers` (`number`, `date`, `spans`), `section_id`."""
-    passage, question = text(row, "passage"), text(row, "question")
+    passage, question = text(row, "passage"), question_in(row, "question")
     given = {name: decoded(row[name], name) for name in _ANSWERS if name in row}
     if "answer" in given and not isinstance(given["answer"], Mapping):
-        raise TypeError(f"column 'answer' is {type(given['answer']).__name__}, not an object")
+        raise TypeError(f"column 'answer' is {a_kind(given['answer'])}, not an object")
     try:
         answers = drop.gold(given)
     except ValueError:  # a few published rows hold no answer
-        return None
-    target = in_short_form(answers, _FORM)
-    if not question or target is None:
-        return None
+        answers = ()
+    target = short_target(answers, "answer", _FORM)
     return Example(
         key=row_key({"passage": passage, "question": question, "answers": answers}),
         question=question,
         context=passage,
         target=target,
         answers=answers,
-        group=row.get("section_id") or row_key({"passage": passage}),
+        group=group_of(row, "section_id") or row_key({"passage": passage}),
     )
 
 

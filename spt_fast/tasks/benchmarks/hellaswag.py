@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from spt_fast.tasks.base import HubSource, Row, Task
-from spt_fast.tasks.columns import chosen, label, listed, text
+from spt_fast.tasks.columns import chosen, group_of, label, options_of, text
 from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
@@ -19,19 +19,15 @@ def clean(raw: str) -> str:
     return " ".join(_MARK.sub("", raw.strip().replace(" [title]", ". ")).split())
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`activity_label`, `ctx_a`, `ctx_b`, `endings` (four), `label` ("0" to "3", empty in the test split), `source_id`."""
-    endings = listed(row, "endings")
-    if len(endings) != _OPTIONS:
-        raise ValueError(f"column 'endings' has {len(endings)} options; HellaSwag has {_OPTIONS}")
+    endings = options_of(row, "endings", _OPTIONS)
     gold = label(row, "label", first=0, count=_OPTIONS)
-    if gold is None:
-        return None
     return chosen(
         question=clean(f"{text(row, 'activity_label')}: {text(row, 'ctx_a')} {text(row, 'ctx_b').capitalize()}"),
         options=[clean(ending) for ending in endings],
         gold=gold,
-        group=row.get("source_id") or "",
+        group=group_of(row, "source_id"),
     )
 
 

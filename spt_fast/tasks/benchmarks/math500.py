@@ -3,28 +3,30 @@ r"""MATH-500 (arXiv 2103.03874, 2305.20050): competition mathematics, worked out
 from __future__ import annotations
 
 from spt_fast.tasks.answers.latex import BOXED_FORM, BOXED_FORMAT, accepts, all_boxed, math_answer, unboxed
-from spt_fast.tasks.base import HubSource, Row, Task, row_key
-from spt_fast.tasks.columns import one_line, text
+from spt_fast.tasks.base import HubSource, LeftOut, Row, Task, row_key
+from spt_fast.tasks.columns import NO_ANSWER, as_text, group_of, is_missing, one_line, question_in, text
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     r"""`problem`, `solution`; of MATH-500 `answer` and `subject`; of MATH, whose answer is in a `\boxed{}`, `type`.
 
     Left out: rows without `answer` whose solution has no box, or several that differ: results on the way, or answers in parts.
     """
-    problem, solution = text(row, "problem"), text(row, "solution")
-    answers = all_boxed(solution) if row.get("answer") is None else (one_line(text(row, "answer")),)
-    if not problem or len(answers) != 1 or not answers[0]:
-        return None
+    problem, solution = question_in(row, "problem"), text(row, "solution")
+    answers = all_boxed(solution) if is_missing(row.get("answer")) else (one_line(as_text(row["answer"], "answer")),)
+    if len(answers) > 1:
+        raise LeftOut("with several boxes that differ", column="solution")
+    if not answers or not answers[0]:
+        raise LeftOut(NO_ANSWER, column="answer" if "answer" in row else "solution")
     target = f"{unboxed(solution)}\nAnswer: \\boxed{{{answers[0]}}}"
     return Example(
         key=row_key({"problem": problem, "solution": solution, "answer": answers[0]}),
         question=problem,
         target=target,
         answers=answers,
-        group=row.get("subject") or row.get("type") or "",
+        group=group_of(row, "subject", "type"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
-from spt_fast.tasks.columns import listed, text
+from spt_fast.tasks.columns import label, listed, options_of, question_in, text
 from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION, lettered
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
@@ -14,23 +14,19 @@ _OPTIONS = 4
 def read_row(row: Row) -> Example:
     """`question`, `choices` (four), `answer` (0 to 3), `subject`."""
     # A CSV file has no lists and no integers: there, `choices` is a JSON list and `answer` a digit.
-    choices = listed(row, "choices")
-    answer = int(row["answer"])
-    if len(choices) != _OPTIONS:
-        raise ValueError(f"column 'choices' has {len(choices)} options; MMLU has {_OPTIONS}")
-    if answer not in range(_OPTIONS):
-        raise ValueError(f"column 'answer' is {answer}; it is 0 to 3")
+    choices = options_of(row, "choices", _OPTIONS)
+    answer = label(row, "answer", first=0, count=_OPTIONS)
     options = lettered(choices)
     return Example(
-        key=row_key({"question": row["question"], "choices": choices, "answer": answer}),
-        question=text(row, "question"),
+        key=row_key({"question": row["question"], "choices": listed(row, "choices"), "answer": answer}),
+        question=question_in(row, "question"),
         context=text(row, "subject").replace("_", " "),
         target=options[answer],
         answers=(options[answer],),
         options=options,
         texts=tuple(choices),
         gold=answer,
-        group=row["subject"],
+        group=text(row, "subject"),
     )
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from spt_fast.tasks.answers.extractors import SHORT_FORMAT, SHORT_WORDS, short_answer, short_form_in_words
 from spt_fast.tasks.answers.text import f1, normalise_squad
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
-from spt_fast.tasks.columns import in_short_form, listed, one_line, text
+from spt_fast.tasks.columns import answers_in, listed, question_in, short_target
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`question` (small letters, no question mark), `answer` (a list: the first is the target, all are right)."""
-    question = text(row, "question").removesuffix("?")
-    answers = tuple(dict.fromkeys(filter(None, map(one_line, listed(row, "answer")))))
-    target = in_short_form(answers, SHORT_FORMAT)
-    if not question or target is None:
-        return None
+    question = question_in(row, "question").removesuffix("?")
+    answers = answers_in(listed(row, "answer"), "answer")
+    target = short_target(answers, "answer", SHORT_FORMAT)
     return Example(
         key=row_key({"question": question, "answers": answers}),
         question=f"{question}?",

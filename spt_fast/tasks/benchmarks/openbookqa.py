@@ -9,10 +9,10 @@ from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`question_stem`, `choices` (`text` and `label`, four), `answerKey`."""
     options, gold = labelled(row)
-    return None if gold is None else chosen(question=text(row, "question_stem"), options=options, gold=gold)
+    return chosen(question=text(row, "question_stem"), options=options, gold=gold)
 
 
 TASK = Task(

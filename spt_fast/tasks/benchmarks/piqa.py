@@ -9,11 +9,11 @@ from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`goal`, `sol1`, `sol2`, `label` (0 or 1; -1 in the test split)."""
     gold = label(row, "label", first=0, count=2)
     options = [text(row, "sol1"), text(row, "sol2")]
-    return None if gold is None else chosen(question=text(row, "goal"), options=options, gold=gold)
+    return chosen(question=text(row, "goal"), options=options, gold=gold)
 
 
 TASK = Task(

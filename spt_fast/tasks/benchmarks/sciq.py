@@ -9,7 +9,7 @@ from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`question`, `correct_answer`, `distractor1` to `distractor3`; the passage `support` is shown by cloze alone."""
     question, right = text(row, "question"), text(row, "correct_answer")
     options = in_fixed_order(question, [right, *(text(row, f"distractor{number}") for number in (1, 2, 3))])

@@ -9,12 +9,10 @@ from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`context`, `question`, `answerA`, `answerB`, `answerC`, `label` ("1" to "3")."""
     situation = text(row, "context")
     gold = label(row, "label", first=1, count=3)
-    if gold is None:
-        return None
     return chosen(
         # One text: what makes two rows the same question is the situation as much as what is asked about it.
         question=f"{situation} {text(row, 'question')}".strip(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spt_fast.tasks.answers.extractors import short_extractor, short_form_in_words, short_format
 from spt_fast.tasks.answers.text import f1, normalise_squad
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
-from spt_fast.tasks.columns import in_short_form, listed_part, one_line, text
+from spt_fast.tasks.columns import answers_in, listed_part, question_in, short_target, text
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
@@ -14,16 +14,14 @@ _WORDS = 15
 _FORM = short_format(_WORDS)
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`title`, `context`, `question`, `answers` (`text`: the first is the target, all are right).
 
-    Left out: questions without an answer, which SQuAD 2.0 has.
+    No questions of the task: those without an answer, which SQuAD 2.0 has.
     """
-    context, question, title = text(row, "context"), text(row, "question"), text(row, "title")
-    answers = tuple(dict.fromkeys(filter(None, map(one_line, listed_part(row, "answers", "text")))))
-    target = in_short_form(answers, _FORM)
-    if not question or target is None:
-        return None
+    context, question, title = text(row, "context"), question_in(row, "question"), text(row, "title")
+    answers = answers_in(listed_part(row, "answers", "text"), "answers.text")
+    target = short_target(answers, "answers.text", _FORM, may_have_none=True)
     return Example(
         key=row_key({"context": context, "question": question, "answers": answers}),
         question=question,

@@ -5,19 +5,18 @@ from __future__ import annotations
 from spt_fast.tasks.answers.extractors import SHORT_FORMAT, SHORT_WORDS, short_answer, short_form_in_words
 from spt_fast.tasks.answers.text import normalise_triviaqa, triviaqa_f1
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
-from spt_fast.tasks.columns import decoded, in_short_form, one_line, part, text
+from spt_fast.tasks.columns import answers_in, decoded, one_line, part, question_in, short_target, text_part
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`question`, `answer` (`value`, `aliases`, and `normalized_aliases` where they are given)."""
-    question, value = text(row, "question"), one_line(part(row, "answer", "value"))
-    aliases = [*part(row, "answer", "aliases"), *(decoded(row["answer"], "answer").get("normalized_aliases") or [])]
-    answers = tuple(dict.fromkeys(filter(None, [value, *map(one_line, aliases)])))
-    target = in_short_form(answers, SHORT_FORMAT)
-    if not question or target is None:
-        return None
+    question, value = question_in(row, "question"), one_line(text_part(row, "answer", "value"))
+    aliases = answers_in(part(row, "answer", "aliases"), "answer.aliases")
+    normalized = answers_in(decoded(row["answer"], "answer").get("normalized_aliases"), "answer.normalized_aliases")
+    answers = tuple(dict.fromkeys(filter(None, [value, *aliases, *normalized])))
+    target = short_target(answers, "answer", SHORT_FORMAT)
     return Example(
         key=row_key({"question": question, "answer": value}),
         question=question,

@@ -9,14 +9,14 @@ from spt_fast.templates import Template
 from spt_fast.types import Example, Sampling
 
 
-def read_row(row: Row) -> Example | None:
+def read_row(row: Row) -> Example:
     """`sentence` with the gap `_`, `option1`, `option2`, `answer` ("1" or "2", empty in the test split)."""
     sentence = text(row, "sentence")
     if "_" not in sentence:
         raise ValueError("column 'sentence' has no gap (_)")
     gold = label(row, "answer", first=1, count=2)
     options = [text(row, "option1"), text(row, "option2")]
-    return None if gold is None else chosen(question=sentence, options=options, gold=gold)
+    return chosen(question=sentence, options=options, gold=gold)
 
 
 TASK = Task(

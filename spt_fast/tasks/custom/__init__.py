@@ -27,7 +27,7 @@ from spt_fast.errors import ConfigError, boundary, shortened
 from spt_fast.output import at_home
 from spt_fast.ranges import Allowed, range_of, require
 from spt_fast.tasks import _WHERE, loading
-from spt_fast.tasks.base import FileSource, GeneratedSource, HubSource, Task
+from spt_fast.tasks.base import FileSource, GeneratedSource, HubSource, LeftOut, Task
 from spt_fast.tasks.custom.file import commits, parse
 from spt_fast.tasks.custom.keys import TaskFile
 
@@ -235,6 +235,8 @@ def _check_files(task: Task, source: FileSource, names: _Names) -> None:
 def _check_sample(task: Task, sample: Mapping[str, Any], head: str) -> None:
     try:
         example = task.read_row(sample)
+    except LeftOut as e:
+        raise ConfigError(f"{head}sample: is a row {e.why}; give it a question and an answer") from None
     except (LookupError, TypeError, ValueError, AttributeError) as e:
         raise ConfigError(f"{head}sample: is not a row of the task ({_words(e)})") from None
     if example is None:

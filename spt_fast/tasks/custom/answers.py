@@ -27,11 +27,21 @@ from spt_fast.tasks.answers.extractors import (
     stated_text,
 )
 from spt_fast.tasks.answers.latex import BOXED_FORM, BOXED_FORMAT, MATH_RULES, unboxed
-from spt_fast.tasks.answers.numbers import canonical, without_exponent
+from spt_fast.tasks.answers.numbers import canonical
 from spt_fast.tasks.answers.text import f1, normalise_squad
 from spt_fast.tasks.answers.thoughts import answer_of
-from spt_fast.tasks.base import Row, row_key
-from spt_fast.tasks.columns import chosen, decoded, label, one_line
+from spt_fast.tasks.base import LeftOut, Row, row_key
+from spt_fast.tasks.columns import (
+    NO_ANSWER,
+    NO_QUESTION,
+    a_kind,
+    as_text,
+    chosen,
+    decoded,
+    label,
+    one_line,
+    options_in,
+)
 from spt_fast.tasks.custom.keys import (
     AnswerKeys,
     ColumnsKeys,
@@ -48,7 +58,7 @@ from spt_fast.tasks.forms import LETTERS
 from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
 from spt_fast.types import Example, Extraction
 
-ReadRow: TypeAlias = Callable[[Row], Example | None]
+ReadRow: TypeAlias = Callable[[Row], Example]
 Options: TypeAlias = Callable[[Row], Sequence[str]]
 
 
@@ -207,7 +217,7 @@ class Columns:
     def text(self, row: Row, key: Literal["question", "context", "group", "working"]) -> str:
         """A column of text; empty where there is no such column, or nothing in it."""
         path: str | None = getattr(self.keys, key)
-        return "" if path is None else _text(self.value(row, path, key), path)
+        return "" if path is None else as_text(self.value(row, path, key), path)
 
 
 def _inside(value: Any, name: str) -> Any:
@@ -218,14 +228,6 @@ def _inside(value: Any, name: str) -> Any:
     if not isinstance(value, Mapping):
         raise LookupError(name)
     return value[name]
-
-
-def _text(value: Any, path: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
-        raise TypeError(f"column {path!r} is {type(value).__name__}, not text")
-    if isinstance(value, float):
-        return without_exponent(value)
-    return "" if value is None else str(value).strip()
 
 
 # ------------------------------------------------------------------------------------------ options are given
@@ -253,12 +255,10 @@ def closed(keys: TaskFile, columns: Columns) -> Answers:
     if keys.random_baseline is None and count is None:
         raise ConfigError("random_baseline: is missing; the list in a column may have any length, so say 0.25 if it has four")
 
-    def read_row(row: Row) -> Example | None:
+    def read_row(row: Row) -> Example:
         """A row by the columns of the task file."""
         texts = options(row)
         gold = right(row, texts)
-        if gold is None:
-            return None
         return chosen(
             question=columns.text(row, "question"),
             context=columns.text(row, "context"),
@@ -284,21 +284,21 @@ def _options(columns: Columns) -> tuple[Options, int | None]:
         return lambda row: fixed, len(fixed)
     if isinstance(given, list):
         paths = texts_of(given, "columns.options", least=2)
-        return lambda row: [_text(columns.value(row, path, "options"), path) for path in paths], len(paths)
+        return lambda row: options_in((columns.value(row, path, "options") for path in paths), *paths), len(paths)
     if not isinstance(given, str):
         raise ConfigError(f"columns.options: must be a column, a list of columns, or {{fixed: [...]}}, {wrong(given)}")
 
     def listed(row: Row) -> Sequence[str]:
         value = decoded(columns.value(row, given, "options"), given)
         if not isinstance(value, list | tuple):
-            raise TypeError(f"column {given!r} is {type(value).__name__}, not a list of options")
-        return [_text(option, given) for option in value]
+            raise TypeError(f"column {given!r} is {a_kind(value)}, not a list of options")
+        return options_in(value, given)
 
     return listed, None
 
 
-def _right(columns: Columns) -> Callable[[Row, Sequence[str]], int | None]:
-    """How the index of the right option is read; None of a row that is published without it."""
+def _right(columns: Columns) -> Callable[[Row, Sequence[str]], int]:
+    """How the index of the right option is read; a row that is published without it is left out."""
     given: Any = columns.keys.answer
     if isinstance(given, str):
         given = {"column": given}
@@ -312,16 +312,19 @@ def _right(columns: Columns) -> Callable[[Row, Sequence[str]], int | None]:
     if answer.first not in ((0, 1) if answer.as_ == "index" else (0,)):
         raise ConfigError(f"columns.answer.first: goes with as: index and is 0 or 1, not {answer.first}")
 
-    def right(row: Row, options: Sequence[str]) -> int | None:
+    def right(row: Row, options: Sequence[str]) -> int:
         value = columns.value(row, path, "answer")
         if answer.as_ == "index":
             number = int(value) if isinstance(value, bool) else value
             return label({path: number}, path, first=answer.first, count=len(options))
         names = list(LETTERS[: len(options)] if answer.as_ == "letter" else map(one_line, options))
-        name = one_line(_text(value, path))
-        if name and names.count(name) != 1:
-            raise ValueError(f"column {path!r} is {name!r}, which is {names.count(name) or 'none'} of {', '.join(names)}")
-        return names.index(name) if name else None
+        name = one_line(as_text(value, path))
+        if not name:
+            raise LeftOut(NO_ANSWER, column=path)
+        if names.count(name) != 1:
+            there = shortened(", ".join(names))
+            raise ValueError(f"column {path!r} is {shortened(name)}, which is {names.count(name) or 'none'} of {there}")
+        return names.index(name)
 
     return right
 
@@ -351,14 +354,16 @@ def opened(keys: TaskFile, columns: Columns) -> Answers:
     def right(value: str, example: Example) -> bool:
         return equal(value, example) if equal else normalise(value) in map(normalise, example.answers)
 
-    def read_row(row: Row) -> Example | None:
+    def read_row(row: Row) -> Example:
         """A row by the columns of the task file."""
         value = columns.value(row, path, "answer")
-        texts = (_text(text, path) for text in (value if isinstance(value, list | tuple) else [value]))
+        texts = (as_text(text, path) for text in (value if isinstance(value, list | tuple) else [value]))
         answers = tuple(dict.fromkeys(filter(None, map(one_line if form.verbatim else str, texts))))
         question, context, working = columns.text(row, "question"), columns.text(row, "context"), columns.text(row, "working")
-        if not answers or not question:
-            return None
+        if not question:
+            raise LeftOut(NO_QUESTION, column=columns.keys.question)
+        if not answers:
+            raise LeftOut(NO_ANSWER, column=path)
         target = form.target.format(answer=form.written(answers[0]), working=form.worked(working)).strip()
         example = Example(
             key=row_key({"question": question, "context": context, "answers": answers, "working": working}),
@@ -371,8 +376,11 @@ def opened(keys: TaskFile, columns: Columns) -> Answers:
         found = None if form.verbatim else extract(target)
         if not form.verbatim and re.fullmatch(form.format, target) and (found is None or not right(found.value, example)):
             # Nothing that a model could write would be right.
-            what = "nothing" if found is None else repr(found.value)
-            raise ValueError(f"the answer {answers[0]!r} could never count as right: extract finds {what} in {target[-60:]!r}")
+            what = "nothing" if found is None else shortened(found.value)
+            raise ValueError(
+                f"column {path!r}: the answer {shortened(answers[0])} could never count as right: extract finds {what} in "
+                f"{target[-60:]!r}"
+            )
         return example
 
     return Answers(

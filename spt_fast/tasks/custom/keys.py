@@ -103,9 +103,11 @@ class ColumnsKeys:
     """What is asked."""
     answer: str | Mapping[str, Any]
     """Without options: the column of the right answer, or of the list of all that count. With options: `AnswerKeys`.
-    A row whose answer is empty or null is published without it, and is left out."""
+    A row whose answer is empty or null is published without it, and is left out: `allow_left_out` of the grid says how many
+    may be."""
     options: str | list[str] | Mapping[str, Any] | None = None
-    """The column that holds the list of options; or a list of columns, one an option; or {fixed: [negative, positive]}."""
+    """The column that holds the list of options; or a list of columns, one an option; or {fixed: [negative, positive]}.
+    Those at the end of a row that are null or empty are not there: rows may have four or five options."""
     context: str | None = None
     """A passage or subject that goes with the question."""
     group: str | None = None
