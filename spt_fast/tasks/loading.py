@@ -341,8 +341,10 @@ def _decoded(path: Path, line: str, number: int) -> Any:
 def _not_json(path: Path, e: Exception, first: int) -> DataError:
     """The error of a document that begins in line `first` of what was decoded."""
     if isinstance(e, json.JSONDecodeError):
-        return DataError(f"{path}, line {first + e.lineno - 1}: is not JSON ({e.msg})")
+        return DataError(f"{path}, line {first + e.lineno - 1}: is not JSON ({e.msg}, at character {e.colno})")
     reason = "it is nested too deep" if isinstance(e, RecursionError) else first_line(e)
+    if reason.startswith("Exceeds the limit"):
+        reason = "a number has too many digits; write it as text"
     return DataError(f"{path}, line {first}: cannot be read as JSON ({reason})")
 
 
@@ -385,10 +387,8 @@ def _csv(path: Path, text: str) -> Iterator[tuple[str, Row]]:
         if not any(map(str.strip, cells)):
             continue  # an empty line, or one of commas, as spreadsheets leave behind
         if len(cells) != len(names):
-            raise DataError(
-                f"{path}, line {line}: has {len(cells)} cells, and the head has {len(names)}; put quotation marks around a "
-                "text that has commas in it"
-            )
+            mend = "put quotation marks around a text that has commas in it" if len(cells) > len(names) else "add the others"
+            raise DataError(f"{path}, line {line}: has {len(cells)} cells, and the head has {len(names)}; {mend}")
         yield f"line {line}", dict(zip(names, cells, strict=True))
 
 
@@ -400,7 +400,7 @@ def _csv_cells(path: Path, text: str) -> list[tuple[int, list[str]]]:
     line = 1
     limit = csv.field_size_limit(max(len(text), csv.field_size_limit()))
     try:
-        reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
         for cells in reader:
             if cells or found:
                 found.append((line, cells))

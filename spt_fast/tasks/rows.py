@@ -254,12 +254,12 @@ def _examples(task: Task, rows: Iterable[tuple[str, Row]], count: Count) -> Iter
         yield example
 
 
-_SHOWN_COLUMNS = 12
+_SHOWN_COLUMNS = 10
 
 
 def _columns(row: Row) -> str:
     """The names of a row's columns, as a message shows them."""
-    names = [shortened(str(name), 40)[1:-1] for name in row]
+    names = [name if len(name) <= 30 and name.isprintable() else shortened(name, 30) for name in map(str, row)]
     more = len(names) - _SHOWN_COLUMNS
     return ", ".join(names[:_SHOWN_COLUMNS]) + (f" and {more:,} more" if more > 0 else "") or "none"
 
@@ -331,7 +331,7 @@ def _no_test_rows(task: Task, files: Mapping[Split, tuple[Path, ...]] | None, lo
         )
     kinds = [*losses.left_out, *losses.by_design]
     if not kinds:
-        return f"{where}; the file is empty" if files is not None and len(files["test"]) == 1 else where
+        return f"{where}; it has no rows" if files is not None and len(files["test"]) == 1 else where
     reasons = ", ".join(f"{loss.rows:,} {loss.why} (the first: {loss.first})" for loss in kinds)
     return f"{where}: all {losses.found:,} are left out: {reasons}"
 
