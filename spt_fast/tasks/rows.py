@@ -254,7 +254,7 @@ def _examples(task: Task, rows: Iterable[tuple[str, Row]], count: Count) -> Iter
         yield example
 
 
-_SHOWN_COLUMNS = 10
+_SHOWN_COLUMNS = 8
 
 
 def _columns(row: Row) -> str:
