@@ -13,7 +13,8 @@ from typing import Any
 from spt_fast.errors import shortened
 from spt_fast.tasks.answers.numbers import without_exponent
 from spt_fast.tasks.base import LeftOut, Row, row_key
-from spt_fast.tasks.multiple_choice import LETTERS, lettered
+from spt_fast.tasks.forms import LETTERS
+from spt_fast.tasks.multiple_choice import lettered
 from spt_fast.types import Example
 
 NO_QUESTION = "with no question"
