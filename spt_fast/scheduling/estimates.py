@@ -322,8 +322,11 @@ class _Guess:
     def _answer_s(self, cell: Cell) -> float:
         shape = self._shape(cell.task)
         if cell.judge is None:
-            model, requests = cell.model, 1 + shape.options
-            read = requests * _prompt_tokens(shape, cell.protocol) + shape.options * shape.option
+            # A completion, the options as they are listed, and by cloze: their texts behind the question, and behind the cue.
+            ways = 1 if cell.task.task.cloze is None else 3
+            model, requests = cell.model, 1 + ways * shape.options
+            read = (1 + shape.options) * _prompt_tokens(shape, cell.protocol) + ways * shape.options * shape.option
+            read += shape.options * shape.item if ways > 1 else 0.0
             written = shape.written
         else:
             model, requests = cell.judge.model, RULINGS
