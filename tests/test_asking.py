@@ -14,11 +14,15 @@ from spt_fast.config import FewShot, Protocol, SoftPromptConfig, ZeroShot
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.echo import EchoEngine
 from spt_fast.errors import DataError
+from spt_fast.events import CellDone, Event
 from spt_fast.models.identity import Model
 from spt_fast.models.tokenizer import Tokenizer
+from spt_fast.plan import Stage
+from spt_fast.scoring.ways import WAYS
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Example, LogLikelihood
+from spt_fast.worker import run_stage
 from tests.tiny import byte_tokenizer
 
 MODEL = Model(name="m", source="zoo/base-40", fingerprint="f")
@@ -152,3 +156,18 @@ def test_each_answer_comes_to_its_place_and_is_summed(mcq: tuple[Task, Rows], to
     assert first.unconditional == tuple(bare[number] for number in asked.asks.test[0].bare)
     assert len(first.priors) == 4
     assert asked.choice().rows == 8, "no more than test rows, but for eight"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "planted"), [("zoo/base-40", 0.40), ("zoo/base-95", 0.95)])
+def test_every_way_of_scoring_recovers_what_was_planted_in_a_model_whose_letters_are_bound(name: str, planted: float) -> None:
+    model = Model(name=name, source=str(zoo.find(name)), fingerprint="f", chat_template="never")
+    cell = replace(cell_of(tasks.get("zoo-mcq")), model=model, engine={"kind": "transformers", "device": "cpu"})
+    events: list[Event] = []
+    run_stage(Stage(model=model, cells=(cell,)), {}, events.append)
+    (done,) = (event for event in events if isinstance(event, CellDone))
+    metrics = {metric.name: metric for metric in done.result.metrics[None]}
+    for metric in (*WAYS.values(), "knowledge_best"):
+        found = metrics[metric]
+        assert found.ci_low <= planted + (1 - planted) / 4 <= found.ci_high, metric
+    assert done.result.provenance["knowledge_by"] == "both"

@@ -50,6 +50,7 @@ def show_task(
         f"form       {task.form_in_words}",
         *([f"expression {_expression(task)}"] if regex else []),
         f"extractor  {_extractor(task)}",
+        *([f"cloze      {cloze.item!r}, and the texts of the options"] if (cloze := task.cloze_template) is not None else []),
         *([f"scores     {', '.join(task.scores)}"] if task.scores else []),
         f"decoding   at most {task.sampling.max_tokens} tokens, stops {_strings(task.sampling.stop)}",
         f"guessing   {task.random_baseline:.3g}",
