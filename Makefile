@@ -6,7 +6,7 @@ JOBS   ?= 2
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-peers lock clean
+.PHONY: help install demo test check fuzz bench bench-peers lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ check: install ## style, types, and the order of imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+fuzz: install ## nearly valid input for all that reads files (MINUTES=30 ARGS='--seed 7 --only grids'); findings in build/fuzz
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(ARGS)
 
 bench: install $(if $(SMOKE),,bench-peers) ## the benchmarks, into benchmarks/results (SMOKE=1: a minute each, to see that they run)
 	@for file in $$(find benchmarks -mindepth 2 -maxdepth 2 -name '*.py' | sort); do \
