@@ -316,6 +316,12 @@ def test_an_order_or_a_comparison_rests_on_no_rows_that_were_edited(
 # Signals
 
 
+def heard() -> None:
+    """Have a child hear signals that whoever started the tests has it ignore: nohup does, and a shell in the background."""
+    for each in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_DFL)
+
+
 def command(tmp_path: Path, model: Path, delay_s: float) -> list[str]:
     text = {
         "name": "g",
@@ -336,7 +342,7 @@ def test_a_closed_terminal_and_a_batch_system_end_a_run_as_ctrl_c_does(
     sign: signal.Signals, tmp_path: Path, model: Path
 ) -> None:
     with subprocess.Popen(
-        command(tmp_path, model, 0.2), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        command(tmp_path, model, 0.2), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=heard
     ) as driver:
         assert driver.stderr is not None
         assert any(line.startswith("done") for line in driver.stderr)
@@ -364,7 +370,12 @@ from spt_fast.cli import main
 @pytest.mark.parametrize("sign", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_libraries_are_imported_ends_the_command_with_a_sentence(sign: signal.Signals) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", IMPORTED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", IMPORTED],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heard,
     ) as driver:
         assert driver.stdout is not None
         assert driver.stderr is not None
