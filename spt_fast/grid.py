@@ -477,3 +477,10 @@ home(
 )
 home(PROTOCOLS, of="protocols", call="a protocol", where="protocols: [{key}]")
 home(("address", "dry_run", "fresh", "only"), of="the command", call="an option of the command", where="spt-fast run --{key}")
+# The files beside a grid; where their own modules are imported, they tell all their keys.
+home(("checks", "largest_drop"), of="a policy", where="in the file of `gate --policy`, {key}: ...")
+home(
+    ("rows", "columns", "answer_form", "format", "extract", "target", "normalise", "instruction", "item", "stop", "max_tokens"),
+    of="a task file",
+    where="in a task file, {key}: ...",
+)

@@ -127,10 +127,17 @@ def load_steps(path: str | os.PathLike[str]) -> dict[int | None, SoftPrompt]:
     with boundary(StoreError, f"reading {path}"), _at_hand(place) as here, safe_open(here, framework="np") as file:
         header = file.metadata() or {}
         steps = {
-            _step(name): SoftPrompt(vectors=file.get_tensor(name), provenance=json.loads(header.get(name, "{}")))
+            _step(name): SoftPrompt(vectors=file.get_tensor(name), provenance=_provenance(header.get(name, "{}")))
             for name in file.keys()  # noqa: SIM118  (safe_open is no mapping)
         }
     return dict(sorted(steps.items(), key=lambda item: -1 if item[0] is None else item[0]))
+
+
+def _provenance(text: str) -> dict[str, str]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise StoreError("its provenance is no mapping; it is not one that spt-fast wrote")
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _at_hand(place: Location) -> AbstractContextManager[Path]:
