@@ -235,7 +235,8 @@ def test_lora_and_an_ensemble_are_asked_in_one_vllm_engine_and_transformers_agre
     result = voted(ensemble, [found[member.key] for member in ensemble.members], examples_of(ensemble))
     by_name = {metric.name: metric.value for metric in result.metrics[30]}
     for name in ("format_following", "knowledge", "exact_match"):
-        assert by_name[name] >= by_name[f"{name}_member_mean"]
+        # Nothing makes a vote better than the mean on every draw: it may be a row of the 60 below.
+        assert by_name[name] >= by_name[f"{name}_member_mean"] - 1 / 60
     plain = {metric.name: metric.value for metric in found[lora.key].metrics[30]}
     assert plain["format_following"] > 0.8
     # The reference engine on the same adapter.
