@@ -111,7 +111,7 @@ def test_a_vote_that_was_not_counted_is_counted_without_asking_anyone(grid: Grid
 
 
 def test_an_ensemble_fails_where_a_member_has(grid: GridConfig) -> None:
-    wild = Ensemble(**{**TUNED, "lr": 1e38}, members=2)  # type: ignore[arg-type]
+    wild = Ensemble(**{**TUNED, "steps": 9, "lr": 1000.0, "weight_decay": 1000.0}, members=2)  # type: ignore[arg-type]
     result = run_grid(replace(grid, protocols=(wild,), tasks=grid.tasks[:1], seeds=(0,)))
     (cell,) = result.cells
     assert result.failures[cell.key].kind == "TrainingError"

@@ -240,7 +240,7 @@ def test_a_task_whose_rows_cannot_be_read_fails_its_own_cells(grid: GridConfig, 
 
 
 def test_a_loss_that_is_not_a_number_fails_that_cell_with_a_sentence(grid: GridConfig) -> None:
-    wild = SoftPromptConfig(length=3, steps=4, batch_size=2, lr=1.0, weight_decay=1e30)
+    wild = SoftPromptConfig(length=3, steps=9, batch_size=2, lr=1000.0, weight_decay=1000.0)
     result = run_grid(replace(grid, protocols=(ZeroShot(), wild)))
     reasons = {cell.label: result.failures[cell.key].reason for cell in result.cells if cell.key in result.failures}
     assert set(reasons) == {"soft_prompt"}

@@ -32,7 +32,7 @@ def write(source: Source, to: Path) -> Written:
             written += 1
         if (prompt := cell.soft_prompt()) is None:
             continue
-        if cell.protocol.get("position", "front") != "front":
+        if prompt.position != "front":
             behind.append(f"{cell.place.model} {cell.name}")
             continue
         save_adapter(prompt, folder, base_model=model.get("source", cell.place.model), revision=model.get("revision"))

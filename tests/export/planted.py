@@ -86,11 +86,12 @@ def sample(of: Cell, i: int, step: int | None) -> Sample:
 
 
 def prompts(of: Cell) -> dict[int, SoftPrompt]:
-    """The soft prompts of a cell by step."""
+    """The soft prompts of a cell by step; in front where the protocol leaves the place to the model."""
+    place = "after_bos" if getattr(of.protocol, "position", "front") == "after_bos" else "front"
     return {
         step: SoftPrompt(
             vectors=np.random.RandomState(step + 10 * (of.seed or 0)).standard_normal((3, 8)).astype(np.float32),
-            provenance={"model": of.model.name, "task": of.task.name, "step": str(step), "position": "front"},
+            provenance={"model": of.model.name, "task": of.task.name, "step": str(step), "position": place},
         )
         for step in (0, 2)
     }
