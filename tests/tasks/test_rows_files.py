@@ -180,7 +180,7 @@ def test_what_is_written_as_json_is_read_back(tmp_path: Path, rows: list[dict[st
         ("test.jsonl", f"{LINES}\n".encode() + '{"question": "café"}'.encode("latin-1"), "line 4: is not UTF-8 (byte "),
         ("test.jsonl", LINES.encode("utf-16"), "line 1: is UTF-16; save it as UTF-8"),
         ("test.csv", "version https://git-lfs.github.com/spec/v1\noid x\n", "is a pointer of git-lfs and not the rows"),
-        ("test.json.gz", gzip.compress(b"x" * 99)[:-9], "is gzip, and cannot be unpacked"),
+        ("test.json.gz", gzip.compress(b"x" * 99, mtime=0)[:-9], "is gzip, and cannot be unpacked"),
         ("test.parquet", b"", "test.parquet: is not Parquet ("),
         ("test.jsonl.zst", b"", "is not one of .jsonl, .json, .csv, .parquet, or one of the first three in .gz"),
     ],
