@@ -32,12 +32,15 @@ def rows_of(stage: Stage, wanted: TaskRows) -> Rows:
     """The rows of a task: those that the stage came with, or else from where the task has them.
 
     Raises:
-        DataError, ConfigError: they cannot be read.
+        DataError, ConfigError: they cannot be read, or are others than those that the cells' keys name.
     """
     if wanted.name in stage.rows:
         rows: Rows = pickle.loads(stage.rows[wanted.name])
         return rows
-    return wanted.read()
+    rows = wanted.read()
+    if rows.content != wanted.content:
+        raise DataError(f"{wanted.name}: its rows, or its task file, have changed since the run began; start it again")
+    return rows
 
 
 What: TypeAlias = Literal["written", "listed", "cloze", "bare"]

@@ -85,6 +85,7 @@ def expand(config: GridConfig) -> list[Cell]:
     Raises:
         ConfigError: a model or task that is not there.
     """
+    tasks.read_files_again()
     rows = [_rows(entry, config, f"tasks[{i}]") for i, entry in enumerate(config.tasks)]
     for i, task in enumerate(rows):
         if any(other.name == task.name for other in rows[:i]):

@@ -62,6 +62,8 @@ def names() -> tuple[str, ...]:
 def get(name: str) -> Task:
     """A task by its name, by its name with another form of the answer behind it (`mmlu:letter`), or by the path of its file.
 
+    A file is read once, until `read_files_again`: the cells of a run are of one task, though its file is edited meanwhile.
+
     Raises:
         ConfigError: there is none; says which was probably meant.
     """
@@ -83,6 +85,11 @@ def get(name: str) -> Task:
     close = get_close_matches(name.lower(), names(), n=1)
     meant = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names())}"
     raise ConfigError(f"task: no task is called {name!r}; {meant}")
+
+
+def read_files_again() -> None:
+    """Forget what was read: a notebook runs one grid after the other, and its user edits the task's file in between."""
+    get.cache_clear()
 
 
 def _formed(base: str, form: str) -> Task:

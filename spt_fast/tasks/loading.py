@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -428,8 +429,16 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
     columns = []
     for name, column in zip(names, table.columns, strict=True):
         try:
-            columns.append(column.to_pylist())
+            columns.append(_counted(column.to_pylist()) if pyarrow.types.is_floating(column.type) else column.to_pylist())
         except (pyarrow.ArrowException, ValueError, OverflowError) as e:
             raise DataError(f"{path}: column {shortened(name)} cannot be read ({first_line(e)})") from None
     for number, values in enumerate(zip(*columns, strict=True), 1):
         yield f"row {number}", dict(zip(names, values, strict=True))
+
+
+def _counted(values: list[Any]) -> list[Any]:
+    """A column of floats all of which are whole, as whole numbers: a data frame makes floats of them where one is missing."""
+    there = [value for value in values if value is not None and not math.isnan(value)]
+    if not all(map(float.is_integer, there)):
+        return values
+    return [value if value is None or math.isnan(value) else int(value) for value in values]

@@ -40,7 +40,7 @@ from spt_fast.models.identity import Model
 from spt_fast.models.tokenizer import Tokenizer, continuation
 from spt_fast.plan import Stage
 from spt_fast.tasks.base import GeneratedSource, Row, Task, row_key
-from spt_fast.tasks.rows import load_rows
+from spt_fast.tasks.rows import content_hash, load_rows
 from spt_fast.templates import Template
 from spt_fast.types import Example, Sample, Sampling, Score
 from spt_fast.worker import run_stage
@@ -277,7 +277,7 @@ class Workshop:
         cells = [
             Cell(
                 model=model,
-                task=TaskRows(name=task.name, version=task.version, content=task.name),
+                task=TaskRows(name=task.name, version=task.version, content=content_hash(task)),
                 protocol=ZeroShot(),
                 seed=None,
                 label="zero_shot",

@@ -1,8 +1,10 @@
 """Short texts as answers: when two are the same (SQuAD, NQ-open, TriviaQA), and how much of one is in the other (F1).
 
-The normalisations are those of the published evaluation scripts, but for one thing: a text that is nothing but articles and
-punctuation ("A", "The The", "!!!") is left as it is, in small letters. The scripts make it empty, and so equal to every other
-such text.
+The normalisations are those of the published evaluation scripts, but for two things:
+
+* A text that is nothing but articles and punctuation ("A", "The The", "!!!") is left as it is, in small letters. The scripts
+  make it empty, and so equal to every other such text.
+* The sign and the decimal point of a number stay: "-5" (with any dash) is not 5, and "3.14" is not 314, as the scripts have it.
 """
 
 from __future__ import annotations
@@ -10,11 +12,18 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from spt_fast.types import Example
 
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
+_PUNCTUATION = re.escape(string.punctuation)
+_DASHES = "\\-\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
+# A word that is one number, with punctuation around it and a unit at its end: "(-5)", "$3.14.", "3.6m". Not "1990-91".
+_NUMBER = re.compile(
+    rf"[{_PUNCTUATION}]*?(?P<sign>[{_DASHES}]?)\$?(?P<whole>[0-9]+(?:,[0-9]{{3}})*)"
+    rf"(?:\.(?P<fraction>[0-9]+))?(?P<unit>[^\s\d{_PUNCTUATION}]*)[{_PUNCTUATION}]*"
+)
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _BLANK_FOR_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation + "\u2018\u2019\u00b4", " "))
 
@@ -24,7 +33,7 @@ def normalise_squad(text: str) -> str:
 
     NQ-open is compared by it as well.
     """
-    return _without_articles(text, text.lower().translate(_NO_PUNCTUATION))
+    return _without_articles(text, _without_punctuation(text.lower(), _NO_PUNCTUATION))
 
 
 def normalise_triviaqa(text: str) -> str:
@@ -32,7 +41,23 @@ def normalise_triviaqa(text: str) -> str:
 
     So "Spider-Man" is "spider man", and "so_called" is "so called".
     """
-    return _without_articles(text, text.lower().translate(_BLANK_FOR_PUNCTUATION))
+    return _without_articles(text, _without_punctuation(text.lower(), _BLANK_FOR_PUNCTUATION))
+
+
+def _without_punctuation(text: str, table: Mapping[int, str | None]) -> str:
+    """A text whose punctuation is as `table` has it, but for the sign and the decimal point of a number."""
+    words = text.split()
+    return " ".join(_word(word, before, table) for before, word in zip(["", *words], words, strict=False))
+
+
+def _word(word: str, before: str, table: Mapping[int, str | None]) -> str:
+    found = _NUMBER.fullmatch(word)
+    if not found:
+        return word.translate(table)
+    sign = "-" if found["sign"] and not before[-1:].isdecimal() else ""  # "1990 -1995" is no negative number
+    whole, unit = found["whole"].translate(table), found["unit"].translate(table)
+    point = f".{found['fraction']}" if found["fraction"] else ""
+    return f"{sign}{whole}{point}{unit}"
 
 
 def _without_articles(text: str, bare: str) -> str:
