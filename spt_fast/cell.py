@@ -45,7 +45,7 @@ class TaskRows:
     name: str
     version: int
     content: str
-    """What the rows are: commit, world, or hash of the local files; of a user's task its definition too."""
+    """What the rows are: commit, world, or hash of the local files; of a user's task its definition too. Empty: as they are."""
     limit: int | None = None
     data_files: str | Mapping[str, str] | None = None
     ref: str = ""

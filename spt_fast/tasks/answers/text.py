@@ -44,13 +44,13 @@ def normalise_triviaqa(text: str) -> str:
     return _without_articles(text, _without_punctuation(text.lower(), _BLANK_FOR_PUNCTUATION))
 
 
-def _without_punctuation(text: str, table: Mapping[int, str | None]) -> str:
+def _without_punctuation(text: str, table: Mapping[int, str | int | None]) -> str:
     """A text whose punctuation is as `table` has it, but for the sign and the decimal point of a number."""
     words = text.split()
     return " ".join(_word(word, before, table) for before, word in zip(["", *words], words, strict=False))
 
 
-def _word(word: str, before: str, table: Mapping[int, str | None]) -> str:
+def _word(word: str, before: str, table: Mapping[int, str | int | None]) -> str:
     found = _NUMBER.fullmatch(word)
     if not found:
         return word.translate(table)

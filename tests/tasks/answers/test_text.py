@@ -117,7 +117,7 @@ def test_a_long_run_of_marks_takes_no_time() -> None:
 def test_a_second_time_changes_nothing(text: str) -> None:
     for normalise in (normalise_squad, normalise_triviaqa):
         once = normalise(text)
-        # What is left as it is ("a b" of "the a b" is not) may hold articles of its own, and a dash may now stand behind a number.
+        # What is left as it is ("a b" of "the a b" is not) may hold articles of its own; a dash may now stand behind a number.
         again, first = (without_points_and_signs(each) for each in (normalise(once), once))
         assert again in (first, " ".join(word for word in first.split() if word not in ("a", "an", "the")))
 
