@@ -22,6 +22,8 @@ from spt_fast.tasks.base import typical
 from spt_fast.tasks.forms import written
 from spt_fast.tasks.rows import content_hash, is_cut
 
+MOST_REASONS = 3
+"""Models of which a refusal says what is wrong with them."""
 MOST_JUDGED = 200_000
 """Completions that a judge is handed at once, with their prompts: some hundred megabytes, held by the driver and the worker."""
 
@@ -158,6 +160,23 @@ def select(cells: Sequence[Cell], only: Mapping[str, str]) -> list[Cell]:
             raise ConfigError(f"--only: no {key} matches {pattern!r}; there are {there}")
         kept = matching
     return kept
+
+
+def require_usable(cells: Sequence[Cell]) -> None:
+    """Refuse a grid none of whose cells can be done, because their models are not there or broken.
+
+    What the Hub does not give only because there is no way to it now is not known to be wrong.
+
+    Raises:
+        ConfigError: what is wrong with each model.
+    """
+    used = {id(model): model for cell in cells for model in (cell.model, cell.judge and cell.judge.model) if model}
+    bad = {key for key, model in used.items() if model.broken}
+    if not all(id(cell.model) in bad or (cell.judge and id(cell.judge.model) in bad) for cell in cells):
+        return
+    reasons = list(dict.fromkeys(used[key].unresolved or "" for key in used if key in bad))
+    more = f"; and {len(reasons) - MOST_REASONS} more (`spt-fast check` names them all)" if len(reasons) > MOST_REASONS else ""
+    raise ConfigError("; ".join(reasons[:MOST_REASONS]) + more)
 
 
 def stages(cells: Sequence[Cell], done: Collection[str]) -> list[Stage]:

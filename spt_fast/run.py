@@ -140,6 +140,7 @@ def run_grid(
     config = grid if isinstance(grid, GridConfig) else load_grid(grid)
     cells = plan.expand(config)
     chosen = plan.select(cells, only) if only else cells
+    plan.require_usable(chosen)
     store = Store(config.folder)
     store.lock()
     try:
@@ -217,8 +218,9 @@ def _do(
     say: Callable[[str], None] | None = None,
 ) -> dict[str, str]:
     """Run stages, keep what comes, show it; why cells failed, by key. What is said of a cell that has ended counts no more."""
-    failed: dict[str, str] = {}
+    failed = _refused(stages, store, watcher)
     ended: set[str] = set()
+    stages = [stage for stage in stages if stage.model.unresolved is None]
     if not stages:
         return failed
     pulse = _Pulse(store)
@@ -237,6 +239,19 @@ def _do(
                 ended.add(event.key)
             if isinstance(event, CellFailed):
                 failed[event.key] = event.reason
+    return failed
+
+
+def _refused(stages: Sequence[Stage], store: Store, watcher: Shows | None) -> dict[str, str]:
+    """Fail the cells whose model is known to be of no use; why, by key. No worker need start for that."""
+    failed: dict[str, str] = {}
+    for stage in (stage for stage in stages if stage.model.unresolved is not None):
+        reason = stage.model.unresolved or ""
+        for cell in stage.cells:
+            event = _kept(stage, CellFailed(key=cell.key, kind="ModelError", reason=reason), store)
+            if watcher is not None:
+                watcher.show(stage, event)
+            failed[cell.key] = reason
     return failed
 
 
@@ -287,7 +302,8 @@ def ahead_of(config: GridConfig, cells: Sequence[Cell], store: Store, done: Coll
         done: keys of the cells that are done.
     """
     then = {*done, *(cell.unjudged.key for cell in cells)}
-    return [*plan.stages(cells, done), *plan.judging(cells, then), *to_rerun(config, cells, store, then)]
+    ahead = [*plan.stages(cells, done), *plan.judging(cells, then), *to_rerun(config, cells, store, then)]
+    return [stage for stage in ahead if not stage.model.broken]
 
 
 def to_rerun(config: GridConfig, cells: Sequence[Cell], store: Store, done: Collection[str]) -> list[Stage]:

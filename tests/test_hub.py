@@ -302,9 +302,9 @@ answers = {{
     "no such data set": told(fetch, "piqa"),
     "no such commit": told(fetch, "gsm8k"),
     "gated model": model("some/gated")["unresolved"],
-    "no such model": told(model, "some/nothing"),
-    "no such revision": told(model, "some/tiny", revision="v2"),
-    "no model": told(model, "some/rows"),
+    "no such model": model("some/nothing")["unresolved"],
+    "no such revision": model("some/tiny", revision="v2")["unresolved"],
+    "no model": model("some/rows")["unresolved"],
 }}
 os.environ["HF_TOKEN"] = {TOKEN!r}
 answers["data set and old token"] = told(fetch, "sciq", revision=COMMIT)
@@ -322,10 +322,9 @@ REFUSED = {
     "no such commit": f"DataError: openai/gsm8k: the Hub has no commit {pinned('gsm8k')} of it any more; "
     "give the rows as data_files",
     "gated model": "some/gated: is gated; accept its licence on the Hub and set HF_TOKEN",
-    "no such model": "ConfigError: some/nothing: no such folder, and the Hub has no such model "
-    "(or it is private: set HF_TOKEN)",
-    "no such revision": "ConfigError: some/tiny: the Hub has no revision 'v2' of it",
-    "no model": "ConfigError: some/rows: is no model: it has no config.json on the Hub",
+    "no such model": "some/nothing: no such folder, and the Hub has no such model (or it is private: set HF_TOKEN)",
+    "no such revision": "some/tiny: the Hub has no revision 'v2' of it",
+    "no model": "some/rows: is no model: it has no config.json on the Hub",
     "data set and old token": "DataError: allenai/sciq: the Hub refuses it (401); renew HF_TOKEN, or unset it",
     "model and old token": "some/tiny: the Hub refuses it (401); renew HF_TOKEN, or unset it",
 }

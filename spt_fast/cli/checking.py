@@ -49,7 +49,7 @@ def check_grid(config: GridConfig) -> Checked:
     require_few(count)
     models = {cell.model.name: cell.model for cell in cells}
     models |= {cell.judge.model.name: cell.judge.model for cell in cells if cell.judge}
-    wrong = [model.unresolved for model in models.values() if model.unresolved and not model.unreachable]
+    wrong = [model.unresolved for model in models.values() if model.unresolved and model.broken]
     unseen = [model.name for model in models.values() if model.unreachable]
     loaded, rows_wrong, rows_unseen = _rows(cells)
     prompts_wrong, notes = look_at_prompts(cells, loaded)

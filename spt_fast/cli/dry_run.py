@@ -30,6 +30,7 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     """
     cells = plan.expand(config)
     chosen = plan.select(cells, only) if only else cells
+    plan.require_usable(chosen)
     store = Store(config.folder)
     done = store.done()
     taken = [] if fresh else nights.to_take(config, store, cells)

@@ -27,7 +27,7 @@ FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "
 def look_at_prompts(cells: Sequence[Cell], rows: Mapping[str, Rows]) -> tuple[list[str], list[str]]:
     """What is wrong with the prompts of a grid, and what a reader should know of them, a sentence each.
 
-    A tokenizer that cannot be read says nothing here: whether it is there is looked at elsewhere, and a cell fails of it.
+    A tokenizer that is not here says nothing; one in a folder that cannot be read is wrong.
 
     Args:
         cells: of the grid.
@@ -37,10 +37,10 @@ def look_at_prompts(cells: Sequence[Cell], rows: Mapping[str, Rows]) -> tuple[li
     notes: list[str] = []
     for group in _alike(cells):
         model = group[0].model
-        tokenizer = _tokenizer(model)
-        if tokenizer is None:
-            continue
         try:
+            tokenizer = _tokenizer(model)
+            if tokenizer is None:
+                continue
             chat = uses_chat(model, tokenizer)
             if chat:
                 notes += [*_date(model, tokenizer), *_cue(model, tokenizer)]
@@ -54,7 +54,7 @@ def look_at_prompts(cells: Sequence[Cell], rows: Mapping[str, Rows]) -> tuple[li
             wrong.append(str(e))
     for judge in {cell.judge.model.name: cell.judge.model for cell in cells if cell.judge}.values():
         try:
-            tokenizer = _tokenizer(judge)
+            tokenizer = None if judge.unresolved else _tokenizer(judge)
             if tokenizer is not None and uses_chat(judge, tokenizer):
                 wrong += [f"judge: {thought}" for thought in _thoughts(tokenizer, "a judge has to answer at once, in one word")]
                 notes += _date(judge, tokenizer)
@@ -85,6 +85,8 @@ def _tokenizer(model: Model) -> Tokenizer | None:
     try:
         return load_tokenizer(model, plainly=True)
     except ModelError:
+        if Path(model.source).is_dir():
+            raise
         return None
 
 

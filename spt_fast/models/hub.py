@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spt_fast.errors import ConfigError
+from spt_fast.errors import ModelError
 from spt_fast.models.weights import UNKNOWN, Size, size_of, weight_files
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def revision(model_id: str, name: str | None) -> Revision:
     """A branch, tag or commit of a Hub id; None is its main branch.
 
     Raises:
-        ConfigError: the Hub says that there is no such model or revision.
+        ModelError: the Hub says that there is no such model or revision.
     """
     if name is not None and re.fullmatch(r"[0-9a-f]{40}", name):
         return Revision(commit=name, size=_cached_size(model_id, name))
@@ -78,7 +78,7 @@ def revisions(model_id: str, pattern: str) -> dict[str, Revision]:
     config.json is left out. Two requests for all of them, and one more for each that is not in the cache.
 
     Raises:
-        ConfigError: the Hub says that there is no such model, or none of its revisions matches.
+        ModelError: the Hub says that there is no such model, or none of its revisions matches.
     """
     from huggingface_hub import HfApi, constants
 
@@ -97,10 +97,10 @@ def revisions(model_id: str, pattern: str) -> dict[str, Revision]:
     told = _matching(names, pattern)
     if not told:
         there = ", ".join(sorted(names, key=natural)[:4]) + (", ..." if len(names) > 4 else "")
-        raise ConfigError(f"{model_id}: revision: no branch or tag matches {pattern!r}; there are {there}")
+        raise ModelError(f"{model_id}: revision: no branch or tag matches {pattern!r}; there are {there}")
     found = _looked_at(model_id, told, noted, _told_size(info))
     if not found:
-        raise ConfigError(f"{model_id}: revision: nothing with a config.json matches {pattern!r}")
+        raise ModelError(f"{model_id}: revision: nothing with a config.json matches {pattern!r}")
     return found
 
 
@@ -149,7 +149,7 @@ def _refusal(model_id: str, branch: str, error: Exception) -> str:
     """Why the Hub does not give a revision, in a sentence.
 
     Raises:
-        ConfigError: because there is no such model or revision.
+        ModelError: because there is no such model or revision.
     """
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -162,11 +162,11 @@ def _refusal(model_id: str, branch: str, error: Exception) -> str:
     if isinstance(error, GatedRepoError):
         return f"{model_id}: is gated; accept its licence on the Hub and set HF_TOKEN"
     if isinstance(error, RemoteEntryNotFoundError):
-        raise ConfigError(f"{model_id}: is no model: it has no config.json on the Hub") from None
+        raise ModelError(f"{model_id}: is no model: it has no config.json on the Hub") from None
     if isinstance(error, RevisionNotFoundError):
-        raise ConfigError(f"{model_id}: the Hub has no revision {branch!r} of it") from None
+        raise ModelError(f"{model_id}: the Hub has no revision {branch!r} of it") from None
     if isinstance(error, RepositoryNotFoundError):
-        raise ConfigError(
+        raise ModelError(
             f"{model_id}: no such folder, and the Hub has no such model (or it is private: set HF_TOKEN)"
         ) from None
     if isinstance(error, HfHubHTTPError):

@@ -15,6 +15,9 @@ from typing import Any, Literal, TypeAlias
 from spt_fast.config import CHAT_DATE, ModelConfig, is_pattern
 from spt_fast.errors import ConfigError, ModelError
 from spt_fast.models import hub
+from spt_fast.models.faults import fault_of
+from spt_fast.models.faults.files import is_there
+from spt_fast.models.faults.folder import ADAPTER
 from spt_fast.models.weights import Size, read_header, size_of
 from spt_fast.output import at_home
 from spt_fast.ranges import part_of_place
@@ -74,7 +77,7 @@ class Model:
     from_cache: bool = False
     """A Hub id whose commit is the cache's word, because the Hub gave none: nobody need ask it for the files either."""
     unresolved: str | None = None
-    """Why it cannot be reached, in a sentence; its cells then fail with it."""
+    """Why it cannot be used, as far as that is known without loading it, in a sentence; its cells then fail with it."""
     weight_bytes: int | None = None
     """Bytes of its weight files; None where nobody says. Like `gpus`, part of no key."""
     parameters: int | None = None
@@ -88,6 +91,11 @@ class Model:
     def unreachable(self) -> bool:
         """Whether that is because there is no way to the Hub from here now: then nothing is known to be wrong with it."""
         return self.unresolved is not None and hub.UNREACHABLE in self.unresolved
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is known to be of no use: not there, or not as a model must be."""
+        return self.unresolved is not None and not self.unreachable
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -106,18 +114,25 @@ class Model:
 def resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
     """The models that an entry of the grid stands for: itself or its series, each, and its partner.
 
+    What is not there, or is broken, is a model with the reason (`unresolved`): the others of a grid need not wait for it.
+
     Args:
         config: the entry.
         by_revision: a single revision is named `<id>@<revision>` too, as those of a series are.
 
     Raises:
-        ConfigError: the entry names a folder that is not there or is no model, or a series without a match.
+        ConfigError: the entry has keys that do not go together.
     """
     if config.checkpoints is None:
         models = _resolve(config, by_revision=by_revision)
     else:
         series = f"{config.id.rstrip('/')}/{config.checkpoints}"
-        models = [replace(model, series=series) for entry in _series(config) for model in _resolve(entry)]
+        try:
+            found = _series(config)
+        except ModelError as e:
+            models = [_unusable(series, str(e), _known(config))]
+        else:
+            models = [replace(model, series=series) for entry in found for model in _resolve(entry)]
     if config.post_trained is None:
         return models
     (partner,) = _resolve(
@@ -136,7 +151,15 @@ def resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
 
 def _resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
     """The model that an entry without `checkpoints` names, or the revisions of it that match a pattern."""
-    known: dict[str, Any] = {
+    try:
+        return _found(config, _known(config), by_revision=by_revision)
+    except ModelError as e:
+        return [_unusable(config.id, str(e), _known(config))]
+
+
+def _known(config: ModelConfig) -> dict[str, Any]:
+    """What of a model is what its entry says."""
+    return {
         "name": config.id.rstrip("/"),
         "tensor_parallel": config.tensor_parallel,
         "pipeline_parallel": config.pipeline_parallel,
@@ -149,16 +172,21 @@ def _resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
         "soft_prompt": dict(config.soft_prompt),
         "engine": dict(config.engine),
     }
+
+
+def _found(config: ModelConfig, known: dict[str, Any], *, by_revision: bool) -> list[Model]:
+    """`_resolve`, where there is something.
+
+    Raises:
+        ConfigError: the entry has keys that do not go together.
+        ModelError: there is no such model.
+    """
     if config.id.startswith("zoo/"):
         from spt_fast import zoo
 
         if config.revision is not None:
             raise ConfigError(f"{config.id}: revision is for models of the Hub; leave it out")
-        try:
-            folder = zoo.find(config.id)
-        except ModelError as e:
-            raise ConfigError(str(e)) from None
-        return [_of_folder(folder, known)]
+        return [_of_folder(zoo.find(config.id), known)]
     folder = at_home(config.id)
     if folder.is_dir():
         if config.revision is not None:
@@ -168,9 +196,9 @@ def _resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
             )
         return [_of_folder(folder, {**known, "name": _short_name(folder)})]
     if folder.is_file():
-        raise ConfigError(f"{config.id}: is a file; name the folder that holds config.json and the weights")
+        raise ModelError(f"{config.id}: is a file; name the folder that holds config.json and the weights")
     if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", config.id) or config.id.startswith("."):
-        raise ConfigError(f"{part_of_place(config.id)}: no such folder, and no id of the Hub either")
+        raise ModelError(f"{part_of_place(config.id)}: no such folder, and no id of the Hub either; correct the path")
     if config.revision is not None and is_pattern(config.revision):
         known["series"] = f"{config.id}@{config.revision}"
         found = hub.revisions(config.id, config.revision)
@@ -181,7 +209,18 @@ def _resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
 
 
 def _of_folder(folder: Path, known: Mapping[str, Any]) -> Model:
-    return Model(source=str(folder.resolve()), fingerprint=fingerprint(folder), **_size(size_of(folder)), **known)
+    source = str(folder.resolve())
+    if (wrong := fault_of(folder, trust_remote_code=known["trust_remote_code"])) is not None:
+        return _unusable(source, wrong, known)
+    try:
+        return Model(source=source, fingerprint=fingerprint(folder), **_size(size_of(folder)), **known)
+    except ConfigError as e:  # it changes while it is looked at
+        return _unusable(source, str(e), known)
+
+
+def _unusable(source: str, reason: str, known: Mapping[str, Any]) -> Model:
+    """A model that is not there or is broken. Its source is part of its cells' keys: they are not another's."""
+    return Model(source=source, fingerprint=f"unresolved:{source}", unresolved=reason, **known)
 
 
 def _of_hub(model_id: str, found: hub.Revision, known: Mapping[str, Any]) -> Model:
@@ -189,11 +228,14 @@ def _of_hub(model_id: str, found: hub.Revision, known: Mapping[str, Any]) -> Mod
     if found.commit is None:
         # Its name too: cells of two such models are not one.
         return Model(source=model_id, fingerprint=f"unresolved:{known.get('name', model_id)}", unresolved=found.reason, **known)
+    cached = hub.folder_of(model_id, found.commit)
+    wrong = fault_of(cached, trust_remote_code=known["trust_remote_code"], whole=False)
     return Model(
         source=model_id,
         revision=found.commit,
         fingerprint=f"commit:{found.commit}",
         from_cache=found.reason is not None,
+        unresolved=f"{model_id}: {wrong}" if wrong else None,
         **known,
     )
 
@@ -211,17 +253,22 @@ def _series(config: ModelConfig) -> list[ModelConfig]:
     folder = at_home(config.id)
     pattern = config.checkpoints or ""
     if not folder.is_dir():
-        raise ConfigError(
+        raise ModelError(
             f"{config.id}: checkpoints is for folders, and there is no such folder; "
             'a series on the Hub is named by a pattern of revisions (revision: "step*")'
         )
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise ConfigError(f"{config.id}: checkpoints: {pattern!r} must be a pattern inside the folder")
-    found = (path for path in folder.glob(pattern) if (path / "config.json").is_file())
+    found = (path for path in folder.glob(pattern) if _is_meant(path))
     matches = sorted(found, key=lambda path: hub.natural(path.relative_to(folder).as_posix()))
     if not matches:
-        raise ConfigError(f"{config.id}: checkpoints: nothing with a config.json matches {pattern!r}")
+        raise ModelError(f"{config.id}: checkpoints: nothing with a config.json matches {pattern!r}")
     return [replace(config, id=str(match), checkpoints=None, post_trained=None) for match in matches]
+
+
+def _is_meant(folder: Path) -> bool:
+    """Whether a match of `checkpoints` is a model, be it a broken one, and not a folder of logs."""
+    return any(is_there(folder / name) for name in ("config.json", ADAPTER)) or any(folder.glob("*.safetensors"))
 
 
 def fingerprint(folder: Path) -> str:

@@ -134,14 +134,14 @@ def test_a_model_of_the_hub_tells_its_size(first: Any, files: dict[str, bytes]) 
 @pytest.mark.parametrize(
     ("what", "sentence"),
     {
-        "no match": "ConfigError: some/series: revision: no branch or tag matches 'stp*'; "
-        "there are main, runs/step3, step1, step2, ...",
-        "no config": "ConfigError: some/series: revision: nothing with a config.json matches '*-notes'",
-        "nothing": "ConfigError: some/nothing: no such folder, and the Hub has no such model (or it is private: set HF_TOKEN)",
+        "no match": "some/series: revision: no branch or tag matches 'stp*'; there are main, runs/step3, step1, step2, ...",
+        "no config": "some/series: revision: nothing with a config.json matches '*-notes'",
+        "nothing": "some/nothing: no such folder, and the Hub has no such model (or it is private: set HF_TOKEN)",
     }.items(),
 )
 def test_a_series_without_a_model_is_a_sentence(what: str, sentence: str, first: Any) -> None:
-    assert first[what] == sentence
+    ((*_, reason, _, _),) = first[what]
+    assert reason == sentence
 
 
 def test_every_model_of_a_gated_series_says_so_and_the_hub_is_not_asked_for_each(first: Any) -> None:
@@ -225,13 +225,30 @@ def test_a_series_of_folders_says_which_it_is(tmp_path: Path) -> None:
     [
         ({"id": "zoo/base-40", "revision": "step*"}, "revision is for models of the Hub; leave it out"),
         ({"id": ".", "revision": "step*"}, "name a series inside the folder by checkpoints"),
-        ({"id": "some/series", "checkpoints": "step*"}, 'a pattern of revisions (revision: "step*")'),
+        ({"id": ".", "checkpoints": "../step*"}, "must be a pattern inside the folder"),
     ],
 )
 def test_a_series_of_another_kind_is_refused_with_the_mend(config: dict[str, str], part: str) -> None:
     with pytest.raises(ConfigError) as refused:
         resolve(ModelConfig(**config))  # type: ignore[arg-type]
     assert part in str(refused.value)
+
+
+def test_a_series_of_folders_that_are_not_there_is_one_model_that_says_so(tmp_path: Path) -> None:
+    (model,) = resolve(ModelConfig(id="some/series", checkpoints="step*"))
+    assert 'a pattern of revisions (revision: "step*")' in str(model.unresolved)
+    (model,) = resolve(ModelConfig(id=str(tmp_path), checkpoints="step*"))
+    assert "nothing with a config.json matches 'step*'" in str(model.unresolved)
+
+
+def test_a_checkpoint_without_a_config_is_not_left_out_of_its_series_in_silence(tmp_path: Path) -> None:
+    for step in (1, 2):
+        model_folder(tmp_path / f"step-{step}", seed=step)
+    (tmp_path / "step-2" / "config.json").unlink()
+    (tmp_path / "step-logs").mkdir()
+    whole, broken = resolve(ModelConfig(id=str(tmp_path), checkpoints="step-*"))
+    assert whole.unresolved is None
+    assert broken.unresolved == f"{tmp_path / 'step-2'}: is no model folder: it has no config.json"
 
 
 def test_a_judge_is_one_model() -> None:
