@@ -201,7 +201,7 @@ def test_weights_that_cannot_be_trained_on_fail_the_soft_prompts_and_leave_the_r
 ) -> None:
     folder = Path(shutil.copytree(models / "one", tmp_path / "m"))
     tensors = load_file(folder / "model.safetensors")
-    save_file({name: tensor for name, tensor in tensors.items() if "layers.1" not in name}, folder / "model.safetensors")
+    save_file({name: tensor for name, tensor in tensors.items() if "layers.1.mlp" not in name}, folder / "model.safetensors")
     result = run_grid(replace(grid, models=(ModelConfig(id=str(folder)),)))
     assert {cell.label for cell in result.cells if cell.key in result.failures} == {"soft_prompt"}
     assert {failure.kind for failure in result.failures.values()} == {"ModelError"}

@@ -50,8 +50,8 @@ def check_weights(folder: Path, config: Mapping[str, Any], *, whole: bool) -> No
     wanted = _index(folder, names, whole=whole)
     names = [name for name in sorted(wanted) if Path(name).name == name and is_there(folder / name)] or names
     headers = {name: _header(folder / name) for name in names}
-    for name, tensors in wanted.items():
-        lacking = sorted(tensors - headers[name].tensors.keys()) if name in headers else []
+    for name, parts in wanted.items():
+        lacking = sorted(parts - headers[name].tensors.keys()) if name in headers else []
         if lacking:
             raise ModelError(
                 f"{folder / name}: lacks {len(lacking)} tensors that {INDEX} says it has, among them "
