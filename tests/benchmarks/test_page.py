@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import page
-from benchmarks.harness import RESULTS
+from benchmarks.harness import RESULTS, ROOT
+from benchmarks.real.real import table
 
 ABOUT = {
     "date": "2026-11-21T09:17:01+00:00",
@@ -81,3 +82,11 @@ def test_a_file_that_no_benchmark_wrote_is_refused(tmp_path: Path) -> None:
 )
 def test_a_number_has_the_digits_that_say_something(value: float, said: str) -> None:
     assert page.number(value) == said
+
+
+def test_the_readmes_table_of_real_models_is_that_of_the_result_file() -> None:
+    _, _, behind = (ROOT / "README.md").read_text(encoding="utf-8").partition("<!-- real table -->")
+    shown = behind.partition("<!-- /real table -->")[0].strip().splitlines()[1:]
+    assert len(shown) > 2
+    result = json.loads((RESULTS / "cpu" / "real.json").read_text())["result"]
+    assert shown == table(result).splitlines()[1:]
