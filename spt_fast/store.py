@@ -311,6 +311,8 @@ class Store:
             return Failure(key=key, kind=DamagedError.__name__, reason=reason)
 
     def _damaged(self, path: str, error: Exception) -> DamagedError:
+        if isinstance(error, StoreError):  # which names the place, and why, itself
+            return DamagedError(str(error))
         return DamagedError(f"{self.name(path)}: cannot be read ({_said(error)}); {self._again(path)}")
 
     def _changed(self, path: str) -> DamagedError:

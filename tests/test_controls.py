@@ -206,7 +206,7 @@ def test_a_transfer_from_a_task_that_is_not_there_names_its_place() -> None:
 ALL = """
 name: g
 models: [zoo/base-40]
-tasks: [zoo-mcq, mmlu, "mmlu:letter", boolq, squad, triviaqa, gsm8k, zoo-json]
+tasks: [zoo-mcq, mmlu, "mmlu:letter", boolq, squad, nq_open, triviaqa, gsm8k, zoo-json]
 protocols:
   - transfer: {from: all}
 """
@@ -217,11 +217,11 @@ def test_a_transfer_from_all_is_one_from_every_other_task_whose_answers_have_the
     assert {(cell.source.name, cell.task.name) for cell in cells} == {
         ("zoo-mcq", "mmlu"),
         ("mmlu", "zoo-mcq"),
-        ("squad", "triviaqa"),
-        ("triviaqa", "squad"),
+        ("nq_open", "triviaqa"),
+        ("triviaqa", "nq_open"),
     }
     assert {cell.label for cell in cells if cell.task.name == "mmlu"} == {"transfer[from=zoo-mcq]"}
-    named = parse_grid(ALL.replace("all", "[mmlu, squad, triviaqa, zoo-mcq]"))
+    named = parse_grid(ALL.replace("all", "[mmlu, nq_open, triviaqa, zoo-mcq]"))
     keys = {cell.key for cell in plan.expand(named)}
     assert {cell.key for cell in cells} < keys  # the same cells; a list asks for those of other forms too
 

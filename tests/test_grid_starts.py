@@ -160,12 +160,13 @@ def test_a_start_from_a_task_is_the_last_vectors_learnt_there(base: Path) -> Non
     """Of zoo-json's own soft prompt, which the grid has, and of zoo-short's, which it has not."""
     prompts, failures = run(
         base,
-        f"soft_prompt: {{{TUNED}, evaluate_at: [0], init: [normal, soft_prompt], init_from: [zoo-json, zoo-short]}}",
+        f"soft_prompt: {{{TUNED}, evaluate_at: [0], init: [vocabulary, soft_prompt], init_from: [zoo-json, zoo-short]}}",
         tasks="zoo-mcq, zoo-json",
     )
     assert not failures
     plain, from_json, from_short = (
-        f"soft_prompt[init={each}]" for each in ("normal", "soft_prompt,init_from=zoo-json", "soft_prompt,init_from=zoo-short")
+        f"soft_prompt[init={each}]"
+        for each in ("vocabulary", "soft_prompt,init_from=zoo-json", "soft_prompt,init_from=zoo-short")
     )
     assert set(prompts) == {
         ("zoo-mcq", plain),

@@ -108,7 +108,7 @@ def test_the_same_command_asks_nothing_again_and_a_larger_share_does(grid: GridC
 
 
 def test_the_rows_are_the_first_by_content_hash_at_the_last_step(grid: GridConfig) -> None:
-    result = run_grid(replace(grid, engine={"kind": "echo", "unsteady": 0.9}, protocols=grid.protocols[2:]))
+    result = run_grid(replace(grid, engine={"kind": "echo", "unsteady": 0.5}, protocols=grid.protocols[2:]))
     store = Store(result.folder)
     for cell in result.cells:
         rows = sorted(row["example"] for row in store.samples(cell.key, ["example", "step"], last=True))

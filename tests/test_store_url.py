@@ -197,8 +197,8 @@ def test_events_are_told_while_their_driver_lives_and_grow_into_parts(url: str, 
 
 def test_an_event_waits_for_others_unless_it_is_the_first(url: str) -> None:
     store = Store(url)
-    store.event("run")
-    store.event("phase")
+    store.event("run", cells=1, todo=1)
+    store.event("phase", model="m", worker=0, phase="load")
     assert [event["event"] for event in Store(url).events()] == ["run"]
     store.close()
     assert [event["event"] for event in Store(url).events()] == ["run", "phase"]

@@ -58,7 +58,7 @@ tasks: [zoo-mcq, zoo-short, zoo-number, zoo-json]
 protocols:
   - zero_shot
   - few_shot: {shots: 5}
-  - soft_prompt: {length: 10, steps: 80, batch_size: 8, lr: 0.02}
+  - soft_prompt: {preset: paper, length: 10, steps: 80, batch_size: 8, lr: 0.02}
 seeds: [0, 1]
 """
 SMOKE = """\
@@ -67,7 +67,7 @@ models: [zoo/base-40]
 tasks: [{task: zoo-mcq, limit: 8}]
 protocols:
   - zero_shot
-  - soft_prompt: {length: 10, steps: 3, batch_size: 4, lr: 0.02}
+  - soft_prompt: {preset: paper, length: 10, steps: 3, batch_size: 4, lr: 0.02}
 seeds: [0]
 """
 

@@ -51,7 +51,8 @@ def build(folder: Path, models: int) -> Path:
     for i in range(models):
         model = folder / "models" / f"step-{i}"
         model.mkdir(parents=True)
-        (model / "config.json").write_text('{"hidden_size": 2}')
+        (model / "config.json").write_text('{"model_type": "llama", "hidden_size": 2}')
+        (model / "tokenizer.json").write_text('{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}')
         header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
         (model / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<2f", i, 1.0))
     from spt_fast import tasks
@@ -100,7 +101,7 @@ def made_up(cell: Cell) -> CellResult:
 
 def fill(run: Path, cells: Sequence[Cell]) -> None:
     """All cells done: the files that `put_result` writes for one cell of each protocol, in every cell's folder."""
-    from spt_fast.store import Store
+    from spt_fast.store import CHECKSUM, Store, _checksum
 
     patterns: dict[str, tuple[Cell, dict[str, bytes]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -114,7 +115,8 @@ def fill(run: Path, cells: Sequence[Cell]) -> None:
         folder.mkdir(parents=True)
         pattern, files = patterns[cell.label]
         (folder / "samples.parquet").write_bytes(files["samples.parquet"])
-        (folder / "result.json").write_bytes(files["result.json"].replace(pattern.key.encode(), cell.key.encode()))
+        data = json.loads(files["result.json"].replace(pattern.key.encode(), cell.key.encode()))
+        (folder / "result.json").write_text(json.dumps({**data, CHECKSUM: _checksum(data)}))
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:

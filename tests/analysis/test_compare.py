@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,8 @@ def test_a_folder_from_before_there_were_groups_is_read(tmp_path: Path) -> None:
     old = pq.read_table(path).drop_columns(["group"])
     path.unlink()
     pq.write_table(old, path)
+    marker = path.with_name("result.json")
+    marker.write_text(json.dumps({k: v for k, v in json.loads(marker.read_text()).items() if k not in ("files", "checksum")}))
     rows = a.rows("m", "t", "zero_shot", "exact_match")
     assert rows is not None
     assert set(rows.groups) == {""}

@@ -61,12 +61,14 @@ def night(
                 yield now, each, Progress(phase="train", key=cell.key, done=step, total=80)
             yield now, each, CellTrained(key=cell.key, prompts={}, curve=())
         yield now, each, PhaseStarted(phase="evaluate")
-        requests, done = 100, 0
+        # A row with four options is thirteen requests: a completion, and the options by three ways of scoring.
+        asked = {cell.key: 50 * (13 if LENGTHS[cell.task.name]["options"] else 1) for cell in each.cells}
+        done = 0
         for cell in each.cells:
-            takes = true.answer_s(cell) * asking_slower * rng.uniform(0.8, 1.25)
+            takes, requests = true.answer_s(cell) * asking_slower * rng.uniform(0.8, 1.25), asked[cell.key]
             for _ in range(requests):
                 now, done = now + takes / requests, done + 1
-                yield now, each, Progress(phase="evaluate", done=done, total=requests * len(each.cells))
+                yield now, each, Progress(phase="evaluate", done=done, total=sum(asked.values()))
             result = CellResult(metrics={}, samples=(), costs={"requests": float(requests)})
             yield now, each, CellDone(key=cell.key, result=result)
 

