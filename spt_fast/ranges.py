@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields
@@ -44,6 +45,8 @@ class Range:
         if isinstance(value, float) and not math.isfinite(value):
             return False
         number: Any = value
+        if not self.whole and abs(number) > sys.float_info.max:  # an integer that is no float
+            return False
         return (
             (self.least is None or number >= self.least)
             and (self.above is None or number > self.above)

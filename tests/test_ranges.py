@@ -24,7 +24,7 @@ from spt_fast.config import (
 from spt_fast.errors import ConfigError
 from spt_fast.grid import parse_grid
 from spt_fast.ranges import Range, Text, in_words, range_of, require_plain
-from spt_fast.strict import hints
+from spt_fast.strict import hints, scalar
 from spt_fast.tasks.base import Cut
 from spt_fast.tasks.custom.keys import AnswerKeys, TaskFile
 
@@ -216,3 +216,9 @@ def test_a_hundred_thousand_seeds_are_read() -> None:
     assert parse_grid(f"{GRID}seeds: {seeds}\n").seeds == tuple(seeds)
     with pytest.raises(ConfigError, match=r"seeds\[100000\]: 7 is there twice"):
         parse_grid(f"{GRID}seeds: {[*seeds, 7]}\n")
+
+
+@pytest.mark.parametrize("value", [10**309, -(10**400)])
+def test_an_integer_that_is_no_float_is_refused_where_a_number_without_bounds_is_wanted(value: int) -> None:
+    with pytest.raises(ConfigError, match="^x: must be a finite number, not an integer of about"):
+        scalar(float, value, "x")
