@@ -220,5 +220,5 @@ def test_a_hundred_thousand_seeds_are_read() -> None:
 
 @pytest.mark.parametrize("value", [10**309, -(10**400)])
 def test_an_integer_that_is_no_float_is_refused_where_a_number_without_bounds_is_wanted(value: int) -> None:
-    with pytest.raises(ConfigError, match="^x: must be a finite number, not an integer of about"):
+    with pytest.raises(ConfigError, match=r"^x: must be a finite number, not an integer of about"):
         scalar(float, value, "x")
