@@ -218,7 +218,7 @@ def test_a_damaged_soft_prompt_of_an_unfinished_cell_is_learnt_again_with_a_line
     assert run_grid(grid, executor=executor, say=said.append).complete
     assert key not in executor.given
     assert len(said) == 1
-    assert "prompt.safetensors: cannot be read" in said[0]
+    assert "prompt.safetensors" in said[0]
     assert said[0].endswith("so it is learnt again")
 
 
