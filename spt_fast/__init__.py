@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from spt_fast.analysis.ranking import rank_run
     from spt_fast.analysis.runs import read_run
     from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig
+    from spt_fast.config.reader import load_grid
+    from spt_fast.driver.run import GridResult, run_grid
     from spt_fast.errors import (
         ConfigError,
         DataError,
@@ -23,17 +25,15 @@ if TYPE_CHECKING:
         StoreError,
         TrainingError,
     )
-    from spt_fast.grid import load_grid
     from spt_fast.prompts.soft_prompt import SoftPrompt
-    from spt_fast.run import GridResult, run_grid
-    from spt_fast.tuning import tune
+    from spt_fast.training.task import tune
 
 _HOME = {
     "ConfigError": "errors",
     "DataError": "errors",
     "EngineError": "errors",
     "GridConfig": "config",
-    "GridResult": "run",
+    "GridResult": "driver.run",
     "ModelConfig": "config",
     "ModelError": "errors",
     "ScoringError": "errors",
@@ -45,11 +45,11 @@ _HOME = {
     "TrainingError": "errors",
     "compare_protocols": "analysis.compare",
     "compare_runs": "analysis.compare",
-    "load_grid": "grid",
+    "load_grid": "config.reader",
     "rank_run": "analysis.ranking",
     "read_run": "analysis.runs",
-    "run_grid": "run",
-    "tune": "tuning",
+    "run_grid": "driver.run",
+    "tune": "training.task",
 }
 
 __all__ = [

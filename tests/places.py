@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spt_fast.output import Location
+from spt_fast.config.output import Location
 
 
 @pytest.fixture(scope="session")

@@ -8,21 +8,21 @@ from dataclasses import replace
 import pytest
 
 from spt_fast import tasks, zoo
-from spt_fast.asking import Asked, all_questions, choosing_rows, requests_of
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import FewShot, Protocol, SoftPromptConfig, ZeroShot
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.echo import EchoEngine
 from spt_fast.errors import DataError
-from spt_fast.events import CellDone, Event
 from spt_fast.models.identity import Model
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import Stage
+from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.scoring.ways import WAYS
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Example, LogLikelihood
-from spt_fast.worker import run_stage
+from spt_fast.worker.events import CellDone, Event
+from spt_fast.worker.requests import Asked, all_questions, choosing_rows, requests_of
+from spt_fast.worker.worker import run_stage
 from tests.tiny import byte_tokenizer
 
 MODEL = Model(name="m", source="zoo/base-40", fingerprint="f")

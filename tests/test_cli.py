@@ -12,7 +12,7 @@ import yaml
 from spt_fast import tasks
 from spt_fast.cli import main
 from spt_fast.cli.status import _doing
-from spt_fast.grid import load_grid
+from spt_fast.config.reader import load_grid
 
 
 @pytest.fixture(autouse=True)

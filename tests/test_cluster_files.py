@@ -27,7 +27,7 @@ import yaml
 
 from spt_fast.cli import cli
 from spt_fast.cli.checking import check_grid
-from spt_fast.grid import load_grid
+from spt_fast.config.reader import load_grid
 from spt_fast.tasks import loading
 
 ROOT = Path(__file__).resolve().parent.parent

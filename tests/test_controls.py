@@ -18,10 +18,10 @@ from spt_fast.config import (
     Transfer,
     ZeroShot,
 )
+from spt_fast.config.reader import parse_grid
+from spt_fast.driver.run import run_grid
 from spt_fast.errors import ConfigError, DataError
-from spt_fast.grid import parse_grid
 from spt_fast.prompts.initialize import initialize
-from spt_fast.run import run_grid
 from spt_fast.store import Store
 from spt_fast.training.rows import shuffled_targets
 from spt_fast.types import Example, Metric

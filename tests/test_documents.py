@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spt_fast.documents import MOST_DEPTH, MOST_VALUES, json_values, plain_values, read_text
+from spt_fast.config.documents import MOST_DEPTH, MOST_VALUES, json_values, plain_values, read_text
 from spt_fast.errors import ConfigError
 
 PLAIN: dict[str, Any] = {

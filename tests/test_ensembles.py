@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from spt_fast import plan
-from spt_fast.cli.tables import write_tables
 from spt_fast.config import Ensemble, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig
+from spt_fast.config.reader import parse_grid
+from spt_fast.driver.ensembles import examples_of
+from spt_fast.driver.run import run_grid
 from spt_fast.errors import ConfigError
-from spt_fast.events import CellStarted, Event
-from spt_fast.grid import parse_grid
 from spt_fast.plan import Stage
-from spt_fast.run import run_grid
+from spt_fast.report.folder import write_tables
 from spt_fast.scoring.ensemble import vote
 from spt_fast.store import Store
-from spt_fast.voting import examples_of
+from spt_fast.worker.events import CellStarted, Event
 
 from .tiny import tiny_model
 

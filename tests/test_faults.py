@@ -23,18 +23,18 @@ import pytest
 
 from spt_fast.cli import main
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig
+from spt_fast.driver.run import run_grid
 from spt_fast.errors import FolderGoneError, StoreError
-from spt_fast.events import CellDone, CellFailed, CellTrained, Event, RowsRead
 from spt_fast.executors.base import Executor
 from spt_fast.executors.desk import Packed
 from spt_fast.plan import Stage
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.run import run_grid
 from spt_fast.scheduling.estimates import Measured
 from spt_fast.scheduling.scheduler import Resources
-from spt_fast.sharing import Given
 from spt_fast.store import Store
 from spt_fast.types import Metric, TrainingStep
+from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, RowsRead
+from spt_fast.worker.lease import Given
 
 from .test_store import result
 from .tiny import tiny_model

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spt_fast.config import FewShot, SoftPromptConfig, ZeroShot
+from spt_fast.config.reader import overridden, parse_grid
 from spt_fast.errors import ConfigError
-from spt_fast.grid import overridden, parse_grid
 
 GRID = """
 name: paper

@@ -12,18 +12,18 @@ import torch
 
 from spt_fast import plan, tasks
 from spt_fast.config import SoftPromptConfig
+from spt_fast.config.reader import parse_grid
 from spt_fast.errors import ConfigError, DataError
-from spt_fast.events import CellDone, CellFailed, CellTrained, Event
-from spt_fast.grid import parse_grid
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.adapters import save_adapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.tasks.rows import load_rows
 from spt_fast.training import trainer
+from spt_fast.training.task import require_rows, tune
 from spt_fast.training.trainer import learn_many
-from spt_fast.tuning import require_rows, tune
-from spt_fast.worker import run_stage
+from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event
+from spt_fast.worker.worker import run_stage
 
 from .tiny import tiny_model
 

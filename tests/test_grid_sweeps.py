@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spt_fast import plan
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import FewShot, Protocol, RandomVectors, ShuffledLabels, SoftPromptConfig, Transfer, ZeroShot
+from spt_fast.config.reader import overridden, parse_grid
 from spt_fast.errors import ConfigError
-from spt_fast.grid import overridden, parse_grid
 from spt_fast.models.identity import Model
+from spt_fast.plan.cell import Cell, TaskRows
 
 
 def protocols(written: str) -> tuple[Protocol, ...]:

@@ -12,11 +12,11 @@ from huggingface_hub import constants
 from spt_fast import plan
 from spt_fast.cli.checking import check_grid
 from spt_fast.config import Ensemble, Learning, Lora, SoftPromptConfig, Transfer
-from spt_fast.events import CellDone, CellFailed, Event
-from spt_fast.grid import load_grid
-from spt_fast.run import run_grid, with_options
+from spt_fast.config.reader import load_grid
+from spt_fast.driver.run import run_grid, with_options
 from spt_fast.tasks import loading
-from spt_fast.worker import run_stage
+from spt_fast.worker.events import CellDone, CellFailed, Event
+from spt_fast.worker.worker import run_stage
 
 GRIDS = Path(__file__).parents[1] / "benchmarks" / "grids"
 ROWS = Path(__file__).parents[2] / "shared" / "data"

@@ -12,7 +12,7 @@ import pytest
 from spt_fast import plan
 from spt_fast.cli import cli
 from spt_fast.cli.checking import check_grid
-from spt_fast.grid import load_grid
+from spt_fast.config.reader import load_grid
 
 DOCS = Path(__file__).parents[1] / "docs"
 GUIDE = (DOCS / "soft-prompts.md").read_text(encoding="utf-8")

@@ -12,22 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spt_fast import inspection, tasks
-from spt_fast.cell import TaskRows
+from spt_fast import tasks
 from spt_fast.cli.inspecting import Wanted, inspect
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, Transfer, ZeroShot
+from spt_fast.driver.run import run_grid
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.echo import EchoEngine
 from spt_fast.engine.transformers import TransformersEngine
 from spt_fast.errors import ConfigError, ModelError, StoreError
-from spt_fast.inspection import Lexicon
+from spt_fast.inspection.ablation import Subject, probe
+from spt_fast.models import nearest_tokens
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.identity import Model
+from spt_fast.models.nearest_tokens import Lexicon
 from spt_fast.models.tokenizer import Tokenizer
-from spt_fast.probing import Subject, probe
+from spt_fast.plan.cell import TaskRows
 from spt_fast.prompts.meaning import Probe
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.run import run_grid
 from spt_fast.store import Store
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Answer, Generate, Request, Score
@@ -104,7 +105,7 @@ def test_neighbours_and_norms_are_those_of_the_whole_table(
         assert [near.value for near in vector.by_distance] == pytest.approx(np.sort(distances[p])[:7].tolist())
         assert vector.norm_above == np.mean(np.linalg.norm(table, axis=1) < vector.norm)
     assert found.vocabulary_norms.middle == pytest.approx(np.median(np.linalg.norm(table, axis=1)))
-    monkeypatch.setattr(inspection, "_NUMBERS", 32 * 50)
+    monkeypatch.setattr(nearest_tokens, "_NUMBERS", 32 * 50)
     in_pieces = Lexicon(FrozenModel.load(tiny), Tokenizer.load(tiny)).meaning(prompt, top=7)
     assert [[near.token for near in v.by_cosine] for v in in_pieces.vectors] == [
         [near.token for near in v.by_cosine] for v in found.vectors

@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 
 from spt_fast import plan
-from spt_fast.asking import Asked, Questions, questions, requests_of
 from spt_fast.config import Ensemble, GridConfig, Lora, ModelConfig, RandomVectors, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.config.reader import parse_grid
+from spt_fast.driver.ensembles import examples_of, voted
+from spt_fast.driver.run import run_grid
 from spt_fast.engine import config_of, open_engine
 from spt_fast.engine.base import Adapters
 from spt_fast.errors import ConfigError
-from spt_fast.events import CellDone, CellFailed, CellTrained, Event, PhaseStarted
 from spt_fast.export import export
-from spt_fast.grid import parse_grid
+from spt_fast.models.tokenizer import load_tokenizer
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.report import CellReport, markdown
-from spt_fast.run import run_grid
-from spt_fast.sharing import More, Sharing
 from spt_fast.store import Store
 from spt_fast.tasks.rows import load_rows
-from spt_fast.tuning import load_tokenizer
 from spt_fast.types import CellResult, Completion
-from spt_fast.voting import examples_of, voted
-from spt_fast.worker import run_stage
+from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, PhaseStarted
+from spt_fast.worker.lease import More, Sharing
+from spt_fast.worker.requests import Asked, Questions, questions, requests_of
+from spt_fast.worker.worker import run_stage
 
 from .tiny import tiny_model
 

@@ -13,20 +13,19 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from spt_fast import nights
-from spt_fast.cell import Cell, Judge, TaskRows
 from spt_fast.cli.dry_run import dry_run
-from spt_fast.cli.tables import write_tables
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.config.output import Location, day_of, joined, parent
+from spt_fast.driver.run import Interrupted, with_options
 from spt_fast.errors import ConfigError, StoreError
-from spt_fast.events import CellDone, CellTrained
 from spt_fast.models.identity import Model
-from spt_fast.output import Location, day_of, joined, parent
+from spt_fast.plan.cell import Cell, Judge, TaskRows
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.run import Interrupted, with_options
+from spt_fast.report.folder import write_tables
 from spt_fast.storage.local import FolderStorage
-from spt_fast.store import Store
+from spt_fast.store import Store, reuse
 from spt_fast.types import TrainingStep
+from spt_fast.worker.events import CellDone, CellTrained
 
 from .test_run import Listener, numbers, run_grid
 from .test_store import cell, result
@@ -58,7 +57,7 @@ def take_over(place: Location, day: str, cells: Sequence[Cell]) -> tuple[Store, 
     config, store = config_of(joined(place, "{date}")), Store(joined(place, day))
     store.lock()
     try:
-        return store, [str(each) for each in nights.take_over(config, store, cells)]
+        return store, [str(each) for each in reuse.take_over(config, store, cells)]
     finally:
         store.close()
 
@@ -109,7 +108,7 @@ def test_of_a_judged_cell_the_completions_are_taken_over_and_of_other_grids_noth
 
 def test_so_many_nights_are_looked_at_and_no_more(place: Location) -> None:
     night(place, "2026-11-01", CELLS[:1])
-    for day in range(2, 2 + nights.MOST):
+    for day in range(2, 2 + reuse.MOST):
         night(place, f"2026-11-{day:02}", CELLS[1:2])
     tonight, said = take_over(place, TONIGHT, CELLS)
     assert (tonight.done(), len(said)) == ({CELLS[1].key}, 1)
@@ -218,9 +217,9 @@ def test_output_without_a_date_is_one_folder(tmp_path: Path) -> None:
     config = config_of(tmp_path / "{name}")
     assert config.folder == tmp_path / "g"
     store = Store(config.folder)
-    assert nights.earlier(config, store) == []
+    assert reuse.earlier(config, store) == []
     store.lock()
-    assert nights.take_over(config, store, CELLS) == []
+    assert reuse.take_over(config, store, CELLS) == []
     store.close()
     assert not (tmp_path / "g" / ".asked").exists()
 

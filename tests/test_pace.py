@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spt_fast.events import Phase, Progress
-from spt_fast.pace import WINDOW_S, Pace
+from spt_fast.worker.events import Phase, Progress
+from spt_fast.worker.throughput import WINDOW_S, Pace
 
 
 def progress(done: int, phase: Phase = "evaluate") -> Progress:

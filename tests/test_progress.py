@@ -8,9 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spt_fast.cell import Cell
+from spt_fast.cli.progress import BarWatcher, LineWatcher, spoken, watch
 from spt_fast.config import SoftPromptConfig, ZeroShot
-from spt_fast.events import (
+from spt_fast.plan import Stage
+from spt_fast.plan.cell import Cell
+from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.types import CellResult, TrainingStep
+from spt_fast.worker.events import (
     THIS_MACHINE,
     CellDone,
     CellFailed,
@@ -23,10 +27,6 @@ from spt_fast.events import (
     WorkerEnded,
     WorkerStarted,
 )
-from spt_fast.plan import Stage
-from spt_fast.progress import BarWatcher, LineWatcher, spoken, watch
-from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.types import CellResult, TrainingStep
 
 from .test_store import cell
 

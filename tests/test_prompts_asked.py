@@ -13,20 +13,20 @@ import pytest
 
 from spt_fast.analysis.compare import compare_runs
 from spt_fast.analysis.runs import read_run
-from spt_fast.asking import questions
-from spt_fast.cell import TaskRows
 from spt_fast.cli import main
 from spt_fast.cli.checking import Checked, check_grid
-from spt_fast.cli.tables import write_tables
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.config.reader import load_grid
+from spt_fast.driver.run import GridResult
 from spt_fast.errors import ConfigError, DataError
-from spt_fast.grid import load_grid
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import expand
-from spt_fast.run import GridResult
+from spt_fast.plan.cell import TaskRows
+from spt_fast.report.folder import write_tables
 from spt_fast.store import Store
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import load_rows
+from spt_fast.worker.requests import questions
 
 from .test_run import run_grid
 from .tiny import CHAT_TEMPLATE, byte_tokenizer, tiny_model

@@ -21,10 +21,10 @@ from spt_fast.config import (
     SoftPromptConfig,
     TaskConfig,
 )
+from spt_fast.config.ranges import Range, Text, in_words, range_of, require_plain
+from spt_fast.config.reader import parse_grid
+from spt_fast.config.strict import hints, scalar
 from spt_fast.errors import ConfigError
-from spt_fast.grid import parse_grid
-from spt_fast.ranges import Range, Text, in_words, range_of, require_plain
-from spt_fast.strict import hints, scalar
 from spt_fast.tasks.base import Cut
 from spt_fast.tasks.custom.keys import AnswerKeys, TaskFile
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.run import run_grid
+from spt_fast.driver.run import run_grid
 from spt_fast.store import Store
 
 ROWS = Path(__file__).parents[2] / "shared" / "data"

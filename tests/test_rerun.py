@@ -13,14 +13,14 @@ import pytest
 
 from spt_fast import plan
 from spt_fast.cli.dry_run import dry_run
-from spt_fast.cli.tables import cell_reports, write_tables
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.config.reader import load_grid, parse_grid, share_of
+from spt_fast.driver.run import GridResult, with_options
 from spt_fast.errors import ConfigError
-from spt_fast.events import CellDone, PhaseStarted
-from spt_fast.grid import load_grid, parse_grid, share_of
 from spt_fast.report import CellReport, summary
-from spt_fast.run import GridResult, with_options
+from spt_fast.report.folder import cell_reports, write_tables
 from spt_fast.store import RERUN, Store
+from spt_fast.worker.events import CellDone, PhaseStarted
 
 from .test_run import Listener, numbers, run_grid
 from .tiny import tiny_model

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from spt_fast.asking import Room
-from spt_fast.cli.tables import write_tables
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.events import Event, Noticed
-from spt_fast.run import GridResult
+from spt_fast.driver.run import GridResult
+from spt_fast.report.folder import write_tables
 from spt_fast.types import Completion
+from spt_fast.worker.events import Event, Noticed
+from spt_fast.worker.requests import Room
 from tests.test_run import Listener, run_grid
 from tests.tiny import tiny_model
 

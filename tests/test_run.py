@@ -20,16 +20,16 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.events import CellDone, CellTrained, Event, PhaseStarted
+from spt_fast.driver.run import GridResult, Interrupted
+from spt_fast.driver.run import run_grid as run_in_workers
 from spt_fast.executors.base import Executor
 from spt_fast.plan import Stage
-from spt_fast.run import GridResult, Interrupted
-from spt_fast.run import run_grid as run_in_workers
 from spt_fast.scheduling.estimates import Measured
 from spt_fast.scheduling.scheduler import Resources
-from spt_fast.sharing import Given
 from spt_fast.store import Store
-from spt_fast.worker import run_stage
+from spt_fast.worker.events import CellDone, CellTrained, Event, PhaseStarted
+from spt_fast.worker.lease import Given
+from spt_fast.worker.worker import run_stage
 
 from .tiny import tiny_model
 

@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import Protocol, SoftPromptConfig, ZeroShot
+from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError, StoreError
-from spt_fast.files import BESIDE, write_whole
 from spt_fast.models.identity import Model
-from spt_fast.output import Location
+from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.storage import open_storage
+from spt_fast.storage.files import BESIDE, write_whole
 from spt_fast.store import Results, Store
 from spt_fast.types import CellResult, Metric, Sample, TrainingStep
 

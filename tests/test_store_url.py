@@ -19,17 +19,18 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from spt_fast.cli import main
 from spt_fast.cli.status import status_of
-from spt_fast.cli.tables import tell, write_tables
+from spt_fast.cli.tables import tell
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.config.output import location
+from spt_fast.driver.run import run_grid as run_in_workers
 from spt_fast.errors import ConfigError, StoreError
-from spt_fast.events import CellDone, CellTrained
-from spt_fast.output import location
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.run import run_grid as run_in_workers
+from spt_fast.report.folder import write_tables
 from spt_fast.storage import lock, open_storage, remote
 from spt_fast.storage.lock import STALE_S, Owner
 from spt_fast.storage.remote import LOCK, UrlStorage
 from spt_fast.store import RESULT, Store
+from spt_fast.worker.events import CellDone, CellTrained
 
 from .test_run import Inline, Listener, numbers, run_grid
 from .test_store import cell, result

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from spt_fast.cli.tables import KEPT, TABLES, cell_reports, tell, write_tables
+from spt_fast.cli.tables import tell
 from spt_fast.config import SoftPromptConfig
 from spt_fast.report import Verdict
+from spt_fast.report.folder import KEPT, TABLES, cell_reports, write_tables
 from spt_fast.store import Store
 
 from .test_store import cell, result

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from spt_fast.cli import main
-from spt_fast.events import CellFailed, PhaseStarted, Progress
+from spt_fast.cli.progress import BarWatcher, LineWatcher
 from spt_fast.plan import Stage
-from spt_fast.progress import BarWatcher, LineWatcher
 from spt_fast.store import Store
 from spt_fast.terminal import Door, console, doors, harmless, show
+from spt_fast.worker.events import CellFailed, PhaseStarted, Progress
 
 from .test_store import cell, result
 

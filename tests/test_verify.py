@@ -14,10 +14,10 @@ import pytest
 
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
-from spt_fast.engine.vllm import VllmEngine
+from spt_fast.engine.vllm.engine import VllmEngine
 from spt_fast.errors import ConfigError
+from spt_fast.inspection.verify import STEPS, Asked, Repeat, VerifyReport, compare, verify
 from spt_fast.types import Answer, Completion, LogLikelihood, Score
-from spt_fast.verify import STEPS, Asked, Repeat, VerifyReport, compare, verify
 from tests.engine.asking import generate, ids, score, soft
 from tests.engine.faults import FAULTS, Remembered
 from tests.tiny import tiny_model

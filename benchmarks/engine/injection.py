@@ -46,7 +46,7 @@ def made(way: str, ids: tuple[int, ...], held: Held, name: str) -> Any:
     import torch
     from vllm.v1.engine import EngineCoreRequest
 
-    from spt_fast.engine.vllm_requests import engine_input, sampling_params
+    from spt_fast.engine.vllm.requests import engine_input, sampling_params
     from spt_fast.types import Generate, Sampling
 
     soft_prompt: str | None
@@ -95,7 +95,7 @@ def receiver(address: str, orders: Connection) -> None:
     from vllm.v1.request import Request
     from vllm.v1.serial_utils import MsgpackDecoder
 
-    from spt_fast.engine import short_embeds
+    from spt_fast.engine.vllm import short_embeds
 
     short_embeds.install()
     hash_function = get_hash_fn_by_name("sha256")
@@ -189,7 +189,7 @@ def measure(case: dict[str, Any]) -> list[dict[str, Any]]:
     """Milliseconds of processor time a request, by hidden size, tokens, prefix caching and way."""
     import torch
 
-    from spt_fast.engine import short_embeds
+    from spt_fast.engine.vllm import short_embeds
 
     short_embeds.install()
     torch.set_num_threads(1)

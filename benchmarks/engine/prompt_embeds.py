@@ -114,8 +114,8 @@ def _by(engine: Any, way: str, embeddings: Any) -> Iterator[None]:
     import torch
     from vllm.inputs.engine import embeds_input
 
-    from spt_fast.engine import vllm
-    from spt_fast.engine.vllm_requests import sampling_params
+    from spt_fast.engine.vllm import engine as vllm
+    from spt_fast.engine.vllm.requests import sampling_params
 
     def endless(*arguments: Any) -> Any:
         made = sampling_params(*arguments)

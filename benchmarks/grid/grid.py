@@ -36,11 +36,11 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.harness import ROOT, Benchmark, Ratio, Timing
 
 if TYPE_CHECKING:
-    from spt_fast.asking import Question
-    from spt_fast.cell import Cell
     from spt_fast.models.tokenizer import Tokenizer
+    from spt_fast.plan.cell import Cell
     from spt_fast.tasks.rows import Rows
     from spt_fast.types import Metric
+    from spt_fast.worker.requests import Question
 
 PEERS = Path(__file__).parent / "peers"
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
@@ -106,12 +106,12 @@ class Job:
 
 def jobs_of(grid: Path, folder: Path) -> list[Job]:
     """The cells of a grid, with the files that peers read."""
-    from spt_fast.asking import questions
     from spt_fast.config import SoftPromptConfig
-    from spt_fast.grid import load_grid
+    from spt_fast.config.reader import load_grid
+    from spt_fast.models.tokenizer import load_tokenizer
     from spt_fast.plan import expand
     from spt_fast.tasks.rows import load_rows
-    from spt_fast.tuning import load_tokenizer
+    from spt_fast.worker.requests import questions
 
     cells = expand(load_grid(grid))
     kinds = [(cell.task.name, cell.label) for cell in cells]

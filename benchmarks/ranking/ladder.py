@@ -19,10 +19,10 @@ from benchmarks.harness import ROOT, Benchmark
 from spt_fast.analysis.plain import plain_values
 from spt_fast.analysis.ranking import ALL_TASKS, PLANTED, RankAgreement, Ranking, rank_run
 from spt_fast.analysis.runs import read_run
-from spt_fast.cli.tables import write_tables
 from spt_fast.config import GridConfig, SoftPromptConfig
-from spt_fast.grid import load_grid
-from spt_fast.run import run_grid
+from spt_fast.config.reader import load_grid
+from spt_fast.driver.run import run_grid
+from spt_fast.report.folder import write_tables
 
 GRID = Path(__file__).with_suffix(".yaml")
 METRICS = ("exact_match", "knowledge", "format_following")

@@ -19,10 +19,10 @@ from typing import Any
 
 from benchmarks.harness import RESULTS, ROOT, Benchmark
 from spt_fast import tasks
-from spt_fast.cli.tables import cell_reports, write_tables
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, ShuffledLabels, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.driver.run import run_grid
 from spt_fast.report import CellReport
-from spt_fast.run import run_grid
+from spt_fast.report.folder import cell_reports, write_tables
 from spt_fast.store import Store
 
 TASKS = ("triviaqa", "arc_easy", "piqa", "boolq", "squad", "gsm8k", "mmlu")

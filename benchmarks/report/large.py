@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.harness import Benchmark
 
 if TYPE_CHECKING:
-    from spt_fast.cell import Cell
+    from spt_fast.plan.cell import Cell
     from spt_fast.types import Sample
 
 MODELS = ("Llama-3.1-8B", "Llama-3.2-1B", "Ministral-3-14B", "Ministral-3-3B", "Olmo-3-7B", "Qwen3-4B", "Qwen3-8B")
@@ -47,9 +47,9 @@ BROKEN = (
 def cells(rows: int, models: int, tasks: int) -> Iterator[Cell]:
     """As `plan.expand` makes them."""
     from spt_fast import tasks as registry
-    from spt_fast.cell import Cell, TaskRows
     from spt_fast.config import FewShot, SoftPromptConfig, ZeroShot
     from spt_fast.models.identity import Model
+    from spt_fast.plan.cell import Cell, TaskRows
 
     soft = SoftPromptConfig(steps=STEPS[-1], evaluate_at=STEPS[:-1])
     for name in MODELS[:models]:
@@ -137,7 +137,7 @@ def hash_of(task: str, i: int) -> int:
 def record(folder: Path, rows: int, models: int, tasks: int) -> int:
     """Write the run folder; how many samples it holds."""
     from spt_fast.config import FewShot, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-    from spt_fast.run import resolved
+    from spt_fast.driver.run import resolved
     from spt_fast.scoring.measures import metrics
     from spt_fast.store import Store
     from spt_fast.types import CellResult
@@ -178,8 +178,8 @@ def record(folder: Path, rows: int, models: int, tasks: int) -> int:
 
 def write(folder: Path) -> dict[str, Any]:
     """Time what a run does at its end, and report.html in it."""
-    from spt_fast.cli.tables import cell_reports, write_tables
-    from spt_fast.cli.web import page
+    from spt_fast.report.folder import cell_reports, write_tables
+    from spt_fast.report.html.build import page
     from spt_fast.store import Store
 
     store = Store(folder)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.harness import ROOT, Benchmark
 
 if TYPE_CHECKING:
-    from spt_fast.cell import Cell
+    from spt_fast.plan.cell import Cell
     from spt_fast.types import CellResult
 
 TASKS, EXAMPLES, KEPT = 40, 100, 200
@@ -101,7 +101,7 @@ def made_up(cell: Cell) -> CellResult:
 
 def fill(run: Path, cells: Sequence[Cell]) -> None:
     """All cells done: the files that `put_result` writes for one cell of each protocol, in every cell's folder."""
-    from spt_fast.store import CHECKSUM, Store, _checksum
+    from spt_fast.store.folder import CHECKSUM, Store, _checksum
 
     patterns: dict[str, tuple[Cell, dict[str, bytes]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -143,7 +143,7 @@ def command(*arguments: str | Path) -> tuple[float, str]:
 def plan_it(grid: Path) -> tuple[dict[str, float], list[Cell]]:
     """From the file to the stages of an empty run folder."""
     from spt_fast import plan
-    from spt_fast.grid import load_grid
+    from spt_fast.config.reader import load_grid
     from spt_fast.store import Store
 
     took: dict[str, float] = {}
@@ -160,10 +160,10 @@ def plan_it(grid: Path) -> tuple[dict[str, float], list[Cell]]:
 
 def keep(folder: Path, cells: Sequence[Cell]) -> dict[str, Any]:
     """What the driver does with a result when it comes, a cell at a time."""
-    from spt_fast import run
-    from spt_fast.events import CellDone
+    from spt_fast.driver import run
     from spt_fast.plan import Stage
     from spt_fast.store import Store
+    from spt_fast.worker.events import CellDone
 
     store = Store(folder / "kept")
     store.lock()
@@ -192,7 +192,7 @@ def keep(folder: Path, cells: Sequence[Cell]) -> dict[str, Any]:
 
 def again(grid: Path, run: Path) -> dict[str, float]:
     """The grid again with all of it done: the library's call, and the commands."""
-    from spt_fast.run import run_grid
+    from spt_fast.driver.run import run_grid
 
     took: dict[str, float] = {}
     took["run_grid"], result = seconds(lambda: run_grid(grid))

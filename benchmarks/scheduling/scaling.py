@@ -28,10 +28,10 @@ from benchmarks.harness import Benchmark, Ratio
 
 if TYPE_CHECKING:
     from spt_fast.config import GridConfig
-    from spt_fast.events import Event
     from spt_fast.plan import Stage
-    from spt_fast.sharing import Given
     from spt_fast.store import Store
+    from spt_fast.worker.events import Event
+    from spt_fast.worker.lease import Given
 
 WORKERS = (1, 2, 4)
 ROWS = 4
@@ -82,7 +82,7 @@ class Clock:
 
     def show(self, stage: Stage, event: Event) -> None:
         """Take an event in."""
-        from spt_fast.events import CellDone
+        from spt_fast.worker.events import CellDone
 
         if isinstance(event, CellDone):
             self.done.append(self.mark())
@@ -96,7 +96,7 @@ class Clock:
     @contextmanager
     def keeping(self) -> Iterator[None]:
         """Time the driver's `_keep` while the context is open."""
-        from spt_fast import run
+        from spt_fast.driver import run
 
         original = run._keep
 
@@ -118,8 +118,8 @@ def measure(workers: int, cells: int, cell_s: float, folder: Path) -> dict[str, 
     Raises:
         SystemExit: a cell is not done, or a worker has done none.
     """
-    from spt_fast.executors.ray import RayExecutor
-    from spt_fast.run import run_grid
+    from spt_fast.driver.run import run_grid
+    from spt_fast.executors.ray.executor import RayExecutor
     from spt_fast.scheduling.estimates import Measured
     from spt_fast.store import Store
 

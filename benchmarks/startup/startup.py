@@ -92,7 +92,7 @@ class Clock:
 
     def show(self, stage: Any, event: Any) -> None:
         """Note an event."""
-        from spt_fast.events import CellDone, PhaseStarted, WorkerEnded, WorkerStarted
+        from spt_fast.worker.events import CellDone, PhaseStarted, WorkerEnded, WorkerStarted
 
         now = round(time.perf_counter() - self.began, 3)
         match event:
@@ -109,9 +109,9 @@ class Clock:
 
 def night(folder: Path, name: str, *, ahead: bool) -> tuple[dict[str, Any], list[Any]]:
     """The grid, once: its seconds, and what its cells came to."""
+    from spt_fast.config.reader import load_grid
+    from spt_fast.driver.run import run_grid, with_options
     from spt_fast.executors.local import LocalExecutor
-    from spt_fast.grid import load_grid
-    from spt_fast.run import run_grid, with_options
 
     logs = folder / f"{name}-logs"
     logs.mkdir()

@@ -28,9 +28,9 @@ from benchmarks.harness import Benchmark
 from spt_fast import tasks
 from spt_fast.config import PAPER, ModelConfig, SoftPromptConfig
 from spt_fast.models.identity import require_resolved, resolve
+from spt_fast.models.tokenizer import load_tokenizer
 from spt_fast.prompts.initialize import initialize, root_mean_square
 from spt_fast.tasks.rows import Rows, load_rows
-from spt_fast.tuning import load_tokenizer
 from spt_fast.types import Generate, Position, TrainingStep
 
 LENGTH = 10

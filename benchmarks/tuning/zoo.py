@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import ROOT, Benchmark
-from spt_fast.cli.tables import cell_reports, write_tables
 from spt_fast.config import Ensemble, GridConfig, Lora, Protocol, SoftPromptConfig, Transfer, ZeroShot
-from spt_fast.grid import load_grid
+from spt_fast.config.reader import load_grid
+from spt_fast.driver.run import run_grid
 from spt_fast.report import CellReport, transfer_matrices
 from spt_fast.report.cells import over_seeds
+from spt_fast.report.folder import cell_reports, write_tables
 from spt_fast.report.html.grid import Grid
 from spt_fast.report.html.parts import Figures
 from spt_fast.report.html.sweeps import sweeps, swept
-from spt_fast.run import run_grid
 from spt_fast.store import Store
 
 GRIDS = ROOT / "benchmarks" / "grids"

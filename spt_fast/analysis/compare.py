@@ -13,9 +13,9 @@ import numpy as np
 from spt_fast.analysis.paired import PairedDifference, paired_difference
 from spt_fast.analysis.resampling import RESAMPLES, Floats
 from spt_fast.analysis.runs import METRICS, Place, Rows, Run, metric_names
+from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError, shortened
 from spt_fast.scoring.statistics import holm_adjusted
-from spt_fast.strict import did_you_mean
 
 COMPARED = ("exact_match", "knowledge_best", "format_following")
 """The metrics that are compared unless others are asked for."""

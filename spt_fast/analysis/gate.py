@@ -25,16 +25,16 @@ from typing import Any, Literal, TypeAlias
 
 from scipy import stats  # type: ignore[import-untyped]
 
-from spt_fast import ranges
 from spt_fast.analysis.compare import Compared, Comparison, Pair, Skipped, compare_runs
 from spt_fast.analysis.paired import PairedDifference
 from spt_fast.analysis.resampling import Interval
 from spt_fast.analysis.runs import Run
-from spt_fast.documents import plain_values, read_text
+from spt_fast.config import ranges
+from spt_fast.config.documents import plain_values, read_text
+from spt_fast.config.ranges import number, text
+from spt_fast.config.strict import filled, home, known_keys, mapping_of, read
 from spt_fast.errors import ConfigError
-from spt_fast.ranges import number, text
 from spt_fast.scoring.statistics import holm_adjusted
-from spt_fast.strict import filled, home, known_keys, mapping_of, read
 
 Verdict: TypeAlias = Literal["pass", "fail", "undecided"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spt_fast.analysis.resampling import Floats
+from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError
-from spt_fast.output import Location
 from spt_fast.scoring.clusters import clusters
 from spt_fast.scoring.measures import KNOWS
 from spt_fast.store import Store

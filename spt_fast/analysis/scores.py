@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from spt_fast.documents import json_values, plain_values, read_text
+from spt_fast.config.documents import json_values, plain_values, read_text
+from spt_fast.config.ranges import SCORE, Range, part_of_place, require
+from spt_fast.config.reader import known_scores
+from spt_fast.config.strict import did_you_mean, not_this
 from spt_fast.errors import ConfigError
-from spt_fast.grid import known_scores
-from spt_fast.ranges import SCORE, Range, part_of_place, require
-from spt_fast.strict import did_you_mean, not_this
 
 _STDERR = "_stderr"
 MOST_BYTES = 256 << 20

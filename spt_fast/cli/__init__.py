@@ -20,9 +20,9 @@ import click
 
 from spt_fast import terminal
 from spt_fast.cli.folders import RunFile, RunFolder
+from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError, FolderGoneError, SptError, first_line
 from spt_fast.export import FORMATS
-from spt_fast.output import Location
 from spt_fast.signals import INTERRUPTED, interrupting
 
 SOME_FAILED = 1
@@ -126,9 +126,9 @@ def run(
     as_json: bool,
 ) -> int:
     """Run a grid. Again: go on where it stopped; what is done is not done twice."""
-    from spt_fast import progress
-    from spt_fast.grid import load_grid, share_of
-    from spt_fast.run import Interrupted, run_grid, with_options
+    from spt_fast.cli import progress
+    from spt_fast.config.reader import load_grid, share_of
+    from spt_fast.driver.run import Interrupted, run_grid, with_options
 
     again = None if rerun is None else share_of(rerun, "--rerun")
     config = with_options(load_grid(grid), limit=limit, output=output, rerun=again)
@@ -143,7 +143,7 @@ def run(
         with _Named(grid):
             result = run_grid(config, only=patterns, fresh=fresh, watch=progress.watch, say=_say, address=address)
     except Interrupted as e:
-        from spt_fast.cli.tables import write_tables
+        from spt_fast.report.folder import write_tables
 
         write_tables(e.result.folder)
         why = f" ({_sentence(e.why)})" if e.why else ""
@@ -180,7 +180,7 @@ def init(file: Path) -> int:
 def check(grid: Path) -> int:
     """Find everything that can be known to be wrong without loading a model."""
     from spt_fast.cli.checking import check_grid
-    from spt_fast.grid import load_grid
+    from spt_fast.config.reader import load_grid
 
     with _Named(grid):
         checked = check_grid(load_grid(grid))
@@ -216,7 +216,7 @@ def report(folder: Location, as_json: bool, samples: str | None, against: Locati
     most = _samples(samples)
     code = _tell(folder, as_json=as_json)
     if samples is not None or against is not None:
-        from spt_fast.cli.tables import write_page
+        from spt_fast.report.folder import write_page
 
         _say(write_page(folder, samples=most, limited=samples is None, against=against))
     return code
@@ -314,7 +314,7 @@ def tune(model: str, task: str, output: Path | None, seed: int, data_files: str 
     _settle_threads()
     from spt_fast.config import SoftPromptConfig
     from spt_fast.prompts.soft_prompt import save_steps
-    from spt_fast.tuning import tune as learn
+    from spt_fast.training.task import tune as learn
     from spt_fast.types import TrainingStep
 
     config = SoftPromptConfig(**{name: value for name, value in settings.items() if value is not None})
@@ -438,7 +438,7 @@ def zoo_build(names: tuple[str, ...], into: Path | None, force: bool) -> int:
 def verify(model: str, dtype: str, prompt: Location | None) -> int:
     """Ask vLLM and Transformers the same: equal, or the first difference."""
     _settle_threads()
-    from spt_fast.verify import verify as compare
+    from spt_fast.inspection.verify import verify as compare
 
     outcome = compare(model, dtype=dtype, prompt=prompt)
     click.echo(outcome.text())

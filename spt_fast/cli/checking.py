@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from spt_fast import plan
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.cli.prompts import look_at_prompts
 from spt_fast.config import FewShot, GridConfig, Learning
+from spt_fast.config.reader import require_few
+from spt_fast.config.strict import belongs, did_you_mean
 from spt_fast.engine import OURS
 from spt_fast.errors import ConfigError, DataError, SptError, UnreachableError
-from spt_fast.grid import require_few
+from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.storage import open_storage
-from spt_fast.strict import belongs, did_you_mean
 from spt_fast.tasks.rows import Rows
-from spt_fast.tuning import require_rows
+from spt_fast.training.task import require_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ def _engine_settings(config: GridConfig) -> list[str]:
     ]
     if not asked:
         return []
-    from spt_fast.engine.vllm_start import setting_names
+    from spt_fast.engine.vllm.start import setting_names
 
     try:
         known = setting_names()

@@ -11,8 +11,8 @@ from spt_fast.analysis.gate import Gate, gate_runs, load_policy
 from spt_fast.analysis.plain import plain_values
 from spt_fast.analysis.runs import read_run
 from spt_fast.cli.pages import Page, probability, signed_points
+from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError
-from spt_fast.output import Location
 
 UNDECIDED = 3
 """Exit code of a gate that cannot say."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
-from spt_fast import nights, plan
-from spt_fast.cell import Cell
+from spt_fast import plan
+from spt_fast.cli.progress import counted, spoken
 from spt_fast.config import GridConfig, Lora, PriceConfig
+from spt_fast.driver.run import ahead_of, lengths_of, measured
 from spt_fast.executors import LOCAL, open_executor
 from spt_fast.plan import Stage
-from spt_fast.progress import counted, spoken
+from spt_fast.plan.cell import Cell
 from spt_fast.report.costs import money
-from spt_fast.run import ahead_of, lengths_of, measured
 from spt_fast.scheduling import outlook
 from spt_fast.scheduling.estimates import Estimates
 from spt_fast.scheduling.scheduler import Resources
-from spt_fast.store import Store
+from spt_fast.store import Store, reuse
 
 LONG_S = 1800.0
 """A grid that takes longer than this on one machine is worth a cluster."""
@@ -33,7 +33,7 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     plan.require_usable(chosen)
     store = Store(config.folder)
     done = store.done()
-    taken = [] if fresh else nights.to_take(config, store, cells)
+    taken = [] if fresh else reuse.to_take(config, store, cells)
     kept = set() if fresh else done.union(*(each.done for each in taken))
     stages = plan.stages(chosen, kept)
     missing = [cell for cell in chosen if cell.key not in kept]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from spt_fast.config.output import Location
 from spt_fast.export import export
-from spt_fast.output import Location
 
 
 def export_told(source: Location, format: str, to: Location | None) -> tuple[str, str]:

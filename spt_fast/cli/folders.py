@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from spt_fast.output import Location, location
+from spt_fast.config.output import Location, location
 
 
 class RunFolder(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spt_fast import tasks
-from spt_fast.cell import TaskRows
 from spt_fast.cli.pages import Page, number, signed_points
 from spt_fast.config import CHAT_DATE, ModelConfig
+from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError, SptError
 from spt_fast.models.identity import ChatTemplate, Model, require_resolved, resolve
-from spt_fast.output import Location
+from spt_fast.plan.cell import TaskRows
 from spt_fast.prompts.meaning import Change, Kinship, Meaning, Neighbour, Placed, Probe, Variant, kinships, plain
 from spt_fast.prompts.soft_prompt import SoftPrompt, load_steps
 from spt_fast.store import PROMPT, Store
@@ -214,7 +214,7 @@ def _keep(store: Store, found: Sequence[Inspected]) -> None:
     """Keep what was found out, and write the report that shows it."""
     if not found:
         return
-    from spt_fast.cli.tables import write_tables
+    from spt_fast.report.folder import write_tables
 
     store.lock()
     with closing(store):
@@ -333,9 +333,9 @@ def _fewest(meaning: Meaning) -> int:
 
 def _look_up(found: Sequence[Inspected], model: Model, wanted: Wanted) -> None:
     """Nearest tokens and norms."""
-    from spt_fast.inspection import TOP, Lexicon
     from spt_fast.models.frozen_model import FrozenModel
-    from spt_fast.tuning import load_tokenizer
+    from spt_fast.models.nearest_tokens import TOP, Lexicon
+    from spt_fast.models.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(model)
     frozen = FrozenModel.load(
@@ -364,8 +364,8 @@ def _look_up(found: Sequence[Inspected], model: Model, wanted: Wanted) -> None:
 def _ask(found: Sequence[Inspected], origin: _Origin, model: Model, wanted: Wanted, say: Callable[[str], None]) -> None:
     """What the vectors do: one engine for all prompts."""
     from spt_fast.engine import config_of, open_engine
-    from spt_fast.probing import Subject, probe
-    from spt_fast.tuning import load_tokenizer, uses_chat
+    from spt_fast.inspection.ablation import Subject, probe
+    from spt_fast.models.tokenizer import load_tokenizer, uses_chat
 
     subjects = []
     for each in found:

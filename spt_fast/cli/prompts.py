@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from spt_fast.asking import questions, require_no_thought, seam_of, thought_of
-from spt_fast.cell import Cell
 from spt_fast.config import ZeroShot
 from spt_fast.errors import ModelError, SptError
 from spt_fast.models.identity import Model
-from spt_fast.models.tokenizer import Tokenizer
+from spt_fast.models.tokenizer import Tokenizer, load_tokenizer, uses_chat
+from spt_fast.plan.cell import Cell
 from spt_fast.tasks.rows import Rows
-from spt_fast.tuning import load_tokenizer, uses_chat
+from spt_fast.worker.requests import questions, require_no_thought, seam_of, thought_of
 
 MOST_ROWS = 32
 """Test rows of a task whose prompts are looked at; a run looks at all of them."""

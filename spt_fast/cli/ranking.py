@@ -14,9 +14,9 @@ from spt_fast.analysis.ranking import ALL_TASKS, MEAN, RankAgreement, Ranking, r
 from spt_fast.analysis.runs import metric_names, read_run
 from spt_fast.analysis.scores import only, read_partners, read_scores, read_truth
 from spt_fast.cli.pages import Page, number, probability, with_interval
+from spt_fast.config.output import Location
+from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError
-from spt_fast.output import Location
-from spt_fast.strict import did_you_mean
 
 TABLES = (".csv", ".json", ".jsonl")
 

@@ -145,8 +145,8 @@ def _strings(strings: Sequence[str]) -> str:
 
 
 def _tokens(model: str, prompt: str, example: Example) -> list[str]:
+    from spt_fast.models.tokenizer import load_tokenizer
     from spt_fast.training.rows import tuning_row
-    from spt_fast.tuning import load_tokenizer
 
     resolved = require_resolved(resolve(ModelConfig(id=model))[0])
     tokenizer = load_tokenizer(resolved)

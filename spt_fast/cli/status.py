@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from spt_fast.cli.progress import DOING, counted, spoken
 from spt_fast.config import PriceConfig
+from spt_fast.config.output import Location
 from spt_fast.errors import DamagedError
-from spt_fast.output import Location
-from spt_fast.progress import DOING, counted, spoken
 from spt_fast.report.costs import money, price_of, sessions, unit
 from spt_fast.store import Store, broken
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from spt_fast.config.reader import ENGINE_KEYS
 from spt_fast.engine.base import Engine, EngineConfig, EngineKind
-from spt_fast.grid import ENGINE_KEYS
 from spt_fast.models.identity import Model
 
 OURS = ENGINE_KEYS
@@ -27,7 +27,7 @@ def open_engine(config: EngineConfig) -> Engine:
         from spt_fast.engine.transformers import TransformersEngine
 
         return TransformersEngine(config)
-    from spt_fast.engine.vllm import VllmEngine
+    from spt_fast.engine.vllm.engine import VllmEngine
 
     return VllmEngine(config)
 
@@ -39,7 +39,7 @@ def import_engine(kind: EngineKind) -> None:
         ImportError: the library is not installed.
     """
     if kind == "vllm":
-        from spt_fast.engine.vllm_start import import_vllm
+        from spt_fast.engine.vllm.start import import_vllm
 
         import_vllm()
     elif kind == "transformers":

@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from spt_fast.engine.base import Engine, EngineConfig, check_request, require_room
-from spt_fast.engine.caution import SEQUENCES, gpu_share
+from spt_fast.engine.oom_backoff import SEQUENCES, gpu_share
 from spt_fast.errors import EngineError, OutOfMemoryError, ShareNotFreeError
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.lora import LoraAdapter

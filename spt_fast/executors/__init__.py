@@ -25,6 +25,6 @@ def open_executor(address: str, log: Callable[[str], Path], log_name: Callable[[
         from spt_fast.executors.local import LocalExecutor
 
         return LocalExecutor(log, log_name)
-    from spt_fast.executors.ray import RayExecutor
+    from spt_fast.executors.ray.executor import RayExecutor
 
     return RayExecutor(address, log, log_name)

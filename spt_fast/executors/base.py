@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import ClassVar
 
-from spt_fast.events import Event
 from spt_fast.plan import Stage
 from spt_fast.scheduling.estimates import Measured
 from spt_fast.scheduling.scheduler import Resources
-from spt_fast.sharing import Given
+from spt_fast.worker.events import Event
+from spt_fast.worker.lease import Given
 
 
 class Executor(ABC):

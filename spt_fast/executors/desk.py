@@ -10,10 +10,10 @@ import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from spt_fast.cell import Cell
 from spt_fast.errors import UnstorableError, first_line
-from spt_fast.events import CellFailed, Event
-from spt_fast.sharing import Given, More
+from spt_fast.plan.cell import Cell
+from spt_fast.worker.events import CellFailed, Event
+from spt_fast.worker.lease import Given, More
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,14 @@ from pathlib import Path
 
 from spt_fast.engine.base import Partners
 from spt_fast.errors import StoreError
-from spt_fast.events import (
+from spt_fast.executors.base import Executor
+from spt_fast.executors.desk import Claim, Desk, Packed, WantsMore, YourTurn
+from spt_fast.executors.partners import BeginParts, EndParts
+from spt_fast.models.memory import count_gpus
+from spt_fast.plan import MOST_DEATHS, Stage
+from spt_fast.scheduling.estimates import Measured
+from spt_fast.scheduling.scheduler import Resources
+from spt_fast.worker.events import (
     THIS_MACHINE,
     CellDone,
     CellFailed,
@@ -39,14 +46,7 @@ from spt_fast.events import (
     WorkerIdle,
     WorkerStarted,
 )
-from spt_fast.executors.base import Executor
-from spt_fast.executors.desk import Claim, Desk, Packed, WantsMore, YourTurn
-from spt_fast.executors.partners import BeginParts, EndParts
-from spt_fast.models.memory import count_gpus
-from spt_fast.plan import MOST_DEATHS, Stage
-from spt_fast.scheduling.estimates import Measured
-from spt_fast.scheduling.scheduler import Resources
-from spt_fast.sharing import Given
+from spt_fast.worker.lease import Given
 
 GRACE_S = 20.0
 """How long a worker may take to end after its last event before its group is killed."""

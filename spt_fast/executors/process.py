@@ -19,12 +19,12 @@ from typing import Any
 
 from spt_fast.engine.base import Part, Partners
 from spt_fast.errors import UnstorableError
-from spt_fast.events import CellDone, CellFailed, CellTrained, Event, StageDone
 from spt_fast.executors.desk import Claim, Packed, WantsMore, YourTurn, unsent
 from spt_fast.executors.partners import BeginParts, EndParts
-from spt_fast.judging import run_judging
-from spt_fast.sharing import More, Sharing
-from spt_fast.worker import run_stage
+from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, StageDone
+from spt_fast.worker.judge import run_judging
+from spt_fast.worker.lease import More, Sharing
+from spt_fast.worker.worker import run_stage
 
 
 def main(fd: int) -> None:
@@ -34,7 +34,7 @@ def main(fd: int) -> None:
     job = connection.recv()
     line = _Line(connection)
     if isinstance(job, Part):
-        from spt_fast.engine.vllm_start import follow
+        from spt_fast.engine.vllm.start import follow
 
         follow(job)
         return

@@ -16,9 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spt_fast.config.output import Location, location
 from spt_fast.errors import ConfigError
-from spt_fast.files import write_whole
-from spt_fast.output import Location, location
+from spt_fast.storage.files import write_whole
 
 if TYPE_CHECKING:
     from spt_fast.export.source import Source, Written

@@ -18,8 +18,8 @@ from typing import Any
 from spt_fast.analysis.runs import METRICS
 from spt_fast.export.files import growing
 from spt_fast.export.source import DoneCell, Source, Written, portable
-from spt_fast.files import write_whole
 from spt_fast.scoring.ways import WAYS
+from spt_fast.storage.files import write_whole
 from spt_fast.types import Metric
 
 SCHEMA = "0.3.0"

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from spt_fast.errors import StoreError
-from spt_fast.files import BESIDE
+from spt_fast.storage.files import BESIDE
 
 
 @contextmanager

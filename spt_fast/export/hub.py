@@ -14,7 +14,7 @@ import yaml
 
 from spt_fast.errors import ConfigError
 from spt_fast.export.source import DoneCell, Source, Written, portable
-from spt_fast.files import write_whole
+from spt_fast.storage.files import write_whole
 
 PAPER = "https://arxiv.org/abs/2606.12117"
 METRIC = "exact_match"

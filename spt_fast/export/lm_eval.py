@@ -19,7 +19,7 @@ from typing import Any
 
 from spt_fast.export.files import growing
 from spt_fast.export.source import DoneCell, Source, Written
-from spt_fast.files import write_whole
+from spt_fast.storage.files import write_whole
 from spt_fast.types import Metric
 
 ALIASES: Mapping[str, tuple[str, ...]] = {

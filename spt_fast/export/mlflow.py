@@ -14,7 +14,7 @@ from spt_fast.export.source import DoneCell, Source, Written
 from spt_fast.export.tables import write_samples
 from spt_fast.export.tracking import asking, config_of, curve, needing
 
-CELL = "spt_fast.cell"
+CELL = "spt_fast.plan.cell"
 """The tag that a cell's run is known by."""
 DATABASE, ARTIFACTS = "mlflow.db", "artifacts"
 _MOST_METRICS, _LONGEST = 1000, 500
@@ -71,7 +71,7 @@ def _log(tracking: Any, experiment: str, source: Source, cell: DoneCell) -> None
     from mlflow import entities
 
     at = int(source.ended.timestamp() * 1000)
-    tags = {CELL: cell.key, "spt_fast.grid": source.name, "mlflow.source.name": "spt-fast", **cell.result.provenance}
+    tags = {CELL: cell.key, "spt_fast.config.reader": source.name, "mlflow.source.name": "spt-fast", **cell.result.provenance}
     short = {name: str(value)[:_LONGEST] for name, value in tags.items() if value}
     title = f"{cell.place.model} {cell.name}"[:_LONGEST]
     run = tracking.create_run(experiment, tags=short, run_name=title).info.run_id

@@ -14,8 +14,8 @@ from typing import Any
 
 from spt_fast import tasks
 from spt_fast.analysis.runs import METRICS, Place, read_run
+from spt_fast.config.output import Location
 from spt_fast.errors import SptError
-from spt_fast.output import Location
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.store import CURVE, Store, StoredResult

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from spt_fast.config import CHAT_DATE, ModelConfig, is_pattern
+from spt_fast.config.output import at_home
+from spt_fast.config.ranges import part_of_place
 from spt_fast.errors import ConfigError, ModelError
 from spt_fast.models import hub
 from spt_fast.models.faults import fault_of
 from spt_fast.models.faults.files import is_there
 from spt_fast.models.faults.folder import ADAPTER
 from spt_fast.models.weights import Size, read_header, size_of
-from spt_fast.output import at_home
-from spt_fast.ranges import part_of_place
 
 WHOLE = 1 << 20
 """Tensors of up to this many bytes are hashed whole; of larger ones, `SAMPLES` pieces of `PIECE` bytes."""

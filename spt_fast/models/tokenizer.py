@@ -12,12 +12,15 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spt_fast.config import CHAT_DATE
 from spt_fast.errors import DataError, ModelError
 from spt_fast.models.chat import SWITCHES, Clock, first_missing, has_thought, is_found, open_thought
 from spt_fast.models.loading import loading
+
+if TYPE_CHECKING:
+    from spt_fast.models.identity import Model
 
 _PROBE = "Which word is this?"
 """Asked of a chat template, to see what it makes of a question."""
@@ -398,3 +401,26 @@ class Tokenizer:
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
     """How many tokens two texts begin with together."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def load_tokenizer(model: Model, *, plainly: bool = False) -> Tokenizer:
+    """The tokenizer of a resolved model, with its chat template's settings; `plainly` as of `Tokenizer.load`."""
+    return Tokenizer.load(
+        model.source,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        chat_template_kwargs=model.chat_template_kwargs,
+        chat_date=model.chat_date,
+        plainly=plainly,
+    )
+
+
+def uses_chat(model: Model, tokenizer: Tokenizer) -> bool:
+    """Whether prompts of this model go through its chat template.
+
+    Raises:
+        ModelError: the grid asks for one, and the tokenizer has none.
+    """
+    if model.chat_template == "always" and not tokenizer.has_chat_template:
+        raise ModelError(f"{model.name}: chat_template is true, and its tokenizer has none; leave it out")
+    return model.chat_template != "never" and tokenizer.has_chat_template

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spt_fast.errors import ConfigError, StoreError, boundary
-from spt_fast.files import write_whole
 from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.storage.files import write_whole
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 TENSOR = "prompt_embeddings"

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from spt_fast.errors import StoreError, boundary
-from spt_fast.files import write_whole
 from spt_fast.prompts.adapters import CONFIG, WEIGHTS
 from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.storage.files import write_whole
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

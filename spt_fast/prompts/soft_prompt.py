@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from spt_fast.config.output import Location, location
 from spt_fast.errors import StoreError, boundary
-from spt_fast.files import write_whole
-from spt_fast.output import Location, location
 from spt_fast.storage import open_storage
+from spt_fast.storage.files import write_whole
 from spt_fast.types import Position
 
 

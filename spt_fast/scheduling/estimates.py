@@ -21,10 +21,10 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import FewShot, Learning, Protocol, Vectors
 from spt_fast.models.identity import Model
 from spt_fast.plan import Stage
+from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.tasks.base import Cut, FileSource, GeneratedSource, Row, Task, typical
 
 GPU_FLOPS = 3e14

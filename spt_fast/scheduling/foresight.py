@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from spt_fast.cell import Cell
-from spt_fast.events import CellDone, CellFailed, CellTrained, Event, PhaseStarted, Progress, RowsRead
 from spt_fast.plan import Stage
+from spt_fast.plan.cell import Cell
 from spt_fast.scheduling.estimates import Estimates, Measured
+from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, PhaseStarted, Progress, RowsRead
 
 EVERY_S = 5.0
 """Seconds between two answers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spt_fast.output import Location, location
+from spt_fast.config.output import Location, location
 from spt_fast.storage.base import Storage, Version
 
 __all__ = ["Storage", "Version", "open_storage"]

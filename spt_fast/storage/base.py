@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeAlias
 
-from spt_fast.output import Location, joined
+from spt_fast.config.output import Location, joined
 
 Version: TypeAlias = tuple[int | str, ...]
 """What differs between two contents of a file, without reading it; where the storage keeps such times, also when the same was

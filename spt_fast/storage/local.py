@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from spt_fast.errors import FolderGoneError, StoreError
-from spt_fast.files import BESIDE, sweep, sync_folder, write_whole
 from spt_fast.storage.base import Storage, Version, busy
+from spt_fast.storage.files import BESIDE, sweep, sync_folder, write_whole
 
 LOCK = ".lock"
 

@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module, metadata
 
+from spt_fast.config.reader import TASK_FILES
 from spt_fast.errors import ConfigError
-from spt_fast.grid import TASK_FILES
 from spt_fast.tasks.base import Task
 
 ENTRY_POINTS = "spt_fast.tasks"

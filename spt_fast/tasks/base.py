@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from spt_fast.ranges import number, whole
+from spt_fast.config.ranges import number, whole
 from spt_fast.tasks.answers.thoughts import answer_of, answer_start
 from spt_fast.tasks.forms import in_form_asked
-from spt_fast.templates import Template, cloze_of, cloze_template
+from spt_fast.tasks.template import Template, cloze_of, cloze_template
 from spt_fast.types import Example, Extraction, Sampling
 
 Row: TypeAlias = Mapping[str, Any]

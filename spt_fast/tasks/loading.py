@@ -17,8 +17,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from spt_fast.config.output import at_home
 from spt_fast.errors import ConfigError, DataError, UnreachableError, first_line, shortened
-from spt_fast.output import at_home
 from spt_fast.tasks.base import SPLITS, HubSource, Row, Split, Task
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import FewShot, SoftPromptConfig, ZeroShot
 from spt_fast.models.identity import Model
+from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.scoring.measures import metrics
 from spt_fast.store import Store
 from spt_fast.types import CellResult, Extraction, Sample

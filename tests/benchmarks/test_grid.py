@@ -13,11 +13,11 @@ from transformers import AutoTokenizer
 from benchmarks.grid import crossover, grid
 from benchmarks.grid.peers import prompt_tuning
 from spt_fast.config import SoftPromptConfig
+from spt_fast.models.tokenizer import load_tokenizer
 from spt_fast.scoring.statistics import proportion
 from spt_fast.tasks.rows import load_rows
 from spt_fast.training.batches import batches
 from spt_fast.training.rows import tuning_row
-from spt_fast.tuning import load_tokenizer
 from spt_fast.types import Metric
 
 

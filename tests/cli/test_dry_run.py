@@ -10,8 +10,8 @@ import pytest
 
 from spt_fast.cli.dry_run import dry_run
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.driver.run import run_grid
 from spt_fast.errors import ConfigError
-from spt_fast.run import run_grid
 
 from ..test_run import Inline
 

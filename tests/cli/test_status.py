@@ -10,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from spt_fast import run
 from spt_fast.cli.status import status_of
 from spt_fast.config import FewShot, GridConfig, ModelConfig, TaskConfig
-from spt_fast.events import (
+from spt_fast.driver import run
+from spt_fast.driver.run import run_grid
+from spt_fast.executors.base import Executor
+from spt_fast.plan import Stage
+from spt_fast.scheduling.estimates import Measured
+from spt_fast.scheduling.scheduler import Resources
+from spt_fast.worker.events import (
     CellDone,
     CellFailed,
     CellStarted,
@@ -25,12 +30,7 @@ from spt_fast.events import (
     WorkerEnded,
     WorkerStarted,
 )
-from spt_fast.executors.base import Executor
-from spt_fast.plan import Stage
-from spt_fast.run import run_grid
-from spt_fast.scheduling.estimates import Measured
-from spt_fast.scheduling.scheduler import Resources
-from spt_fast.sharing import Given
+from spt_fast.worker.lease import Given
 
 from ..test_store import result
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from spt_fast.engine.vllm import VllmEngine
-from spt_fast.engine.vllm_start import PLAIN, WAYS
+from spt_fast.engine.vllm.engine import VllmEngine
+from spt_fast.engine.vllm.start import PLAIN, WAYS
 from spt_fast.types import LogLikelihood, Position, Score
 from tests.engine.asking import EOS, PLACES, ids, soft
 

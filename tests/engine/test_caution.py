@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spt_fast.cell import SPEED_ONLY
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.engine import caution, config_of
+from spt_fast.driver.run import GridResult
+from spt_fast.driver.run import run_grid as run_in_workers
+from spt_fast.engine import config_of, oom_backoff
 from spt_fast.engine.base import EngineConfig
-from spt_fast.engine.caution import LESS, Caution, Rung, below, gpu_share, lowered
+from spt_fast.engine.oom_backoff import LESS, Caution, Rung, below, gpu_share, lowered
 from spt_fast.errors import (
     CacheTooSmallError,
     EngineError,
@@ -24,12 +25,11 @@ from spt_fast.errors import (
     ShareNotFreeError,
     WeightsTooLargeError,
 )
-from spt_fast.events import Event, PhaseStarted
-from spt_fast.judging import run_judging
 from spt_fast.models.identity import resolve
 from spt_fast.plan import Stage
-from spt_fast.run import GridResult
-from spt_fast.run import run_grid as run_in_workers
+from spt_fast.plan.cell import SPEED_ONLY
+from spt_fast.worker.events import Event, PhaseStarted
+from spt_fast.worker.judge import run_judging
 from tests.test_run import Inline, Listener, run_grid
 from tests.tiny import tiny_model
 
@@ -43,7 +43,7 @@ def config(**options: Any) -> EngineConfig:
 
 def starts(error: OutOfMemoryError, monkeypatch: pytest.MonkeyPatch, *, on_gpu: bool = True, **options: Any) -> list[str]:
     """What is lowered at each start, where every one fails in the same way."""
-    monkeypatch.setattr(caution.memory, "on_gpu", lambda: on_gpu)
+    monkeypatch.setattr(oom_backoff.memory, "on_gpu", lambda: on_gpu)
     careful, notes = Caution(config(**options)), []
     while careful.lower(error):
         notes.append(careful.note)
@@ -91,7 +91,7 @@ def test_settings_that_cannot_be_lowered_are_not_tried_twice(monkeypatch: pytest
 
 
 def test_transformers_halves_its_own_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caution.memory, "on_gpu", lambda: True)
+    monkeypatch.setattr(oom_backoff.memory, "on_gpu", lambda: True)
     assert not Caution(EngineConfig(kind="transformers", model="m")).lower(SHORT)
 
 
@@ -130,7 +130,7 @@ def test_the_way_down_has_as_many_steps_as_are_written_down() -> None:
 
 
 def test_what_was_tried_is_told_with_the_error_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caution.memory, "on_gpu", lambda: True)
+    monkeypatch.setattr(oom_backoff.memory, "on_gpu", lambda: True)
     careful = Caution(config())
     assert careful.failure(ShareNotFreeError("first")) is None
     assert careful.failure(ShareNotFreeError("second")) is None

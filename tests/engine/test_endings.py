@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from spt_fast.engine.base import Engine, EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
-from spt_fast.engine.vllm import VllmEngine
+from spt_fast.engine.vllm.engine import VllmEngine
 from spt_fast.errors import ModelError
 from spt_fast.types import Completion, Generate, Sampling
 from tests.engine.asking import EOS, generate, ids, score, soft

@@ -31,19 +31,19 @@ from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
 from spt_fast import tasks, zoo
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import ZeroShot
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
-from spt_fast.events import CellDone, CellFailed, Event
 from spt_fast.models.identity import Model
 from spt_fast.models.tokenizer import Tokenizer, continuation
 from spt_fast.plan import Stage
+from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.tasks.base import GeneratedSource, Row, Task, row_key
 from spt_fast.tasks.rows import content_hash, load_rows
-from spt_fast.templates import Template
+from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Sample, Sampling, Score
-from spt_fast.worker import run_stage
+from spt_fast.worker.events import CellDone, CellFailed, Event
+from spt_fast.worker.worker import run_stage
 from tests.tiny import BOS, CHAT_TEMPLATE, EOS, byte_tokenizer, tiny_model
 
 pytestmark = pytest.mark.slow

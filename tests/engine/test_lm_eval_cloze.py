@@ -17,14 +17,14 @@ import pytest
 import yaml
 
 from spt_fast import tasks
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import ZeroShot
-from spt_fast.events import CellDone, CellFailed, Event
 from spt_fast.models.identity import Model
 from spt_fast.plan import Stage
+from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.tasks.rows import load_rows
 from spt_fast.types import Sample
-from spt_fast.worker import run_stage
+from spt_fast.worker.events import CellDone, CellFailed, Event
+from spt_fast.worker.worker import run_stage
 from tests.tiny import byte_tokenizer, tiny_model
 
 pytestmark = pytest.mark.slow

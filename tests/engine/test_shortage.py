@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spt_fast.engine.shortage import shortage
+from spt_fast.engine.vllm.oom_messages import shortage
 from spt_fast.errors import (
     CacheTooSmallError,
     OutOfMemoryError,
@@ -89,7 +89,7 @@ def test_other_failures_are_not_about_memory(said: str) -> None:
 
 DIES = """
 import subprocess, sys
-from spt_fast.engine.shortage import Printed, shortage
+from spt_fast.engine.vllm.oom_messages import Printed, shortage
 print("torch.OutOfMemoryError: CUDA out of memory, of an engine before", file=sys.stderr, flush=True)
 printed = Printed()
 assert printed.text == ""

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from spt_fast.engine.virtual_rows import Table, VirtualRows
-from spt_fast.engine.vllm import HOLD_ROWS
-from spt_fast.engine.vllm_start import EXTENSION
+from spt_fast.engine.vllm.engine import HOLD_ROWS
+from spt_fast.engine.vllm.start import EXTENSION
+from spt_fast.engine.vllm.virtual_rows import Table, VirtualRows
 
 V, H = 11, 4
 

@@ -10,7 +10,7 @@ import pytest
 
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
-from spt_fast.engine.vllm import VllmEngine
+from spt_fast.engine.vllm.engine import VllmEngine
 from spt_fast.errors import EngineError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.soft_prompt import SoftPrompt

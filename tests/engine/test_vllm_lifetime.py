@@ -13,10 +13,10 @@ import torch
 
 from spt_fast import zoo
 from spt_fast.engine.base import EngineConfig
-from spt_fast.engine.caution import SHARE
-from spt_fast.engine.vllm import VllmEngine
-from spt_fast.engine.vllm_requests import engine_input
-from spt_fast.engine.vllm_start import _room, engine_options, setting_names
+from spt_fast.engine.oom_backoff import SHARE
+from spt_fast.engine.vllm.engine import VllmEngine
+from spt_fast.engine.vllm.requests import engine_input
+from spt_fast.engine.vllm.start import _room, engine_options, setting_names
 from spt_fast.errors import CacheTooSmallError, EngineError, OutOfMemoryError, ShareNotFreeError
 from spt_fast.models import memory
 from spt_fast.prompts.soft_prompt import SoftPrompt

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from spt_fast.engine import config_of, forced, proof, short_embeds, vllm, vllm_start
+from spt_fast.engine import config_of
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
-from spt_fast.engine.vllm import VllmEngine, _Bundles
-from spt_fast.engine.vllm_requests import CONTINUATION, engine_input, sampling_params
-from spt_fast.engine.vllm_start import EXTENSION, FAST, PLAIN, PROCESSOR, WAYS
+from spt_fast.engine.vllm import engine as vllm
+from spt_fast.engine.vllm import equivalence, forced, short_embeds, start
+from spt_fast.engine.vllm.engine import VllmEngine, _Bundles
+from spt_fast.engine.vllm.requests import CONTINUATION, engine_input, sampling_params
+from spt_fast.engine.vllm.start import EXTENSION, FAST, PLAIN, PROCESSOR, WAYS
 from spt_fast.errors import EngineError
 from spt_fast.models.identity import Model
 from spt_fast.types import Generate, LogLikelihood, Request, Sampling, Score
@@ -211,16 +213,16 @@ def test_vllm_is_set_up_for_the_ways_that_may_be_tried(monkeypatch: pytest.Monke
     monkeypatch.setattr(short_embeds, "install", lambda: None)
     monkeypatch.setenv(short_embeds.SWITCH, "")
     config = EngineConfig(model="")
-    assert vllm_start._prepare_ways(config, older := settings_of(), {}) == {}
+    assert start._prepare_ways(config, older := settings_of(), {}) == {}
     assert older.model_config.logits_processors == ["theirs:One", PROCESSOR]
     assert older.parallel_config.worker_extension_cls == EXTENSION
     assert os.environ[short_embeds.SWITCH] == "1"
-    assert vllm_start._prepare_ways(config, newer := settings_of(use_v2_model_runner=True), {}) == {}
+    assert start._prepare_ways(config, newer := settings_of(use_v2_model_runner=True), {}) == {}
     assert newer.model_config.enable_trace_replay
     assert newer.model_config.logits_processors == ["theirs:One"]
     plain = EngineConfig(model="", scoring="prompt_logprobs", injection="mixed")
     for asked, known in ((plain, {}), (config, dict.fromkeys(("forced", "rows", "short"), "died"))):
-        assert vllm_start._prepare_ways(asked, untouched := settings_of(), known) == {}
+        assert start._prepare_ways(asked, untouched := settings_of(), known) == {}
         assert untouched == settings_of()
         assert os.environ[short_embeds.SWITCH] == "0"
 
@@ -230,15 +232,15 @@ def test_ways_that_cannot_be_tried_say_why(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(short_embeds, "KNOWN", "0.1.")
     processed = settings_of()
     processed.model_config.logprobs_mode = "processed_logprobs"
-    found = vllm_start._prepare_ways(EngineConfig(model=""), processed, {})
+    found = start._prepare_ways(EngineConfig(model=""), processed, {})
     assert found["forced"] == "logprobs_mode is processed_logprobs"
     assert found["short"].endswith("and they are written for 0.1.*")
     assert "rows" not in found, "they change nothing of vLLM"
-    found = vllm_start._prepare_ways(EngineConfig(model=""), settings_of(speculative_config=object()), {})
+    found = start._prepare_ways(EngineConfig(model=""), settings_of(speculative_config=object()), {})
     assert found["forced"] == "speculative decoding takes no logits processor"
     assert found["rows"] == "a model that drafts has none of them"
     theirs = settings_of(parallel_config=SimpleNamespace(worker_extension_cls="theirs.Worker"))
-    assert vllm_start._prepare_ways(EngineConfig(model=""), theirs, {})["rows"] == "worker_extension_cls is theirs.Worker"
+    assert start._prepare_ways(EngineConfig(model=""), theirs, {})["rows"] == "worker_extension_cls is theirs.Worker"
     assert theirs.parallel_config.worker_extension_cls == "theirs.Worker"
 
 
@@ -356,13 +358,13 @@ def test_equal_answers_prove_nothing_where_soft_prompts_change_nothing() -> None
     def same(value: float, n: int = 4) -> list[LogLikelihood]:
         return [LogLikelihood(token_logprobs=(value, -1.0))] * n
 
-    assert proof.difference(same(-2.0), same(-2.0), itemsize=4) is None
-    assert "too little difference" in str(proof.difference(same(-2.0), same(-2.0), itemsize=4, halves_differ=True))
+    assert equivalence.difference(same(-2.0), same(-2.0), itemsize=4) is None
+    assert "too little difference" in str(equivalence.difference(same(-2.0), same(-2.0), itemsize=4, halves_differ=True))
     apart = [*same(-2.0, 2), *same(-3.0, 2)]
-    assert proof.difference(apart, apart, itemsize=4, halves_differ=True) is None
-    assert "differ by 0.01" in str(proof.difference(same(-2.0), same(-2.01), itemsize=4))
-    assert proof.difference(same(-2.0), same(-2.01), itemsize=2) is None
-    assert "differ by inf" in str(proof.difference(same(-2.0), same(float("nan")), itemsize=2))
+    assert equivalence.difference(apart, apart, itemsize=4, halves_differ=True) is None
+    assert "differ by 0.01" in str(equivalence.difference(same(-2.0), same(-2.01), itemsize=4))
+    assert equivalence.difference(same(-2.0), same(-2.01), itemsize=2) is None
+    assert "differ by inf" in str(equivalence.difference(same(-2.0), same(float("nan")), itemsize=2))
 
 
 def test_ways_are_settings_of_ours_and_not_of_vllm(llama: Path) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from spt_fast.engine import forced
 from spt_fast.engine.base import EngineConfig
-from spt_fast.engine.vllm import VllmEngine
-from spt_fast.engine.vllm_start import FAST, WAYS
+from spt_fast.engine.vllm import forced
+from spt_fast.engine.vllm.engine import VllmEngine
+from spt_fast.engine.vllm.start import FAST, WAYS
 from spt_fast.types import Score
 from tests.engine.asking import PLACES, ids, soft
 from tests.engine.both_ways import SETTINGS, check_equal, numbers, plainly, ways

@@ -11,21 +11,22 @@ from pathlib import Path
 import pytest
 
 from spt_fast import engine as engines
-from spt_fast import judging, tasks
+from spt_fast import tasks
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, TaskConfig, ZeroShot
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.echo import EchoEngine
 from spt_fast.errors import EngineError
-from spt_fast.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, StageDone
 from spt_fast.executors import local
 from spt_fast.executors.desk import Claim, Desk, WantsMore, YourTurn
 from spt_fast.executors.local import run_here
-from spt_fast.judging import run_judging
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import MOST_DEATHS, Stage, expand, stages
-from spt_fast.sharing import Given
 from spt_fast.types import Answer, CellResult, Request
-from spt_fast.worker import run_stage
+from spt_fast.worker import judge
+from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, StageDone
+from spt_fast.worker.judge import run_judging
+from spt_fast.worker.lease import Given
+from spt_fast.worker.worker import run_stage
 
 from ..tiny import tiny_model
 
@@ -59,7 +60,7 @@ def fragile(
     monkeypatch: pytest.MonkeyPatch, dies_of: Collection[str], death: Callable[[str], BaseException] = EngineError
 ) -> None:
     """Have workers and judges open engines that die of some tasks."""
-    for module in (engines, judging):
+    for module in (engines, judge):
         monkeypatch.setattr(module, "open_engine", lambda config: Fragile(config, dies_of, death))
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spt_fast.cell import Cell
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.engine.base import EngineConfig, Part
-from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress
 from spt_fast.executors.desk import Desk
-from spt_fast.executors.ray import ModelWorker, Partner
+from spt_fast.executors.ray.executor import ModelWorker, Partner
 from spt_fast.plan import Stage, expand, stages
-from spt_fast.sharing import More, Sharing
-from spt_fast.worker import run_stage
+from spt_fast.plan.cell import Cell
+from spt_fast.worker.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress
+from spt_fast.worker.lease import More, Sharing
+from spt_fast.worker.worker import run_stage
 
 from ..tiny import tiny_model
 
@@ -206,7 +206,7 @@ def part_process() -> psutil.Process:
 
 
 def test_a_part_of_an_engine_that_ends_by_itself_is_told_and_one_that_is_ended_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spt_fast.executors.ray.GRACE_S", 0.2)
+    monkeypatch.setattr("spt_fast.executors.ray.executor.GRACE_S", 0.2)
     before = psutil.Process().children()
     actor = Partner("m")
     actor.begin(pickle.dumps(PART))

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from spt_fast.config import GridConfig, ModelConfig, TaskConfig, ZeroShot
-from spt_fast.events import CellDone, CellFailed, Event, PhaseStarted, StageDone
 from spt_fast.executors import local
 from spt_fast.executors.desk import YourTurn
 from spt_fast.executors.local import LocalExecutor
 from spt_fast.executors.process import _Line
 from spt_fast.plan import Stage, expand, stages
-from spt_fast.sharing import Alone, Given
-from spt_fast.worker import run_stage
+from spt_fast.worker.events import CellDone, CellFailed, Event, PhaseStarted, StageDone
+from spt_fast.worker.lease import Alone, Given
+from spt_fast.worker.worker import run_stage
 
 from ..tiny import tiny_model
 

@@ -27,18 +27,18 @@ import psutil
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from spt_fast.cell import TaskRows
 from spt_fast.cli.dry_run import dry_run
-from spt_fast.cli.tables import write_tables
 from spt_fast.config import FewShot, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, Progress, WorkerEnded, WorkerStarted
-from spt_fast.executors.ray import RayExecutor
+from spt_fast.driver.run import GridResult, run_grid
+from spt_fast.executors.ray.executor import RayExecutor
 from spt_fast.plan import Stage
-from spt_fast.run import GridResult, run_grid
+from spt_fast.plan.cell import TaskRows
+from spt_fast.report.folder import write_tables
 from spt_fast.scheduling.estimates import Measured
-from spt_fast.sharing import Given
 from spt_fast.store import Store
 from spt_fast.tasks.rows import load_rows
+from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, Progress, WorkerEnded, WorkerStarted
+from spt_fast.worker.lease import Given
 
 from ..test_run import Inline
 from ..tiny import tiny_model
@@ -373,7 +373,7 @@ def test_rows_are_read_once_for_all_workers_and_each_says_itself_what_it_cannot_
         (rows / "test.jsonl").unlink()  # whoever looks for it now looks in vain
         return found
 
-    monkeypatch.setattr("spt_fast.executors.ray._read", counted)
+    monkeypatch.setattr("spt_fast.executors.ray.executor._read", counted)
     result = run_grid(both, executor=RayExecutor("auto", Store(both.folder).log))
     assert result.complete, result.failures
     assert reads.read_text() == "gsm8k\n", "once for two models; rows that are made are not sent"
@@ -414,7 +414,7 @@ import subprocess, sys
 import ray
 from pathlib import Path
 from spt_fast import load_grid, run_grid
-from spt_fast.executors.ray import RayExecutor
+from spt_fast.executors.ray.executor import RayExecutor
 
 address, grid, logs = sys.argv[1:]
 executor = RayExecutor(address, lambda model: Path(logs), ship=True)

@@ -11,11 +11,11 @@ from typing import TypeVar
 import numpy as np
 
 from spt_fast import tasks
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.driver.run import resolved
 from spt_fast.models.identity import Model
+from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.run import resolved
 from spt_fast.scoring.measures import metrics
 from spt_fast.store import Store
 from spt_fast.types import CellResult, Sample, TrainingStep

@@ -19,10 +19,10 @@ import pytest
 from jsonschema import Draft7Validator
 
 from spt_fast.analysis.runs import METRICS
-from spt_fast.cell import Judge
 from spt_fast.export import export
 from spt_fast.export.eee import model_id
 from spt_fast.models.identity import Model
+from spt_fast.plan.cell import Judge
 
 from .planted import CELLS, FOLDER_MODEL, HOSTILE, HUB_MODEL, plant, sample
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from spt_fast.cli import main
+from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.export import FORMATS, export
 from spt_fast.export.files import growing
 from spt_fast.export.lm_eval import folder_of
 from spt_fast.export.source import open_source, portable
-from spt_fast.output import Location
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.store import Store
 

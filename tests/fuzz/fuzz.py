@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spt_fast.cli import main as spt_fast
-from spt_fast.engine.vllm_start import setting_names
+from spt_fast.engine.vllm.start import setting_names
 from tests.fuzz.targets import TARGETS, Target, prepare
 
 MOST_S = 5.0

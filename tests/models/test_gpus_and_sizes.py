@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 
 from spt_fast import plan
 from spt_fast.config import JudgeConfig, ModelConfig
+from spt_fast.config.reader import parse_grid
 from spt_fast.errors import ConfigError
-from spt_fast.grid import parse_grid
 from spt_fast.models.identity import Model, resolve
 from spt_fast.models.weights import INDEX, UNKNOWN, Size, size_of, weight_files
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from spt_fast.config import PriceConfig
+from spt_fast.config.reader import parse_grid
 from spt_fast.errors import ConfigError
-from spt_fast.grid import parse_grid
 from spt_fast.report import CellReport, markdown, results_json
 from spt_fast.report.costs import by_model, gpus_of, money, price_of, sessions, spent_on
 from spt_fast.types import Metric

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spt_fast.cli import main, web
-from spt_fast.cli.tables import cell_reports, write_tables
-from spt_fast.cli.web import page
+from spt_fast.cli import main
 from spt_fast.report import CellReport
 from spt_fast.report.costs import spent, spent_judging
-from spt_fast.report.html import MOST_BYTES, CellVerdicts, Recorded, SampleCell, Samples, chosen, html, pack
+from spt_fast.report.folder import cell_reports, write_tables
+from spt_fast.report.html import MOST_BYTES, CellVerdicts, Recorded, SampleCell, Samples, build, chosen, html, pack
 from spt_fast.report.html import grid as grid_of_page
+from spt_fast.report.html.build import page
 from spt_fast.report.html.figures import draw
 from spt_fast.report.html.words import short_names, visible
 from spt_fast.store import Store
@@ -373,8 +373,8 @@ def test_report_writes_a_page_with_as_many_samples_as_are_asked_for(recorded: Pa
 
 
 def test_of_a_huge_grid_a_page_shows_some_cells_and_ranks_no_models(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "MOST_SAMPLED", 5)
-    monkeypatch.setattr(web, "MOST_RANKED", 59)
+    monkeypatch.setattr(build, "MOST_SAMPLED", 5)
+    monkeypatch.setattr(build, "MOST_RANKED", 59)
     text = page_of(recorded)
     assert "All 200 rows of the last step, of 5 of 60 cells, are in this file." in text
     assert len({row[0] for row in unpacked(text)[1]}) == 5

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from spt_fast.cli.tables import write_page, write_tables
+from spt_fast.report.folder import write_page, write_tables
 from spt_fast.types import Extraction
 from tests.analysis.recorded import write_run
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from spt_fast import tasks
-from spt_fast.asking import draw_shots, rows_of
-from spt_fast.cell import Cell
 from spt_fast.config import FewShot, GridConfig, ModelConfig, TaskConfig, ZeroShot
 from spt_fast.errors import ConfigError, DataError
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import Stage, expand
+from spt_fast.plan.cell import Cell
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import load_rows
+from spt_fast.worker.requests import draw_shots, rows_of
 from tests.tiny import CHAT_TEMPLATE, byte_tokenizer, tiny_model
 
 RIDDLES = """\

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spt_fast.cell import Cell, Judge, TaskRows
 from spt_fast.config import FewShot, Protocol, RandomVectors, SoftPromptConfig, Transfer, ZeroShot
 from spt_fast.models.identity import Model
 from spt_fast.plan import Stage
+from spt_fast.plan.cell import Cell, Judge, TaskRows
 from spt_fast.scheduling.estimates import Estimates, Measured
 
 SEVEN = Model(

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import SoftPromptConfig, ZeroShot
-from spt_fast.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress, RowsRead
 from spt_fast.models.identity import Model
 from spt_fast.plan import Stage
+from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.scheduling.estimates import Estimates
 from spt_fast.scheduling.foresight import Foresight
 from spt_fast.types import CellResult
+from spt_fast.worker.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress, RowsRead
 
 SOFT = SoftPromptConfig(evaluate_at=(0, 80))
 LENGTHS = {

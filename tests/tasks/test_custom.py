@@ -42,7 +42,7 @@ RIVERS = '''\
 
 from spt_fast.tasks.base import FileSource, Task, row_key
 from spt_fast.tasks.answers.extractors import first_found, first_line, stated_text
-from spt_fast.templates import Template
+from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Sampling
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from spt_fast import tasks
 from spt_fast.cli import main
 from spt_fast.config import GridConfig
+from spt_fast.config.reader import load_grid
+from spt_fast.driver.run import run_grid
 from spt_fast.errors import ConfigError, DataError
-from spt_fast.grid import load_grid
 from spt_fast.plan import expand
-from spt_fast.run import run_grid
 from spt_fast.tasks.base import LeftOut
 from spt_fast.tasks.custom import load
 from spt_fast.tasks.losses import Count, Loss, Losses, percent, told

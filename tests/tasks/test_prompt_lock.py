@@ -17,13 +17,13 @@ from typing import Any, TypeAlias
 import pytest
 
 from spt_fast import tasks
-from spt_fast.asking import texts_of
 from spt_fast.models.tokenizer import Tokenizer, continuation
 from spt_fast.tasks.base import GeneratedSource, Task
 from spt_fast.tasks.multiple_choice import INSTRUCTIONS, has_forms
 from spt_fast.tasks.rows import load_rows
 from spt_fast.training.rows import tuning_row
 from spt_fast.types import Example
+from spt_fast.worker.requests import texts_of
 
 LOCK = Path(__file__).with_name("prompt_lock.json")
 TOKENIZER = Path(__file__).parents[2] / "spt_fast" / "zoo" / "weights" / "base-40"

@@ -272,7 +272,7 @@ def test_whatever_a_task_of_ones_own_raises_is_told_with_the_row(tmp_path: Path)
     (tmp_path / "own.py").write_text(
         "from spt_fast.tasks.base import FileSource, LeftOut, Task, row_key\n"
         "from spt_fast.tasks.answers.extractors import first_line\n"
-        "from spt_fast.templates import Template\n"
+        "from spt_fast.tasks.template import Template\n"
         "from spt_fast.types import Example, Sampling\n\n\n"
         "def read_row(row):\n"
         "    if row['n'] > 1:\n"

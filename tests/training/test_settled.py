@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from spt_fast.config import RATE, SoftPromptConfig
+from spt_fast.config.reader import parse_grid
 from spt_fast.errors import ConfigError, ModelError
-from spt_fast.grid import parse_grid
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.initialize import initialize
+from spt_fast.training.task import place, settled
 from spt_fast.training.vocabulary import ModelVocabulary
-from spt_fast.tuning import place, settled
 from tests.tiny import byte_tokenizer, tiny_model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
 from spt_fast.tasks.columns import label, question_in, text
-from spt_fast.templates import Template
+from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Sampling
 
 _NO_YES = ("no", "yes")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from spt_fast.tasks.base import Cut, HubSource, LeftOut, Row, Task
 from spt_fast.tasks.columns import chosen, decoded, group_of, in_fixed_order, listed, part, text_part
 from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
-from spt_fast.templates import Template
+from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Sampling
 
 _CONFIGS = (

@@ -8,7 +8,7 @@ from spt_fast.tasks.answers import drop
 from spt_fast.tasks.answers.extractors import short_extractor, short_form_in_words, short_format
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
 from spt_fast.tasks.columns import a_kind, decoded, group_of, question_in, short_target, text
-from spt_fast.templates import Template
+from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Sampling
 
 _ANSWERS = ("answer", "validated_answers")

@@ -13,7 +13,7 @@ from spt_fast.tasks.answers.extractors import (
 from spt_fast.tasks.answers.numbers import canonical
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
 from spt_fast.tasks.columns import text
-from spt_fast.templates import Template
+from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Extraction, Sampling
 
 _CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spt_fast.tasks.answers.latex import BOXED_FORM, BOXED_FORMAT, accepts, all_boxed, math_answer, unboxed
 from spt_fast.tasks.base import HubSource, LeftOut, Row, Task, row_key
 from spt_fast.tasks.columns import NO_ANSWER, as_text, group_of, is_missing, one_line, question_in, text
-from spt_fast.templates import Template
+from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Sampling
 
 

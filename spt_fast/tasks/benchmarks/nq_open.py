@@ -6,7 +6,7 @@ from spt_fast.tasks.answers.extractors import SHORT_FORMAT, SHORT_WORDS, short_a
 from spt_fast.tasks.answers.text import f1, normalise_squad
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
 from spt_fast.tasks.columns import answers_in, listed, question_in, short_target
-from spt_fast.templates import Template
+from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Sampling
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spt_fast.tasks.base import HubSource, Row, Task
 from spt_fast.tasks.columns import chosen, in_fixed_order, text
 from spt_fast.tasks.multiple_choice import FORM, INSTRUCTION
-from spt_fast.templates import Template
+from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Sampling
 
 

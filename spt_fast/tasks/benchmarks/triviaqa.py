@@ -6,7 +6,7 @@ from spt_fast.tasks.answers.extractors import SHORT_FORMAT, SHORT_WORDS, short_a
 from spt_fast.tasks.answers.text import normalise_triviaqa, triviaqa_f1
 from spt_fast.tasks.base import HubSource, Row, Task, row_key
 from spt_fast.tasks.columns import answers_in, decoded, one_line, part, question_in, short_target, text_part
-from spt_fast.templates import Template
+from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Sampling
 
 

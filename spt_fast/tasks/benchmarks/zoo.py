@@ -11,7 +11,7 @@ from functools import partial
 
 from spt_fast.tasks.base import GeneratedSource, Row, Task, row_key
 from spt_fast.tasks.multiple_choice import FORM
-from spt_fast.templates import Template
+from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Extraction, Sampling
 from spt_fast.zoo.rows import STYLE_OF, rows
 from spt_fast.zoo.styles import TASK_CUE, TASK_INSTRUCTIONS, TASK_MARKER

@@ -21,11 +21,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from spt_fast import ranges
-from spt_fast.documents import read_bytes
+from spt_fast.config import ranges
+from spt_fast.config.documents import read_bytes
+from spt_fast.config.output import at_home
+from spt_fast.config.ranges import Allowed, range_of, require
 from spt_fast.errors import ConfigError, boundary, shortened
-from spt_fast.output import at_home
-from spt_fast.ranges import Allowed, range_of, require
 from spt_fast.tasks import _WHERE, loading
 from spt_fast.tasks.base import FileSource, GeneratedSource, HubSource, LeftOut, Task
 from spt_fast.tasks.custom.file import commits, parse

@@ -33,7 +33,7 @@ from spt_fast.tasks.custom.keys import (
     texts_of,
     wrong,
 )
-from spt_fast.templates import FIELDS, Template, cloze_template
+from spt_fast.tasks.template import FIELDS, Template, cloze_template
 from spt_fast.types import Sampling
 
 

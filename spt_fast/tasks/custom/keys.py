@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from spt_fast.config import MOST_NAME
-from spt_fast.documents import plain_values
+from spt_fast.config.documents import plain_values
+from spt_fast.config.ranges import number, path, whole
+from spt_fast.config.strict import did_you_mean, home, mapping_of, not_this, read, scalar
 from spt_fast.errors import ConfigError, shortened
-from spt_fast.ranges import number, path, whole
-from spt_fast.strict import did_you_mean, home, mapping_of, not_this, read, scalar
 from spt_fast.tasks.base import Cut
 
 T = TypeVar("T")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from spt_fast.cell import Cell
 from spt_fast.errors import DataError, ScoringError, boundary
+from spt_fast.plan.cell import Cell
 from spt_fast.scoring.ensemble import ensemble_metrics, vote
 from spt_fast.scoring.ways import WAYS, commonest, knowledge_told
 from spt_fast.types import CellResult, Example, Sample

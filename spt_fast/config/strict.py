@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from spt_fast.config.ranges import FINITE, Allowed, Range, range_of, require
 from spt_fast.errors import ConfigError, shortened
-from spt_fast.ranges import FINITE, Allowed, Range, range_of, require
 
 T = TypeVar("T")
 

@@ -32,11 +32,10 @@ from spt_fast.config import (
     is_unused,
     with_preset,
 )
-from spt_fast.documents import plain_values, read_text
-from spt_fast.errors import ConfigError, shortened
-from spt_fast.output import at_home
-from spt_fast.ranges import SCORE, SEED, Range, in_words, part_of_place, range_of, require, require_plain
-from spt_fast.strict import (
+from spt_fast.config.documents import plain_values, read_text
+from spt_fast.config.output import at_home
+from spt_fast.config.ranges import SCORE, SEED, Range, in_words, part_of_place, range_of, require, require_plain
+from spt_fast.config.strict import (
     belongs,
     did_you_mean,
     filled,
@@ -49,6 +48,7 @@ from spt_fast.strict import (
     read,
     scalar,
 )
+from spt_fast.errors import ConfigError, shortened
 
 T = TypeVar("T")
 

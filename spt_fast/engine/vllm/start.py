@@ -15,13 +15,13 @@ from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from spt_fast.engine import short_embeds
+from spt_fast.config.strict import did_you_mean
 from spt_fast.engine.base import EngineConfig, Part
-from spt_fast.engine.caution import gpu_share
-from spt_fast.engine.vllm_requests import Forcing
+from spt_fast.engine.oom_backoff import gpu_share
+from spt_fast.engine.vllm import short_embeds
+from spt_fast.engine.vllm.requests import Forcing
 from spt_fast.errors import EngineError, ShareNotFreeError, boundary
 from spt_fast.models import memory
-from spt_fast.strict import did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -33,9 +33,9 @@ WAYS = {"scoring": ("forced", "prompt_logprobs"), "injection": ("rows", "short",
 PLAIN = {matter: ways[-1] for matter, ways in WAYS.items()}
 FAST = {matter: ways[0] for matter, ways in WAYS.items()}
 
-PROCESSOR = "spt_fast.engine.forced:ForcedTokens"
+PROCESSOR = "spt_fast.engine.vllm.forced:ForcedTokens"
 """What vLLM finds the logits processor by that makes requests write given tokens."""
-EXTENSION = "spt_fast.engine.virtual_rows.VirtualRows"
+EXTENSION = "spt_fast.engine.vllm.virtual_rows.VirtualRows"
 """What vLLM adds to its workers."""
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

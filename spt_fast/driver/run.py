@@ -9,9 +9,11 @@ from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
-from spt_fast import nights, plan
-from spt_fast.cell import Cell
+from spt_fast import plan
 from spt_fast.config import GridConfig
+from spt_fast.config.output import Location
+from spt_fast.config.reader import load_grid
+from spt_fast.driver.ensembles import examples_of, voted
 from spt_fast.errors import (
     ConfigError,
     DamagedError,
@@ -23,7 +25,21 @@ from spt_fast.errors import (
     UnstorableError,
     first_line,
 )
-from spt_fast.events import (
+from spt_fast.executors import LOCAL, open_executor
+from spt_fast.executors.base import Executor
+from spt_fast.plan import Stage
+from spt_fast.plan.cell import Cell
+from spt_fast.scheduling import outlook
+from spt_fast.scheduling.estimates import Estimates, Measured
+from spt_fast.scheduling.foresight import Foresight
+from spt_fast.scoring.rerun import COLUMNS, Rerun, rerun_of
+from spt_fast.store import Failure, Results, Store, StoredResult, reuse
+from spt_fast.tasks.base import FileSource, GeneratedSource
+from spt_fast.tasks.lengths import MOST_ROWS, lengths
+from spt_fast.tasks.rows import load_rows
+from spt_fast.types import CellResult, Example
+from spt_fast.version import version
+from spt_fast.worker.events import (
     CellDone,
     CellFailed,
     CellStarted,
@@ -36,24 +52,8 @@ from spt_fast.events import (
     WorkerEnded,
     WorkerStarted,
 )
-from spt_fast.executors import LOCAL, open_executor
-from spt_fast.executors.base import Executor
-from spt_fast.grid import load_grid
-from spt_fast.output import Location
-from spt_fast.pace import Pace
-from spt_fast.plan import Stage
-from spt_fast.scheduling import outlook
-from spt_fast.scheduling.estimates import Estimates, Measured
-from spt_fast.scheduling.foresight import Foresight
-from spt_fast.scoring.rerun import COLUMNS, Rerun, rerun_of
-from spt_fast.sharing import Given
-from spt_fast.store import Failure, Results, Store, StoredResult
-from spt_fast.tasks.base import FileSource, GeneratedSource
-from spt_fast.tasks.lengths import MOST_ROWS, lengths
-from spt_fast.tasks.rows import load_rows
-from spt_fast.types import CellResult, Example
-from spt_fast.version import version
-from spt_fast.voting import examples_of, voted
+from spt_fast.worker.lease import Given
+from spt_fast.worker.throughput import Pace
 
 MOST_MEASURED = 1000
 """Done cells that are read to guess from how long others take."""
@@ -147,9 +147,9 @@ def run_grid(
         if fresh:
             for key in sorted({key for cell in chosen for key in cell.keys}):
                 store.discard(key)
-            nights.ask_no_more(config, store, chosen)
+            reuse.ask_no_more(config, store, chosen)
         else:
-            for taken in nights.take_over(config, store, cells):
+            for taken in reuse.take_over(config, store, cells):
                 if say is not None:
                     say(str(taken))
         done = store.done()

@@ -20,23 +20,10 @@ from functools import cached_property
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, TypeAlias
 
-from spt_fast.asking import (
-    Asked,
-    Questions,
-    Room,
-    Slot,
-    all_questions,
-    questions,
-    requests_of,
-    require_no_thought,
-    rows_of,
-    seam_of,
-)
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import Learning, Lora, RandomVectors, SoftPromptConfig, Vectors
 from spt_fast.engine import config_of, import_engine
 from spt_fast.engine.base import Adapters, Engine
-from spt_fast.engine.caution import Caution
+from spt_fast.engine.oom_backoff import Caution
 from spt_fast.errors import (
     DataError,
     EngineError,
@@ -47,7 +34,30 @@ from spt_fast.errors import (
     TrainingError,
     boundary,
 )
-from spt_fast.events import (
+from spt_fast.models import memory
+from spt_fast.models.identity import Model, require_resolved
+from spt_fast.models.tokenizer import load_tokenizer, uses_chat
+from spt_fast.plan import MOST_DEATHS, Stage, one_by_one, settings_in_use
+from spt_fast.plan.cell import Cell, TaskRows
+from spt_fast.prompts.lora import Learnt, LoraAdapter, parameters_of
+from spt_fast.prompts.meaning import Meaning
+from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.scoring import measures
+from spt_fast.scoring.learning import loss_fall
+from spt_fast.scoring.rerun import sample_size
+from spt_fast.scoring.ways import knowledge_told
+from spt_fast.tasks import overlap
+from spt_fast.tasks.rows import Rows
+from spt_fast.training.task import learn_task_by_lora, place, provenance, start, tuning_job
+from spt_fast.types import (
+    CellResult,
+    Metric,
+    Request,
+    Sample,
+    TrainingStep,
+)
+from spt_fast.version import version
+from spt_fast.worker.events import (
     CellDone,
     CellFailed,
     CellStarted,
@@ -59,35 +69,26 @@ from spt_fast.events import (
     RowsRead,
     Throttled,
 )
-from spt_fast.models import memory
-from spt_fast.models.identity import Model, require_resolved
-from spt_fast.plan import MOST_DEATHS, Stage, one_by_one, settings_in_use
-from spt_fast.prompts.lora import Learnt, LoraAdapter, parameters_of
-from spt_fast.prompts.meaning import Meaning
-from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.scoring import measures
-from spt_fast.scoring.learning import loss_fall
-from spt_fast.scoring.rerun import sample_size
-from spt_fast.scoring.ways import knowledge_told
-from spt_fast.sharing import Alone, More, Sharing
-from spt_fast.tasks import overlap
-from spt_fast.tasks.rows import Rows
-from spt_fast.tuning import learn_task_by_lora, load_tokenizer, place, provenance, start, tuning_job, uses_chat
-from spt_fast.types import (
-    CellResult,
-    Metric,
-    Request,
-    Sample,
-    TrainingStep,
+from spt_fast.worker.lease import Alone, More, Sharing
+from spt_fast.worker.requests import (
+    Asked,
+    Questions,
+    Room,
+    Slot,
+    all_questions,
+    questions,
+    requests_of,
+    require_no_thought,
+    rows_of,
+    seam_of,
 )
-from spt_fast.version import version
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from spt_fast.inspection import Lexicon
     from spt_fast.models.frozen_model import FrozenModel
+    from spt_fast.models.nearest_tokens import Lexicon
     from spt_fast.training.run import TuningJob
 
 _Scored: TypeAlias = tuple[dict[int | None, tuple[Metric, ...]], tuple[Sample, ...], dict[str, str]]
@@ -245,8 +246,8 @@ class _Work:
                     groups.setdefault(cell.tuning_key, []).append(cell)
         if not groups:
             return
-        from spt_fast.inspection import Lexicon
         from spt_fast.models.frozen_model import FrozenModel
+        from spt_fast.models.nearest_tokens import Lexicon
 
         began = time.perf_counter()
         try:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from spt_fast.cell import Cell
 from spt_fast.engine.base import Partners
+from spt_fast.plan.cell import Cell
 from spt_fast.prompts.lora import Learnt
 from spt_fast.types import CellResult
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spt_fast.cell import Cell
 from spt_fast.config import GridConfig
-from spt_fast.output import day_of, folder_on, parent
+from spt_fast.config.output import day_of, folder_on, parent
+from spt_fast.plan.cell import Cell
 from spt_fast.storage import open_storage
 from spt_fast.store import Store
 

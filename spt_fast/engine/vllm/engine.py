@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spt_fast.engine import proof
 from spt_fast.engine.base import Engine, EngineConfig, check_request, require_room
-from spt_fast.engine.shortage import Printed, shortage
-from spt_fast.engine.vllm_requests import Forcing, answer, engine_input, sampling_params
-from spt_fast.engine.vllm_start import PLAIN, WAYS, prepare_environment, start
+from spt_fast.engine.vllm import equivalence
+from spt_fast.engine.vllm.oom_messages import Printed, shortage
+from spt_fast.engine.vllm.requests import Forcing, answer, engine_input, sampling_params
+from spt_fast.engine.vllm.start import PLAIN, WAYS, prepare_environment, start
 from spt_fast.errors import EngineError, ModelError, OutOfMemoryError, boundary, first_line
 from spt_fast.models import memory
 from spt_fast.models.fits import contradiction
@@ -374,16 +374,16 @@ class VllmEngine(Engine):
         """
         assert self._engine is not None
         settings = self._engine.vllm_config
-        prompts = proof.prompts(
+        prompts = equivalence.prompts(
             vocab_size=self._vocab_size,
             block=int(settings.cache_config.block_size),
-            most=self.max_model_len - proof.LENGTH - 4,
+            most=self.max_model_len - equivalence.LENGTH - 4,
         )
         if not prompts:
             raise EngineError(f"{self.max_model_len} positions are too few to try it")
-        keys = [self.add(each) for each in proof.soft_prompts(self.hidden_size)] if matter == "injection" else []
-        asked: list[Request] = [*proof.scores(prompts, end=_end_token(settings), keys=keys or [None])]
-        asked += proof.completions(prompts, keys=keys)
+        keys = [self.add(each) for each in equivalence.soft_prompts(self.hidden_size)] if matter == "injection" else []
+        asked: list[Request] = [*equivalence.scores(prompts, end=_end_token(settings), keys=keys or [None])]
+        asked += equivalence.completions(prompts, keys=keys)
         plain = self._answers(asked, matter, PLAIN[matter])
         if not any(answer.finite for answer in plain):
             self._blame_the_weights()
@@ -408,7 +408,9 @@ class VllmEngine(Engine):
             EngineError: it cannot be taken, or the engine died of it.
         """
         found = self._answers(trial.asked, trial.matter, way)
-        return proof.difference(trial.plain, found, itemsize=self._dtype.itemsize, halves_differ=trial.matter == "injection")
+        return equivalence.difference(
+            trial.plain, found, itemsize=self._dtype.itemsize, halves_differ=trial.matter == "injection"
+        )
 
     def _answers(self, asked: Sequence[Request], matter: str, way: str) -> list[Answer]:
         """Answers in a way, with nothing in the prefix cache."""

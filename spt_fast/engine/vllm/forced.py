@@ -16,7 +16,7 @@ import torch
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
-from spt_fast.engine.vllm_requests import CONTINUATION
+from spt_fast.engine.vllm.requests import CONTINUATION
 
 if TYPE_CHECKING:
     from vllm import SamplingParams

@@ -32,9 +32,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from spt_fast.cell import Cell, TaskRows
+from spt_fast.config.output import Location, joined
 from spt_fast.errors import ConfigError, DamagedError, StoreError, UnstorableError, boundary, shortened
-from spt_fast.output import Location, joined
+from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.prompts.lora import Learnt, LoraAdapter, adapters_as_bytes, load_adapters
 from spt_fast.prompts.meaning import Meaning, Probe, as_json, meaning_of, probe_of
 from spt_fast.prompts.soft_prompt import SoftPrompt, load_steps, steps_as_bytes

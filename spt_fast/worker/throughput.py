@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 
-from spt_fast.events import Event, Progress
+from spt_fast.worker.events import Event, Progress
 
 WINDOW_S = 30.0
 """What is older does not count."""

@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from spt_fast.analysis.paired import paired_difference
-from spt_fast.asking import Question, questions
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import ZeroShot
 from spt_fast.engine.base import Engine, check_request
 from spt_fast.errors import EngineError
 from spt_fast.models.identity import Model
 from spt_fast.models.tokenizer import Tokenizer
+from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.prompts.meaning import Change, Probe, Variant
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring import measures
@@ -27,6 +26,7 @@ from spt_fast.scoring.clusters import clusters
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows
 from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Position, Request, Sample, Score
+from spt_fast.worker.requests import Question, questions
 
 MEASURES = {"format_following": "format_ok", "knowledge": "knows", "exact_match": "correct"}
 """What is told of a variant, and the verdict of a row that it is the mean of."""

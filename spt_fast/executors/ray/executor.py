@@ -28,10 +28,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from spt_fast.cell import TaskRows
 from spt_fast.engine.base import Part, Partners
 from spt_fast.errors import ConfigError, LostError, first_line
-from spt_fast.events import (
+from spt_fast.executors.base import Executor
+from spt_fast.executors.desk import Desk
+from spt_fast.executors.local import GRACE_S, WorkerProcess, run_here
+from spt_fast.plan import Stage
+from spt_fast.plan.cell import TaskRows
+from spt_fast.scheduling import scheduler as do
+from spt_fast.scheduling.estimates import Estimates, Measured
+from spt_fast.scheduling.jobs import job
+from spt_fast.scheduling.scheduler import ATTEMPTS, ROOM_S, SILENT_S, STALLED_S, Action, Job, Resources, Scheduler
+from spt_fast.signals import INTERRUPTED
+from spt_fast.tasks.base import GeneratedSource
+from spt_fast.version import SHIPPED, version
+from spt_fast.worker.events import (
     CellDone,
     CellFailed,
     CellStarted,
@@ -46,19 +57,8 @@ from spt_fast.events import (
     WorkerIdle,
     WorkerStarted,
 )
-from spt_fast.executors.base import Executor
-from spt_fast.executors.desk import Desk
-from spt_fast.executors.local import GRACE_S, WorkerProcess, run_here
-from spt_fast.pace import Pace
-from spt_fast.plan import Stage
-from spt_fast.scheduling import scheduler as do
-from spt_fast.scheduling.estimates import Estimates, Measured
-from spt_fast.scheduling.jobs import job
-from spt_fast.scheduling.scheduler import ATTEMPTS, ROOM_S, SILENT_S, STALLED_S, Action, Job, Resources, Scheduler
-from spt_fast.sharing import Given
-from spt_fast.signals import INTERRUPTED
-from spt_fast.tasks.base import GeneratedSource
-from spt_fast.version import SHIPPED, version
+from spt_fast.worker.lease import Given
+from spt_fast.worker.throughput import Pace
 
 POLL_S = 2.0
 """Longest that an actor waits for something to tell before it answers that nothing has happened, or only progress."""

@@ -1,23 +1,22 @@
-"""Grid -> cells -> stages: what there is to do, grouped by model, less what the store holds."""
+"""Grid -> cells: every model x task x protocol x seed, each with what its key is the hash of."""
 
 from __future__ import annotations
 
 import fnmatch
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from spt_fast import tasks
-from spt_fast.cell import Cell, Judge, TaskRows
-from spt_fast.config import GridConfig, ModelConfig, Protocol, TaskConfig, Transfer, Vectors, ZeroShot, is_unused
+from spt_fast.config import GridConfig, ModelConfig, Protocol, TaskConfig, Transfer, Vectors, ZeroShot
+from spt_fast.config.reader import overridden, require_few
+from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError, StoreError
-from spt_fast.grid import overridden, require_few
 from spt_fast.models.identity import Model, resolve
+from spt_fast.plan.cell import Cell, Judge, TaskRows
+from spt_fast.plan.labels import labels
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.ruling import RULES
-from spt_fast.strict import did_you_mean
 from spt_fast.tasks.base import typical
 from spt_fast.tasks.forms import written
 from spt_fast.tasks.rows import content_hash, is_cut
@@ -35,50 +34,6 @@ MOST_SETTINGS = 3
 
 UNLIMITED = 20_000
 """Test rows that a task without a limit is taken to have; the largest of ours has about as many."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """The cells of one model that are to be done: one load, one training, one engine.
-
-    Or the cells that one judge is to rule on: then `model` is the judge's, and all cells have that judge.
-    """
-
-    model: Model
-    cells: tuple[Cell, ...]
-    describe: frozenset[str] = frozenset()
-    """Tasks whose rows the worker is to describe (`RowsRead`), because the run folder does not yet."""
-    alone: frozenset[str] = frozenset()
-    """Cells that are asked one by one: a worker was lost with several in flight, and the next loss is to show of which."""
-    rows: Mapping[str, bytes] = field(default_factory=dict)
-    """Task -> its rows, pickled, where a cluster has read them once for all workers; of other tasks each reads its own."""
-    worker: int = 0
-    """Which worker, where several have cells of the stage."""
-    nodes: tuple[str, ...] = ()
-    """Addresses of the nodes that its worker is spread over, its own first; empty: it is on one."""
-    rerun: float = 0.0
-    """The cells are done, and this share of their rows is asked again, at the last step; 0: they are to be done."""
-
-    @property
-    def judge(self) -> Judge | None:
-        """Who rules; None in a stage that trains and asks."""
-        return self.cells[0].judge
-
-    @cached_property
-    def by_key(self) -> Mapping[str, Cell]:
-        """Its cells by their keys."""
-        return {cell.key: cell for cell in self.cells}
-
-
-def one_by_one(cells: Sequence[Cell], alone: Collection[str], deaths: int = 0) -> list[Cell]:
-    """The cells to be asked together next: all that need not be alone, or else the first that must.
-
-    Args:
-        cells: of one model.
-        alone: keys of those that must be.
-        deaths: with one more the model would be given up: then the last, for the cells of one task are neighbours.
-    """
-    return [cell for cell in cells if cell.key not in alone] or list(cells[-1:] if deaths == MOST_DEATHS - 1 else cells[:1])
 
 
 def expand(config: GridConfig) -> list[Cell]:
@@ -102,14 +57,14 @@ def expand(config: GridConfig) -> list[Cell]:
     _check_truth(config, models, rows)
     require_few(len(models) * len(rows) * sum(len(config.seeds) if protocol.seeded else 1 for _, protocol in protocols))
     judge = _judge(config)
-    labels = _labels([protocol for _, protocol in protocols])
+    called = labels([protocol for _, protocol in protocols])
     cells = []
     for model in models:
         engine = {**config.engine, **model.engine}
         for task in rows:
             # Closed-ended answers need no judge: the form is one of the options, knowledge is a likelihood.
             ruling = None if task.task.closed_ended else judge
-            for i, (label, (asked, protocol)) in enumerate(zip(labels, protocols, strict=True)):
+            for i, (label, (asked, protocol)) in enumerate(zip(called, protocols, strict=True)):
                 source = sources[i]
                 if source is not None and source.name == task.name:
                     continue  # a transfer to itself is the soft prompt
@@ -177,72 +132,6 @@ def require_usable(cells: Sequence[Cell]) -> None:
     reasons = list(dict.fromkeys(used[key].unresolved or "" for key in used if key in bad))
     more = f"; and {len(reasons) - MOST_REASONS} more (`spt-fast check` names them all)" if len(reasons) > MOST_REASONS else ""
     raise ConfigError("; ".join(reasons[:MOST_REASONS]) + more)
-
-
-def stages(cells: Sequence[Cell], done: Collection[str]) -> list[Stage]:
-    """What is left to train and to ask, grouped by model, in the order of the grid: of judged cells and of ensembles, what
-    they rest on."""
-    left: dict[str, dict[str, Cell]] = {}
-    # Two copies of one model have one fingerprint, so their cells have one key.
-    named = {(cell.model.name, cell.key): cell for cell in cells}
-    for cell in cells:
-        if cell.key in done or cell.unjudged.key in done:
-            continue
-        for asked in cell.asked:
-            if asked.key not in done:
-                # A member of an ensemble that is a cell of the grid is called what the grid calls it.
-                left.setdefault(cell.model.name, {}).setdefault(asked.key, named.get((cell.model.name, asked.key), asked))
-    return [Stage(model=next(iter(group.values())).model, cells=tuple(group.values())) for group in left.values()]
-
-
-def voting(cells: Sequence[Cell], done: Collection[str]) -> list[Cell]:
-    """The ensembles, without their judges, that are not done and whose members are."""
-    found = {cell.key: cell for cell in (cell.unjudged for cell in cells if cell.key not in done)}
-    return [
-        cell for key, cell in found.items() if key not in done and cell.members and all(m.key in done for m in cell.members)
-    ]
-
-
-def rerunning(cells: Sequence[Cell], done: Collection[str], asked_again: Mapping[str, float], share: float) -> list[Stage]:
-    """The done cells of which rows are to be asked again, grouped by model; of judged cells, what they rest on.
-
-    Args:
-        cells: of the grid.
-        done: keys of the cells that are done.
-        asked_again: of cells that were asked again, key -> the share of their rows.
-        share: of the rows; 0: none.
-    """
-    left: dict[str, dict[str, Cell]] = {}
-    for cell in cells if share else ():
-        asked = cell.unjudged
-        if asked.members:
-            continue  # nothing is asked of an ensemble: its members are
-        if asked.key in done and asked_again.get(asked.key, 0.0) < share:
-            left.setdefault(cell.model.name, {})[asked.key] = asked
-    found = [tuple(group.values()) for group in left.values()]
-    return [Stage(model=group[0].model, cells=group, rerun=share) for group in found]
-
-
-def judging(cells: Sequence[Cell], done: Collection[str], most: int = MOST_JUDGED) -> list[Stage]:
-    """The cells whose completions are there and wait for their judge, in as few stages (engine starts) as memory allows.
-
-    Args:
-        cells: of the grid.
-        done: keys of the cells that are done.
-        most: completions of a stage; a cell that has more is a stage of its own.
-    """
-    found: list[list[Cell]] = []
-    size = 0
-    for cell in cells:
-        if cell.judge is None or cell.key in done or cell.unjudged.key not in done:
-            continue
-        own = len(cell.steps) * (cell.task.limit or UNLIMITED)
-        if not found or size + own > most:
-            found.append([])
-            size = 0
-        found[-1].append(cell)
-        size += own
-    return [Stage(model=group[0].judge.model, cells=tuple(group)) for group in found if group[0].judge]
 
 
 def _models(config: GridConfig) -> list[Model]:
@@ -392,49 +281,6 @@ def _judge(config: GridConfig) -> Judge | None:
     if asked.chat_template is None:
         model = replace(model, chat_template="if_any")
     return Judge(model=model, engine=asked.engine or config.engine, prompts=RULES)
-
-
-def _labels(protocols: Sequence[Protocol]) -> list[str]:
-    """`soft_prompt`, or `soft_prompt[length=5]` where a grid has several of a kind: the settings in which they differ."""
-    labels = []
-    values: dict[tuple[str, str], set[object]] = {}
-    """Protocol and setting -> what it is in all that have it."""
-    for protocol in protocols:
-        for name, value in settings_in_use(protocol).items():
-            values.setdefault((protocol.name, name), set()).add(value)
-    for protocol in protocols:
-        own = settings_in_use(protocol)
-        differ = [name for name in own if len(values[protocol.name, name]) > 1]
-        if len(differ) > 1:  # a longer training is evaluated at more steps, too
-            differ = [name for name in differ if name not in ("evaluate_at", "repeat_rows")] or differ
-        if isinstance(protocol, Transfer):  # where the vectors come from is said even where there is one
-            differ = ["from_task", *(name for name in differ if name != "from_task")]
-        if len(differ) > MOST_SETTINGS:
-            defaults = {f.name: f.default for f in fields(protocol)}
-            differ = [name for name in differ if own[name] != defaults[name]]
-        settings = ",".join(_setting(protocol, name) for name in differ)
-        labels.append(f"{protocol.name}[{settings}]" if settings else protocol.name)
-    return labels
-
-
-def settings_in_use(protocol: Protocol) -> dict[str, object]:
-    """The settings by name, but for those that mean nothing beside the others."""
-    settings = {f.name: getattr(protocol, f.name) for f in fields(protocol)}
-    return {f.name: settings[f.name] for f in fields(protocol) if not is_unused(settings, f)}
-
-
-def _setting(protocol: Protocol, name: str) -> str:
-    if isinstance(protocol, Transfer) and name == "from_task":
-        return f"from={tasks.get(protocol.from_task).name}"  # not the path of a task file
-    if isinstance(protocol, Vectors) and name == "init_from" and protocol.init_from is not None:
-        if not is_prompt_file(protocol.init_from):
-            return f"init_from={tasks.get(protocol.init_from).name}"
-        return f"init_from={'/'.join(PurePath(protocol.init_from).parts[-2:])}"  # the file of a cell is in a folder of its own
-    return f"{name}={_plain(getattr(protocol, name))}"
-
-
-def _plain(value: object) -> str:
-    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _named(cell: Cell, key: str) -> str:

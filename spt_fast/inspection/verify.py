@@ -22,15 +22,14 @@ import numpy as np
 
 from spt_fast import tasks
 from spt_fast.config import ModelConfig
+from spt_fast.config.output import Location
 from spt_fast.engine.base import Engine, EngineConfig, check_request
 from spt_fast.errors import ConfigError, EngineError
 from spt_fast.models.identity import Model, require_resolved, resolve
-from spt_fast.models.tokenizer import Tokenizer, continuation
-from spt_fast.output import Location
+from spt_fast.models.tokenizer import Tokenizer, continuation, load_tokenizer
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring.noise import Bound, Spread, apart, bound, spread
 from spt_fast.tasks.rows import load_rows
-from spt_fast.tuning import load_tokenizer
 from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Position, Request, Sampling, Score
 
 if TYPE_CHECKING:
@@ -244,7 +243,7 @@ def verify(
 
 
 def _open(config: EngineConfig) -> Engine:
-    from spt_fast.engine.vllm import VllmEngine
+    from spt_fast.engine.vllm.engine import VllmEngine
 
     return VllmEngine(config)
 

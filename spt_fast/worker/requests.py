@@ -11,20 +11,20 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-from spt_fast.cell import Cell, TaskRows
 from spt_fast.config import FewShot, Learning, Vectors
 from spt_fast.engine.base import Engine, check_request
 from spt_fast.errors import DataError, ModelError
 from spt_fast.models.chat import is_found
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import Stage
+from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.prompts.lora import Learnt, LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring.ways import LEAST_FOR_PRIORS, Choice, OptionScores, Priors, choose
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.forms import bare_texts
 from spt_fast.tasks.rows import Rows
-from spt_fast.templates import Template
+from spt_fast.tasks.template import Template
 from spt_fast.types import Answer, Completion, Example, Generate, LogLikelihood, Position, Request, Sampling, Score
 
 

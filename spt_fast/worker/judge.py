@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from spt_fast.asking import rows_of, thought_of
-from spt_fast.cell import Cell
 from spt_fast.engine import config_of, open_engine
 from spt_fast.engine.base import Engine, check_request
-from spt_fast.engine.caution import Caution
+from spt_fast.engine.oom_backoff import Caution
 from spt_fast.errors import DataError, EngineError, ModelError, OutOfMemoryError, ScoringError, SptError, boundary
-from spt_fast.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, Progress, Throttled
 from spt_fast.models.identity import require_resolved
+from spt_fast.models.tokenizer import load_tokenizer, uses_chat
 from spt_fast.plan import MOST_DEATHS, Stage, one_by_one
+from spt_fast.plan.cell import Cell
 from spt_fast.scoring import ruling
 from spt_fast.scoring.ruling import NO, QUESTIONS, YES, Question, Ruling
-from spt_fast.sharing import Alone, More, Sharing
-from spt_fast.tuning import load_tokenizer, uses_chat
 from spt_fast.types import CellResult, Completion, Example, Generate, Metric, Sample, Sampling
+from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, Progress, Throttled
+from spt_fast.worker.lease import Alone, More, Sharing
+from spt_fast.worker.requests import rows_of, thought_of
 
 REPLY = Sampling(max_tokens=16, choices=(YES, NO))
 """Enough tokens for one of the two words under any tokenizer."""

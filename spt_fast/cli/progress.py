@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from spt_fast.cell import Cell
 from spt_fast.config import Learning, Vectors
-from spt_fast.events import (
+from spt_fast.plan import Stage
+from spt_fast.plan.cell import Cell
+from spt_fast.tasks.losses import told
+from spt_fast.terminal import console
+from spt_fast.worker.events import (
     THIS_MACHINE,
     CellDone,
     CellFailed,
@@ -26,10 +29,7 @@ from spt_fast.events import (
     WorkerEnded,
     WorkerStarted,
 )
-from spt_fast.pace import Pace
-from spt_fast.plan import Stage
-from spt_fast.tasks.losses import told
-from spt_fast.terminal import console
+from spt_fast.worker.throughput import Pace
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

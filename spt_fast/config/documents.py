@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 import yaml
 
+from spt_fast.config.ranges import in_words
 from spt_fast.errors import ConfigError, shortened
-from spt_fast.ranges import in_words
 
 MOST_BYTES = 16 << 20
 """Of a file that a person writes."""

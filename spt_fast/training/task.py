@@ -57,6 +57,8 @@ def tune(
         ModelError, DataError, TrainingError: it cannot be loaded, read, learnt.
     """
     from spt_fast.models.frozen_model import FrozenModel
+    from spt_fast.models.tokenizer import load_tokenizer, uses_chat
+    from spt_fast.training.trainer import learn_job
 
     config = config or SoftPromptConfig()
     given = None
@@ -76,8 +78,6 @@ def tune(
         trust_remote_code=resolved.trust_remote_code,
         gpus=resolved.gpus,
     )
-    from spt_fast.training.trainer import learn_job
-
     try:
         job = tuning_job(
             frozen,
@@ -287,20 +287,6 @@ def require_rows(task: Task, rows: Rows, config: Learning) -> None:
         )
 
 
-def load_tokenizer(model: Model, *, plainly: bool = False) -> Tokenizer:
-    """The tokenizer of a resolved model, with its chat template's settings; `plainly` as of `Tokenizer.load`."""
-    from spt_fast.models.tokenizer import Tokenizer
-
-    return Tokenizer.load(
-        model.source,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        chat_template_kwargs=model.chat_template_kwargs,
-        chat_date=model.chat_date,
-        plainly=plainly,
-    )
-
-
 def provenance(model: Model, task: Task, seed: int) -> dict[str, str]:
     """Where a soft prompt comes from, for its header."""
     return {
@@ -312,14 +298,3 @@ def provenance(model: Model, task: Task, seed: int) -> dict[str, str]:
         "seed": str(seed),
         "spt_fast": version(),
     }
-
-
-def uses_chat(model: Model, tokenizer: Tokenizer) -> bool:
-    """Whether prompts of this model go through its chat template.
-
-    Raises:
-        ModelError: the grid asks for one, and the tokenizer has none.
-    """
-    if model.chat_template == "always" and not tokenizer.has_chat_template:
-        raise ModelError(f"{model.name}: chat_template is true, and its tokenizer has none; leave it out")
-    return model.chat_template != "never" and tokenizer.has_chat_template

@@ -11,8 +11,8 @@ import numpy as np
 from spt_fast.analysis.compare import Compared, compare_protocols, compare_runs
 from spt_fast.analysis.ranking import Ranking, rank_run
 from spt_fast.analysis.runs import METRICS, Place, Run, read_run
+from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError, DamagedError
-from spt_fast.output import Location
 from spt_fast.prompts.meaning import Placed
 from spt_fast.report import CellReport
 from spt_fast.report.cells import BEST, best

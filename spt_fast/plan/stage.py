@@ -1,0 +1,144 @@
+"""Stages: what is left of a grid's cells, grouped by the model that one worker loads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from spt_fast.models.identity import Model
+from spt_fast.plan.cell import Cell, Judge
+
+MOST_JUDGED = 200_000
+"""Completions that a judge is handed at once, with their prompts: some hundred megabytes, held by the driver and the worker."""
+
+MOST_DEATHS = 3
+"""Engines or workers of a model that die one after the other, with no cell done between: then all its cells fail."""
+
+MOST_SETTINGS = 3
+"""Settings that a protocol's label names; where protocols differ in more, those at their defaults are left out of it."""
+
+UNLIMITED = 20_000
+"""Test rows that a task without a limit is taken to have; the largest of ours has about as many."""
+
+MOST_DEATHS = 3
+"""Engines or workers of a model that die one after the other, with no cell done between: then all its cells fail."""
+
+MOST_SETTINGS = 3
+"""Settings that a protocol's label names; where protocols differ in more, those at their defaults are left out of it."""
+
+UNLIMITED = 20_000
+"""Test rows that a task without a limit is taken to have; the largest of ours has about as many."""
+
+UNLIMITED = 20_000
+"""Test rows that a task without a limit is taken to have; the largest of ours has about as many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """The cells of one model that are to be done: one load, one training, one engine.
+
+    Or the cells that one judge is to rule on: then `model` is the judge's, and all cells have that judge.
+    """
+
+    model: Model
+    cells: tuple[Cell, ...]
+    describe: frozenset[str] = frozenset()
+    """Tasks whose rows the worker is to describe (`RowsRead`), because the run folder does not yet."""
+    alone: frozenset[str] = frozenset()
+    """Cells that are asked one by one: a worker was lost with several in flight, and the next loss is to show of which."""
+    rows: Mapping[str, bytes] = field(default_factory=dict)
+    """Task -> its rows, pickled, where a cluster has read them once for all workers; of other tasks each reads its own."""
+    worker: int = 0
+    """Which worker, where several have cells of the stage."""
+    nodes: tuple[str, ...] = ()
+    """Addresses of the nodes that its worker is spread over, its own first; empty: it is on one."""
+    rerun: float = 0.0
+    """The cells are done, and this share of their rows is asked again, at the last step; 0: they are to be done."""
+
+    @property
+    def judge(self) -> Judge | None:
+        """Who rules; None in a stage that trains and asks."""
+        return self.cells[0].judge
+
+    @cached_property
+    def by_key(self) -> Mapping[str, Cell]:
+        """Its cells by their keys."""
+        return {cell.key: cell for cell in self.cells}
+
+
+def one_by_one(cells: Sequence[Cell], alone: Collection[str], deaths: int = 0) -> list[Cell]:
+    """The cells to be asked together next: all that need not be alone, or else the first that must.
+
+    Args:
+        cells: of one model.
+        alone: keys of those that must be.
+        deaths: with one more the model would be given up: then the last, for the cells of one task are neighbours.
+    """
+    return [cell for cell in cells if cell.key not in alone] or list(cells[-1:] if deaths == MOST_DEATHS - 1 else cells[:1])
+
+
+def stages(cells: Sequence[Cell], done: Collection[str]) -> list[Stage]:
+    """What is left to train and to ask, grouped by model, in the order of the grid: of judged cells and of ensembles, what
+    they rest on."""
+    left: dict[str, dict[str, Cell]] = {}
+    # Two copies of one model have one fingerprint, so their cells have one key.
+    named = {(cell.model.name, cell.key): cell for cell in cells}
+    for cell in cells:
+        if cell.key in done or cell.unjudged.key in done:
+            continue
+        for asked in cell.asked:
+            if asked.key not in done:
+                # A member of an ensemble that is a cell of the grid is called what the grid calls it.
+                left.setdefault(cell.model.name, {}).setdefault(asked.key, named.get((cell.model.name, asked.key), asked))
+    return [Stage(model=next(iter(group.values())).model, cells=tuple(group.values())) for group in left.values()]
+
+
+def voting(cells: Sequence[Cell], done: Collection[str]) -> list[Cell]:
+    """The ensembles, without their judges, that are not done and whose members are."""
+    found = {cell.key: cell for cell in (cell.unjudged for cell in cells if cell.key not in done)}
+    return [
+        cell for key, cell in found.items() if key not in done and cell.members and all(m.key in done for m in cell.members)
+    ]
+
+
+def rerunning(cells: Sequence[Cell], done: Collection[str], asked_again: Mapping[str, float], share: float) -> list[Stage]:
+    """The done cells of which rows are to be asked again, grouped by model; of judged cells, what they rest on.
+
+    Args:
+        cells: of the grid.
+        done: keys of the cells that are done.
+        asked_again: of cells that were asked again, key -> the share of their rows.
+        share: of the rows; 0: none.
+    """
+    left: dict[str, dict[str, Cell]] = {}
+    for cell in cells if share else ():
+        asked = cell.unjudged
+        if asked.members:
+            continue  # nothing is asked of an ensemble: its members are
+        if asked.key in done and asked_again.get(asked.key, 0.0) < share:
+            left.setdefault(cell.model.name, {})[asked.key] = asked
+    found = [tuple(group.values()) for group in left.values()]
+    return [Stage(model=group[0].model, cells=group, rerun=share) for group in found]
+
+
+def judging(cells: Sequence[Cell], done: Collection[str], most: int = MOST_JUDGED) -> list[Stage]:
+    """The cells whose completions are there and wait for their judge, in as few stages (engine starts) as memory allows.
+
+    Args:
+        cells: of the grid.
+        done: keys of the cells that are done.
+        most: completions of a stage; a cell that has more is a stage of its own.
+    """
+    found: list[list[Cell]] = []
+    size = 0
+    for cell in cells:
+        if cell.judge is None or cell.key in done or cell.unjudged.key not in done:
+            continue
+        own = len(cell.steps) * (cell.task.limit or UNLIMITED)
+        if not found or size + own > most:
+            found.append([])
+            size = 0
+        found[-1].append(cell)
+        size += own
+    return [Stage(model=group[0].judge.model, cells=tuple(group)) for group in found if group[0].judge]
