@@ -32,6 +32,7 @@ from spt_fast.config.protocols import (
     Vectors,
     ZeroShot,
     is_unused,
+    protocol_of,
     with_preset,
 )
 
@@ -65,5 +66,6 @@ __all__ = [
     "ZeroShot",
     "is_pattern",
     "is_unused",
+    "protocol_of",
     "with_preset",
 ]

@@ -72,23 +72,102 @@ def _refuse_unused(protocol: Vectors | Learning) -> None:
             raise ConfigError(f"{protocol.name}.{f.name}: goes with {wanted}, and {name} is {now}; set that, or leave it out")
 
 
+Attached: TypeAlias = Literal["nothing", "soft_prompt", "adapter"]
+"""What is put to the frozen model before it is asked: vectors in front of the prompt, low-rank changes of its weights."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class ZeroShot:
+class Protocol:
+    """How a model is asked: its settings are the fields, and what the rest of spt-fast must know of it are these traits.
+
+    Nothing outside decides by a protocol's class or name: it asks a trait.
+    """
+
+    name: ClassVar[str] = "protocol"
+    """As grid.yaml and tables have it."""
+    in_words: ClassVar[str] = ""
+    """As a sentence has it, behind the model's name: "Gemma, <asked plainly>". Empty: "with <name>" (`said`)."""
+    is_control: ClassVar[bool] = False
+    """Whether it is there to be compared with, not to be used."""
+    is_baseline: ClassVar[bool] = False
+    """Whether it is the model by itself, which other protocols are held against: the bare question."""
+    seeded: ClassVar[bool] = False
+    """Whether a seed can change anything."""
+    attaches: ClassVar[Attached] = "nothing"
+    """What stands beside the frozen model. A soft prompt need not have been learnt: random vectors are one."""
+    learns: ClassVar[bool] = False
+    """Whether something is learnt on tuning rows."""
+    shuffles: ClassVar[bool] = False
+    """Whether it learns on rows whose answers are other rows'."""
+    transfers: ClassVar[bool] = False
+    """Whether it learns on another task than it is asked (`source`)."""
+
+    @property
+    def shots(self) -> int:
+        """Worked examples in front of each question."""
+        return 0
+
+    @property
+    def soft_length(self) -> int:
+        """Soft positions in front of each prompt, `P`."""
+        return 0
+
+    @property
+    def source(self) -> str | None:
+        """The task that it learns on, by name or path; None: the one that is asked."""
+        return None
+
+    @property
+    def starts_from(self) -> str | None:
+        """The task, or the file of a soft prompt, whose vectors it starts from; None: it needs none."""
+        return None
+
+    @property
+    def checkpoints(self) -> tuple[int | None, ...]:
+        """Steps whose vectors or adapter are kept and evaluated, in order; the one None where nothing is attached."""
+        return (None,)
+
+    @property
+    def rows_needed(self) -> int:
+        """Tuning rows that it takes, each of them once."""
+        return 0
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether a step depends on how many are still to come: the first 80 of 120 are then not those of 80."""
+        return False
+
+    @property
+    def takes_other_rows(self) -> bool:
+        """Whether it takes rows of the task that are no test rows: to learn on, to start from, or to show as examples."""
+        return self.attaches != "nothing" or self.shots > 0
+
+    def parts(self, seed: int) -> tuple[tuple[Protocol, int], ...]:
+        """The protocols and seeds of the cells that answer together for this one. Empty: it is asked itself."""
+        return ()
+
+    @classmethod
+    def said(cls) -> str:
+        """As a sentence has it, behind the model's name."""
+        return cls.in_words or f"with {cls.name.replace('_', ' ')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShot(Protocol):
     """Ask plainly: the instruction and the question."""
 
     name = "zero_shot"
-
-    @property
-    def seeded(self) -> bool:
-        """Whether a seed can change anything."""
-        return False
+    in_words = "asked plainly"
+    is_baseline = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class FewShot:
+class FewShot(Protocol):
     """Put worked examples in front of the question, drawn from the few-shot rows by seed."""
 
     name = "few_shot"
+    in_words = "with worked examples in front"
+    seeded = True
 
     shots: int = field(default=5, metadata=whole(least=1, most=10_000))
     """Examples in front of each question."""
@@ -96,14 +175,9 @@ class FewShot:
     def __post_init__(self) -> None:
         ranges.check(self, f"{self.name}.")
 
-    @property
-    def seeded(self) -> bool:
-        """Whether a seed can change anything."""
-        return True
-
 
 @dataclass(frozen=True, kw_only=True)
-class Vectors:
+class Vectors(Protocol):
     """What every protocol has that puts vectors in front of the prompt.
 
     They enter at the input and nowhere else: there is no `depth`. Per-layer prefixes (prefix tuning, P-tuning v2) are
@@ -111,6 +185,8 @@ class Vectors:
     """
 
     name = "vectors"
+    seeded = True
+    attaches = "soft_prompt"
 
     length: int = field(default=10, metadata=whole(least=1, most=65_536))
     """Soft positions, `P`."""
@@ -140,9 +216,14 @@ class Vectors:
         _refuse_unused(self)
 
     @property
-    def seeded(self) -> bool:
-        """Whether a seed can change anything."""
-        return True
+    def soft_length(self) -> int:
+        """Soft positions in front of each prompt, `P`."""
+        return self.length
+
+    @property
+    def starts_from(self) -> str | None:
+        """The task, or the file of a soft prompt, whose vectors it starts from; None: it needs none."""
+        return self.init_from
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -155,10 +236,12 @@ class RandomVectors(Vectors):
     """A control: ask plainly behind vectors as they are before training. What these do, learning did not."""
 
     name = "random_vectors"
+    in_words = "behind vectors that nothing was learnt into"
+    is_control = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learning:
+class Learning(Protocol):
     """What every protocol has that learns something on the tuning rows.
 
     Two of them with the same batches see the same rows in the same order, by seed. AdamW at a constant rate, as in
@@ -166,6 +249,8 @@ class Learning:
     """
 
     name = "learning"
+    seeded = True
+    learns = True
 
     steps: int = field(default=80, metadata=whole(least=1, most=10_000_000))
     """Updates."""
@@ -208,11 +293,6 @@ class Learning:
         _refuse_unused(self)
 
     @property
-    def seeded(self) -> bool:
-        """Whether a seed can change anything."""
-        return True
-
-    @property
     def checkpoints(self) -> tuple[int, ...]:
         """Steps at which what is learnt is kept and evaluated, in order, the last step included."""
         return tuple(sorted({*self.evaluate_at, self.steps}))
@@ -243,6 +323,7 @@ class SoftPromptConfig(Learning, Vectors):
     """
 
     name = "soft_prompt"
+    in_words = "with a learnt soft prompt"
 
     encoder: Encoder | None = field(default=None, metadata=LATER)
     """Let a small network make the vectors, and learn it with its input `[P, H]`, which `init` gives: `mlp` (P-tuning, PEFT's
@@ -291,13 +372,15 @@ class Ensemble(SoftPromptConfig):
     """
 
     name = "ensemble"
+    in_words = "with several soft prompts that vote"
 
     members: int = field(default=5, metadata=whole(least=2, most=1000))
     """Soft prompts of an ensemble."""
 
-    def seeds(self, seed: int) -> range:
-        """The members' seeds."""
-        return range(self.members * seed, self.members * (seed + 1))
+    def parts(self, seed: int) -> tuple[tuple[Protocol, int], ...]:
+        """The protocols and seeds of the cells that answer together for this one."""
+        one = SoftPromptConfig(**{f.name: getattr(self, f.name) for f in fields(SoftPromptConfig)})
+        return tuple((one, each) for each in range(self.members * seed, self.members * (seed + 1)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,6 +391,9 @@ class ShuffledLabels(SoftPromptConfig):
     """
 
     name = "shuffled_labels"
+    in_words = "behind vectors learnt on shuffled answers"
+    is_control = True
+    shuffles = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,6 +401,9 @@ class Transfer(SoftPromptConfig):
     """A control: vectors learnt on another task (the domain shift of Lester et al., arXiv 2104.08691, section 5)."""
 
     name = "transfer"
+    in_words = "behind vectors learnt on another task"
+    is_control = True
+    transfers = True
 
     from_task: str = field(metadata={"key": "from", **path()})
     """The task whose tuning rows they are learnt on: a name, the path of a task file, or a list of these. `all`: every other
@@ -323,6 +412,11 @@ class Transfer(SoftPromptConfig):
 
     ALL: ClassVar[str] = "all"
     """Of `from_task`."""
+
+    @property
+    def source(self) -> str | None:
+        """The task that it learns on, by name or path."""
+        return self.from_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,6 +428,8 @@ class Lora(Learning):
     """
 
     name = "lora"
+    in_words = "with low-rank changes of its weights"
+    attaches = "adapter"
 
     lr: float | Literal["auto"] = field(default=0.0002, metadata=number(above=0, most=1000, words=(AUTO,)))
     """Learning rate at its highest; a number."""
@@ -354,7 +450,16 @@ class Lora(Learning):
             raise ConfigError(f"{self.name}.targets: is empty; leave it out for attention, or name layers")
 
 
-Protocol: TypeAlias = ZeroShot | FewShot | SoftPromptConfig | Ensemble | RandomVectors | ShuffledLabels | Transfer | Lora
 PROTOCOLS: Mapping[str, type[Protocol]] = {
     p.name: p for p in (ZeroShot, FewShot, SoftPromptConfig, Ensemble, ShuffledLabels, RandomVectors, Transfer, Lora)
 }
+"""By name, in the order in which they are listed."""
+
+
+def protocol_of(label: str) -> type[Protocol]:
+    """The protocol of a label, for its traits: `soft_prompt[length=5]` is of `SoftPromptConfig`.
+
+    A run folder may name one that is not installed here; it is then one without traits.
+    """
+    name = label.partition("[")[0]
+    return PROTOCOLS.get(name) or type("Unknown", (Protocol,), {"name": name})

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from spt_fast import tasks
-from spt_fast.config import MOST_LEFT_OUT, Ensemble, Learning, Protocol, ShuffledLabels, SoftPromptConfig, Vectors
+from spt_fast.config import MOST_LEFT_OUT, Protocol, SoftPromptConfig, Vectors
 from spt_fast.models.identity import Model
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows, load_rows
@@ -134,7 +134,7 @@ class Cell:
     @property
     def steps(self) -> tuple[int | None, ...]:
         """Points at which the cell is evaluated: steps of what is learnt, or the one None of other protocols."""
-        return self.protocol.checkpoints if isinstance(self.protocol, Vectors | Learning) else (None,)
+        return self.protocol.checkpoints
 
     @cached_property
     def unjudged(self) -> Cell:
@@ -144,13 +144,11 @@ class Cell:
     @cached_property
     def members(self) -> tuple[Cell, ...]:
         """Ensemble: the cells of its soft prompts, whose answers it is made from; of any other cell there are none."""
-        if not isinstance(self.protocol, Ensemble) or self.judge is not None:
+        if self.seed is None or self.judge is not None:
             return ()
-        assert self.seed is not None
-        protocol = SoftPromptConfig(**{name: getattr(self.protocol, name) for name in _LEARNING})
         return tuple(
             replace(self, protocol=protocol, seed=seed, label=f"{self.label} member {i}")
-            for i, seed in enumerate(self.protocol.seeds(self.seed))
+            for i, (protocol, seed) in enumerate(self.protocol.parts(self.seed))
         )
 
     @property
@@ -194,7 +192,7 @@ class Cell:
         they learn, too, where the rate does not depend on how long that is, because rows come in an order that does not.
         """
         beside = ["evaluate_at", "from_task"]
-        if not (isinstance(self.protocol, Learning) and self.protocol.looks_ahead):
+        if not self.protocol.looks_ahead:
             beside.append("steps")
         protocol = {key: value for key, value in _settings(self.protocol).items() if key not in beside}
         protocol |= self._start
@@ -204,8 +202,8 @@ class Cell:
                 "model": self.model.content,
                 "task": {**_content(self.source), "limit": None},
                 "protocol": protocol,
-                "learns": isinstance(self.protocol, Learning),
-                "shuffled": isinstance(self.protocol, ShuffledLabels),
+                "learns": self.protocol.learns,
+                "shuffled": self.protocol.shuffles,
                 "seed": self.seed,
             }
         )
