@@ -9,6 +9,7 @@ from __future__ import annotations
 import spt_fast.cli.first  # noqa: F401  (for what it does)
 
 # isort: split
+import json
 import os
 import sys
 import traceback
@@ -27,6 +28,8 @@ from spt_fast.signals import INTERRUPTED, interrupting
 
 SOME_FAILED = 1
 WRONG_REQUEST = 2
+SCHEMA = "spt-fast.schema.json"
+"""What `init` writes beside a grid: the first line of the grid names it."""
 MOST_OF_A_WORD, MOST_OF_A_SENTENCE = 300, 3000
 """Characters that are told of what is wrong."""
 _FORMATS_TOLD = "\b\nFORMAT is one of\n" + "\n".join(f"  {name:12} {what}" for name, what in FORMATS.items())
@@ -170,8 +173,17 @@ def init(file: Path) -> int:
         raise ConfigError(f"{file}: there is no folder {file.parent}")
     text = resources.files("spt_fast.cli").joinpath("starter.yaml").read_text(encoding="utf-8")
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in file.stem) or "grid"
-    file.write_text(text.format(file=file, name=name), encoding="utf-8")
-    click.echo(f"wrote {file}; run it with: spt-fast run {file}")
+    beside = file.with_name(SCHEMA)
+    beside.write_text(_schema(), encoding="utf-8")
+    file.write_text(text.format(file=file, name=name, schema=SCHEMA), encoding="utf-8")
+    click.echo(f"wrote {file}, and {beside} for editors; run it with: spt-fast run {file}")
+    return 0
+
+
+@cli.command()
+def schema() -> int:
+    """Print the JSON Schema of a grid, with which editors complete and check it."""
+    click.echo(_schema(), nl=False)
     return 0
 
 
@@ -459,6 +471,13 @@ def doctor() -> int:
 
 
 # Shared
+
+
+def _schema() -> str:
+    from spt_fast import tasks
+    from spt_fast.config.schema import grid_schema
+
+    return json.dumps(grid_schema(tasks.names()), indent=1) + "\n"
 
 
 def _only(text: str | None) -> dict[str, str]:

@@ -15,8 +15,10 @@ from typing import Any
 from spt_fast.config import ranges
 from spt_fast.config.output import Location, check, folder_on, location
 from spt_fast.config.protocols import FewShot, Protocol, SoftPromptConfig, ZeroShot
-from spt_fast.config.ranges import SEED, number, path, require_plain, whole
+from spt_fast.config.ranges import SEED, number, one_of, path, require_plain, whole
 from spt_fast.errors import ConfigError, shortened
+
+DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 CHAT_DATE = "2024-07-26"
 """The day of prompts whose chat template asks for today's: the one that Llama 3's falls back to where there is no clock."""
@@ -71,7 +73,7 @@ class ModelConfig:
     gpus: float | None = field(default=None, metadata=number(above=0, most=1_048_576))
     """GPUs a worker of it takes: a share (0.5) lets small models have one GPU together. Unset: `tensor_parallel` times
     `pipeline_parallel`."""
-    dtype: str = "auto"
+    dtype: str = field(default="auto", metadata=one_of(*DTYPES))
     """`auto` (the checkpoint's), `bfloat16`, `float16` or `float32`."""
     chat_template: bool | None = None
     """Ask through the tokenizer's chat template. Unset: for post-trained partners that have one, not for others."""
@@ -96,9 +98,6 @@ class ModelConfig:
             )
         require_plain(self.chat_template_kwargs, "chat_template_kwargs")
         require_plain(self.engine, "engine")
-        dtypes = ("auto", "bfloat16", "float16", "float32")
-        if self.dtype not in dtypes:
-            raise ConfigError(f"dtype: must be one of {', '.join(dtypes)}, not {shortened(self.dtype)}")
         if not is_day(self.chat_date):
             raise ConfigError(f'chat_date: must be a day, as in "{CHAT_DATE}", not {shortened(self.chat_date)}')
         share = self.gpus is not None and 0 < self.gpus < 1
@@ -149,7 +148,7 @@ class JudgeConfig:
     """Stages that its layers are cut into, as of a model."""
     gpus: float | None = field(default=None, metadata=number(above=0, most=1_048_576))
     """GPUs a worker of it takes: a share (0.5), or `tensor_parallel` times `pipeline_parallel`, which it is where unset."""
-    dtype: str = "auto"
+    dtype: str = field(default="auto", metadata=one_of(*DTYPES))
     """`auto` (the checkpoint's), `bfloat16`, `float16` or `float32`."""
     chat_template: bool | None = None
     """Ask through the tokenizer's chat template. Unset: where it has one."""
@@ -202,8 +201,12 @@ class GridConfig:
     name: str = field(metadata=path(MOST_NAME))
     """What the grid is called; the run folder is runs/<name> unless `output` says otherwise."""
     models: tuple[ModelConfig, ...]
+    """The models to evaluate, each an id or a mapping."""
     tasks: tuple[TaskConfig, ...]
+    """The tasks to evaluate on, each a name, the path of a task file, or a mapping."""
     protocols: tuple[Protocol, ...] = (ZeroShot(), FewShot(), SoftPromptConfig())
+    """How each model is asked: a protocol's name, or {name: settings}. A setting that is a list of values makes a protocol for
+    each."""
     seeds: tuple[int, ...] = field(default=(0,), metadata={"range": SEED})
     """Of the vectors' start, the order of the tuning rows and the choice of shots."""
     limit: int | None = field(default=None, metadata=whole(least=1, most=2**31 - 1))

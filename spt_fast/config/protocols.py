@@ -21,6 +21,8 @@ where it is shorter than `length`, as in PEFT. `soft_prompt`: the vectors of ano
 Place: TypeAlias = Literal["auto", "front", "after_bos"]
 """Where vectors are to stand: `auto` is behind BOS where the model's prompts begin with one, else in front."""
 AUTO: Final = "auto"
+STARTS_FROM: Mapping[str, str] = {"text": "init_text", "soft_prompt": "init_from"}
+"""Starts that need another setting, which says what they start from."""
 Optimizer: TypeAlias = Literal["adamw", "adafactor"]
 Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 Encoder: TypeAlias = Literal["mlp", "lstm"]
@@ -210,7 +212,7 @@ class Vectors(Protocol):
 
     def __post_init__(self) -> None:
         ranges.check(self, f"{self.name}.")
-        for init, name in (("text", "init_text"), ("soft_prompt", "init_from")):
+        for init, name in STARTS_FROM.items():
             if self.init == init and not (getattr(self, name) or "").strip():
                 raise ConfigError(f"{self.name}.{name}: is missing; init: {init} starts from it")
         _refuse_unused(self)
@@ -431,7 +433,7 @@ class Lora(Learning):
     in_words = "with low-rank changes of its weights"
     attaches = "adapter"
 
-    lr: float | Literal["auto"] = field(default=0.0002, metadata=number(above=0, most=1000, words=(AUTO,)))
+    lr: float | Literal["auto"] = field(default=0.0002, metadata=number(above=0, most=1000))
     """Learning rate at its highest; a number."""
     rank: int = field(default=8, metadata=whole(least=1, most=4096))
     """Of each change `B A`, `R`: `A` is `[R, in]`, `B` `[out, R]`."""
@@ -443,9 +445,9 @@ class Lora(Learning):
     """Of what enters a change, in training."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.lr == AUTO:
             raise ConfigError(f"{self.name}.lr: must be a number; auto is measured for soft prompts alone")
+        super().__post_init__()
         if not self.targets or not all(target.strip() for target in self.targets):
             raise ConfigError(f"{self.name}.targets: is empty; leave it out for attention, or name layers")
 

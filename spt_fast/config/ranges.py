@@ -108,10 +108,25 @@ class Text:
         return len(encoded) > self.most or max(map(len, encoded.split(b"/"))) > PART or any(map(is_control, value))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The words that a field may have, and no other value."""
+
+    words: tuple[str, ...]
+
+    def has(self, value: object) -> bool:
+        """Whether it is one of them."""
+        return value in self.words
+
+    def __str__(self) -> str:
+        """To stand behind "must be"."""
+        return f"one of {', '.join(self.words)}"
+
+
 PART = 255
 """Bytes of one part of a path; what Linux's file systems take."""
 
-Allowed: TypeAlias = Range | Text
+Allowed: TypeAlias = Range | Text | Choice
 FINITE = Range()
 SEED = Range(least=-(2**53) + 1, most=2**53 - 1, whole=True)
 """Whole numbers that every reader of JSON keeps as they are."""
@@ -137,6 +152,11 @@ def number(
 def whole(*, least: int, most: int, words: tuple[str, ...] = ()) -> dict[str, Any]:
     """Metadata of a field that is a whole number."""
     return {"range": Range(least=least, most=most, whole=True, words=words)}
+
+
+def one_of(*words: str) -> dict[str, Any]:
+    """Metadata of a field that is one of some words."""
+    return {"range": Choice(words=words)}
 
 
 def text(most: int, *, empty: bool = False) -> dict[str, Any]:

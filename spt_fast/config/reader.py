@@ -9,7 +9,7 @@ from dataclasses import fields
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar
 
 from spt_fast.config import (
     PRESETS,
@@ -41,12 +41,14 @@ from spt_fast.config.strict import (
     filled,
     hints,
     home,
+    is_list,
     key_of,
     known_keys,
     mapping_of,
     not_this,
     read,
     scalar,
+    value_of,
 )
 from spt_fast.errors import ConfigError, shortened
 
@@ -178,6 +180,8 @@ def _model(item: Any, place: str, base: Path) -> ModelConfig:
     if "soft_prompt" in item:
         overrides = _with_preset(item["soft_prompt"], SoftPromptConfig, f"{place}.soft_prompt")
         known_keys(overrides, SoftPromptConfig, f"{place}.soft_prompt")
+        for key, value in overrides.items():
+            value_of(SoftPromptConfig, key, value, f"{place}.soft_prompt")
         item["soft_prompt"] = dict(overrides)
         if isinstance(start := overrides.get("init_from"), str):
             item["soft_prompt"]["init_from"] = _task_from_base(start, base)
@@ -341,8 +345,7 @@ def _sweeps(name: str, key: str, value: Any) -> bool:
 def _is_sweep(cls: type[Protocol], key: str, value: Any) -> bool:
     """Whether a setting is given several values. What is a list by nature (evaluate_at, betas) is, as a list of lists."""
     (name,) = (f.name for f in fields(cls) if key_of(f) == key)
-    a_list = get_origin(hints(cls)[name]) is tuple
-    return isinstance(value, list) and (not a_list or any(isinstance(each, list) for each in value))
+    return isinstance(value, list) and (not is_list(hints(cls)[name]) or any(isinstance(each, list) for each in value))
 
 
 def known_scores(item: Any, place: str) -> dict[str, dict[str, float]]:

@@ -36,6 +36,12 @@ def read(cls: type[T], mapping: Mapping[Any, Any], place: str) -> T:
         raise ConfigError(f"{place.rsplit('.', 1)[0] if str(e).startswith(place.rsplit('.', 1)[-1]) else place}.{e}") from None
 
 
+def value_of(cls: type[Any], key: str, value: Any, place: str) -> Any:
+    """One value of a config dataclass, of its declared type and in its range, whatever stands beside it."""
+    (f,) = (f for f in fields(cls) if key_of(f) == key)
+    return _value(hints(cls)[f.name], value, f"{place}.{key}", range_of(f))
+
+
 _HINTS: dict[type[Any], dict[str, Any]] = {}
 
 
@@ -44,6 +50,11 @@ def hints(cls: type[Any]) -> dict[str, Any]:
     if cls not in _HINTS:
         _HINTS[cls] = get_type_hints(cls)
     return _HINTS[cls]
+
+
+def is_list(kind: Any) -> bool:
+    """Whether a type is a list in YAML."""
+    return get_origin(kind) is tuple
 
 
 def key_of(f: Field[Any]) -> str:
