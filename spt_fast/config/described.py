@@ -10,7 +10,6 @@ import ast
 import inspect
 import sys
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -45,7 +44,7 @@ class Key:
 
 def keys(cls: type[Any]) -> tuple[Key, ...]:
     """The keys of a config class, in the order of its source."""
-    meant = meanings(cls)
+    meant = _meanings(cls)
     return tuple(
         Key(
             name=key_of(f),
@@ -60,12 +59,16 @@ def keys(cls: type[Any]) -> tuple[Key, ...]:
     )
 
 
-@cache
-def meanings(cls: type[Any]) -> dict[str, str]:
+_MEANINGS: dict[type[Any], dict[str, str]] = {}
+
+
+def _meanings(cls: type[Any]) -> dict[str, str]:
     """The docstring of each field, with that of its type where that one has a name and a docstring of its own.
 
     Of a class whose source is not there, typed in a notebook for one, there are none.
     """
+    if cls in _MEANINGS:
+        return _MEANINGS[cls]
     found: dict[str, str] = {}
     for each in reversed(cls.__mro__[:-1]):
         try:
@@ -76,7 +79,7 @@ def meanings(cls: type[Any]) -> dict[str, str]:
         body = next(node for node in ast.walk(module) if isinstance(node, ast.ClassDef) and node.name == each.__name__).body
         for name, (annotation, text) in _documented(body).items():
             found[name] = " ".join([text, *(said for alias, (_, said) in types.items() if alias == annotation)])
-    return found
+    return _MEANINGS.setdefault(cls, found)
 
 
 def _documented(body: list[ast.stmt]) -> dict[str, tuple[str, str]]:
