@@ -211,7 +211,7 @@ class Sample:
     unconditional_logprobs: tuple[float, ...] = ()
     """Log-likelihood of each text behind the bare cue, `[K]`."""
     chosen_debiased: int | None = None
-    """The option chosen by each further way of scoring (`scoring.ways`), and whether it is right."""
+    """The option chosen by each further scoring method (`scoring.methods`), and whether it is right."""
     chosen_cloze: int | None = None
     chosen_cloze_per_byte: int | None = None
     chosen_cloze_pmi: int | None = None

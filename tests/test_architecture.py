@@ -31,7 +31,7 @@ LIGHT = (
     "spt_fast.report",
     "spt_fast.driver.run",
     "spt_fast.worker.judge",
-    "spt_fast.scoring.measures",
+    "spt_fast.scoring.score",
     "spt_fast.storage.local",
     "spt_fast.storage.remote",
     "spt_fast.store",

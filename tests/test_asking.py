@@ -16,7 +16,7 @@ from spt_fast.models.identity import Model
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell, TaskRows
-from spt_fast.scoring.ways import WAYS
+from spt_fast.scoring.methods import METHODS
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Example, LogLikelihood
@@ -167,7 +167,7 @@ def test_every_way_of_scoring_recovers_what_was_planted_in_a_model_whose_letters
     run_stage(Stage(model=model, cells=(cell,)), {}, events.append)
     (done,) = (event for event in events if isinstance(event, CellDone))
     metrics = {metric.name: metric for metric in done.result.metrics[None]}
-    for metric in (*WAYS.values(), "knowledge_best"):
+    for metric in (*METHODS.values(), "knowledge_best"):
         found = metrics[metric]
         assert found.ci_low <= planted + (1 - planted) / 4 <= found.ci_high, metric
     assert done.result.provenance["knowledge_by"] == "both"

@@ -16,7 +16,7 @@ from spt_fast.driver.run import run_grid
 from spt_fast.errors import ConfigError
 from spt_fast.plan import Stage
 from spt_fast.report.folder import write_tables
-from spt_fast.scoring.ensemble import vote
+from spt_fast.scoring.ensemble import majority_vote
 from spt_fast.store import Store
 from spt_fast.worker.events import CellStarted, Event
 
@@ -79,7 +79,7 @@ def test_an_ensembles_members_are_learnt_and_asked_once_and_are_the_soft_prompts
     examples = examples_of(first)
     ballots = [store.cell_result(member.key).samples for member in first.members]
     assert all(len(store.soft_prompts(member.key)) == 1 for member in first.members)
-    by_hand = tuple(vote(first.task.task, examples[row[0].example], row) for row in zip(*ballots, strict=True))
+    by_hand = tuple(majority_vote(first.task.task, examples[row[0].example], row) for row in zip(*ballots, strict=True))
     assert store.cell_result(first.key).samples == by_hand
     assert len({row[0].option_logprobs for row in ballots}) == 3
     provenance = store.result(first.key).provenance

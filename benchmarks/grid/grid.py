@@ -296,7 +296,8 @@ def timed(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
 
 def metrics_of(job: Job, side: str) -> dict[str, Metric]:
     """A peer's answers, scored as ours are."""
-    from spt_fast.scoring.measures import measure, metrics
+    from spt_fast.scoring.metrics import aggregate
+    from spt_fast.scoring.score import score
     from spt_fast.types import Completion
 
     answers = json.loads(job.answers(side).read_text())
@@ -306,8 +307,8 @@ def metrics_of(job: Job, side: str) -> dict[str, Metric]:
     task = job.cell.task.task
     logprobs = [answer["option_logprobs"] for answer in answers] if task.closed_ended else None
     examples = [question.example for question in job.questions]
-    samples = measure(task, examples, completions, logprobs, prompts=[question.prompt for question in job.questions])
-    return {metric.name: metric for metric in metrics(samples)}
+    samples = score(task, examples, completions, logprobs, prompts=[question.prompt for question in job.questions])
+    return {metric.name: metric for metric in aggregate(samples)}
 
 
 def compare(

@@ -138,7 +138,7 @@ def record(folder: Path, rows: int, models: int, tasks: int) -> int:
     """Write the run folder; how many samples it holds."""
     from spt_fast.config import FewShot, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
     from spt_fast.driver.run import resolved
-    from spt_fast.scoring.measures import metrics
+    from spt_fast.scoring.metrics import aggregate
     from spt_fast.store import Store
     from spt_fast.types import CellResult
 
@@ -164,7 +164,7 @@ def record(folder: Path, rows: int, models: int, tasks: int) -> int:
         costs = {"load_s": 20.0, "engine_start_s": 45.0, "answer_s": rows / 50 * len(by_step), "score_s": 0.1}
         costs |= {"train_s": 60.0} if cell.label == "soft_prompt" else {}
         result = CellResult(
-            metrics={step: metrics(found) for step, found in by_step.items()},
+            metrics={step: aggregate(found) for step, found in by_step.items()},
             samples=tuple(sample for found in by_step.values() for sample in found),
             costs=costs,
             provenance={"spt-fast": metadata.version("spt-fast")},

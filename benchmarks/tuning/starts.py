@@ -134,7 +134,7 @@ class Study:
 
     def _asked(self, task: Any, rows: Rows, prompt: Any, setting: Setting) -> dict[str, float]:
         from spt_fast.engine.transformers import TransformersEngine
-        from spt_fast.scoring.measures import follows_format
+        from spt_fast.scoring.score import follows_format
 
         engine = TransformersEngine.around(self.model, self.tokenizer, batch_size=16)
         key = engine.add(prompt)

@@ -12,17 +12,16 @@ import numpy as np
 
 from spt_fast.analysis.paired import PairedDifference, paired_difference
 from spt_fast.analysis.resampling import RESAMPLES, Floats
-from spt_fast.analysis.runs import METRICS, Place, Rows, Run, metric_names
+from spt_fast.analysis.runs import Place, Rows, Run, metric_names
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError, shortened
+from spt_fast.scoring.metrics import EXACT_MATCH, FORMAT, KNOWLEDGE, spec
 from spt_fast.scoring.statistics import holm_adjusted
 
-COMPARED = ("exact_match", "knowledge_best", "format_following")
+COMPARED = (EXACT_MATCH, KNOWLEDGE, FORMAT)
 """The metrics that are compared unless others are asked for."""
 ASKED = ("zero_shot", "few_shot", "soft_prompt")
 """What `compare_protocols` holds against each other: each against those in front of it."""
-JUDGED = ("knowledge", "knowledge_best", "format_following")
-"""The metrics that a judge rules on, where there is one."""
 
 
 class Pair(NamedTuple):
@@ -225,8 +224,8 @@ def flips(a: Run, b: Run, comparison: Comparison, most: int) -> list[Flip]:
         comparison: of these runs; by a metric with verdicts, not a score such as `f1`.
         most: rows.
     """
-    column = METRICS.get(comparison.metric)
-    if column is None:
+    known = spec(comparison.metric)
+    if not known.columns:
         return []
     pair = comparison.pair
     seeds_a, seeds_b = a.seeds(pair.a_model, pair.task, pair.a_protocol), b.seeds(pair.b_model, pair.task, pair.b_protocol)
@@ -236,19 +235,19 @@ def flips(a: Run, b: Run, comparison: Comparison, most: int) -> list[Flip]:
         Place(pair.b_model, pair.task, pair.b_protocol, (shared or seeds_b)[0]),
     )
     before, after = (
-        {row["example"]: row for row in run.answers(place, [column, "completion", "target"])}
+        {row["example"]: row for row in run.answers(place, [*known.columns, "completion", "target"])}
         for run, place in zip((a, b), places, strict=True)
     )
     found = [
         Flip(
             example=example,
-            gained=bool(after[example][column]),
+            gained=bool(known.of_row(after[example])),
             before=row["completion"],
             after=after[example]["completion"],
             target=row["target"],
         )
         for example, row in before.items()
-        if example in after and row[column] != after[example][column]
+        if example in after and known.of_row(row) != known.of_row(after[example])
     ]
     return sorted(found, key=lambda flip: (flip.gained, flip.example))[:most]
 
@@ -390,7 +389,7 @@ def _compare(
     a: Run, b: Run, pair: Pair, metric: str, notes: list[str], resamples: int, seed: int
 ) -> Comparison | Skipped | None:
     """None: the task does not have the metric."""
-    if metric in JUDGED and _judge(a, pair.a_model, pair.task, pair.a_protocol) != _judge(
+    if spec(metric).judged and _judge(a, pair.a_model, pair.task, pair.a_protocol) != _judge(
         b, pair.b_model, pair.task, pair.b_protocol
     ):
         return Skipped(pair=pair, metric=metric, why=f"{metric} is not by the same judge, or the same rules, in A and in B")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,19 +16,12 @@ from spt_fast.analysis.resampling import Floats
 from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError
 from spt_fast.scoring.clusters import clusters
-from spt_fast.scoring.measures import KNOWS
+from spt_fast.scoring.metrics import in_columns
 from spt_fast.store import Store
 
-METRICS: Mapping[str, str] = {
-    "format_following": "format_ok",
-    "knowledge": "knows",
-    "exact_match": "correct",
-    "knowledge_per_byte": "knows_per_byte",
-    "knowledge_best": "knows_best",
-    **KNOWS,
-}
-"""Metrics that every row has a verdict for, and the columns of samples.parquet that they are in. A row that has no `knows_best`
-is of an open-ended task, or older: `knows` is its verdict."""
+METRICS = in_columns()
+"""Metrics that every row has a verdict for -> the columns of samples.parquet that they are in; of several the first that is not
+null."""
 
 
 class Place(NamedTuple):
@@ -177,7 +171,7 @@ class Run:
 
     def _columns(self, place: Place) -> dict[str, list[Any]]:
         """What `_scored` wants of a done cell, at its last step."""
-        wanted = ["example", "step", *METRICS.values(), "scores", "group"]
+        wanted = ["example", "step", *dict.fromkeys(chain(*METRICS.values())), "scores", "group"]
         return self.store.sample_columns(self.done[place], wanted, last=True)
 
     @cached_property
@@ -247,12 +241,17 @@ def metric_names(run: Run) -> list[str]:
     return list(names)
 
 
+def _first(*columns: Sequence[Any]) -> Sequence[Any]:
+    """Row by row, the first that is not null."""
+    if len(columns) == 1:
+        return columns[0]
+    return [next((value for value in row if value is not None), None) for row in zip(*columns, strict=True)]
+
+
 def _scored(found: Mapping[str, Sequence[Any]]) -> Scored:
     """Metrics that every row has."""
     further = [dict(scores or ()) for scores in found["scores"]]
-    columns = {metric: found[column] for metric, column in METRICS.items()}
-    both = zip(found["knows_best"], found["knows"], strict=True)
-    columns["knowledge_best"] = [knows if best is None else best for best, knows in both]
+    columns = {metric: _first(*(found[column] for column in columns)) for metric, columns in METRICS.items()}
     columns |= {name: [each.get(name) for each in further] for name in dict.fromkeys(name for each in further for name in each)}
     return Scored(
         examples=tuple(found["example"]),

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from spt_fast.errors import DataError, ScoringError, boundary
 from spt_fast.plan.cell import Cell
-from spt_fast.scoring.ensemble import ensemble_metrics, vote
-from spt_fast.scoring.ways import WAYS, commonest, knowledge_told
+from spt_fast.scoring.ensemble import ensemble_metrics, majority_vote
+from spt_fast.scoring.methods import METHODS, commonest, knowledge_told
 from spt_fast.types import CellResult, Example, Sample
 from spt_fast.version import version
 
@@ -44,15 +44,15 @@ def voted(
     task = cell.task.task
     metrics = {}
     samples: list[Sample] = []
-    ways = [member.provenance.get("knowledge_best", "") for member in members]
-    best = commonest([way for way in WAYS if way in ways for _ in range(ways.count(way))])
+    methods = [member.provenance.get("knowledge_best", "") for member in members]
+    best = commonest([method for method in METHODS if method in methods for _ in range(methods.count(method))])
     with boundary(ScoringError, f"{task.name}: putting an ensemble's answers together"):
         for step in cell.steps:
             of_members = [[sample for sample in member.samples if sample.step == step] for member in members]
             if len({tuple(sample.example for sample in rows) for rows in of_members}) != 1:
                 raise ScoringError(f"{task.name}: the members of the ensemble were asked different rows; run it with --fresh")
             together = [
-                vote(task, _row(task.name, ballots[0].example, examples), ballots, best)
+                majority_vote(task, _row(task.name, ballots[0].example, examples), ballots, best)
                 for ballots in zip(*of_members, strict=True)
             ]
             metrics[step] = ensemble_metrics(together, of_members)

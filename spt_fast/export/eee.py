@@ -15,32 +15,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spt_fast.analysis.runs import METRICS
 from spt_fast.export.files import growing
 from spt_fast.export.source import DoneCell, Source, Written, portable
-from spt_fast.scoring.ways import WAYS
+from spt_fast.scoring.methods import METHODS
+from spt_fast.scoring.metrics import spec
 from spt_fast.storage.files import write_whole
 from spt_fast.types import Metric
 
 SCHEMA = "0.3.0"
 _KINDS = {"exact_match": "exact_match", "f1": "f1"}
-_ABOUT = {
-    "format_following": "the completion has the form that the task asks for, right or wrong",
-    "knowledge": "the right answer is in the model, whatever the form",
-    "knowledge_per_byte": "as knowledge, by log-likelihood per byte of the option",
-    "knowledge_best": "knowledge by the way of scoring that is best on tuning rows",
-    "knowledge_debiased": "as knowledge, less what the place of an option has by itself",
-    "knowledge_cloze": "the right option's text is the likeliest behind the question without options",
-    "knowledge_cloze_per_byte": "as knowledge_cloze, per byte of the text",
-    "knowledge_cloze_pmi": "as knowledge_cloze, against the unconditional likelihood of the text",
-    "letter_binding": "the text is that of the letter in front of it, among the completions that follow the format",
-    "exact_match": "right, and in the form asked for",
-    "exact_match_given_format": "exact match among the completions that follow the format",
-    "format_and_knowledge": "follows the format and knows",
-    "format_only": "follows the format and does not know",
-    "knowledge_only": "knows and does not follow the format",
-    "neither": "neither follows the format nor knows",
-}
 NOT_CARRIED = (
     "metrics at the steps before the last, and the loss",
     "the question without the prompt around it: input.raw is the prompt as the model read it",
@@ -139,17 +122,18 @@ def _model(source: Source, cell: DoneCell, model: str) -> dict[str, Any]:
 
 
 def _result(source: Source, cell: DoneCell, metric: Metric) -> dict[str, Any]:
+    known = spec(metric.name)
     return {
         "evaluation_result_id": metric.name,
         "evaluation_name": cell.name,
         "source_data": _data(source, cell, metric.n),
         "metric_config": {
-            "evaluation_description": _ABOUT.get(metric.name, f"the task's {metric.name}"),
+            "evaluation_description": known.about,
             "metric_id": _KINDS.get(metric.name, f"spt_fast.{metric.name}"),
             "metric_name": metric.name,
             "metric_kind": _KINDS.get(metric.name, "accuracy"),
             "metric_unit": "proportion",
-            "lower_is_better": metric.name == "neither",
+            "lower_is_better": not known.higher_is_better,
             "score_type": "continuous",
             "min_score": 0.0,
             "max_score": 1.0,
@@ -162,9 +146,10 @@ def _result(source: Source, cell: DoneCell, metric: Metric) -> dict[str, Any]:
 
 def _how(cell: DoneCell, metric: str) -> str:
     """How a verdict came about: EEE's extraction method."""
-    if metric in ("knowledge", "knowledge_best", "format_following") and cell.judge is not None:
+    known = spec(metric)
+    if known.judged and cell.judge is not None:
         return "llm_judge"
-    if metric.startswith("knowledge") and cell.closed_ended:
+    if known.likelihood and cell.closed_ended:
         return "log_likelihood"
     return "exact_match" if cell.closed_ended or metric == "format_following" else "regex"
 
@@ -249,11 +234,11 @@ def _attribution(cell: DoneCell, row: Mapping[str, Any], metric: str) -> list[di
 
 
 def _chosen(cell: DoneCell, row: Mapping[str, Any], metric: str) -> int | None:
-    """The option that a way of scoring chooses; of `knowledge_best` by the way that the cell goes."""
+    """The option that a scoring method chooses; of `knowledge_best` the method of the cell."""
     if metric == "knowledge_best":
         best = cell.result.provenance.get("knowledge_best")
-        metric = next((name for way, name in WAYS.items() if way == best), "knowledge")
-    found: int | None = row.get(METRICS[metric].replace("knows", "chosen"))
+        metric = next((name for method, name in METHODS.items() if method == best), "knowledge")
+    found: int | None = row.get(spec(metric).columns[0].replace("knows", "chosen"))
     return row["chosen"] if found is None else found
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from spt_fast.export.files import growing
 from spt_fast.export.source import DoneCell, Source, Written
+from spt_fast.scoring.metrics import QUADRANTS, spec
 from spt_fast.storage.files import write_whole
 from spt_fast.types import Metric
 
@@ -27,9 +28,6 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "acc_bytes": ("knowledge_cloze_per_byte", "knowledge_per_byte"),
 }
 """Closed-ended tasks: the harness's name -> ours, the first that there is."""
-IN_SAMPLES_ONLY = ("format_and_knowledge", "format_only", "knowledge_only", "neither")
-OF_SOME_ROWS = ("exact_match_given_format", "letter_binding")
-"""Metrics that are no means over all rows: over those in form."""
 _PARTS = ("results", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples", "task_hashes")
 _ENGINES = {"transformers": "hf"}
 _UNANSWERED = "[invalid]"
@@ -103,14 +101,14 @@ class _Results:
         }
 
     def add(self, cell: DoneCell, hashes: Iterable[str]) -> None:
-        ours = {name: metric for name, metric in cell.metrics.items() if name not in IN_SAMPLES_ONLY}
+        ours = {name: metric for name, metric in cell.metrics.items() if name not in QUADRANTS}
         metrics = named(ours, closed_ended=cell.closed_ended)
         n = cell.metrics["format_following"].n if "format_following" in cell.metrics else 0
         self.data["results"][cell.name] = {"name": cell.name, "alias": cell.name, "sample_len": n, **_plain(metrics)}
         self.data["configs"][cell.name] = self._config(cell, metrics)
         self.data["versions"][cell.name] = cell.version
         self.data["n-shot"][cell.name] = cell.shots
-        self.data["higher_is_better"][cell.name] = dict.fromkeys(metrics, True)
+        self.data["higher_is_better"][cell.name] = {name: spec(name).higher_is_better for name in metrics}
         self.data["n-samples"][cell.name] = {"original": n, "effective": n}
         self.data["task_hashes"][cell.name] = _hash("".join(hashes))
         if cell.name.endswith(f"@seed{cell.place.seed}"):
@@ -126,13 +124,15 @@ class _Results:
             data["dataset_name"] = hub.config
         if hub is not None and "test" in hub.splits:
             data["test_split"] = hub.splits["test"]
-        told = [name for name in metrics if name not in OF_SOME_ROWS]
+        told = [name for name in metrics if not spec(name).some_rows]
         return {
             "task": cell.name,
             **data,
             "output_type": "generate_until",
             "num_fewshot": cell.shots,
-            "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in told],
+            "metric_list": [
+                {"metric": name, "aggregation": "mean", "higher_is_better": spec(name).higher_is_better} for name in told
+            ],
             "generation_kwargs": self.generation(cell),
             "repeats": 1,
             "should_decontaminate": False,
@@ -186,11 +186,11 @@ class _Results:
     def _group(self, name: str, cells: list[DoneCell]) -> dict[str, Any]:
         """The mean over seeds. They answer the same rows, so their standard errors do not pool, and none is given."""
         each = [named(cell.metrics, closed_ended=cell.closed_ended) for cell in cells]
-        shared = [metric for metric in each[0] if metric not in IN_SAMPLES_ONLY and all(metric in one for one in each)]
+        shared = [metric for metric in each[0] if metric not in QUADRANTS and all(metric in one for one in each)]
         self.data["group_subtasks"][name] = [cell.name for cell in cells]
         self.data["versions"][name] = cells[0].version
         self.data["n-shot"][name] = cells[0].shots
-        self.data["higher_is_better"][name] = dict.fromkeys(shared, True)
+        self.data["higher_is_better"][name] = {name: spec(name).higher_is_better for name in shared}
         numbers: dict[str, Any] = {}
         for metric in shared:
             numbers[f"{metric},none"] = fmean(one[metric].value for one in each)

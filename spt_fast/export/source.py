@@ -18,6 +18,7 @@ from spt_fast.config.output import Location
 from spt_fast.errors import SptError
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.scoring.metrics import spec
 from spt_fast.store import CURVE, Store, StoredResult
 from spt_fast.tasks.base import HubSource, Task
 from spt_fast.types import Metric
@@ -102,9 +103,11 @@ class DoneCell:
 
     def scores(self, row: Mapping[str, Any]) -> dict[str, float]:
         """Metric -> what a row counts in it, 0 to 1."""
-        found = {metric: float(row[column]) for metric, column in METRICS.items() if row[column] is not None}
-        found.setdefault("knowledge_best", found["knowledge"])
-        return {**found, **dict(row["scores"] or ())}
+        verdicts = {metric: spec(metric).of_row(row) for metric in METRICS}
+        return {
+            **{metric: float(value) for metric, value in verdicts.items() if value is not None},
+            **dict(row["scores"] or ()),
+        }
 
     def soft_prompt(self) -> SoftPrompt | None:
         """That of the last step; None where the protocol has none.

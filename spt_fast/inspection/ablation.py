@@ -21,15 +21,13 @@ from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.prompts.meaning import Change, Probe, Variant
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.scoring import measures
 from spt_fast.scoring.clusters import clusters
+from spt_fast.scoring.metrics import ABLATION, aggregate, counted
+from spt_fast.scoring.score import score
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows
 from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Position, Request, Sample, Score
 from spt_fast.worker.requests import Question, questions
-
-MEASURES = {"format_following": "format_ok", "knowledge": "knows", "exact_match": "correct"}
-"""What is told of a variant, and the verdict of a row that it is the mean of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +70,7 @@ class _Asked:
             [each.total for k in range(len(q.options)) if isinstance(each := self.answers[i, k + 1], LogLikelihood)]
             for i, q in enumerate(self.questions)
         ]
-        return measures.measure(
+        return score(
             task,
             [question.example for question in self.questions],
             [each for each in completions if isinstance(each, Completion)],
@@ -210,15 +208,16 @@ def _judged(
             Variant(
                 name=name,
                 left_out=left_out,
-                metrics=tuple(metric for metric in measures.metrics(samples[way]) if metric.name in MEASURES),
-                changes={measure: _change(whole, samples[way], verdict) for measure, verdict in MEASURES.items()},
+                metrics=tuple(metric for metric in aggregate(samples[way]) if metric.name in ABLATION),
+                changes={metric: _change(whole, samples[way], metric) for metric in ABLATION},
             )
             for name, left_out, way in ways
         ),
     )
 
 
-def _change(before: Sequence[Sample], after: Sequence[Sample], verdict: str) -> Change:
-    first, second = ([float(getattr(sample, verdict)) for sample in samples] for samples in (before, after))
+def _change(before: Sequence[Sample], after: Sequence[Sample], metric: str) -> Change:
+    of = counted(metric)
+    first, second = ([float(of(sample) or 0.0) for sample in samples] for samples in (before, after))
     found = paired_difference(np.array(first), np.array(second), clusters([sample.group for sample in before]), resamples=0)
     return Change(value=found.change, low=found.interval.low, high=found.interval.high)

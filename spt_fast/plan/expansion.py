@@ -16,7 +16,7 @@ from spt_fast.models.identity import Model, resolve
 from spt_fast.plan.cell import Cell, Judge, TaskRows
 from spt_fast.plan.labels import labels
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
-from spt_fast.scoring.ruling import RULES
+from spt_fast.scoring.judge_prompts import RULES
 from spt_fast.tasks.base import typical
 from spt_fast.tasks.forms import written
 from spt_fast.tasks.rows import content_hash, is_cut

@@ -27,9 +27,9 @@ from spt_fast.report.costs import by_model as by_model_spent
 from spt_fast.report.summary import summary
 from spt_fast.report.tables import LEGEND, cell_text, full
 from spt_fast.report.transfer import PLAINLY, TransferMatrix, transfer_matrices
+from spt_fast.scoring.methods import ABILITIES, METHODS
 from spt_fast.scoring.rerun import FLIPS, flip_rate
 from spt_fast.scoring.statistics import saturation_step
-from spt_fast.scoring.ways import ABILITIES, WAYS
 from spt_fast.tasks.losses import told, unused
 
 if TYPE_CHECKING:  # they compute with scipy, which is not imported to say what was said before
@@ -133,7 +133,9 @@ def _ways(cells: Sequence[CellReport]) -> list[str]:
             code(cell.protocol, in_table=True),
             "" if cell.seed is None else str(cell.seed),
         ]
-        numbers = ["" if (m := cell.metric(name)) is None else f"{m.value:.2f}" for name in (*WAYS.values(), "letter_binding")]
+        numbers = [
+            "" if (m := cell.metric(name)) is None else f"{m.value:.2f}" for name in (*METHODS.values(), "letter_binding")
+        ]
         best = cell.provenance.get("knowledge_best", "").replace("_", " ")
         can = next((said for name, said in ABILITIES.items() if name == cell.provenance["knowledge_by"]), "")
         lines.append(_row([*place, *numbers, best, f"{can} (a guess: {cell.provenance.get('knowledge_guess', '')})"]))

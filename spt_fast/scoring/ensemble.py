@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from spt_fast.errors import ScoringError, boundary
-from spt_fast.scoring.measures import at_best, choices, metrics
+from spt_fast.scoring.methods import Method, OptionScores
+from spt_fast.scoring.metrics import OF_MEMBERS, aggregate, counted
+from spt_fast.scoring.score import choices
 from spt_fast.scoring.statistics import mean, proportion
-from spt_fast.scoring.ways import OptionScores, Way
 from spt_fast.tasks.answers.thoughts import answer_of
 from spt_fast.tasks.base import Task
 from spt_fast.types import Example, Metric, Sample
 
 
-def vote(task: Task, example: Example, ballots: Sequence[Sample], best: Way = "listed") -> Sample:
+def majority_vote(task: Task, example: Example, ballots: Sequence[Sample], best: Method = "listed") -> Sample:
     """The answer of an ensemble to one example (Lester et al., arXiv 2104.08691, section 6: majority voting).
 
     * What was written: each member votes for the value that its completion gives, closed-ended for the option that it is;
@@ -23,13 +24,13 @@ def vote(task: Task, example: Example, ballots: Sequence[Sample], best: Way = "l
       the candidate of the lowest member wins. Did all abstain, completions are voted on as they stand.
     * How it was written: the form is that which most of the winner's members have (equal: the lowest member's), and the
       completion that of the lowest of these members. Format following and exact match are verdicts on that completion.
-    * Options: their log-likelihoods are means over the members, and knowledge is judged by those, by all ways.
+    * Options: their log-likelihoods are means over the members, and knowledge is judged by those, by all methods.
 
     Args:
         task: whose rules say which values are the same.
         example: that was asked.
         ballots: the members' samples of it at one step, in the order of the members; at least one.
-        best: the way of `knows_best`.
+        best: the method of `knows_best`.
 
     Raises:
         ScoringError: the task's rules fail on a value.
@@ -73,15 +74,9 @@ def beside(members: Sequence[Sequence[Sample]]) -> tuple[Metric, ...]:
     """
     found: list[Metric] = []
     shared = set.intersection(*(set(sample.scores) for rows in members for sample in rows)) if all(members) else set()
-    columns: dict[str, Callable[[Sample], float]] = {
-        "format_following": lambda sample: sample.format_ok,
-        "knowledge": lambda sample: sample.knows,
-        "knowledge_best": at_best,
-        "exact_match": lambda sample: sample.correct,
-        **{name: _score(name) for name in sorted(shared)},
-    }
-    for name, of in columns.items():
-        values = [[float(of(sample)) for sample in rows] for rows in members]
+    for name in (*OF_MEMBERS, *sorted(shared)):
+        of = counted(name)
+        values = [[float(of(sample) or 0.0) for sample in rows] for rows in members]
         found.append(mean(f"{name}_member_mean", (sum(row) / len(row) for row in zip(*values, strict=True))))
         best = max(values, key=sum)
         whole = all(value in (0.0, 1.0) for value in best)
@@ -92,11 +87,7 @@ def beside(members: Sequence[Sequence[Sample]]) -> tuple[Metric, ...]:
 
 def ensemble_metrics(samples: Sequence[Sample], members: Sequence[Sequence[Sample]]) -> tuple[Metric, ...]:
     """The metrics of an ensemble at one step: its own by their usual names, and `beside`."""
-    return (*metrics(samples), *beside(members))
-
-
-def _score(name: str) -> Callable[[Sample], float]:
-    return lambda sample: sample.scores[name]
+    return (*aggregate(samples), *beside(members))
 
 
 def _value(task: Task, ballot: Sample) -> str | None:

@@ -11,15 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from spt_fast.scoring.metrics import RERUN, spec
 from spt_fast.scoring.statistics import proportion
 from spt_fast.types import Metric, Sample
 
-FLIPS: Mapping[str, str] = {
-    "completion": "completion",
-    "format_following": "format_ok",
-    "knowledge": "knows",
-    "exact_match": "correct",
-}
+FLIPS: Mapping[str, str] = {"completion": "completion", **{name: spec(name).columns[0] for name in RERUN}}
 """What may come out otherwise, and the column of samples.parquet that it is in. `completion` is compared as text."""
 COLUMNS = ("example", *FLIPS.values(), "option_logprobs")
 """What of the first answers is wanted."""
@@ -87,7 +83,7 @@ def rerun_of(before: Iterable[Mapping[str, Any]], after: Sequence[Sample], *, sh
     for row, sample in pairs:
         # As the store keeps it: a lone surrogate does not come back.
         text = sample.completion.encode("utf-8", "replace").decode()
-        now = {"completion": text, "format_ok": sample.format_ok, "knows": sample.knows, "correct": sample.correct}
+        now = {"completion": text, **{spec(name).columns[0]: spec(name).of(sample) for name in RERUN}}
         what = tuple(name for name, column in FLIPS.items() if row[column] != now[column])
         for name in what:
             flips[name] += 1

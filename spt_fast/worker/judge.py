@@ -21,8 +21,9 @@ from spt_fast.models.identity import require_resolved
 from spt_fast.models.tokenizer import load_tokenizer, uses_chat
 from spt_fast.plan import MOST_DEATHS, Stage, one_by_one
 from spt_fast.plan.cell import Cell
-from spt_fast.scoring import ruling
-from spt_fast.scoring.ruling import NO, QUESTIONS, YES, Question, Ruling
+from spt_fast.scoring import judge_prompts
+from spt_fast.scoring.judge_prompts import NO, QUESTIONS, YES, Question, Ruling
+from spt_fast.scoring.metrics import judged_aggregate
 from spt_fast.types import CellResult, Completion, Example, Generate, Metric, Sample, Sampling
 from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, Progress, Throttled
 from spt_fast.worker.lease import Alone, More, Sharing
@@ -203,7 +204,7 @@ class _Work:
 
     def _to_decide(self, cell: Cell) -> list[_Place]:
         samples = self.asked[cell.key].samples
-        return [(i, what) for i, sample in enumerate(samples) for what in QUESTIONS if ruling.needs_judge(sample, what)]
+        return [(i, what) for i, sample in enumerate(samples) for what in QUESTIONS if judge_prompts.needs_judge(sample, what)]
 
     def _request(self, cell: Cell, place: _Place, engine: Engine) -> Generate:
         """One request; a completion that is too long for the judge loses its middle, the question nothing.
@@ -219,7 +220,7 @@ class _Work:
             raise DataError(f"{cell.task.name}: row {sample.example} is not among the test rows any more; run it with --fresh")
 
         def ids_with(completion: str) -> tuple[int, ...]:
-            text = ruling.prompt(
+            text = judge_prompts.prompt(
                 question,
                 asked=task.template.render(example),
                 instruction=task.template.instruction,
@@ -253,13 +254,17 @@ class _Work:
         }
         try:
             with boundary(ScoringError, "scoring what the judge said"):
-                samples = ruling.ruled(by_rules.samples, rulings)
+                samples = judge_prompts.ruled(by_rules.samples, rulings)
                 metrics = _by_step(cell, samples)
         except SptError as e:
             self.fail([cell], e)
             return
         costs = {**by_rules.costs, "judge_engine_start_s": self.engine_start_s, "judge_s": seconds}
-        judge = {"judge": self.stage.model.name, "judge_fingerprint": self.stage.model.fingerprint, "judge_rules": ruling.RULES}
+        judge = {
+            "judge": self.stage.model.name,
+            "judge_fingerprint": self.stage.model.fingerprint,
+            "judge_rules": judge_prompts.RULES,
+        }
         if self.caution.note:
             judge["judge_engine_lowered"] = self.caution.note
         result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance={**by_rules.provenance, **judge})
@@ -286,4 +291,4 @@ def _verdict(reply: str) -> bool:
 
 
 def _by_step(cell: Cell, samples: Sequence[Sample]) -> dict[int | None, tuple[Metric, ...]]:
-    return {step: ruling.judged_metrics([sample for sample in samples if sample.step == step]) for step in cell.steps}
+    return {step: judged_aggregate([sample for sample in samples if sample.step == step]) for step in cell.steps}

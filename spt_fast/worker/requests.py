@@ -20,7 +20,7 @@ from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.prompts.lora import Learnt, LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.scoring.ways import LEAST_FOR_PRIORS, Choice, OptionScores, Priors, choose
+from spt_fast.scoring.methods import LEAST_FOR_PRIORS, Choice, OptionScores, Priors, choose
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.forms import bare_texts
 from spt_fast.tasks.rows import Rows

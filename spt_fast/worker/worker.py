@@ -42,10 +42,11 @@ from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.prompts.lora import Learnt, LoraAdapter, parameters_of
 from spt_fast.prompts.meaning import Meaning
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.scoring import measures
 from spt_fast.scoring.learning import loss_fall
+from spt_fast.scoring.methods import knowledge_told
+from spt_fast.scoring.metrics import aggregate
 from spt_fast.scoring.rerun import sample_size
-from spt_fast.scoring.ways import knowledge_told
+from spt_fast.scoring.score import score
 from spt_fast.tasks import overlap
 from spt_fast.tasks.rows import Rows
 from spt_fast.training.task import learn_task_by_lora, place, provenance, start, tuning_job
@@ -657,16 +658,16 @@ class _Work:
         examples = [question.example for question in asked.asks.test]
         choice = asked.choice() if task.closed_ended else None
         for step in asked.steps:
-            of_step = measures.measure(
+            of_step = score(
                 task,
                 examples,
                 asked.completions(step),
                 asked.scores(step) if task.closed_ended else None,
                 prompts=[question.prompt for question in asked.asks.test],
                 step=step,
-                best="listed" if choice is None else choice.way,
+                best="listed" if choice is None else choice.method,
             )
-            metrics[step] = measures.metrics(of_step)
+            metrics[step] = aggregate(of_step)
             samples.extend(of_step)
         told = {} if choice is None else choice.told() | knowledge_told(of_step, metrics[step], task.random_baseline)
         if asked.asks.no_cloze:

@@ -9,7 +9,7 @@ from pathlib import Path
 from spt_fast.config import FewShot, SoftPromptConfig, ZeroShot
 from spt_fast.models.identity import Model
 from spt_fast.plan.cell import Cell, TaskRows
-from spt_fast.scoring.measures import metrics
+from spt_fast.scoring.metrics import aggregate
 from spt_fast.store import Store
 from spt_fast.types import CellResult, Extraction, Sample
 
@@ -97,7 +97,7 @@ def write_run(
             for i, right in enumerate(verdicts[place])
         )
         before = () if step is None else tuple(wrong(sample) for sample in samples)  # step 0, which is not the last
-        store.put_result(cell, CellResult(metrics={step: metrics(samples)}, samples=before + samples))
+        store.put_result(cell, CellResult(metrics={step: aggregate(samples)}, samples=before + samples))
     names = dict.fromkeys(place[0] for place in (*verdicts, *waiting))
     store.put_grid(
         {

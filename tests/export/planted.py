@@ -16,7 +16,7 @@ from spt_fast.driver.run import resolved
 from spt_fast.models.identity import Model
 from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.scoring.measures import metrics
+from spt_fast.scoring.metrics import aggregate
 from spt_fast.store import Store
 from spt_fast.types import CellResult, Sample, TrainingStep
 
@@ -121,7 +121,7 @@ def plant(folder: Place, cells: Sequence[Cell] = CELLS, waiting: Sequence[Cell] 
             store.put_prompts(one, prompts(one), curve)
         samples = {step: [sample(one, i, step) for i in range(len(HOSTILE))] for step in steps}
         result = CellResult(
-            metrics={step: metrics(found) for step, found in samples.items()},
+            metrics={step: aggregate(found) for step, found in samples.items()},
             samples=tuple(row for found in samples.values() for row in found),
             costs={"evaluate_s": 1.5, "peak_memory_bytes": 2.0**30},
             provenance={"spt-fast": "0.1.0", "torch": "2.13.0", "source": one.model.source, "chat_template": ""},

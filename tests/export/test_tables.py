@@ -13,7 +13,7 @@ import pytest
 
 from spt_fast.export import export
 from spt_fast.export.tables import RESULTS, SAMPLES
-from spt_fast.scoring.measures import metrics
+from spt_fast.scoring.metrics import aggregate
 
 from .planted import CELLS, HOSTILE, WAITING, sample
 
@@ -34,7 +34,7 @@ def test_results_have_a_row_for_each_metric_of_each_cell_and_step(exported: Path
     assert list(table.columns) == list(RESULTS)
     soft = DONE[3]
     (row,) = table[(table.cell == soft.key) & (table.step == 2) & (table.metric == "exact_match")].to_dict("records")
-    (wanted,) = [m for m in metrics([sample(soft, i, 2) for i in range(len(HOSTILE))]) if m.name == "exact_match"]
+    (wanted,) = [m for m in aggregate([sample(soft, i, 2) for i in range(len(HOSTILE))]) if m.name == "exact_match"]
     assert (row["value"], row["stderr"], row["ci_low"], row["n"]) == (wanted.value, wanted.stderr, wanted.ci_low, wanted.n)
     assert (row["protocol"], row["seed"]) == ("soft_prompt", 1)
     plain = table[(table.cell == DONE[0].key) & (table.metric == "exact_match_given_format")]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from spt_fast import tasks
-from spt_fast.scoring.measures import measure, metrics
+from spt_fast.scoring.metrics import aggregate
+from spt_fast.scoring.score import score
 from spt_fast.tasks.answers.latex import equivalent
 from spt_fast.tasks.answers.text import normalise_squad, normalise_triviaqa
 from spt_fast.tasks.base import typical
@@ -18,7 +19,7 @@ def judged(task: str, example: Example, completion: str, logprobs: tuple[float, 
     """The verdict on one completion."""
     written = Completion(text=completion, token_ids=(1,), finish_reason="stop")
     options = None if logprobs is None else [logprobs]
-    (sample,) = measure(tasks.get(task), [example], [written], options, prompts=["Question: ?\nAnswer:"])
+    (sample,) = score(tasks.get(task), [example], [written], options, prompts=["Question: ?\nAnswer:"])
     return sample
 
 
@@ -200,5 +201,5 @@ def test_a_model_that_finds_all_options_alike_knows_no_more_than_chance() -> Non
     for gold, letter in enumerate(letters):
         example = Example(key=letter, question="?", target=letter, answers=(letter,), options=letters, gold=gold)
         samples.append(judged("mmlu:letter", example, "B", (-3.0, -3.0, -3.0, -3.0)))
-    values = {metric.name: metric.value for metric in metrics(samples)}
+    values = {metric.name: metric.value for metric in aggregate(samples)}
     assert values["knowledge"] == values["exact_match"] == 0.25

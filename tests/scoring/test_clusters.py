@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from spt_fast.scoring.clusters import clusters, variance_of_mean, with_clusters
-from spt_fast.scoring.measures import metrics
+from spt_fast.scoring.metrics import aggregate
 from spt_fast.scoring.statistics import mean, proportion, wilson
 from spt_fast.types import Metric, Sample
 
@@ -86,7 +86,7 @@ def test_the_metrics_of_a_cell_reckon_with_its_groups() -> None:
             Sample(example=str(i), step=None, finish_reason="stop", knows=i < 8, correct=i < 8, group=group, **told)  # type: ignore[arg-type]
             for i, group in enumerate(groups)
         ]
-        return next(metric for metric in metrics(rows) if metric.name == "knowledge")
+        return next(metric for metric in aggregate(rows) if metric.name == "knowledge")
 
     grouped, apart = found([str(i // 4) for i in range(16)]), found([""] * 16)
     assert grouped.value == apart.value == 0.5

@@ -15,7 +15,7 @@ import pytest
 
 from spt_fast import tasks
 from spt_fast.errors import ConfigError, DataError
-from spt_fast.scoring.measures import measure
+from spt_fast.scoring.score import score
 from spt_fast.tasks.base import HubSource, Task
 from spt_fast.tasks.custom import from_entry_point, load
 from spt_fast.tasks.multiple_choice import INSTRUCTION
@@ -666,7 +666,7 @@ def test_an_answer_that_could_never_be_right_is_told(tmp_path: Path, form: str, 
 def test_no_row_is_refused_for_the_words_of_its_answer(tmp_path: Path, form: str, answer: str) -> None:
     task, examples = yaml_task(tmp_path, "answer: a", form, [{"q": "Which?", "a": answer}])
     completion = Completion(text=f" {examples[0].target}\n", token_ids=(1,), finish_reason="stop")
-    assert measure(task, examples, [completion], prompts=["p"])[0].correct
+    assert score(task, examples, [completion], prompts=["p"])[0].correct
 
 
 @pytest.mark.parametrize("name", ["nothing.yaml", "nothing.py"])

@@ -10,14 +10,15 @@ import numpy as np
 
 from spt_fast.analysis.compare import Compared, compare_protocols, compare_runs
 from spt_fast.analysis.ranking import Ranking, rank_run
-from spt_fast.analysis.runs import METRICS, Place, Run, read_run
+from spt_fast.analysis.runs import Place, Run, read_run
 from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError, DamagedError
 from spt_fast.prompts.meaning import Placed
 from spt_fast.report import CellReport
-from spt_fast.report.cells import BEST, best
+from spt_fast.report.cells import best
 from spt_fast.report.html import CellVerdicts, Known, Recorded, SampleCell, Samples, chosen, html, pack
 from spt_fast.report.html.samples import ROOM_OF_A_ROW
+from spt_fast.scoring.metrics import HEADLINE
 from spt_fast.store import Store
 
 MOST_RANKED = 3000
@@ -28,6 +29,7 @@ MOST_INSPECTED = 100
 """Soft prompts whose meaning the page shows."""
 
 _VERDICTS = ("format_ok", "knows", "correct")
+"""Verdicts of a row that the page shows: those of `HEADLINE`, `knows` by the best method (`_at_best`)."""
 _COLUMNS = (
     "example",
     "prompt",
@@ -259,8 +261,7 @@ def _samples(run: Run | None, done: Sequence[CellReport], wanted: Wanted, room: 
 
 def _verdicts(run: Run, place: Place, other: Mapping[str, Mapping[str, Any]]) -> CellVerdicts:
     scored = run.scores(place)
-    columns = {column: scored.values[metric].astype(bool) for metric, column in METRICS.items() if column in _VERDICTS}
-    columns["knows"] = scored.values[BEST].astype(bool)
+    columns = {name: scored.values[metric].astype(bool) for name, metric in zip(_VERDICTS, HEADLINE, strict=True)}
     rows = ({name: bool(columns[name][i]) for name in _VERDICTS} for i in range(len(scored.examples)))
     if not other:
         return CellVerdicts(examples=scored.examples, **columns)

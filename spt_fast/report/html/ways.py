@@ -8,7 +8,7 @@ from spt_fast.report.cells import CellReport, Place
 from spt_fast.report.html.grid import Grid
 from spt_fast.report.html.parts import Cell, Group, Part, Prose, Section, Table
 from spt_fast.report.html.words import ABSENT, measured, visible
-from spt_fast.scoring.ways import ABILITIES, WAYS
+from spt_fast.scoring.methods import ABILITIES, METHODS
 
 _HEAD = ("listed", "debiased", "cloze", "cloze per byte", "cloze PMI", "letter binding")
 
@@ -46,7 +46,7 @@ def _told(grid: Grid, place: Place) -> list[CellReport]:
 
 def _row(grid: Grid, place: Place, told: list[CellReport]) -> list[Cell]:
     where = f"{grid.short[place.model]}, {visible(place.task)}, {visible(place.protocol)}"
-    numbers: list[Cell] = [measured(told, name, where) or ABSENT for name in (*WAYS.values(), "letter_binding")]
+    numbers: list[Cell] = [measured(told, name, where) or ABSENT for name in (*METHODS.values(), "letter_binding")]
     best = dict.fromkeys(cell.provenance.get("knowledge_best", "").replace("_", " ") for cell in told)
     can = dict.fromkeys(cell.provenance["knowledge_by"] for cell in told)
     words = " / ".join(said for name, said in ABILITIES.items() if name in can)

@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from spt_fast import tasks
-from spt_fast.scoring.measures import measure
+from spt_fast.scoring.score import score
 from spt_fast.tasks.answers.extractors import (
     HASH_FORMAT,
     JSON_FORMAT,
@@ -96,7 +96,7 @@ def named(name: str) -> Task:
 def judged(name: str, answers: tuple[str, ...], text: str, finish_reason: FinishReason = "stop") -> Sample:
     example = Example(key="0", question="?", target="?", answers=answers)
     completion = Completion(text=text, token_ids=(1,), finish_reason=finish_reason)
-    return measure(named(name), [example], [completion], prompts=["p"])[0]
+    return score(named(name), [example], [completion], prompts=["p"])[0]
 
 
 def test_the_corpus_is_large_and_has_every_failure_of_a_peer() -> None:
@@ -120,7 +120,7 @@ def test_a_completion_gets_the_verdicts_it_deserves(
 def test_an_option_counts_to_the_letter_and_what_is_known_does_not_depend_on_it(text: str, follows: bool, right: bool) -> None:
     completion = Completion(text=text, token_ids=(1,), finish_reason="stop")
     for logprobs, knows in (((-3.0, -1.0, -2.0, -4.0), True), ((-1.0, -3.0, -2.0, -4.0), False)):
-        sample = measure(tasks.get("mmlu"), [CAPITALS], [completion], [logprobs], prompts=["p"])[0]
+        sample = score(tasks.get("mmlu"), [CAPITALS], [completion], [logprobs], prompts=["p"])[0]
         assert (sample.format_ok, sample.correct, sample.knows) == (follows, right, knows)
 
 
@@ -130,7 +130,7 @@ def test_what_reaches_to_the_cut_is_no_value_and_nothing_cut_off_follows_its_for
 ) -> None:
     if name == "mmlu":
         completion = Completion(text=text, token_ids=(1,), finish_reason="length")
-        sample = measure(tasks.get("mmlu"), [CAPITALS], [completion], [(-1.0, -2.0, -3.0, -4.0)], prompts=["p"])[0]
+        sample = score(tasks.get("mmlu"), [CAPITALS], [completion], [(-1.0, -2.0, -3.0, -4.0)], prompts=["p"])[0]
     else:
         sample = judged(name, ("Paris",), text, "length")
     assert not sample.format_ok
@@ -389,7 +389,7 @@ def test_a_completion_of_a_prompt_that_opens_a_thought_is_inside_it_until_it_is_
     for text, follows in (("6 * 3 = 18\n#### 18", False), ("hm\n#### 17\n</think>\n6 * 3 = 18\n#### 18", True)):
         completion = Completion(text=text, token_ids=(1,), finish_reason="stop")
         example = replace(ANY, answers=("18",))
-        sample = measure(GSM8K, [example], [completion], prompts=[f"Question: ...{cue}"])[0]
+        sample = score(GSM8K, [example], [completion], prompts=[f"Question: ...{cue}"])[0]
         assert (sample.format_ok, sample.correct, sample.extracted) == (follows, follows, "18" if follows else None)
 
 
@@ -404,7 +404,7 @@ def test_a_completion_of_a_prompt_that_opens_a_thought_is_inside_it_until_it_is_
 )
 def test_an_option_is_read_behind_a_thought(text: str, follows: bool, right: bool) -> None:
     completion = Completion(text=text, token_ids=(1,), finish_reason="stop")
-    sample = measure(tasks.get("mmlu"), [CAPITALS], [completion], [(-1.0, -2.0, -3.0, -4.0)], prompts=["p"])[0]
+    sample = score(tasks.get("mmlu"), [CAPITALS], [completion], [(-1.0, -2.0, -3.0, -4.0)], prompts=["p"])[0]
     assert (sample.format_ok, sample.correct) == (follows, right)
 
 

@@ -1,4 +1,4 @@
-"""What an LLM judge is asked, and what its answers make of a cell's verdicts. The judge itself is asked in `judging.py`.
+"""What an LLM judge is asked, and what its answers make of a cell's verdicts. The judge itself is asked in `worker/judge.py`.
 
 Two prompts, one that ignores the form and one that ignores whether the answer is right (arXiv 2606.12117, section 2 of its
 protocol). What is judged is hostile text: it stands between marks that it cannot contain, behind words that say so, and the
@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from spt_fast.errors import ScoringError
-from spt_fast.scoring.measures import metrics
-from spt_fast.scoring.statistics import proportion
-from spt_fast.types import Metric, Sample
+from spt_fast.types import Sample
 
 Question: TypeAlias = Literal["knowledge", "format"]
 QUESTIONS: tuple[Question, ...] = ("knowledge", "format")
@@ -135,15 +133,6 @@ def unruled(sample: Sample) -> Sample:
     if sample.knows_by_rule is None or sample.format_by_rule is None:
         return sample
     return replace(sample, knows=sample.knows_by_rule, format_ok=sample.format_by_rule, knows_by_rule=None, format_by_rule=None)
-
-
-def judged_metrics(samples: Sequence[Sample]) -> tuple[Metric, ...]:
-    """The metrics of one step of a judged cell, and how often judge and rules agree."""
-    return (
-        *metrics(samples),
-        proportion("judge_agrees_on_format", (sample.format_ok == sample.format_by_rule for sample in samples)),
-        proportion("judge_agrees_on_knowledge", (sample.knows == sample.knows_by_rule for sample in samples)),
-    )
 
 
 def _unmarked(text: str) -> str:

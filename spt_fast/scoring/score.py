@@ -1,22 +1,25 @@
-"""Format following and knowledge, apart: what the engine answered -> a verdict an example -> metrics."""
+"""Scores examples: what the engine answered -> verdicts on format following and on knowledge, apart.
+
+`scoring.metrics` aggregates them over a cell.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
 from spt_fast.errors import ScoringError, boundary
-from spt_fast.scoring.statistics import mean, proportion
-from spt_fast.scoring.ways import CLOZE, WAYS, OptionScores, Way, first_best
+from spt_fast.scoring.methods import CLOZE, METHODS, Method, OptionScores, first_best
+from spt_fast.scoring.metrics import with_registered
 from spt_fast.tasks.answers.extractors import refuses
 from spt_fast.tasks.answers.thoughts import answer_of, opens_thought
 from spt_fast.tasks.base import Task
-from spt_fast.tasks.forms import bound, written
-from spt_fast.types import Completion, Example, Extraction, Metric, Sample
+from spt_fast.tasks.forms import bound
+from spt_fast.types import Completion, Example, Extraction, Sample
 
 
-def measure(
+def score(
     task: Task,
     examples: Sequence[Example],
     completions: Sequence[Completion],
@@ -24,15 +27,15 @@ def measure(
     *,
     prompts: Sequence[str],
     step: int | None = None,
-    best: Way = "listed",
+    best: Method = "listed",
 ) -> tuple[Sample, ...]:
-    """Judge `N` completions.
+    """Score `N` completions.
 
     * Format: the completion, stripped of outer white space, has the form that the task asks for, right or wrong. One that was
       cut off by the token limit has not. Of options with letters, `bound`: the text is that letter's.
     * Knowledge, closed-ended: the option of the highest summed log-likelihood is the right one; of equal ones the first
-      counts. Per byte: divided by the bytes of the option as it is written, without the space in front. The further ways are
-      those of `scoring.ways`; `knows_best` is the verdict of one of them.
+      counts. Per byte: divided by the bytes of the option as it is written, without the space in front. The further methods
+      are those of `scoring.methods`; `knows_best` is the verdict of one of them.
       Open-ended: the task's extractor finds a value, and the task accepts it.
     * Correct (exact match): in the form asked for, and right in what was written, to the letter.
 
@@ -44,7 +47,7 @@ def measure(
             known of the options. None else.
         prompts: what the model read, one an example.
         step: of the soft prompt; None for other protocols.
-        best: closed-ended tasks: the way of `knows_best`.
+        best: closed-ended tasks: the scoring method of `knows_best`.
 
     Raises:
         ScoringError: the numbers of these do not fit together, or a log-likelihood is NaN.
@@ -57,75 +60,8 @@ def measure(
             raise ScoringError(f"{task.name}: {n} examples, but {len(given)} {what}")
     rows = zip(examples, completions, scores, prompts, strict=True)
     if task.closed_ended:
-        return tuple(_closed(task, *row, step, best) for row in rows)
-    return tuple(_open(task, example, completion, prompt, step) for example, completion, _, prompt in rows)
-
-
-def metrics(samples: Sequence[Sample]) -> tuple[Metric, ...]:
-    """The metrics of one cell at one step, each with n, standard error and interval; with the groups of rows reckoned in.
-
-    The table of form and knowledge (`format_and_knowledge`, `format_only`, `knowledge_only`, `neither`) means
-    `knowledge_best`: a model that binds no letters is not to be said not to know.
-    """
-    following = [sample for sample in samples if sample.format_ok]
-    found = [
-        _share("format_following", samples, lambda sample: sample.format_ok),
-        _share("knowledge_best", samples, at_best),
-        _share("knowledge", samples, lambda sample: sample.knows),
-        *_further_ways(samples),
-        _share("exact_match", samples, lambda sample: sample.correct),
-        _share("exact_match_given_format", following, lambda sample: sample.correct),
-        _share("format_and_knowledge", samples, lambda sample: sample.format_ok and at_best(sample)),
-        _share("format_only", samples, lambda sample: sample.format_ok and not at_best(sample)),
-        _share("knowledge_only", samples, lambda sample: at_best(sample) and not sample.format_ok),
-        _share("neither", samples, lambda sample: not sample.format_ok and not at_best(sample)),
-    ]
-    names = dict.fromkeys(name for sample in samples for name in sample.scores)
-    for name in names:
-        values = [sample.scores[name] for sample in samples]
-        found.append(_clustered(mean(name, values), values, samples, share=False))
-    return tuple(found)
-
-
-def _of(column: str) -> Callable[[Sample], bool]:
-    return lambda sample: bool(getattr(sample, column))
-
-
-def at_best(sample: Sample) -> bool:
-    """Its verdict on knowledge by the best way; of open-ended tasks the only one."""
-    return sample.knows if sample.knows_best is None else sample.knows_best
-
-
-def _further_ways(samples: Sequence[Sample]) -> list[Metric]:
-    """Closed-ended tasks: of the ways that were asked, and whether letters are bound where the form is there."""
-    columns = {"knowledge_per_byte": "knows_per_byte", **KNOWS}
-    found = []
-    for name, column in columns.items():
-        asked = [sample for sample in samples if getattr(sample, column) is not None]
-        if asked:
-            found.append(_share(name, asked, _of(column)))
-    lettered = [sample for sample in samples if sample.bound is not None]
-    if lettered or any(sample.options and not written(sample.options) for sample in samples):
-        found.append(_share("letter_binding", lettered, lambda sample: bool(sample.bound)))
-    return found
-
-
-KNOWS = {"knowledge_debiased": "knows_debiased", **{WAYS[way]: f"knows_{way}" for way in CLOZE}}
-"""Metric -> the field of `Sample` that it is the mean of, of the ways beside the listed options."""
-
-
-def _share(name: str, samples: Sequence[Sample], verdict: Callable[[Sample], bool]) -> Metric:
-    verdicts = [verdict(sample) for sample in samples]
-    return _clustered(proportion(name, verdicts), verdicts, samples, share=True)
-
-
-def _clustered(metric: Metric, values: Sequence[float], samples: Sequence[Sample], *, share: bool) -> Metric:
-    groups = [sample.group for sample in samples]
-    if not any(groups):
-        return metric
-    from spt_fast.scoring.clusters import with_clusters  # SciPy's distributions, which the driver has no need of
-
-    return with_clusters(metric, values, groups, share=share)
+        return tuple(with_registered(_closed(task, *row, step, best)) for row in rows)
+    return tuple(with_registered(_open(task, example, completion, prompt, step)) for example, completion, _, prompt in rows)
 
 
 def _closed(
@@ -135,7 +71,7 @@ def _closed(
     scores: OptionScores,
     prompt: str,
     step: int | None,
-    best: Way,
+    best: Method,
 ) -> Sample:
     if len(scores.listed) != len(example.options):
         k = len(example.options)
@@ -187,22 +123,22 @@ class Choices(TypedDict):
     knows_best: bool
 
 
-def choices(options: Sequence[str], gold: int | None, scores: OptionScores, best: Way) -> Choices:
-    """The options that log-likelihoods choose by every way, and whether they are right.
+def choices(options: Sequence[str], gold: int | None, scores: OptionScores, best: Method) -> Choices:
+    """The options that log-likelihoods choose by every method, and whether they are right.
 
     Args:
         options: `[K]`, as they are written.
         gold: the right one.
         scores: of these.
-        best: the way of `knows_best`; where it was not asked of this row, the listed options count.
+        best: the method of `knows_best`; where it was not asked of this row, the listed options count.
     """
     chosen = first_best(scores.listed)
     per_byte = first_best([value / len(option.encode()) for value, option in zip(scores.listed, options, strict=True)])
-    by = {way: scores.chosen(way) for way in WAYS}
+    by = {method: scores.chosen(method) for method in METHODS}
 
-    def right(way: Way) -> bool | None:
-        index = by[way]
-        return None if index is None else same(scores.texts if way in CLOZE else options, index, gold)
+    def right(method: Method) -> bool | None:
+        index = by[method]
+        return None if index is None else same(scores.texts if method in CLOZE else options, index, gold)
 
     at_best = right(best)
     return {

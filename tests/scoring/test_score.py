@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from spt_fast import tasks
 from spt_fast.errors import ScoringError
-from spt_fast.scoring.measures import measure, metrics
+from spt_fast.scoring.metrics import aggregate
+from spt_fast.scoring.score import score
 from spt_fast.types import Completion, Example, FinishReason, Metric, Sample
 
 GSM8K = tasks.get("gsm8k")
@@ -33,11 +34,11 @@ def said(text: str, finish_reason: FinishReason = "stop") -> Completion:
 
 
 def solved(text: str, finish_reason: FinishReason = "stop") -> Sample:
-    return measure(GSM8K, [SUM], [said(text, finish_reason)], prompts=["p"])[0]
+    return score(GSM8K, [SUM], [said(text, finish_reason)], prompts=["p"])[0]
 
 
 def chose(text: str, *logprobs: float, finish_reason: FinishReason = "stop") -> Sample:
-    return measure(MMLU, [CAPITAL], [said(text, finish_reason)], [logprobs], prompts=["p"], step=40)[0]
+    return score(MMLU, [CAPITAL], [said(text, finish_reason)], [logprobs], prompts=["p"], step=40)[0]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_a_right_text_that_stands_twice_is_right_in_either_place(gold: int, like
     twice = replace(CAPITAL, target="Paris", answers=("Paris",), options=options, gold=gold)
     logprobs = [-2.0, -2.5, -2.0]
     logprobs[likeliest] = -1.0
-    sample = measure(tasks.get("mmlu:text"), [twice], [said("Paris")], [logprobs], prompts=["p"])[0]
+    sample = score(tasks.get("mmlu:text"), [twice], [said("Paris")], [logprobs], prompts=["p"])[0]
     assert (sample.format_ok, sample.correct) == (True, True)
     assert (sample.knows, sample.knows_per_byte) == (likeliest != 1, likeliest != 1)
 
@@ -114,7 +115,7 @@ def test_a_likelihood_that_is_nan_or_missing_is_our_fault_and_told() -> None:
     with pytest.raises(ScoringError, match="3 options of example capital, but 2 log-likelihoods"):
         chose("", -1.0, -1.0)
     with pytest.raises(ScoringError, match="1 examples, but 0 completions"):
-        measure(GSM8K, [SUM], [], prompts=["p"])
+        score(GSM8K, [SUM], [], prompts=["p"])
 
 
 def test_an_extractor_that_raises_is_told_as_a_scoring_error() -> None:
@@ -122,7 +123,7 @@ def test_an_extractor_that_raises_is_told_as_a_scoring_error() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ScoringError, match="the extractor failed on 'x'"):
-        measure(replace(GSM8K, extract=broken), [SUM], [said("x")], prompts=["p"])
+        score(replace(GSM8K, extract=broken), [SUM], [said("x")], prompts=["p"])
 
 
 def by_name(found: tuple[Metric, ...]) -> dict[str, Metric]:
@@ -136,7 +137,7 @@ judged = st.tuples(st.booleans(), st.booleans()).map(
 
 @given(st.lists(judged, min_size=1))
 def test_the_four_corners_add_up(samples: list[Sample]) -> None:
-    found = by_name(metrics(samples))
+    found = by_name(aggregate(samples))
     corners = [found[name].value for name in ("format_and_knowledge", "format_only", "knowledge_only", "neither")]
     assert sum(corners) == pytest.approx(1)
     assert corners[0] + corners[1] == pytest.approx(found["format_following"].value)
@@ -146,7 +147,7 @@ def test_the_four_corners_add_up(samples: list[Sample]) -> None:
 
 @given(st.lists(judged))
 def test_exact_match_is_format_times_exact_match_given_format(samples: list[Sample]) -> None:
-    found = by_name(metrics(samples))
+    found = by_name(aggregate(samples))
     given_format = found["exact_match_given_format"]
     assert given_format.n == sum(sample.format_ok for sample in samples)
     if given_format.n:
@@ -157,15 +158,15 @@ def test_exact_match_is_format_times_exact_match_given_format(samples: list[Samp
 
 def test_knowledge_per_byte_is_for_options() -> None:
     samples = [chose("", -9.0, -8.0, -40.0), chose("", -7.5, -8.0, -40.0)]
-    assert by_name(metrics(samples))["knowledge_per_byte"].value == 1.0
-    assert by_name(metrics(samples))["knowledge"].value == 0.5
-    assert "knowledge_per_byte" not in by_name(metrics([solved("")]))
+    assert by_name(aggregate(samples))["knowledge_per_byte"].value == 1.0
+    assert by_name(aggregate(samples))["knowledge"].value == 0.5
+    assert "knowledge_per_byte" not in by_name(aggregate([solved("")]))
 
 
 def test_a_further_score_is_a_mean_in_which_nothing_extracted_counts_as_nothing() -> None:
     task = replace(GSM8K, scores={"closeness": lambda value, example: 1 / (1 + abs(float(value) - 18))})
-    samples = measure(task, [SUM] * 3, [said("#### 18"), said("#### 19"), said("no idea")], prompts=["p"] * 3)
-    found = by_name(metrics(samples))["closeness"]
+    samples = score(task, [SUM] * 3, [said("#### 18"), said("#### 19"), said("no idea")], prompts=["p"] * 3)
+    found = by_name(aggregate(samples))["closeness"]
     assert found.value == pytest.approx((1 + 0.5 + 0) / 3)
     assert found.n == 3
     assert found.stderr == pytest.approx(np.std([1, 0.5, 0], ddof=1) / 3**0.5)

@@ -8,12 +8,11 @@ import math
 import pytest
 
 from spt_fast import tasks
-from spt_fast.scoring.measures import at_best, measure, metrics
-from spt_fast.scoring.ways import (
-    WAYS,
+from spt_fast.scoring.methods import (
+    METHODS,
+    Method,
     OptionScores,
     Priors,
-    Way,
     ability,
     choose,
     commonest,
@@ -21,6 +20,8 @@ from spt_fast.scoring.ways import (
     knowledge_told,
     letters,
 )
+from spt_fast.scoring.metrics import aggregate, at_best
+from spt_fast.scoring.score import score
 from spt_fast.types import Completion, Example, Metric, Sample
 
 INF = math.inf
@@ -43,9 +44,9 @@ def example(gold: int = 1) -> Example:
     )
 
 
-def sample(scores: OptionScores, gold: int = 1, best: Way = "listed", text: str = "A. Rome") -> Sample:
+def sample(scores: OptionScores, gold: int = 1, best: Method = "listed", text: str = "A. Rome") -> Sample:
     said = Completion(text=text, token_ids=(1,), finish_reason="stop")
-    return measure(MMLU, [example(gold)], [said], [scores], prompts=["p"], best=best)[0]
+    return score(MMLU, [example(gold)], [said], [scores], prompts=["p"], best=best)[0]
 
 
 def test_each_way_chooses_by_its_own_numbers() -> None:
@@ -53,7 +54,7 @@ def test_each_way_chooses_by_its_own_numbers() -> None:
     assert SCORES.by("debiased") == pytest.approx([-0.9, 0.0, -0.5])
     assert SCORES.by("cloze_per_byte") == pytest.approx([-2.0, -1.8, -1.25])
     assert SCORES.by("cloze_pmi") == pytest.approx([-3.0, -1.5, -4.0])
-    assert {way: SCORES.chosen(way) for way in WAYS} == {
+    assert {way: SCORES.chosen(way) for way in METHODS} == {
         "listed": 0,
         "debiased": 1,
         "cloze": 0,
@@ -82,7 +83,7 @@ def test_without_cloze_and_rows_to_choose_by_there_are_the_listed_options() -> N
     assert found.knows_best
     assert found.knows_cloze is None
     assert found.chosen_debiased is None
-    names = {metric.name for metric in metrics([found])}
+    names = {metric.name for metric in aggregate([found])}
     assert "knowledge_best" in names
     assert not names & {"knowledge_cloze", "knowledge_cloze_pmi", "knowledge_debiased"}
     assert sample(OptionScores(listed=(-1.0, -0.5, -3.0)), best="cloze").knows_best is True
@@ -113,9 +114,9 @@ def test_longer_lists_tell_of_shorter_ones_and_too_few_rows_of_nothing() -> None
 def test_the_best_way_is_the_one_that_is_right_most_often_and_the_first_of_equals() -> None:
     found = choose([SCORES, SCORES, SCORES, SCORES], [2, 2, 1, 0], learnt=3)
     assert found.shares == {"listed": 0.25, "debiased": 0.25, "cloze": 0.25, "cloze_per_byte": 0.5, "cloze_pmi": 0.25}
-    assert (found.way, found.rows, found.learnt) == ("cloze_per_byte", 4, 3)
-    assert choose([SCORES], [1]).way == "debiased"
-    assert choose([], []).way == "listed"
+    assert (found.method, found.rows, found.learnt) == ("cloze_per_byte", 4, 3)
+    assert choose([SCORES], [1]).method == "debiased"
+    assert choose([], []).method == "listed"
     assert choose([OptionScores(listed=(-1.0, 0.0))], [1]).shares == {"listed": 1.0}
     told = found.told()
     assert told["knowledge_best_rows"] == "4, 3 of them learnt on"
@@ -155,21 +156,21 @@ def test_who_always_says_yes_knows_nothing_of_yes_no_questions() -> None:
     def yes_no(gold: int) -> Sample:
         said = Completion(text="yes", token_ids=(1,), finish_reason="stop")
         row = Example(key=str(gold), question="?", target="yes", answers=("yes",), options=("no", "yes"), gold=gold)
-        return measure(tasks.get("boolq"), [row], [said], [(-2.0, -1.0)], prompts=["p"])[0]
+        return score(tasks.get("boolq"), [row], [said], [(-2.0, -1.0)], prompts=["p"])[0]
 
     rows = [yes_no(1)] * 62 + [yes_no(0)] * 38
     assert guess(rows, 0.5) == 0.62
-    assert ability(metrics(rows), guess(rows, 0.5)) == "neither"
+    assert ability(aggregate(rows), guess(rows, 0.5)) == "neither"
     assert guess([sample(SCORES)], 0.25) == 1.0, "all rows have the same options"
     assert guess([], 0.25) == 0.25
     assert rows[0].bound is None
-    assert "letter_binding" not in {metric.name for metric in metrics(rows)}
+    assert "letter_binding" not in {metric.name for metric in aggregate(rows)}
 
 
 def test_letters_that_are_chosen_stand_beside_those_that_are_right() -> None:
     rows = [sample(SCORES, 1), sample(SCORES, 1), sample(SCORES, 2), sample(SCORES, 0)]
     assert letters(rows) == {"A": (1.0, 0.25), "B": (0.0, 0.5), "C": (0.0, 0.25)}
-    told = knowledge_told(rows, metrics(rows), 0.25)
+    told = knowledge_told(rows, aggregate(rows), 0.25)
     assert json.loads(told["letters"]) == {"A": [1.0, 0.25], "B": [0.0, 0.5], "C": [0.0, 0.25]}
     assert told["knowledge_by"] == "neither"
 
@@ -181,7 +182,7 @@ def test_form_binding_and_the_right_one_make_exact_match() -> None:
         sample(SCORES, 1, text="A. Paris"),
         sample(SCORES, 1, text="Paris"),
     ]
-    found = {metric.name: (metric.value, metric.n) for metric in metrics(rows)}
+    found = {metric.name: (metric.value, metric.n) for metric in aggregate(rows)}
     assert found["format_following"] == (0.75, 4)
     assert found["letter_binding"] == (pytest.approx(2 / 3), 3)
     assert found["exact_match"] == (0.25, 4)
@@ -190,7 +191,7 @@ def test_form_binding_and_the_right_one_make_exact_match() -> None:
 
 def test_the_table_of_form_and_knowledge_means_the_best_way() -> None:
     rows = [sample(SCORES, 1, "cloze_pmi", "A. Rome"), sample(SCORES, 1, "cloze_pmi", "Rome")]
-    found = {metric.name: metric.value for metric in metrics(rows)}
+    found = {metric.name: metric.value for metric in aggregate(rows)}
     assert (found["knowledge"], found["knowledge_best"]) == (0.0, 1.0)
     assert (found["format_and_knowledge"], found["knowledge_only"], found["format_only"]) == (0.5, 0.5, 0.0)
     assert at_best(rows[0])

@@ -1,10 +1,10 @@
-"""The ways in which knowledge is scored where the answer is one of several options, and which of them a model can do.
+"""The methods by which knowledge is scored where the answer is one of several options, and which of them a model can do.
 
 A small base model may know that Paris is the capital of France and still not find the letter in front of "Paris" in a list:
 gemma-3-270m chooses the right option of ARC-easy in 0.27 of the rows by the listed options, and in 0.53 by cloze. So one number
 cannot say what a model knows. Five can, each blind to something:
 
-    way             metric                    chooses the option that is
+    method          metric                    chooses the option that is
     listed          knowledge                 the likeliest of "A. Rome", "B. Paris", ... behind the prompt that lists them
     debiased        knowledge_debiased        the same, less what its place in the list has by itself: its mean log-softmax over
                                               the options of tuning rows
@@ -23,8 +23,8 @@ at least what one of them shows.
   (arXiv 2406.08446).
 * What a place has by itself is the prior of PriDe (Zheng et al., arXiv 2309.03882), and of contextual and batch calibration
   (Zhao et al., arXiv 2102.09690; Zhou et al., arXiv 2309.17249), estimated on tuning rows; right options are not looked at.
-* `knowledge_best` is the way that is right most often on tuning rows (`Choice`), never on test rows. OLMES takes the better of
-  two for each model and task in the same sense.
+* `knowledge_best` is the method that is right most often on tuning rows (`Choice`), never on test rows. OLMES takes the better
+  of two for each model and task in the same sense.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from typing import Literal, TypeAlias
 from spt_fast.scoring.statistics import Z_95
 from spt_fast.types import Metric, Sample
 
-Way: TypeAlias = Literal["listed", "debiased", "cloze", "cloze_per_byte", "cloze_pmi"]
-WAYS: Mapping[Way, str] = {
+Method: TypeAlias = Literal["listed", "debiased", "cloze", "cloze_per_byte", "cloze_pmi"]
+METHODS: Mapping[Method, str] = {
     "listed": "knowledge",
     "debiased": "knowledge_debiased",
     "cloze": "knowledge_cloze",
     "cloze_per_byte": "knowledge_cloze_per_byte",
     "cloze_pmi": "knowledge_cloze_pmi",
 }
-"""Way -> the metric that it is. Of ways that are equally good on tuning rows the first is taken."""
-LISTED: tuple[Way, ...] = ("listed", "debiased")
-CLOZE: tuple[Way, ...] = ("cloze", "cloze_per_byte", "cloze_pmi")
+"""Method -> the metric that it is. Of methods that are equally good on tuning rows the first is taken."""
+LISTED: tuple[Method, ...] = ("listed", "debiased")
+CLOZE: tuple[Method, ...] = ("cloze", "cloze_per_byte", "cloze_pmi")
 
 Ability: TypeAlias = Literal["both", "cloze only", "listed only", "neither"]
 
@@ -61,7 +61,7 @@ _Z_OF_MEMBERS = {1: 1.959964, 2: 2.241403, 3: 2.393980}
 
 @dataclass(frozen=True, kw_only=True)
 class OptionScores:
-    """The log-likelihoods of one row's options: what all ways choose by. `K` options, natural logarithms."""
+    """The log-likelihoods of one row's options: what all methods choose by. `K` options, natural logarithms."""
 
     listed: tuple[float, ...]
     """`[K]` behind the prompt that lists them."""
@@ -74,23 +74,23 @@ class OptionScores:
     unconditional: tuple[float, ...] = ()
     """`[K]` behind the bare cue; empty: not asked."""
 
-    def by(self, way: Way) -> list[float] | None:
-        """What is compared, `[K]`; None where the way was not asked."""
-        if way == "listed":
+    def by(self, method: Method) -> list[float] | None:
+        """What is compared, `[K]`; None where the method was not asked."""
+        if method == "listed":
             return list(self.listed)
-        if way == "debiased":
+        if method == "debiased":
             return [value - prior for value, prior in zip(self.listed, self.priors, strict=True)] if self.priors else None
         if not self.cloze:
             return None
-        if way == "cloze":
+        if method == "cloze":
             return list(self.cloze)
-        if way == "cloze_per_byte":
+        if method == "cloze_per_byte":
             return [value / max(1, len(text.encode())) for value, text in zip(self.cloze, self.texts, strict=True)]
         return [_less(a, b) for a, b in zip(self.cloze, self.unconditional, strict=True)] if self.unconditional else None
 
-    def chosen(self, way: Way) -> int | None:
-        """The option that a way chooses, of equal ones the first; None where the way was not asked."""
-        values = self.by(way)
+    def chosen(self, method: Method) -> int | None:
+        """The option that a method chooses, of equal ones the first; None where the method was not asked."""
+        values = self.by(method)
         return None if values is None else first_best(values)
 
 
@@ -134,11 +134,11 @@ def _log_softmax(values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The way that `knowledge_best` goes, and what it was chosen by."""
+    """The method that `knowledge_best` goes, and what it was chosen by."""
 
-    way: Way = "listed"
-    shares: Mapping[Way, float] = field(default_factory=dict)
-    """Way -> the share of rows that it is right in; empty: there were none to choose by."""
+    method: Method = "listed"
+    shares: Mapping[Method, float] = field(default_factory=dict)
+    """Method -> the share of rows that it is right in; empty: there were none to choose by."""
     rows: int = 0
     """Tuning rows that it was chosen by."""
     learnt: int = 0
@@ -146,37 +146,37 @@ class Choice:
 
     def told(self) -> dict[str, str]:
         """For the provenance of a cell."""
-        shares = {way: round(share, 4) for way, share in self.shares.items()}
+        shares = {method: round(share, 4) for method, share in self.shares.items()}
         return {
-            "knowledge_best": self.way,
+            "knowledge_best": self.method,
             "knowledge_best_rows": f"{self.rows}, {self.learnt} of them learnt on" if self.learnt else str(self.rows),
             "knowledge_best_shares": json.dumps(shares),
         }
 
 
 def choose(scores: Sequence[OptionScores], golds: Sequence[int | None], *, learnt: int = 0) -> Choice:
-    """The way that is right most often in rows whose answers may be looked at: tuning rows.
+    """The method that is right most often in rows whose answers may be looked at: tuning rows.
 
-    A way counts if all rows have it. Of equal ones the first of `WAYS`.
+    A method counts if all rows have it. Of equal ones the first of `METHODS`.
 
     Args:
         scores: of `N` rows.
         golds: `[N]` the right option.
         learnt: rows of these that vectors have learnt on.
     """
-    shares: dict[Way, float] = {}
-    for way in WAYS if scores else ():
-        chosen = [each.chosen(way) for each in scores]
+    shares: dict[Method, float] = {}
+    for method in METHODS if scores else ():
+        chosen = [each.chosen(method) for each in scores]
         if None not in chosen:
-            shares[way] = sum(a == b for a, b in zip(chosen, golds, strict=True)) / len(scores)
-    best: Way = max(shares, key=shares.__getitem__, default="listed")
-    return Choice(way=best, shares=shares, rows=len(scores), learnt=learnt)
+            shares[method] = sum(a == b for a, b in zip(chosen, golds, strict=True)) / len(scores)
+    best: Method = max(shares, key=shares.__getitem__, default="listed")
+    return Choice(method=best, shares=shares, rows=len(scores), learnt=learnt)
 
 
-def commonest(ways: Sequence[Way]) -> Way:
-    """The way that most members of an ensemble go; of equal ones the first of `WAYS`."""
-    count = Counter(ways)
-    return max(WAYS, key=lambda way: count[way])
+def commonest(methods: Sequence[Method]) -> Method:
+    """The method that most members of an ensemble go; of equal ones the first of `METHODS`."""
+    count = Counter(methods)
+    return max(METHODS, key=lambda method: count[method])
 
 
 def guess(samples: Sequence[Sample], random_baseline: float) -> float:
@@ -192,13 +192,13 @@ def guess(samples: Sequence[Sample], random_baseline: float) -> float:
 
 
 def ability(metrics: Iterable[Metric], baseline: float) -> Ability:
-    """Which ways a model can do at all: by the listed options, by cloze, by both, or by neither.
+    """Which methods a model can do at all: by the listed options, by cloze, by both, or by neither.
 
-    A kind counts if one of its ways is above guessing: the lower end of its 95 % interval, widened for the number of ways that
-    were tried (Bonferroni), is above `baseline`.
+    A kind counts if one of its methods is above guessing: the lower end of its 95 % interval, widened for the number of methods
+    that were tried (Bonferroni), is above `baseline`.
     """
     by_name = {metric.name: metric for metric in metrics}
-    listed, cloze = (_above([by_name.get(WAYS[way]) for way in ways], baseline) for ways in (LISTED, CLOZE))
+    listed, cloze = (_above([by_name.get(METHODS[method]) for method in methods], baseline) for methods in (LISTED, CLOZE))
     if listed and cloze:
         return "both"
     return "listed only" if listed else "cloze only" if cloze else "neither"
