@@ -55,6 +55,9 @@ ENVIRONMENT = {
     # OpenMP's threads spin while they wait. Where anything else wants a core, that made vLLM on a CPU 20 to 40 times slower
     # and training 2 times. Read when the library is loaded, so only an environment can say it.
     "OMP_WAIT_POLICY": "PASSIVE",
+    # Pages of 2 MB for tensors in main memory, where the system lets programs ask for them: the system takes large tensors back
+    # when they are freed, and to meet them again 4 kB at a time took longer than what is computed of logits.
+    "THP_MEM_ALLOC_ENABLE": "1",
     "TORCH_CPP_LOG_LEVEL": "ERROR",  # a line about NUMA binding at each start of vLLM
 }
 """What a worker's environment says where the user's does not."""

@@ -35,8 +35,10 @@ FAST = {matter: ways[0] for matter, ways in WAYS.items()}
 
 PROCESSOR = "spt_fast.engine.vllm.forced:ForcedTokens"
 """What vLLM finds the logits processor by that makes requests write given tokens."""
-EXTENSION = "spt_fast.engine.vllm.virtual_rows.VirtualRows"
+EXTENSION = "spt_fast.engine.vllm.extension.WorkerExtension"
 """What vLLM adds to its workers."""
+SAMPLE_LIGHTLY = "spt_fast_sample_lightly"
+"""The name by which they are asked to sample with buffers that are kept."""
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `max_lora_rank`."""
@@ -92,6 +94,8 @@ def start(config: EngineConfig, known: Mapping[str, str], *, on_cpu: bool) -> tu
     if on_cpu and config.pipeline_parallel > 1:
         # All stages but the first get their buffers in a run of made-up input, which vLLM leaves out on a CPU in eager mode.
         engine.collective_rpc("execute_dummy_batch")
+    if on_cpu and settings.parallel_config.worker_extension_cls == EXTENSION:
+        engine.collective_rpc(SAMPLE_LIGHTLY)
     return engine, started
 
 
@@ -152,6 +156,8 @@ def _settings(
     # The defaults for work that nobody waits for: larger batches than a server's.
     settings = EngineArgs(**options).create_engine_config(UsageContext.LLM_CLASS, headless=rank > 0)
     obstacles = _prepare_ways(config, settings, known)
+    if on_cpu:
+        settings.parallel_config.worker_extension_cls = settings.parallel_config.worker_extension_cls or EXTENSION
     cache = settings.cache_config
     if on_cpu and cache.kv_cache_memory_bytes is None and "gpu_memory_utilization" not in config.options:
         cache.kv_cache_memory_bytes = _cpu_cache_bytes(settings)
