@@ -6,7 +6,7 @@ JOBS   ?= 2
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fuzz bench bench-peers lock clean
+.PHONY: help install demo test check fuzz docs bench bench-peers lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,11 @@ check: install ## style, types, and the order of imports
 
 fuzz: install ## nearly valid input for all that reads files (MINUTES=30 ARGS='--seed 7 --only grids'); findings in build/fuzz
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(ARGS)
+
+docs: install ## the documentation, into build/site; a link that leads nowhere is an error (SERVE=1: at localhost:8000, as you write)
+	@$(PYTHON) requirements/docs.py
+	@.venv-docs/bin/mkdocs $(if $(SERVE),serve,build --strict --quiet --site-dir build/site)
+	@$(if $(SERVE),,echo "the documentation is in build/site/index.html")
 
 bench: install $(if $(SMOKE),,bench-peers) ## the benchmarks, into benchmarks/results (SMOKE=1: a minute each, to see that they run)
 	@for file in $$(find benchmarks -mindepth 2 -maxdepth 2 -name '*.py' | sort); do \

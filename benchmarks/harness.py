@@ -6,7 +6,7 @@
     seconds = in_turn(sides, rounds=5)  # after the sides were seen to give the same result
     benchmark.end(result, timings=[Timing(case="bf16", side=side, values=each) for side, each in seconds.items()], ratios=[...])
 
-The result file is what the page and the README's table are made of (`benchmarks/page.py`): `timings` and `ratios` look alike in
+The result file is what the page and the table of docs/speed.md are made of (`benchmarks/page.py`): `timings` and `ratios` look alike in
 all files, `result` is the benchmark's own.
 """
 
@@ -49,7 +49,7 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """A line of the README's table: one side against another in the same run."""
+    """A line of the table in docs/speed.md: one side against another in the same run."""
 
     what: str
     """Is measured, with its unit of work: "option scoring, questions/s"."""

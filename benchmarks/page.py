@@ -1,4 +1,4 @@
-"""What the result files say, drawn: results/index.html, and the table of speed in the project's README.
+"""What the result files say, drawn: results/index.html, and the table of docs/speed.md.
 
     python benchmarks/page.py
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.harness import RESULTS, ROOT, Ratio
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "speed.md"
 BLUE, ORANGE = "#0072b2", "#d55e00"
 """After Okabe and Ito (2008), told apart by colour-blind readers."""
 BEGIN, END = "<!-- speed table -->", "<!-- /speed table -->"
@@ -89,7 +89,7 @@ def target(ratio: Ratio) -> str:
 
 
 def table(results: Sequence[Result]) -> str:
-    """The README's: every ratio that has a target."""
+    """That of docs/speed.md: every ratio that has a target."""
     lines = ["| measured | against | times | target | on, at commit |", "|---|---|---|---|---|"]
     for result in results:
         for ratio in result.ratios:
@@ -108,7 +108,7 @@ def with_table(text: str, made: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise SystemExit(f"README.md has no place for the table; put {BEGIN} and {END} where it belongs")
+        raise SystemExit(f"docs/speed.md has no place for the table; put {BEGIN} and {END} where it belongs")
     return f"{before}{BEGIN}\n{made}\n{END}{after}"
 
 
@@ -231,8 +231,8 @@ def main() -> None:
     results = read(RESULTS)
     file = RESULTS / "index.html"
     file.write_text(page(results))
-    README.write_text(with_table(README.read_text(), table(results)))
-    print(f"{file.relative_to(ROOT)}, and the table in README.md", file=sys.stderr)
+    PAGE.write_text(with_table(PAGE.read_text(), table(results)))
+    print(f"{file.relative_to(ROOT)}, and the table in docs/speed.md", file=sys.stderr)
 
 
 if __name__ == "__main__":

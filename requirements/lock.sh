@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Write requirements/cpu.txt and requirements/cuda.txt anew from pyproject.toml: everything pinned, every file hashed.
+# Write requirements/cpu.txt and requirements/cuda.txt anew from pyproject.toml, and docs.txt from docs.in: everything pinned,
+# every file hashed.
 # Needs the network; installs nothing into .venv. Run it to take newer versions, then `make install check test`.
 # KEEP=1 leaves what is pinned where it is and only adds what pyproject.toml asks for beyond it.
 set -euo pipefail
@@ -38,3 +39,8 @@ if [ -n "${PIP_FIND_LINKS:-}" ]; then torch=(--find-links "$PIP_FIND_LINKS"); el
 echo "torch==2.13.0+cpu" | lock cpu "${torch[@]}" --no-emit-package torch --no-emit-package torchvision \
   --no-emit-package torchaudio --no-emit-package torchcodec
 lock cuda </dev/null
+
+# What builds the documentation, in an environment of its own.
+echo "make lock: resolving for the documentation" >&2
+"$tools/bin/uv" pip compile requirements/docs.in --universal --python-version 3.11 --generate-hashes $upgrade --no-annotate \
+  --quiet --custom-compile-command "make lock" --output-file requirements/docs.txt

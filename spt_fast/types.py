@@ -150,12 +150,17 @@ class Metric:
     """A number with its uncertainty."""
 
     name: str
+    """As `format_following`."""
     value: float
-    """NaN where it is undefined: P(correct | format) when nothing followed the format."""
+    """NaN where it is undefined: exact match given format, when no completion had the format."""
     n: int
+    """Rows that it is of."""
     stderr: float
+    """Standard error; rows that share a passage are clustered."""
     ci_low: float
+    """Lower end of the 95 % confidence interval."""
     ci_high: float
+    """Upper end of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,13 +170,21 @@ class Sample:
     example: str
     """`Example.key`."""
     step: int | None
+    """Of the soft prompt; None for other protocols."""
     prompt: str
+    """What the model read, without the soft positions."""
     completion: str
+    """What it wrote."""
     finish_reason: FinishReason
+    """`stop`: an end-of-sequence token or a stop string; `length`: cut off by the token limit."""
     target: str
+    """What it should write."""
     extracted: str | None
+    """Open-ended tasks: the value that was found in the completion; None: none was."""
     rule: str | None
+    """The rule that found it."""
     format_ok: bool
+    """`format_following`: whether the completion has the form asked for."""
     knows: bool
     """`knowledge`. Closed-ended tasks: by the options as the prompt lists them."""
     correct: bool
@@ -211,14 +224,21 @@ class Sample:
     unconditional_logprobs: tuple[float, ...] = ()
     """Log-likelihood of each text behind the bare cue, `[K]`."""
     chosen_debiased: int | None = None
-    """The option chosen by each further scoring method (`scoring.methods`), and whether it is right."""
+    """Index of the option chosen by the listed options, less the prior of each place."""
     chosen_cloze: int | None = None
+    """By cloze."""
     chosen_cloze_per_byte: int | None = None
+    """By cloze, per byte of the text."""
     chosen_cloze_pmi: int | None = None
+    """By cloze, less the text's unconditional log-likelihood."""
     knows_debiased: bool | None = None
+    """`knowledge_debiased`: whether that option is the right one; the next three alike."""
     knows_cloze: bool | None = None
+    """`knowledge_cloze`."""
     knows_cloze_per_byte: bool | None = None
+    """`knowledge_cloze_per_byte`."""
     knows_cloze_pmi: bool | None = None
+    """`knowledge_cloze_pmi`."""
     knows_best: bool | None = None
     """`knowledge_best`: by the way that is best on tuning rows. None: open-ended tasks, where there is `knows` alone."""
 

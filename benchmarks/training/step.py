@@ -468,7 +468,7 @@ def summary(case: Case, measured: dict[str, Any], rate: float) -> dict[str, Any]
 
 
 def ratios(case: Case, found: dict[str, Any]) -> list[Ratio]:
-    """The lines of the README's table."""
+    """The lines of the table in docs/speed.md."""
     name = f"training, {case.name}"
     return [
         Ratio(

@@ -68,6 +68,7 @@ class Policy:
     """What a new run must hold."""
 
     checks: tuple[Check, ...]
+    """What must not drop, and by how much it may."""
     alpha: float = field(default=0.05, metadata=number(least=1e-9, below=0.5))
     """Probability of a wrong pass, and of a wrong fail."""
     power: float = field(default=0.8, metadata=number(least=1e-6, most=1 - 1e-6))

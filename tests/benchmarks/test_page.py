@@ -1,4 +1,4 @@
-"""The page of results and the README's table: made from the result files, and nothing else."""
+"""The page of results and the table of docs/speed.md: made from the result files, and nothing else."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def test_the_page_draws_ratios_and_timings_and_escapes_what_it_is_told(results: 
     assert "python benchmarks/grid/grid.py --save" in made
 
 
-def test_the_readme_has_the_table_of_the_result_files() -> None:
-    text = page.README.read_text()
+def test_the_page_about_speed_has_the_table_of_the_result_files() -> None:
+    text = page.PAGE.read_text()
     assert page.with_table(text, page.table(page.read(RESULTS))) == text, "python benchmarks/page.py"
 
 
-def test_a_readme_without_a_place_for_the_table_is_refused() -> None:
+def test_a_page_without_a_place_for_the_table_is_refused() -> None:
     with pytest.raises(SystemExit, match="has no place for the table"):
         page.with_table("# A title", "| a |")
 
