@@ -6,8 +6,8 @@
     seconds = in_turn(sides, rounds=5)  # after the sides were seen to give the same result
     benchmark.end(result, timings=[Timing(case="bf16", side=side, values=each) for side, each in seconds.items()], ratios=[...])
 
-The result file is what the page and the table of docs/speed.md are made of (`benchmarks/page.py`): `timings` and `ratios` look alike in
-all files, `result` is the benchmark's own.
+The result file is what the page and the table of docs/speed.md are made of (`benchmarks/page.py`): `timings` and `ratios` look
+alike in all files, `result` is the benchmark's own.
 """
 
 from __future__ import annotations

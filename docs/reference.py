@@ -36,6 +36,7 @@ from spt_fast.config.described import Key, keys
 from spt_fast.config.ranges import Choice, Range, Text
 from spt_fast.config.reader import ENGINE_CHOICES, ENGINE_KINDS, ENGINE_NUMBERS, ENGINE_OURS
 from spt_fast.export import FORMATS
+from spt_fast.scoring import metrics
 from spt_fast.tasks.custom.keys import AnswerKeys, ColumnsKeys, OptionsKeys, RowsKeys, TaskFile
 from spt_fast.types import CellResult, Metric, Sample
 
@@ -51,6 +52,7 @@ def pages() -> Pages:
         "reference/policy.md": policy(),
         "reference/commands.md": commands(),
         "reference/tasks.md": task_list(),
+        "reference/metrics.md": metric_list(),
         "reference/run-folder.md": run_folder(),
         "reference/python.md": python(),
         "reference/errors.md": error_classes(),
@@ -308,6 +310,22 @@ def task_list() -> str:
         "What `spt-fast tasks list` lists. `spt-fast tasks show TASK` shows an example: prompt, target, stops and format.\n",
         markdown_table(("task", "what is asked"), rows),
         "Closed-ended tasks take another form of the answer: `mmlu:letter` asks for `B`, `mmlu:text` for `Paris`.\n",
+    ]
+    return "\n".join(parts)
+
+
+def metric_list() -> str:
+    """Every metric."""
+    rows = (
+        (f"`{each.name}`", each.about, each.tasks, "rows in the form" if each.some_rows else "all rows")
+        for each in metrics.table().values()
+    )
+    parts = [
+        "# All metrics\n",
+        "The column `metric` of results.csv. [Metrics](../numbers/metrics.md) has formulas and examples.\n",
+        markdown_table(("metric", "what it says", "tasks", "over"), rows),
+        "A task may have scores of its own (`f1` of SQuAD and DROP). An ensemble's cell has `<metric>_member_mean` and "
+        "`<metric>_member_best` too.\n",
     ]
     return "\n".join(parts)
 

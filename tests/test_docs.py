@@ -22,6 +22,7 @@ from spt_fast.analysis.gate import Check, Policy
 from spt_fast.cli import cli
 from spt_fast.config import PROTOCOLS, GridConfig, JudgeConfig, ModelConfig, PriceConfig, TaskConfig
 from spt_fast.config.strict import key_of
+from spt_fast.scoring import metrics
 from spt_fast.tasks.custom.keys import AnswerKeys, ColumnsKeys, OptionsKeys, RowsKeys, TaskFile
 from spt_fast.types import Sample
 
@@ -96,6 +97,11 @@ def leads_somewhere(page: Path, target: str) -> bool:
     return (ROOT / wanted).exists() and (not anchor or anchor in headings(wanted))
 
 
+def test_every_metric_is_explained() -> None:
+    pages = text_of(Path("docs/numbers/metrics.md")) + text_of(Path("docs/knowledge.md"))
+    assert [name for name in metrics.table() if name not in pages] == []
+
+
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     named = set(re.findall(r": (\S+\.md)$", navigation, re.M))
@@ -147,8 +153,9 @@ def test_the_reference_has_every_command_and_option() -> None:
     look(cli, ("spt-fast",))
 
 
-def test_the_reference_has_every_task_public_name_and_error() -> None:
+def test_the_reference_has_every_task_metric_public_name_and_error() -> None:
     assert set(rows("reference/tasks.md")) == set(tasks.names())
+    assert set(rows("reference/metrics.md")) == set(metrics.table())
     public = {name for name in spt_fast.__all__ if not name.endswith("Error")}
     assert public == set(re.findall(r"^      heading: (\w+)$", made()["reference/python.md"], re.M))
     raised = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.SptError)}
@@ -163,6 +170,7 @@ def test_the_readme_is_short_and_shows_a_grid_and_its_command_in_the_first_scree
     assert "spt-fast run grid.yaml" in screen
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".venv-docs" / "bin" / "mkdocs").exists(), reason="there is no .venv-docs (make docs)")
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     command = [ROOT / ".venv-docs" / "bin" / "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"]
