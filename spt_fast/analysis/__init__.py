@@ -12,6 +12,10 @@
 From the bottom up: `resampling`, `agreement` (two orders), `variance` (rows and seeds, apart), `paired` (the same rows twice);
 `runs` and `scores` (run folders, plain tables); `ranking`, `compare`, `gate` (the answers). Arrays are numpy's: `N` rows, `S`
 seeds, `R` resamples, `n` models. `plain_values` makes JSON of any answer.
+
+Decisions: a drop is allowed only where it is ruled out (`gate` tests non-inferiority; what cannot be compared is undecided,
+never a pass). Paired differences have one interval, Tango's, with the design effect of passages and seeds, because it holds
+its level where nothing flipped.
 """
 
 from spt_fast.analysis.agreement import Agreement, Chance, agree, chance, swap_distribution

@@ -1,4 +1,19 @@
-"""Engines: what answers requests. `open_engine` imports the one that is asked for, and no other."""
+"""Engines: what answers requests. `open_engine` imports the one that is asked for, and no other.
+
+Decisions:
+
+* Requests are one stream. `Engine.stream` takes completions and log-likelihoods of all cells mixed and yields answers as
+  they are done, because separate calls a task leave the engine idle between them.
+* An engine takes token ids and a soft prompt's key, not embedded prompts `[T, H]`: how the vectors reach the model is the
+  engine's business, and the fastest way differs by version.
+* A completion's text is made of its token ids in one place (`written`), so engines cannot differ in it; vLLM decodes only
+  to see stop strings.
+* Every completion comes with the log-probabilities of its own tokens, at 1 % of the time on a CPU with the largest
+  vocabulary: where a logit is NaN or plus infinity they are NaN, while greedy decoding writes token 0 as if nothing were
+  wrong.
+* An engine that runs out of memory is started again more carefully (`oom_backoff`): only settings of `SPEED_ONLY` change,
+  so cache keys and results do not. What is lacking decides which.
+"""
 
 from __future__ import annotations
 

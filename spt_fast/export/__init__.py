@@ -2,6 +2,9 @@
 
 Everything is read through `Store`, a cell at a time, so that a grid of any size and a run folder at a URL can be exported.
 What a format cannot say is left out and told: in `Exported.not_carried`, and in `export.json` beside the files.
+
+Decisions: exports escape all but ASCII, because some readers of JSON lines end a line at U+2028. Several seeds are a group
+without a standard error: they answer the same rows.
 """
 
 from __future__ import annotations

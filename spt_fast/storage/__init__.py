@@ -1,4 +1,8 @@
-"""Where the files of a run folder are: this machine, or any URL that fsspec knows."""
+"""Where the files of a run folder are: this machine, or any URL that fsspec knows.
+
+Decision: a lock without a file system is an object that is renewed. A killed driver's is free at once on its own machine,
+after five minutes elsewhere; a driver that finds its lock gone stops writing.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,17 @@
 Ours are listed here and nowhere else: a task is one short module with a constant `TASK`, and one line in `_WHERE`. A user's
 own is found by the path of its file (`tasks/custom/`), or by an entry point in the group `spt_fast.tasks` of an installed
 package. Nothing is imported before it is asked for.
+
+Decisions:
+
+* A row that is not scored has a reason of one of three kinds (`losses`): left out (counted against `allow_left_out`), no
+  question of the task (told, and in no share), or cut off to train on. A null among answers is no answer; null options at
+  the end are not there; null elsewhere is a broken row.
+* What nobody trains on is not cut: a grid of `zero_shot` alone scores all rows of a data set that has test rows only. With
+  any other protocol all cells of the grid have the rows that the cut leaves.
+* The rows that are asked are those that the cache key names: task files are read again when a grid is expanded, and a
+  worker whose rows have another content hash fails their cells.
+* Few-shot examples are the same for all questions of a cell, drawn by its seed, so that they share a cached prefix.
 """
 
 from __future__ import annotations
