@@ -21,7 +21,7 @@ from spt_fast.errors import ConfigError
 from spt_fast.export import export
 from spt_fast.models.tokenizer import load_tokenizer
 from spt_fast.prompts.lora import LoraAdapter
-from spt_fast.report import CellReport, markdown
+from spt_fast.report import CellReport
 from spt_fast.store import Store
 from spt_fast.tasks.rows import load_rows
 from spt_fast.types import CellResult, Completion
@@ -30,6 +30,7 @@ from spt_fast.worker.lease import More, Sharing
 from spt_fast.worker.requests import Asked, Questions, questions, requests_of
 from spt_fast.worker.worker import run_stage
 
+from .helpers.reports import markdown
 from .tiny import tiny_model
 
 TUNED = {"steps": 2, "batch_size": 2, "lr": 0.05}
@@ -138,10 +139,10 @@ def test_results_say_how_much_each_protocol_trains_and_stores_and_with_which_set
         CellReport(model="m", task="t", protocol=cell.label, metrics=found[cell.key].metrics, costs=found[cell.key].costs)
         for cell in cells
     ]
-    text = markdown(reports, name="g")
+    text = markdown(reports)
     assert f"| `lora` | {lora:,} | {lora:,} | {4 * lora:,} |" in text
     assert f"| `soft_prompt[encoder=mlp]` | {encoder} | 64 | 256 |" in text
-    assert "stored parameters" not in markdown(reports[:1], name="g")
+    assert "stored parameters" not in markdown(reports[:1])
 
 
 class Later(Sharing):

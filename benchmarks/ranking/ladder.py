@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks.harness import ROOT, Benchmark
 from spt_fast.analysis.plain import plain_values
-from spt_fast.analysis.ranking import ALL_TASKS, PLANTED, RankAgreement, Ranking, rank_run
+from spt_fast.analysis.ranking import rank_run
+from spt_fast.analysis.ranking_types import ALL_TASKS, PLANTED, RankAgreement, Ranking
 from spt_fast.analysis.runs import read_run
 from spt_fast.config import GridConfig, SoftPromptConfig
 from spt_fast.config.reader import load_grid

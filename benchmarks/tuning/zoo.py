@@ -21,12 +21,13 @@ from benchmarks.harness import ROOT, Benchmark
 from spt_fast.config import Ensemble, GridConfig, Lora, Protocol, SoftPromptConfig, Transfer, ZeroShot
 from spt_fast.config.reader import load_grid
 from spt_fast.driver.run import run_grid
-from spt_fast.report import CellReport, transfer_matrices
+from spt_fast.report import CellReport, Recorded, transfer_matrices
 from spt_fast.report.cells import over_seeds
 from spt_fast.report.folder import cell_reports, write_tables
-from spt_fast.report.html.grid import Grid
-from spt_fast.report.html.parts import Figures
-from spt_fast.report.html.sweeps import sweeps, swept
+from spt_fast.report.grid import Grid
+from spt_fast.report.html.figures import draw
+from spt_fast.report.parts import Figures
+from spt_fast.report.sections.sweeps import section, swept
 from spt_fast.store import Store
 
 GRIDS = ROOT / "benchmarks" / "grids"
@@ -165,10 +166,10 @@ def _beside_members(cell: CellReport, metric: str) -> Mapping[str, float]:
 
 def figure(cells: Sequence[CellReport]) -> str:
     """Format following and knowledge by length, as the report draws it, with its colours written out."""
-    section = sweeps(Grid(cells=cells, resolved={}))
-    assert section is not None
-    (first, *_) = (each for part in section.parts if isinstance(part, Figures) for each in part.figures)
-    svg = re.sub(r"var\((--[\w-]+)\)", lambda name: COLOURS[name[1]], first.svg)
+    found = section(Recorded(name="tuning", cells=cells))
+    assert found is not None
+    (first, *_) = (each for part in found.parts if isinstance(part, Figures) for each in part.figures)
+    svg = re.sub(r"var\((--[\w-]+)\)", lambda name: COLOURS[name[1]], draw(first))
     return svg.replace("<svg ", '<svg font-family="Arial, Helvetica, sans-serif" ', 1) + "\n"
 
 

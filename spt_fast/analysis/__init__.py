@@ -23,7 +23,8 @@ from spt_fast.analysis.compare import Compared, Comparison, compare_protocols, c
 from spt_fast.analysis.gate import Check, Gate, Policy, decide, gate_runs, load_policy
 from spt_fast.analysis.paired import PairedDifference, paired_difference
 from spt_fast.analysis.plain import plain_values
-from spt_fast.analysis.ranking import Ranking, rank_run, rank_scores
+from spt_fast.analysis.ranking import rank_run, rank_scores
+from spt_fast.analysis.ranking_types import Ranking
 from spt_fast.analysis.resampling import Interval
 from spt_fast.analysis.runs import Run, read_run
 from spt_fast.analysis.scores import ScoreTable, read_scores

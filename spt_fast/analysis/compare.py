@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import chain, product
@@ -13,6 +13,7 @@ import numpy as np
 from spt_fast.analysis.paired import PairedDifference, paired_difference
 from spt_fast.analysis.resampling import RESAMPLES, Floats
 from spt_fast.analysis.runs import Place, Rows, Run, metric_names
+from spt_fast.config.protocols import Protocol, kind_of
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError, shortened
 from spt_fast.scoring.metrics import EXACT_MATCH, FORMAT, KNOWLEDGE, spec
@@ -20,8 +21,6 @@ from spt_fast.scoring.statistics import holm_adjusted
 
 COMPARED = (EXACT_MATCH, KNOWLEDGE, FORMAT)
 """The metrics that are compared unless others are asked for."""
-ASKED = ("zero_shot", "few_shot", "soft_prompt")
-"""What `compare_protocols` holds against each other: each against those in front of it."""
 
 
 class Pair(NamedTuple):
@@ -188,9 +187,9 @@ def compare_protocols(run: Run, *, metrics: Sequence[str] = COMPARED, alpha: flo
     skipped: list[Skipped] = []
     notes: list[str] = []
     for (model, task), labels in asked.items():
-        ranked = [[label for label in labels if label.partition("[")[0] == name] for name in ASKED]
-        for i, befores in enumerate(ranked):
-            for before, after in product(befores, chain.from_iterable(ranked[i + 1 :])):
+        plainer = _plainer_first(labels)
+        for i, befores in enumerate(plainer):
+            for before, after in product(befores, chain.from_iterable(plainer[i + 1 :])):
                 pair = Pair(task, model, model, before, after)
                 for metric in metrics:
                     one = _compare(run, run, pair, metric, notes, resamples=0, seed=0)
@@ -199,6 +198,20 @@ def compare_protocols(run: Run, *, metrics: Sequence[str] = COMPARED, alpha: flo
                     elif one is not None:
                         skipped.append(one)
     return _corrected(run, run, found, skipped, notes, alpha)
+
+
+def _plainer_first(labels: Iterable[str]) -> list[list[str]]:
+    """The model by itself, other prompts, then what the study is about; each is held against those in front of it."""
+    found: list[list[str]] = [[], [], []]
+    for label in labels:
+        kind = kind_of(label)
+        if kind.is_baseline:
+            found[0].append(label)
+        elif kind.is_treatment:
+            found[2].append(label)
+        elif kind.attaches == "nothing" and not kind.is_control and kind.name != Protocol.name:
+            found[1].append(label)
+    return found
 
 
 def _corrected(
@@ -355,7 +368,7 @@ def _unlike(a: Run, b: Run, pair: Pair) -> str | None:
 
 def _asked_differently(a: Run, b: Run, pair: Pair) -> str | None:
     """Base models read the very prompt, but for worked examples; a chat template may write another around it."""
-    if any(label.startswith("few_shot") for label in (pair.a_protocol, pair.b_protocol)):
+    if any(_other_prompt(label) for label in (pair.a_protocol, pair.b_protocol)):
         return None
     if any(run.model(model).get("chat_template") != "never" for run, model in ((a, pair.a_model), (b, pair.b_model))):
         return None
@@ -369,6 +382,11 @@ def _asked_differently(a: Run, b: Run, pair: Pair) -> str | None:
     shared = first.keys() & second.keys()
     differ = sum(first[example] != second[example] for example in shared)
     return f"the prompts of {differ} of {len(shared)} shared rows differ: the template was changed" if differ else None
+
+
+def _other_prompt(label: str) -> bool:
+    """Whether a protocol puts something of its own into the prompt, as worked examples are."""
+    return kind_of(label).attaches == "nothing" and not kind_of(label).is_baseline
 
 
 def _dates(a: Run, b: Run, pair: Pair) -> list[str]:

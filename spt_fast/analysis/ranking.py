@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from spt_fast.analysis import draws as drawing
 from spt_fast.analysis.agreement import (
     MEASURES,
     Agreement,
-    Chance,
     Measures,
     agree,
     chance,
@@ -24,162 +23,29 @@ from spt_fast.analysis.agreement import (
     pair_weights,
     places,
 )
-from spt_fast.analysis.resampling import RESAMPLES, Counts, Floats, Interval, centred_interval, drawn
+from spt_fast.analysis.draws import FIELDS, Draws
+from spt_fast.analysis.ranking_types import (
+    ALL_TASKS,
+    KINDS,
+    MEAN,
+    PLANTED,
+    BetweenTasks,
+    Gain,
+    Intervals,
+    Kind,
+    Order,
+    RankAgreement,
+    Ranked,
+    Ranking,
+    TaskSignal,
+)
+from spt_fast.analysis.resampling import RESAMPLES, Counts, Floats, centred_interval, drawn
 from spt_fast.analysis.runs import Rows, Run
 from spt_fast.analysis.scores import Score, ScoreTable
-from spt_fast.analysis.variance import SignalToNoise, score_error, signal_to_noise
+from spt_fast.analysis.variance import signal_to_noise
+from spt_fast.config.protocols import kind_of
 from spt_fast.errors import ConfigError
-
-Kind: TypeAlias = Literal["rows", "seeds", "models", "all"]
-KINDS: tuple[Kind, ...] = ("rows", "seeds", "models", "all")
-"""What a bootstrap draws again: test rows (whole clusters), tuning seeds, models (with their partners), or all three."""
-Intervals: TypeAlias = Mapping[Kind, Interval]
-
-ALL_TASKS = "all tasks"
-"""Stands for a task: the order by the mean score over tasks."""
-MEAN = "mean of tasks"
-"""Stands for a task: the mean of what the tasks give."""
-PLANTED = "given"
-"""The ground truth that `truth` gives."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ranked:
-    """A model's place in an order."""
-
-    place: int
-    """1 for the best; models of equal score share a place."""
-    model: str
-    score: float
-    stderr: float
-    """Over rows and seeds; NaN where it is not known."""
-    sampling: float
-    """The part of it that rows have; NaN where it is not known."""
-    between_seeds: float
-    """Standard deviation over seeds; NaN for one seed, and over all tasks, which have each their own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """Models by their score."""
-
-    task: str
-    protocol: str
-    models: tuple[Ranked, ...]
-    """Best first; equal ones as they stand in the grid, sharing their place."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankAgreement:
-    """How far base models stand in the order of a ground truth."""
-
-    task: str
-    """A task, `ALL_TASKS` or `MEAN`."""
-    protocol: str
-    truth: str
-    """"post-trained, soft_prompt", "post-trained, zero_shot", or `PLANTED`."""
-    models: tuple[str, ...]
-    """The base models that have both scores."""
-    agreement: Agreement
-    """Of `MEAN`: the means of its numbers; ties summed."""
-    intervals: Mapping[str, Intervals]
-    """Measure (`distance`, `tau_b`, `spearman`, `decision_accuracy`) -> 95 % interval by what is drawn again. One without width
-    says that no draw moved anything, which with a handful of models in perfect order is no proof: see `chance`."""
-    chance: Chance | None
-    """None for `MEAN`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gain:
-    """By how much one protocol's order agrees better than another's, under the same draws."""
-
-    task: str
-    truth: str
-    protocol: str
-    over: str
-    """The other protocol."""
-    tau_b: float
-    """Difference of the two tau-b; above 0: `protocol` agrees better."""
-    intervals: Intervals
-
-
-@dataclass(frozen=True, kw_only=True)
-class BetweenTasks:
-    """How far tasks agree among themselves on the order of models."""
-
-    protocol: str
-    tasks: tuple[str, ...]
-    models: int
-    tau_b: float
-    """Mean over all pairs of tasks."""
-    intervals: Intervals
-    pairs: int
-    """Pairs of tasks."""
-    higher_than: Mapping[str, int]
-    """Other protocol -> on how many pairs of tasks tau-b is higher here, over the tasks that both have."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskSignal:
-    """How well a task tells the base models apart under a protocol."""
-
-    task: str
-    protocol: str
-    signal: SignalToNoise
-    sampling: float
-    """Root mean square over models of the standard error that rows make; NaN where it is not known."""
-    between_seeds: float
-    """Root mean square over models of the standard deviation over seeds; NaN where no model has several."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ranking:
-    """All there is to say about orders of models."""
-
-    source: str
-    metric: str
-    models: tuple[str, ...]
-    """That are ranked: nobody's post-trained partner."""
-    partners: Mapping[str, str]
-    """Base model -> post-trained partner."""
-    truth: Mapping[str, Mapping[str, float]]
-    """Task ("" for all) -> base model -> what it was said to be known to score."""
-    orders: tuple[Order, ...]
-    agreements: tuple[RankAgreement, ...]
-    gains: tuple[Gain, ...]
-    between_tasks: tuple[BetweenTasks, ...]
-    signals: tuple[TaskSignal, ...]
-    notes: tuple[str, ...]
-    """What was left out, and why, in sentences."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draws:
-    """Scores of `n` models under one protocol, and what they would be with other rows and seeds."""
-
-    point: Floats
-    """`[n]`; NaN: not measured."""
-    stderr: Floats
-    """`[n]` over rows and seeds."""
-    sampling: Floats
-    """`[n]` what rows have in it."""
-    between: Floats
-    """`[n]` standard deviation over seeds."""
-    rows: Floats
-    """`[R, n]` with other rows; `[1, n]` where no errors are known."""
-    seeds: Floats
-    """`[R, n]` with other seeds; `[1, n]` where no model has several."""
-    both: Floats
-    """`[R, n]` with other rows and seeds."""
-
-    def of(self, kind: Kind) -> Floats:
-        """The scores to go with what is drawn again."""
-        return {"rows": self.rows, "seeds": self.seeds, "models": self.point[None], "all": self.both}[kind]
-
-    def at(self, places: Sequence[int]) -> Draws:
-        """Those of some models."""
-        return Draws(**{f.name: getattr(self, f.name)[..., list(places)] for f in fields(self)})
-
+from spt_fast.scoring.metrics import EXACT_MATCH, KNOWLEDGE
 
 Drawn: TypeAlias = Mapping[str, Mapping[str, Draws]]
 """Task -> protocol -> draws."""
@@ -219,7 +85,7 @@ class _Scope:
 def rank_run(
     run: Run,
     *,
-    metric: str = "exact_match",
+    metric: str | None = None,
     tasks: Sequence[str] = (),
     truth: Mapping[str, Mapping[str, float]] | None = None,
     resamples: int = RESAMPLES,
@@ -229,7 +95,8 @@ def rank_run(
 
     Args:
         run: from `read_run`.
-        metric: what the order goes by.
+        metric: what the order goes by; None: `knowledge_best` on closed-ended tasks, because a small model that knows the
+            answer may not find its letter, and `exact_match`, the usual score, on open-ended ones.
         tasks: only these; none: all.
         truth: task ("" for all) -> base model -> what it is known to score: a ground truth beside the partners; None: what
             the grid says (`truth:`).
@@ -243,17 +110,28 @@ def rank_run(
     generator = np.random.default_rng(seed)
     notes: list[str] = []
     names = list(dict.fromkeys(place.task for place in run.done if not tasks or place.task in tasks))
+    metrics = {task: metric or _default(run, task) for task in names}
     found = {}
     for task in names:
-        rows = _task_rows(run, task, metric)
+        rows = _task_rows(run, task, metrics[task])
         if rows:
-            found[task] = _draws_of_rows(run.models, rows, resamples, generator, notes, task)
+            found[task] = drawing.of_rows(run.models, rows, resamples, generator, notes, task)
     if not found:
-        raise ConfigError(f"{run.folder}: no done cell has the metric {metric!r} on the tasks asked for")
+        wanted = " or ".join(map(repr, dict.fromkeys(metrics.values())))
+        raise ConfigError(f"{run.folder}: no done cell has the metric {wanted} on the tasks asked for")
+    metrics = {task: metrics[task] for task in found}
+    if len(set(metrics.values())) > 1:
+        notes.append(
+            f"Closed-ended tasks are ranked by {KNOWLEDGE}, open-ended ones by {EXACT_MATCH}; --metric takes one for all."
+        )
     if run.missing:
         notes.append(f"{len(run.missing)} of {len(run.done) + len(run.missing)} cells are not done, and not in these numbers.")
     scope = _Scope(models=run.models, partners=run.partners, draws=found, resamples=resamples, generator=generator, notes=notes)
-    return _ranking(scope, source=run.folder, metric=metric, truth=run.truth if truth is None else truth)
+    return _ranking(scope, source=run.folder, metrics=metrics, truth=run.truth if truth is None else truth)
+
+
+def _default(run: Run, task: str) -> str:
+    return KNOWLEDGE if run.closed_ended(task) else EXACT_MATCH
 
 
 def rank_scores(
@@ -290,7 +168,7 @@ def rank_scores(
     draws: dict[str, dict[str, Draws]] = {}
     for (task, protocol), by_model in by_place.items():
         sign = -1.0 if task in lower_is_better else 1.0
-        draws.setdefault(task, {})[protocol] = _draws_of_scores(table.models, by_model, sign, resamples, generator)
+        draws.setdefault(task, {})[protocol] = drawing.of_scores(table.models, by_model, sign, resamples, generator)
     scope = _Scope(
         models=table.models,
         partners={base: partner for base, partner in known.items() if {base, partner} <= set(table.models)},
@@ -300,17 +178,19 @@ def rank_scores(
     )
     if all(math.isnan(score.stderr) for score in table.scores):
         scope.notes.append("No standard errors are given, so intervals do not know of the choice of rows.")
-    return _ranking(scope, source=table.source, metric=table.metric or "score", truth=truth or {})
+    metrics = dict.fromkeys(draws, table.metric or "score")
+    return _ranking(scope, source=table.source, metrics=metrics, truth=truth or {})
 
 
-def _ranking(scope: _Scope, *, source: str, metric: str, truth: Mapping[str, Mapping[str, float]]) -> Ranking:
+def _ranking(scope: _Scope, *, source: str, metrics: Mapping[str, str], truth: Mapping[str, Mapping[str, float]]) -> Ranking:
     if len(scope.ranked) < 2:
-        raise ConfigError(f"{source}: an order wants two models at least, and there is {len(scope.ranked)}")
+        raise ConfigError(f"{source}: a ranking needs two models or more, and there is {len(scope.ranked)}")
     tasks = _complete(scope)
     agreements, taus = _agreements(scope, tasks, truth)
     return Ranking(
         source=source,
-        metric=metric,
+        metric=", ".join(dict.fromkeys(metrics.values())),
+        metrics=metrics,
         models=tuple(scope.ranked),
         partners=scope.partners,
         truth=truth,
@@ -323,119 +203,11 @@ def _ranking(scope: _Scope, *, source: str, metric: str, truth: Mapping[str, Map
     )
 
 
-# What there is to draw from
-
-
 def _task_rows(run: Run, task: str, metric: str) -> dict[tuple[str, str], Rows]:
     """(model, protocol) -> scores of the task's rows."""
     places = dict.fromkeys((place.model, place.protocol) for place in run.done if place.task == task)
     found = {(model, protocol): run.rows(model, task, protocol, metric) for model, protocol in places}
     return {place: rows for place, rows in found.items() if rows is not None}
-
-
-def _draws_of_rows(
-    models: Sequence[str],
-    rows: Mapping[tuple[str, str], Rows],
-    resamples: int,
-    generator: np.random.Generator,
-    notes: list[str],
-    task: str,
-) -> dict[str, Draws]:
-    """All models and protocols under the same resamples of rows, because they answered the same."""
-    first = next(iter(rows.values()))
-    shared = set(first.examples).intersection(*(each.examples for each in rows.values()))
-    kept = [example for example in first.examples if example in shared]
-    most = max(len(each.examples) for each in rows.values())
-    if not kept:
-        raise ConfigError(f"{task}: no row was answered in all of its cells")
-    if len(kept) < most:
-        notes.append(f"{task}: {len(kept)} of {most} rows were answered in all cells; the others are left out.")
-    clusters = first.of(kept).clusters
-    sizes = np.bincount(clusters).astype(np.float64)
-    often = drawn(len(sizes), resamples, generator).astype(np.float64)  # [R, G]
-    total = often @ sizes
-    values = {place: each.of(kept).values for place, each in rows.items()}
-    drawn_means = _drawn_means(often, total, clusters, values)
-    found: dict[str, Draws] = {}
-    for protocol in dict.fromkeys(protocol for _, protocol in rows):
-        n = len(models)
-        columns = _empty(resamples, n)
-        for i, model in enumerate(models):
-            mine = values.get((model, protocol))
-            if mine is None:
-                continue
-            by_seed = mine.mean(1)
-            seeds = len(mine)
-            weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds  # [R, S]
-            under = drawn_means[model, protocol]
-            error = score_error(mine, clusters)
-            columns["point"][:, i], columns["stderr"][:, i] = error.value, error.total
-            columns["sampling"][:, i], columns["between"][:, i] = error.sampling, error.between_seeds
-            columns["rows"][:, i] = under.mean(1)
-            columns["seeds"][:, i] = weights @ by_seed
-            columns["both"][:, i] = (under * weights).sum(1)
-        if all(len(mine.seeds) < 2 for (_, label), mine in rows.items() if label == protocol):
-            columns["seeds"] = columns["point"]
-        found[protocol] = _draws(columns)
-    return found
-
-
-def _drawn_means(
-    often: Floats, total: Floats, clusters: NDArray[np.int64], values: Mapping[tuple[str, str], Floats]
-) -> dict[tuple[str, str], Floats]:
-    """The mean of each model under each protocol and seed with other rows: `[R, S]`. One product of matrices for all of them.
-
-    Args:
-        often: `[R, G]` how often each cluster is drawn.
-        total: `[R]` rows that are drawn.
-        clusters: `[N]` the cluster of each row.
-        values: (model, protocol) -> `[S, N]`.
-    """
-    by_cluster = np.stack([np.bincount(clusters, each) for under_seeds in values.values() for each in under_seeds])
-    means = (often @ by_cluster.T) / total[:, None]
-    ends = np.cumsum([len(under_seeds) for under_seeds in values.values()])
-    return dict(zip(values, np.split(means, ends[:-1], axis=1), strict=True))
-
-
-def _draws_of_scores(
-    models: Sequence[str], by_model: Mapping[str, Sequence[Score]], sign: float, resamples: int, generator: np.random.Generator
-) -> Draws:
-    columns = _empty(resamples, len(models))
-    for i, model in enumerate(models):
-        mine = by_model.get(model, ())
-        if not mine:
-            continue
-        values = sign * np.array([score.value for score in mine])
-        seeds = len(values)
-        known = [score.stderr for score in mine if not math.isnan(score.stderr)]
-        sampling = math.sqrt(sum(error**2 for error in known) / len(known)) if known else 0.0
-        noise = sampling * generator.standard_normal(resamples)  # the seeds answer the same rows
-        weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
-        between = values.var(ddof=1) if seeds > 1 else math.nan
-        columns["point"][:, i] = values.mean()
-        columns["stderr"][:, i] = math.sqrt(sampling**2 + (between / seeds if seeds > 1 else 0.0)) or math.nan
-        columns["sampling"][:, i], columns["between"][:, i] = sampling or math.nan, math.sqrt(between)
-        columns["rows"][:, i] = values.mean() + noise
-        columns["seeds"][:, i] = weights @ values
-        columns["both"][:, i] = weights @ values + noise
-    if all(len(mine) < 2 for mine in by_model.values()):
-        columns["seeds"] = columns["point"]
-    if all(math.isnan(score.stderr) for mine in by_model.values() for score in mine):
-        columns["rows"] = columns["point"]
-    return _draws(columns)
-
-
-_FIELDS = tuple(f.name for f in fields(Draws))
-_ONCE = ("point", "stderr", "sampling", "between")
-"""Fields that are not drawn."""
-
-
-def _empty(resamples: int, models: int) -> dict[str, Floats]:
-    return {name: np.full((1 if name in _ONCE else resamples, models), np.nan) for name in _FIELDS}
-
-
-def _draws(columns: Mapping[str, Floats]) -> Draws:
-    return Draws(**{name: column[0] if name in _ONCE else column for name, column in columns.items()})
 
 
 def _complete(scope: _Scope) -> list[str]:
@@ -454,20 +226,11 @@ def _complete(scope: _Scope) -> list[str]:
     return found
 
 
-def _mean_draws(draws: Sequence[Draws]) -> Draws:
-    """Of the mean score over tasks, whose rows are drawn independently."""
-    columns = {name: np.mean([getattr(each, name) for each in draws], axis=0) for name in ("point", "rows", "seeds", "both")}
-    stderr, sampling = (
-        np.sqrt(np.sum([getattr(each, name) ** 2 for each in draws], axis=0)) / len(draws) for name in ("stderr", "sampling")
-    )
-    return Draws(**columns, stderr=stderr, sampling=sampling, between=np.full_like(stderr, np.nan))
-
-
 def _with_all(scope: _Scope, tasks: Sequence[str]) -> dict[str, Mapping[str, Draws]]:
     """Every task, and the mean over those that are complete."""
     found = dict(scope.draws)
     if len(tasks) > 1:
-        found[ALL_TASKS] = {p: _mean_draws([scope.draws[task][p] for task in tasks]) for p in scope.everywhere}
+        found[ALL_TASKS] = {p: drawing.mean_over_tasks([scope.draws[task][p] for task in tasks]) for p in scope.everywhere}
     return found
 
 
@@ -525,7 +288,7 @@ def _truths(
     scope: _Scope, tasks: Sequence[str], truth: Mapping[str, Mapping[str, float]]
 ) -> Iterable[tuple[str, Callable[[str], Draws | None]]]:
     """Each ground truth, and what it says on a task of the ranked models (NaN: nothing), in their order."""
-    named = [p for p in scope.protocols if p.partition("[")[0] in ("soft_prompt", "zero_shot")]
+    named = [p for p in scope.protocols if kind_of(p).is_treatment or kind_of(p).is_baseline]
     with_all = _with_all(scope, tasks)
     of_partner = [scope.partners.get(model) for model in scope.ranked]
     for protocol in named or scope.protocols if scope.partners else ():
@@ -534,9 +297,9 @@ def _truths(
             draws = with_all[task].get(protocol)
             if draws is None:
                 return None
-            missing = Draws(**{name: np.full_like(getattr(draws, name)[..., :1], np.nan) for name in _FIELDS})
+            missing = Draws(**{name: np.full_like(getattr(draws, name)[..., :1], np.nan) for name in FIELDS})
             columns = [missing if p is None else draws.at([scope.models.index(p)]) for p in of_partner]
-            return Draws(**{name: np.concatenate([getattr(c, name) for c in columns], -1) for name in _FIELDS})
+            return Draws(**{name: np.concatenate([getattr(c, name) for c in columns], -1) for name in FIELDS})
 
         yield f"post-trained, {protocol}", partners
     if truth:
@@ -623,12 +386,12 @@ def _means(arrays: Sequence[Floats]) -> Floats:
 
 
 def _gains(taus: _Taus) -> Iterable[Gain]:
-    """Each soft prompt against each other protocol."""
+    """Each treatment, which a soft prompt is, against each protocol that is none."""
     for (task, truth), by_protocol in taus.items():
-        for soft, over in combinations(by_protocol, 2):
-            if soft.startswith("soft_prompt") == over.startswith("soft_prompt"):
+        for one, two in combinations(by_protocol, 2):
+            if kind_of(one).is_treatment == kind_of(two).is_treatment:
                 continue
-            better, other = (soft, over) if soft.startswith("soft_prompt") else (over, soft)
+            better, other = (one, two) if kind_of(one).is_treatment else (two, one)
             (tau, draws), (other_tau, other_draws) = by_protocol[better], by_protocol[other]
             gain = tau - other_tau
             intervals = {kind: centred_interval(draws[kind] - other_draws[kind], gain, -2.0, 2.0) for kind in KINDS}

@@ -116,6 +116,10 @@ class Run:
         """What grid.yaml says of a model: fingerprint, chat template."""
         return next((model for model in self.grid["models"] if model["id"] == name), {})
 
+    def closed_ended(self, task: str) -> bool:
+        """Whether knowledge of a task is by the likelihood of its options."""
+        return any(cell["task"] == task and bool(cell.get("closed_ended")) for cell in self.grid["cells"].values())
+
     def seeds(self, model: str, task: str, protocol: str) -> tuple[int | None, ...]:
         """The seeds under which this is done."""
         return tuple(place.seed for place in self.done if place[:3] == (model, task, protocol))

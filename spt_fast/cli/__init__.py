@@ -239,7 +239,10 @@ def report(folder: Location, as_json: bool, samples: str | None, against: Locati
 
 @cli.command()
 @click.argument("source", metavar="DIR|FILE", type=RunFolder())
-@click.option("--metric", help="What the order goes by [default: exact_match].")
+@click.option(
+    "--metric",
+    help="What the order goes by [default: knowledge_best on closed-ended tasks of a run folder, else exact_match].",
+)
 @click.option("--tasks", metavar="PATTERN,...", help="Only these tasks.")
 @click.option("--models", metavar="PATTERN,...", help="Of a table: only these models.")
 @click.option("--partners", metavar="FILE", type=click.Path(path_type=Path), help="Of a table: YAML {base: post-trained}.")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from spt_fast.analysis.plain import plain_values
-from spt_fast.analysis.ranking import ALL_TASKS, MEAN, RankAgreement, Ranking, rank_run, rank_scores
+from spt_fast.analysis.ranking import rank_run, rank_scores
+from spt_fast.analysis.ranking_types import ALL_TASKS, MEAN, RankAgreement, Ranking
 from spt_fast.analysis.runs import metric_names, read_run
 from spt_fast.analysis.scores import only, read_partners, read_scores, read_truth
 from spt_fast.cli.pages import Page, number, probability, with_interval
@@ -58,7 +59,7 @@ def rank(
                 f"--metric: no {metric!r} in {run.folder}{did_you_mean(metric, known) or '; there are ' + ', '.join(known)}"
             )
         names = list(dict.fromkeys(place.task for place in run.done))
-        ranking = rank_run(run, metric=metric or "exact_match", tasks=_chosen("--tasks", tasks, names), **options)
+        ranking = rank_run(run, metric=metric, tasks=_chosen("--tasks", tasks, names), **options)
     if as_json:
         return json.dumps(plain_values(ranking), ensure_ascii=False, allow_nan=False, indent=1)
     return told(ranking)

@@ -9,7 +9,7 @@ import sys
 import click
 
 from spt_fast.config.output import Location
-from spt_fast.report import CellReport, terminal
+from spt_fast.report import CellReport, Recorded, overview, terminal
 from spt_fast.report.folder import KEPT, failed_cells, kept_tables, write_tables
 from spt_fast.store import Store
 from spt_fast.tasks.losses import told
@@ -38,7 +38,8 @@ def tell(folder: Location, *, as_json: bool) -> list[CellReport]:
         cells, text = write_tables(folder)
         failed = [cell for cell in cells if cell.status == "failed"]
         if not as_json:
-            shown = terminal(cells, width=columns, colour=colour, rows=store.rows())
+            section = overview(Recorded(name=grid["name"], cells=cells, grid=grid, rows=store.rows()))
+            shown = terminal(section, width=columns, colour=colour)
             kept = {**(kept_tables(store) or {}), "look": look, "shown": shown}
             store.put(KEPT, json.dumps(kept))
     else:

@@ -91,6 +91,8 @@ class Protocol:
     """As a sentence has it, behind the model's name: "Gemma, <asked plainly>". Empty: "with <name>" (`said`)."""
     is_control: ClassVar[bool] = False
     """Whether it is there to be compared with, not to be used."""
+    is_treatment: ClassVar[bool] = False
+    """Whether it is what a study is about: reports, `rank` and `compare` hold it against the others."""
     is_baseline: ClassVar[bool] = False
     """Whether it is the model by itself, which other protocols are held against: the bare question."""
     seeded: ClassVar[bool] = False
@@ -326,6 +328,7 @@ class SoftPromptConfig(Learning, Vectors):
 
     name = "soft_prompt"
     in_words = "with a learnt soft prompt"
+    is_treatment = True
 
     encoder: Encoder | None = field(default=None, metadata=LATER)
     """Let a small network make the vectors, and learn it with its input `[P, H]`, which `init` gives: `mlp` (P-tuning, PEFT's
@@ -375,6 +378,7 @@ class Ensemble(SoftPromptConfig):
 
     name = "ensemble"
     in_words = "with several soft prompts that vote"
+    is_treatment = False
 
     members: int = field(default=5, metadata=whole(least=2, most=1000))
     """Soft prompts of an ensemble."""
@@ -394,6 +398,7 @@ class ShuffledLabels(SoftPromptConfig):
 
     name = "shuffled_labels"
     in_words = "behind vectors learnt on shuffled answers"
+    is_treatment = False
     is_control = True
     shuffles = True
 
@@ -404,6 +409,7 @@ class Transfer(SoftPromptConfig):
 
     name = "transfer"
     in_words = "behind vectors learnt on another task"
+    is_treatment = False
     is_control = True
     transfers = True
 
@@ -455,6 +461,13 @@ class Lora(Learning):
 PROTOCOLS: Mapping[str, type[Protocol]] = {
     p.name: p for p in (ZeroShot, FewShot, SoftPromptConfig, Ensemble, ShuffledLabels, RandomVectors, Transfer, Lora)
 }
+
+
+def kind_of(label: str) -> type[Protocol]:
+    """The protocol of a label, `soft_prompt[length=5]`, for its traits. Of one that is not installed nothing is known."""
+    return PROTOCOLS.get(label.partition("[")[0], Protocol)
+
+
 """By name, in the order in which they are listed."""
 
 

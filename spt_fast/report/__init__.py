@@ -1,27 +1,37 @@
 """Reports: what the cells of a grid came to, as files for programs and as tables and words for people.
 
-Everything starts from `CellReport`s; nothing here reads or writes a folder. The page, `report.html`, is imported by
-itself when one is written, because it computes and draws.
+Everything starts from `CellReport`s. `sections` makes paragraphs, tables and figures (`parts`) of what was `Recorded`, and
+`html`, `markdown` and `tables` draw them for a browser, a log and a terminal. The page, `report.html`, is imported by itself
+when one is written, because it computes and draws.
 """
 
 from spt_fast.report.cells import CellReport, Disagreement, Verdict, disagreements, verdicts
 from spt_fast.report.files import CSV_COLUMNS, results_csv, results_json
 from spt_fast.report.markdown import markdown
+from spt_fast.report.parts import Section
+from spt_fast.report.recorded import Recorded
+from spt_fast.report.sections import SECTIONS, sections
+from spt_fast.report.sections.overview import section as overview
 from spt_fast.report.summary import summary
 from spt_fast.report.tables import terminal
 from spt_fast.report.transfer import TransferMatrix, Transferred, transfer_matrices
 
 __all__ = [
     "CSV_COLUMNS",
+    "SECTIONS",
     "CellReport",
     "Disagreement",
+    "Recorded",
+    "Section",
     "TransferMatrix",
     "Transferred",
     "Verdict",
     "disagreements",
     "markdown",
+    "overview",
     "results_csv",
     "results_json",
+    "sections",
     "summary",
     "terminal",
     "transfer_matrices",

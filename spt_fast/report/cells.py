@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from spt_fast.scoring.metrics import KNOWLEDGE
 from spt_fast.scoring.rerun import Rerun
 from spt_fast.types import Metric
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-
-BEST = "knowledge_best"
-"""What tables call knowledge."""
 
 Status: TypeAlias = Literal["done", "failed", "waiting"]
 
@@ -100,7 +98,7 @@ class CellReport:
 def _named(metrics: Iterable[Metric], name: str) -> Metric | None:
     """A metric by its name; for `knowledge_best` `knowledge`, where a run is older than the further ways of scoring."""
     found = {metric.name: metric for metric in metrics}
-    return found.get(name) or (found.get("knowledge") if name == BEST else None)
+    return found.get(name) or (found.get("knowledge") if name == KNOWLEDGE else None)
 
 
 def verdicts(rows: Iterable[Mapping[str, Any]], step: int | None) -> dict[str, Verdict]:

@@ -28,8 +28,8 @@ from spt_fast.report import (
     summary,
     verdicts,
 )
-from spt_fast.report.cells import forms_of
 from spt_fast.report.costs import price_of
+from spt_fast.report.sections import sections
 from spt_fast.store import Store, StoredResult, broken
 
 TABLES = ("results.csv", "results.json", "report.md", "report.html")
@@ -43,7 +43,7 @@ def write_tables(folder: Location) -> tuple[list[CellReport], str]:
         ConfigError: the folder is no run folder.
         StoreError: a file in it is damaged.
     """
-    from spt_fast.report.html.build import analysed, page  # not before it is needed: it computes with scipy
+    from spt_fast.report.html.build import analysed, page, recorded  # not before it is needed: it computes with scipy
 
     store = Store(folder)
     made_from = _made_from(store)  # before anything is read: what comes while it is read makes another version
@@ -56,19 +56,9 @@ def write_tables(folder: Location) -> tuple[list[CellReport], str]:
     store.put("results.csv", results_csv(cells))
     store.put("results.json", text)
     said, known = summary(cells), analysed(store, cells)
-    text_md = markdown(
-        cells,
-        name=grid["name"],
-        rows=rows,
-        forms=forms_of(grid),
-        said=said,
-        events=events,
-        price=price,
-        ranking=known.ranking,
-        tests=known.tests,
-    )
-    store.put("report.md", text_md)
-    store.put("report.html", page(store, grid, cells, said=said, known=known))
+    found = sections(recorded(store, grid, cells, known, said=said))
+    store.put("report.md", markdown(grid["name"], found))
+    store.put("report.html", page(store, grid, cells, known=known, found=found))
     damaged = any(cell.kind == DamagedError.__name__ for cell in cells)
     store.put(KEPT, json.dumps({"made_from": made_from, "tables": _tables(store), "damaged": damaged}))
     return cells, text

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from spt_fast.report.cells import BEST, CellReport, distinct, largest_difference, of, plain
+from spt_fast.config.protocols import PROTOCOLS, Protocol, kind_of
+from spt_fast.report.cells import CellReport, distinct, largest_difference, of, plain
 from spt_fast.scoring.learning import has_fallen
+from spt_fast.scoring.metrics import FORMAT, KNOWLEDGE, spec
 from spt_fast.scoring.rerun import FLIPS, flip_rate
 from spt_fast.scoring.statistics import Paired, holm, paired, saturation_step
 from spt_fast.types import Metric
@@ -24,14 +26,14 @@ def summary(cells: Sequence[CellReport]) -> str:
     """
     if not cells:
         return "There are no cells, so nothing was measured."
-    done = [cell for cell in cells if cell.status == "done" and cell.metric("format_following") is not None]
+    done = [cell for cell in cells if cell.status == "done" and cell.metric(FORMAT) is not None]
     if not done:
         return " ".join(["Nothing was measured.", *_unfinished(cells)])
     bases = [cell for cell in done if cell.partner_of is None]
     partners = [cell for cell in done if cell.partner_of is not None]
     sentences = [
         *_plainly(bases),
-        *_few_shot(bases),
+        *_shown(bases),
         *_soft(bases),
         *_controls(bases),
         *_partners(partners),
@@ -75,7 +77,7 @@ class _Pair:
         """Format following rose, beyond chance where that can be tested, else beyond both intervals."""
         if self.testable:
             return self.format.change > 0 and self.format.p < LEVEL
-        before, after = self.plain.metric("format_following"), self.soft.metric("format_following")
+        before, after = self.plain.metric(FORMAT), self.soft.metric(FORMAT)
         return before is not None and after is not None and after.ci_low > before.ci_high
 
     @property
@@ -84,69 +86,67 @@ class _Pair:
 
 
 def _plainly(bases: Sequence[CellReport]) -> list[str]:
-    plainly = _by_name(bases, "zero_shot")
+    plainly = _baseline(bases)
     if not plainly:
         return []
     where = _count(len(distinct(cell.model for cell in plainly)), "base model")
     tasks = _count(len(distinct(cell.task for cell in plainly)), "task")
     return [
         f"Asked plainly, {where} on {tasks} wrote the answer in the form asked for "
-        f"{_span(plainly, 'format_following')} of the time, and knew {_span(plainly, BEST)} of the answers."
+        f"{_span(plainly, FORMAT)} of the time, and knew {_span(plainly, KNOWLEDGE)} of the answers."
     ]
 
 
-def _few_shot(bases: Sequence[CellReport]) -> list[str]:
-    shown = _by_name(bases, "few_shot")
-    return [f"With worked examples in front, format following was {_span(shown, 'format_following')}."] if shown else []
+def _shown(bases: Sequence[CellReport]) -> list[str]:
+    """Other prompts, nothing else: worked examples."""
+    kinds = [(kind, cells) for kind, cells in _by_kind(bases) if kind.attaches == "nothing" and not kind.is_baseline]
+    return [
+        f"{kind.said().capitalize()}, format following was {_span(cells, FORMAT)}."
+        for kind, cells in kinds
+        if not kind.is_control
+    ]
 
 
 def _soft(bases: Sequence[CellReport]) -> list[str]:
     found = []
-    for label in distinct(cell.protocol for cell in _by_name(bases, "soft_prompt")):
+    for label in distinct(cell.protocol for cell in _treatment(bases)):
         name = "learnt soft prompts" if label == "soft_prompt" else f"learnt soft prompts ({plain(label)})"
         found += _soft_kind(name, of(bases, protocol=label), bases)
     return found
 
 
-CONTROLS = {
-    "shuffled_labels": "behind vectors learnt on shuffled answers",
-    "random_vectors": "behind vectors that nothing was learnt into",
-    "transfer": "behind vectors learnt on another task",
-}
-
-
 def _controls(bases: Sequence[CellReport]) -> list[str]:
-    shown = ((how, cells) for name, how in CONTROLS.items() if (cells := _by_name(bases, name)))
+    shown = ((kind.said(), cells) for kind, cells in _by_kind(bases) if kind.is_control)
     return [
-        f"As a control, {how}, format following was {_span(cells, 'format_following')}, and knowledge {_span(cells, BEST)}."
+        f"As a control, {how}, format following was {_span(cells, FORMAT)}, and knowledge {_span(cells, KNOWLEDGE)}."
         for how, cells in shown
     ]
 
 
 def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport]) -> list[str]:
-    settled = [step for cell in soft if (step := saturation_step(cell.curve("format_following"))) is not None]
-    curves = any(len(cell.curve("format_following")) > 1 for cell in soft)
+    settled = [step for cell in soft if (step := saturation_step(cell.curve(FORMAT))) is not None]
+    curves = any(len(cell.curve(FORMAT)) > 1 for cell in soft)
     asked: dict[tuple[str, str], list[CellReport]] = {}
-    for cell in _by_name(bases, "zero_shot"):
+    for cell in _baseline(bases):
         asked.setdefault((cell.model, cell.task), []).append(cell)
     pairs = [_Pair(plainly, cell) for cell in soft if (plainly := _plain_partner(cell, asked)) is not None]
     rose = any(pair.rose for pair in pairs) or not pairs  # what never rose settled nowhere
     by = f", {_settling(settled)}" if settled and curves and rose else ""
     if not pairs:
-        knows = _span(soft, BEST)
+        knows = _span(soft, KNOWLEDGE)
         return [
-            f"With {name}, format following was {_span(soft, 'format_following')}{by}, and knowledge {knows}; "
+            f"With {name}, format following was {_span(soft, FORMAT)}{by}, and knowledge {knows}; "
             "without a plainly asked cell beside them, no change can be told."
         ]
     sentences = [
-        f"With {name}, format following was {_span(soft, 'format_following')}{by}; {_learning(pairs)}.",
+        f"With {name}, format following was {_span(soft, FORMAT)}{by}; {_learning(pairs)}.",
         *_not_learnt(pairs),
     ]
     tested = [pair for pair in pairs if pair.testable]
     if not tested:
         return [
             *sentences,
-            f"Knowledge was {_span(soft, BEST)}; the verdicts to test it in pairs are not there.",
+            f"Knowledge was {_span(soft, KNOWLEDGE)}; the verdicts to test it in pairs are not there.",
         ]
     kinds = (
         (True, False, "by likelihood"),
@@ -183,7 +183,7 @@ def _not_learnt(pairs: Sequence[_Pair]) -> list[str]:
 
 
 def _format_of(cell: CellReport) -> float:
-    metric = cell.metric("format_following")
+    metric = cell.metric(FORMAT)
     return 0.0 if metric is None else metric.value
 
 
@@ -240,13 +240,12 @@ def _cut(done: Sequence[CellReport]) -> list[str]:
 
 def _partners(partners: Sequence[CellReport]) -> list[str]:
     sentences: list[str] = []
-    for protocol, how in (("zero_shot", "asked plainly"), ("soft_prompt", "with soft prompts")):
-        cells = _by_name(partners, protocol)
+    for cells, how in ((_baseline(partners), "asked plainly"), (_treatment(partners), "with soft prompts")):
         if cells:
             who = "The post-trained partners" if not sentences else "They"
             sentences.append(
-                f"{who}, {how}, followed the form {_span(cells, 'format_following')} of the time and knew "
-                f"{_span(cells, BEST)} of the answers."
+                f"{who}, {how}, followed the form {_span(cells, FORMAT)} of the time and knew "
+                f"{_span(cells, KNOWLEDGE)} of the answers."
             )
     return sentences
 
@@ -258,7 +257,7 @@ def _again(done: Sequence[CellReport]) -> list[str]:
         return []
     flipped = flip_rate(reruns, "completion")
     verdicts = {what: sum(each.flips[what] for each in reruns) for what in FLIPS if what != "completion"}
-    told = ", ".join(f"{count} on {what.replace('_', ' ')}" for what, count in verdicts.items() if count)
+    told = ", ".join(f"{count} on {spec(what).words}" for what, count in verdicts.items() if count)
     judged = f"verdicts flipped: {told}" if told else "no verdict flipped"
     largest = largest_difference(reruns)
     apart = "; log-likelihoods were at most {largest:.2g} nats apart" if largest else "; log-likelihoods were the same"
@@ -288,8 +287,21 @@ def _plain_partner(soft: CellReport, asked: Mapping[tuple[str, str], Sequence[Ce
     return next((cell for cell in asked.get((soft.model, soft.task), ()) if cell.seed in (None, soft.seed)), None)
 
 
-def _by_name(cells: Iterable[CellReport], protocol: str) -> list[CellReport]:
-    return [cell for cell in cells if cell.protocol_name == protocol]
+def _baseline(cells: Iterable[CellReport]) -> list[CellReport]:
+    return [cell for cell in cells if kind_of(cell.protocol).is_baseline]
+
+
+def _treatment(cells: Iterable[CellReport]) -> list[CellReport]:
+    return [cell for cell in cells if kind_of(cell.protocol).is_treatment]
+
+
+def _by_kind(cells: Iterable[CellReport]) -> list[tuple[type[Protocol], list[CellReport]]]:
+    """The cells of each protocol, in the order in which protocols are known."""
+    found: dict[type[Protocol], list[CellReport]] = {}
+    for cell in cells:
+        found.setdefault(kind_of(cell.protocol), []).append(cell)
+    order = {kind: i for i, kind in enumerate(PROTOCOLS.values())}
+    return sorted(found.items(), key=lambda each: order.get(each[0], len(order)))
 
 
 def _span(cells: Iterable[CellReport], name: str) -> str:

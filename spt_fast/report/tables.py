@@ -1,25 +1,20 @@
-"""Tables for a terminal or a pipe: one a model, a row a task, format following and knowledge under each protocol."""
+"""The overview of a report for a terminal or a pipe: a table a model, a row a task, protocols beside each other."""
 
 from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
-from spt_fast.report.cells import BEST, CellReport, OverSeeds, by_model, distinct, failures, headline, of, over_seeds, plain
-from spt_fast.report.summary import summary
-from spt_fast.tasks.losses import told
+from spt_fast.report.cells import OverSeeds, Place, plain
+from spt_fast.report.parts import Beside, Cell, Failures, Linked, Part, Prose, Scores, Section
+from spt_fast.report.words import ABSENT, raw
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Style: TypeAlias = Callable[[OverSeeds], str]
-
-LEGEND = (
-    "Shares at the last step, with 95% intervals; over several seeds the mean, and the widest span of the intervals. Knowledge "
-    "of closed-ended tasks is by the way of scoring that is best on tuning rows (knowledge_best)."
-)
 
 
 def full(shown: OverSeeds) -> str:
@@ -33,13 +28,38 @@ def compact(shown: OverSeeds) -> str:
     return f"{shown.value:.2f}\u00b1{_bound(wider)}"
 
 
-def terminal(
-    cells: Sequence[CellReport], *, width: int = 80, colour: bool = False, rows: Sequence[Mapping[str, Any]] = ()
-) -> str:
-    """All tables, the failures, the summary, and test rows that are not scored, as text of at most `width` columns.
+def terminal(section: Section, *, width: int = 80, colour: bool = False) -> str:
+    """Scores, failures and sentences of a section as text of at most `width` columns; figures and other tables are left out.
 
     Intervals are written out where that fits, else as ±; protocols that do not fit beside each other go below.
     """
+    parts = list(_flat(section.parts))
+    shown = [_scores(part, width, colour) for part in parts if isinstance(part, Scores)]
+    shown += [_wrapped(part.note, width) for part in parts if isinstance(part, Scores)]
+    shown += [
+        _wrapped(f"FAILED {raw(who)}: {raw(why)}", width, "  ")
+        for part in parts
+        if isinstance(part, Failures)
+        for who, why in part.failures
+    ]
+    shown += [_wrapped(part.text, width) for part in parts if isinstance(part, Prose)]
+    return "\n\n".join(filter(None, shown)) + "\n"
+
+
+def _flat(parts: Sequence[Part]) -> Iterator[Part]:
+    """Parts that stand beside each other come first: of the overview the summary, then what else there is to know."""
+    beside = [part for part in parts if isinstance(part, Beside)]
+    for each in beside:
+        yield from each.parts
+    yield from (part for part in parts if not isinstance(part, Beside))
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> str:
+    return textwrap.fill(plain(raw(text)), width, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _scores(part: Scores, width: int, colour: bool) -> str:
+    """All tables, in one style."""
     from rich.console import Console
     from rich.text import Text
 
@@ -53,36 +73,57 @@ def terminal(
         emoji=False,
         legacy_windows=False,
     )
-    models = by_model(cells)
-    fits = all(_width(_whole(own, full)) <= width for own in models.values())
-    style = full if fits else compact
-    for model, own in models.items():
-        for name, table in _tables(own, headline(own, model), width, style):
+    models = [(_Model(part, model), title) for model, title in part.models]
+    fits = all(_width(model.table(model.protocols, full)) <= width for model, _ in models)
+    for model, title in models:
+        for name, table in _tables(model, title, width, full if fits else compact):
             console.print(Text(plain(name), style="bold"))
             console.print(table)
             console.print()
-    parts = [LEGEND] if any(cell.status == "done" for cell in cells) else []
-    parts += [f"FAILED {who}: {why}" for who, why in failures(cells)]
-    parts.append(summary(cells))
-    wrapped = [_wrapped(plain(part), width, indent="  " * part.startswith("FAILED ")) for part in parts]
-    left_out = told(rows, distinct(cell.task for cell in cells))
-    wrapped.append("\n".join(_wrapped(plain(sentence), width, indent="  ") for sentence in left_out))
-    tables = "\n".join(line.rstrip() for line in out.getvalue().split("\n")).rstrip()
-    return "\n\n".join(part for part in (tables, *wrapped) if part) + "\n"
+    return "\n".join(line.rstrip() for line in out.getvalue().split("\n")).rstrip()
 
 
-def _wrapped(text: str, width: int, indent: str) -> str:
-    return textwrap.fill(text, width, subsequent_indent=indent, break_on_hyphens=False)
+class _Model:
+    """The scores of one model."""
+
+    def __init__(self, part: Scores, model: str) -> None:
+        self._part, self._model = part, model
+        there = {place for place, _ in part.at if place.model == model}
+        self.tasks = [task for task in part.tasks if any(place.task == task for place in there)]
+        self.protocols = [label for label in part.protocols if any(place.protocol == label for place in there)]
+
+    def table(self, labels: Sequence[str], style: Style) -> Table:
+        """Tasks x these protocols."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        heads = [plain(label).replace("[", "\n[") for label in labels]
+        lines = max(head.count("\n") for head in heads) + 1
+        # Text, not str: a name may have brackets, which rich would take for markup.
+        table.add_column(Text("\n" * lines + "task"), overflow="fold")
+        form, knowledge = self._part.metrics[:2]
+        for head in heads:
+            filled = head + "\n" * (lines - head.count("\n"))
+            table.add_column(Text(f"{filled}{form.head}"), justify="right", overflow="fold")
+            table.add_column(Text("\n" * lines + knowledge.head), justify="right", overflow="fold")
+        for task in self.tasks:
+            row = [Text(plain(task))]
+            for label in labels:
+                place = Place(self._model, task, label)
+                row.append(Text(score(self._part.at.get((place, form.name)), style)))
+                row.append(Text(score(self._part.at.get((place, knowledge.name)), style, alone=True)))
+            table.add_row(*row)
+        return table
 
 
-def cell_text(cells: Sequence[CellReport], name: str, style: Style) -> str:
-    """What stands in a table for one model, task and protocol."""
-    shown = over_seeds(cells, name)
-    if shown is not None:
-        return style(shown)
-    if name != "format_following":  # how a cell stands is said once
-        return ""
-    return next((status for status in ("failed", "waiting") if any(cell.status == status for cell in cells)), "")
+def score(cell: Cell | None, style: Style, *, alone: bool = False) -> str:
+    """A score, or how the cell stands, which is said once."""
+    found = cell.number.found if isinstance(cell, Linked) else None
+    if found is not None:
+        return style(found)
+    return "" if alone or not isinstance(cell, str) or cell == ABSENT else cell
 
 
 def _bound(value: float) -> str:
@@ -90,44 +131,17 @@ def _bound(value: float) -> str:
     return "1.0" if text == "1.00" else text.removeprefix("0")
 
 
-def _tables(cells: Sequence[CellReport], name: str, width: int, style: Style) -> list[tuple[str, Table]]:
+def _tables(model: _Model, title: str, width: int, style: Style) -> list[tuple[str, Table]]:
     """One table if it fits, else several: as many protocols in each as fit. Each with its title."""
-    labels = distinct(cell.protocol for cell in cells)
+    labels = model.protocols
     tables: list[tuple[str, Table]] = []
     while labels:
         count = len(labels)
-        while count > 1 and _width(_table(cells, labels[:count], style)) > width:
+        while count > 1 and _width(model.table(labels[:count], style)) > width:
             count -= 1
-        tables.append((f"{name}, continued" if tables else name, _table(cells, labels[:count], style)))
+        tables.append((f"{title}, continued" if tables else title, model.table(labels[:count], style)))
         labels = labels[count:]
     return tables
-
-
-def _whole(cells: Sequence[CellReport], style: Style) -> Table:
-    return _table(cells, distinct(cell.protocol for cell in cells), style)
-
-
-def _table(cells: Sequence[CellReport], labels: Sequence[str], style: Style) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    heads = [plain(label).replace("[", "\n[") for label in labels]
-    lines = max(head.count("\n") for head in heads) + 1
-    # Text, not str: a name may have brackets, which rich would take for markup.
-    table.add_column(Text("\n" * lines + "task"), overflow="fold")
-    for head in heads:
-        filled = head + "\n" * (lines - head.count("\n"))
-        table.add_column(Text(f"{filled}format"), justify="right", overflow="fold")
-        table.add_column(Text("\n" * lines + "knowledge"), justify="right", overflow="fold")
-    for task in distinct(cell.task for cell in cells):
-        row = [Text(plain(task))]
-        for label in labels:
-            group = of(cells, task=task, protocol=label)
-            row += [Text(cell_text(group, "format_following", style)), Text(cell_text(group, BEST, style))]
-        table.add_row(*row)
-    return table
 
 
 def _width(table: Table) -> int:

@@ -143,7 +143,6 @@ _OF_ROWS = (
     MetricSpec(
         name="knowledge",
         words="knowledge, as prompted",
-        heading="listed",
         about="the right answer is in the model, whatever the form",
         columns=("knows",),
         judged=True,

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from spt_fast.analysis.plain import plain_values
-from spt_fast.analysis.ranking import ALL_TASKS, MEAN, PLANTED, RankAgreement, Ranking, rank_run, rank_scores
+from spt_fast.analysis.ranking import rank_run, rank_scores
+from spt_fast.analysis.ranking_types import ALL_TASKS, MEAN, PLANTED, RankAgreement, Ranking
 from spt_fast.analysis.runs import metric_names, read_run
 from spt_fast.analysis.scores import Score, ScoreTable, read_scores
 from spt_fast.errors import ConfigError
@@ -151,7 +152,7 @@ def test_seeds_that_answered_other_rows_are_held_together_on_what_they_share(tmp
 
 def test_one_model_has_no_order(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "r", {("m", "t", "zero_shot", None): [True]}))
-    with pytest.raises(ConfigError, match="an order wants two models at least, and there is 1"):
+    with pytest.raises(ConfigError, match="a ranking needs two models or more, and there is 1"):
         rank_run(run)
     with pytest.raises(ConfigError, match="no done cell has the metric 'f1'"):
         rank_run(run, metric="f1")

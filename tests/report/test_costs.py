@@ -10,12 +10,14 @@ import pytest
 from spt_fast.config import PriceConfig
 from spt_fast.config.reader import parse_grid
 from spt_fast.errors import ConfigError
-from spt_fast.report import CellReport, markdown, results_json
+from spt_fast.report import CellReport, results_json
 from spt_fast.report.costs import by_model, gpus_of, money, price_of, sessions, spent_on
 from spt_fast.types import Metric
+from tests.helpers.reports import markdown
 
 METRIC = Metric(name="format_following", value=0.5, n=10, stderr=0.1, ci_low=0.2, ci_high=0.8)
 PRICE = PriceConfig(per_gpu_hour=3.6, currency="USD")
+PRICED = {"price": {"per_gpu_hour": 3.6, "currency": "USD"}}
 SHARED = {"load_s": 10.0, "engine_start_s": 30.0}
 EVENTS: list[dict[str, Any]] = [
     {"time": 1000.0, "event": "run", "cells": 2, "todo": 2},
@@ -64,16 +66,16 @@ def test_without_a_gpu_the_seconds_of_workers_count_and_the_report_says_so() -> 
     assert by_model(CELLS, {})["m"].gpu_seconds == 80.0
     on_cpu = [{**event, "gpus": 0.0} if event["event"] == "worker" else event for event in EVENTS]
     assert next(sessions(on_cpu)).gpu_seconds == 50 + 30
-    text = markdown(CELLS, name="g", events=on_cpu, price=PRICE)
-    assert "There was no GPU: worker-seconds stand for GPU-seconds" in text
-    assert "| `m` | 2 | 10.0 | 20.0 | 30.0 | 15.0 | 5.0 | 80.0 | 0.08 USD |" in text
+    text = markdown(CELLS, events=on_cpu, grid=PRICED)
+    assert "There was no GPU: where others count GPU-seconds, these are worker-seconds" in text
+    assert "| `m` | 2 | 20 | 10 s | 20 s | 30 s | 15 s | 5.0 s | 1 min 20 s | 80 | 40.0 | 0.08 USD |" in text
 
 
 def test_report_md_has_the_price_of_models_and_of_runs() -> None:
-    text = markdown(CELLS, name="g", events=EVENTS, price=PRICE)
-    assert "| 160.0 | 0.16 USD |" in text
-    assert "| 1 | 2 | 90 | 60 | 180 | 130 | 0.18 USD | 0.13 USD |" in text
-    assert "| 2 | 1 |  | 12 |  | 20 |  | 0.02 USD |" in text
+    text = markdown(CELLS, events=EVENTS, grid=PRICED)
+    assert "| 160 | 80.0 | 0.16 USD |" in text
+    assert "| 2 | 1 min 30 s | 1 min 00 s | 180 | 130 | 0.18 USD | 0.13 USD |" in text
+    assert "| 1 | \u2013 | 12 s | \u2013 | 20 | \u2013 | 0.02 USD |" in text
 
 
 def test_results_json_has_the_gpu_seconds_and_the_price_of_each_cell() -> None:

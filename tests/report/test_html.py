@@ -19,14 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spt_fast.cli import main
-from spt_fast.report import CellReport
+from spt_fast.report import CellReport, Recorded, sections
+from spt_fast.report import grid as grid_of_page
 from spt_fast.report.costs import spent, spent_judging
 from spt_fast.report.folder import cell_reports, write_tables
-from spt_fast.report.html import MOST_BYTES, CellVerdicts, Recorded, SampleCell, Samples, build, chosen, html, pack
-from spt_fast.report.html import grid as grid_of_page
+from spt_fast.report.html import MOST_BYTES, CellVerdicts, SampleCell, Samples, build, chosen, html, pack
 from spt_fast.report.html.build import page
 from spt_fast.report.html.figures import draw
-from spt_fast.report.html.words import short_names, visible
+from spt_fast.report.parts import Figure
+from spt_fast.report.words import short_names, visible
 from spt_fast.store import Store
 from spt_fast.types import Metric
 from tests.analysis.recorded import write_run
@@ -71,7 +72,7 @@ def test_a_grid_that_knows_what_models_score_has_a_ranking_without_partners(tmp_
     assert "the grid does not say what any is known to score" in page_of(write_run(tmp_path / "none", verdicts))
     known = {"": dict(zip(BASES, (0.3, 0.5, 0.7), strict=True))}
     text = page_of(write_run(tmp_path / "known", verdicts, truth=known))
-    assert "at the right in that of what the grid says that they know" in text
+    assert "in that of what the grid says that they know" in text
     assert "given, truth: base-c, place 1 of 3, 0.700" in text
     assert "Agreement with the order given" in text
 
@@ -101,7 +102,7 @@ def unpacked(text: str) -> tuple[dict[str, Any], list[list[Any]]]:
 
 def test_every_number_of_report_md_is_on_the_page(recorded: Path, text: str) -> None:
     write_tables(recorded)
-    numbers = re.findall(r"\| (0\.\d\d) \(", (recorded / "report.md").read_text())
+    numbers = re.findall(r"\| (0\.\d\d) \(\.\d\d-", (recorded / "report.md").read_text())
     assert len(numbers) > 50
     shown = Counter(re.findall(r">(\d\.\d\d)<? ?<small>", text))
     assert not Counter(numbers) - shown
@@ -133,7 +134,7 @@ def test_what_failed_and_what_waits_is_on_the_first_screen() -> None:
         CellReport(model="m", task="t", protocol="zero_shot", status="failed", kind="EngineError", reason=f"died: {HOSTILE}"),
         CellReport(model="m", task="t", protocol="few_shot", seed=0, status="waiting"),
     ]
-    text = html(Recorded(name="g", cells=cells, grid={}), lambda room: pack([], [], [], room=room))
+    text = html("g", sections(Recorded(name="g", cells=cells, grid={})), lambda room: pack([], [], [], room=room))
     assert "0 of 2 cells done, 1 failed, 1 still to be done" in text
     assert "died: &lt;/script&gt;" in text
     assert [attrs["id"] for tag, attrs in Elements(text).found if tag == "section"] == ["overview"]
@@ -144,7 +145,7 @@ def test_the_page_says_each_task_s_form_in_words_where_the_run_tells() -> None:
     cells = [CellReport(model="m", task="t", protocol="zero_shot", metrics={None: [metric]})]
     for form, there in (("one line of <b>", True), ("", False)):
         grid = {"tasks": [{"task": "t", "form": form}]}
-        text = html(Recorded(name="g", cells=cells, grid=grid), lambda room: pack([], [], [], room=room))
+        text = html("g", sections(Recorded(name="g", cells=cells, grid=grid)), lambda room: pack([], [], [], room=room))
         assert ("one line of &lt;b&gt;" in text) is there
 
 
@@ -154,7 +155,7 @@ def test_a_curve_says_where_format_following_settles_and_has_its_numbers_behind_
 
     metrics = {step: [point(value)] for step, value in ((0, 0.0), (10, 0.4), (20, 0.95), (40, 1.0))}
     cells = [CellReport(model="m", task="t", protocol="soft_prompt", seed=0, metrics=metrics)]
-    text = html(Recorded(name="g", cells=cells, grid={}), lambda room: pack([], [], [], room=room))
+    text = html("g", sections(Recorded(name="g", cells=cells, grid={})), lambda room: pack([], [], [], room=room))
     assert "settled by step 20" in text
     assert 'data-tip="step 10: format following 0.400, 95% interval 0.300 to 0.400, n = 50"' in text
     row = re.search(r'<th scope="row">format following</th>(.*?)</tr>', text, re.S)
@@ -174,7 +175,7 @@ def test_a_grid_too_large_for_a_page_is_cut_and_says_so(monkeypatch: pytest.Monk
     metric = Metric(name="format_following", value=0.5, n=10, stderr=0.1, ci_low=0.2, ci_high=0.8)
     places = [(f"m{i}", f"t{j}") for i in range(9) for j in range(2)]
     cells = [CellReport(model=model, task=task, protocol="zero_shot", metrics={None: [metric]}) for model, task in places]
-    text = html(Recorded(name="g", cells=cells, grid={}), lambda room: pack([], [], [], room=room))
+    text = html("g", sections(Recorded(name="g", cells=cells, grid={})), lambda room: pack([], [], [], room=room))
     assert "The first 3 of 9 models are shown here" in text
     assert "m2" in text
     assert "m3" not in text
@@ -236,7 +237,7 @@ def test_what_cannot_be_seen_is_written_out(text: str) -> None:
 
 def test_a_figure_is_shapes_and_text_whatever_its_labels_are() -> None:
     row = {"model": HOSTILE[:30], "value": 1.0, "rank": 0, "colour": "var(--c1)", "tip": HOSTILE[:30]}
-    root = ElementTree.fromstring(draw("cost", [row], f'"{HOSTILE[:30]}"'))
+    root = ElementTree.fromstring(draw(Figure(drawing="cost", rows=[row], label=f'"{HOSTILE[:30]}"')))
     tags = {element.tag.rpartition("}")[2] for element in root.iter()}
     assert tags <= {"svg", "g", "path", "line", "rect", "text"}
     assert [e.get("data-tip") for e in root.iter() if "data-tip" in e.attrib] == [HOSTILE[:30]]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,17 +22,16 @@ from spt_fast.report import (
     Disagreement,
     Verdict,
     disagreements,
-    markdown,
     results_csv,
     results_json,
     summary,
-    terminal,
     verdicts,
 )
 from spt_fast.report.cells import over_seeds
 from spt_fast.report.markdown import code
 from spt_fast.scoring.statistics import proportion
 from spt_fast.types import Metric
+from tests.helpers.reports import markdown, terminal
 
 N = 100
 
@@ -145,8 +145,8 @@ mcq     0.90±.07   0.71±.10
 short     failed
 
 Shares at the last step, with 95% intervals; over several seeds the mean, and
-the widest span of the intervals. Knowledge of closed-ended tasks is by the way
-of scoring that is best on tuning rows (knowledge_best).
+the widest span of the intervals. Knowledge of closed-ended tasks is by the
+scoring method that is best on tuning rows (knowledge_best).
 
 FAILED chat · short · zero_shot: the engine died: [bold]no memory|`x`<b>@you
 
@@ -210,19 +210,21 @@ def test_cells_that_wait_are_said_to_wait() -> None:
 
 
 def test_the_markdown_report() -> None:
-    text = markdown(FINDING, name="demo")
+    text = markdown(FINDING)
     lines = text.splitlines()
-    assert lines[0] == "# `demo`"
+    assert lines[0] == "# `g`"
     assert "| `mcq` | `few_shot` | 0.30 (.22-.40) | 0.70 (.60-.78) |  | 100 |" in lines
-    assert "| `mcq` | `soft_prompt` | 0 | format | 0.01 | 0.60 | 0.99 | 1.00 | step 40 |" in lines
+    (curve,) = [line for line in lines if line.startswith("| base \u00b7 soft_prompt | format following |")]
+    assert re.findall(r"\| (\d\.\d\d) \(", curve) == ["0.01", "0.60", "0.99", "1.00"]
+    assert curve.endswith("| 40 |")
     assert "* `chat · short · zero_shot`: ``the engine died: [bold]no memory|`x`<b>@you``" in lines
 
 
 def test_the_report_says_what_an_early_stop_saved() -> None:
     stopped = cell("base", "mcq", "soft_prompt", (99, 70), seed=1, costs={"steps_taken": 25.0, "steps_saved": 55.0})
-    text = markdown([stopped, *FINDING], name="demo")
-    assert "| `mcq` | `soft_prompt` | 1 | 25 | 55 (69%) |" in text
-    assert "Stopped early" not in markdown(FINDING, name="demo")
+    text = markdown([stopped, *FINDING])
+    assert "| `base` | `mcq` | `soft_prompt` | 1 | 25 | 55 (69%) |" in text
+    assert "Stopped early" not in markdown(FINDING)
 
 
 def test_hostile_names_stay_inside_their_code_spans() -> None:
@@ -232,7 +234,8 @@ def test_hostile_names_stay_inside_their_code_spans() -> None:
     assert code("`") == "`` ` ``"
     text = markdown([cell(name, name, "zero_shot", (1, 1)), failed(name, name, "few_shot", name)], name=name)
     table = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.replace("\\|", "").count("|") for line in table} == {7}
+    spans = [re.sub(r"(`+) ?.*?\1(?!`)", "", line) for line in table]
+    assert not [span for span in spans if re.search(r"[<>*\[\]#@`]", span)], "what is hostile is in code, or written out"
 
 
 @given(st.text(max_size=40))
@@ -245,7 +248,7 @@ def test_a_code_span_is_one_line_and_longer_than_any_fence_in_it(text: str) -> N
 
 def test_names_in_the_summary_call_nobody() -> None:
     cells = [cell("@you", "*t*", "zero_shot", (90, 50)), cell("@you", "*t*", "soft_prompt", (90, 50), seed=0)]
-    paragraph = markdown(cells, name="g").split("\n\n")[1]
+    (paragraph,) = [each for each in markdown(cells).split("\n\n") if each.startswith("Asked plainly")]
     assert "@" not in paragraph
     assert "*" not in paragraph
 
@@ -337,7 +340,7 @@ def test_failures_alone_say_that_nothing_was_measured() -> None:
     assert summary([]) == "There are no cells, so nothing was measured."
     for cells in ([], [FINDING[-1]]):
         assert terminal(cells).endswith("\n")
-        assert markdown(cells, name="g").startswith("# `g`")
+        assert markdown(cells).startswith("# `g`")
 
 
 def test_almost_none_and_almost_all_are_not_none_and_all() -> None:
@@ -366,7 +369,7 @@ def test_almost_none_and_almost_all_are_not_none_and_all() -> None:
     )
 )
 def test_any_grid_has_a_report_without_nan_in_it(cells: list[CellReport]) -> None:
-    for text in (summary(cells), terminal(cells), markdown(cells, name="g")):
+    for text in (summary(cells), terminal(cells), markdown(cells)):
         assert "nan" not in text.lower()
         assert "None" not in text
     assert not any(math.isnan(float(row["n"])) for row in csv.DictReader(io.StringIO(results_csv(cells))))
@@ -389,7 +392,7 @@ def test_what_seeds_do_stands_beside_what_the_choice_of_rows_does() -> None:
     assert found is not None
     assert found.between == pytest.approx(np.std(shares, ddof=1))
     assert found.sampling == pytest.approx(np.sqrt(np.mean([p * (1 - p) / 100 for p in shares])))
-    (line,) = [line for line in markdown(cells, name="g").splitlines() if "| format | 3 |" in line]
+    (line,) = [line for line in markdown(cells).splitlines() if "| format following | 3 |" in line]
     assert line.endswith("| 0.850 | 0.050 | 0.035 |")
 
 
@@ -397,7 +400,7 @@ def test_one_seed_says_nothing_of_seeds() -> None:
     found = over_seeds([cell("base", "mcq", "soft_prompt", (80, 70), seed=0)], "format_following")
     assert found is not None
     assert math.isnan(found.between)
-    assert "Over seeds" not in markdown(FINDING, name="g")
+    assert "Seeds and rows" not in markdown(FINDING)
 
 
 def judged(*disagree: Disagreement) -> CellReport:
@@ -408,11 +411,11 @@ def judged(*disagree: Disagreement) -> CellReport:
 
 def test_the_report_says_how_often_the_judge_agrees_and_shows_where_it_does_not() -> None:
     hostile = "yes `x` <b>|\n# not a heading"
-    text = markdown([judged(Disagreement("k", "format", True, hostile))], name="g")
-    assert "| `short` | `zero_shot` |  | 0.97 | 0.97 | 100 |" in text
-    (quoted,) = [line for line in text.splitlines() if "format, judge yes, rules no" in line]
-    assert quoted.endswith("`` yes `x` <b>| # not a heading ``") or quoted.endswith("``yes `x` <b>| # not a heading``")
-    assert "judge" not in markdown(FINDING, name="g").lower()
+    text = markdown([judged(Disagreement("k", "format", True, hostile))])
+    assert re.search(r"\| `base` \| `short` \| `zero_shot` \| 0\.97 \(.*?\) \| 0\.97 \(.*?\) \| 100 \|", text)
+    (quoted,) = [line for line in text.splitlines() if "| format | yes |" in line]
+    assert quoted.endswith("``yes `x` <b>\\| # not a heading`` |")
+    assert "## Judge" not in markdown(FINDING)
 
 
 def test_disagreements_are_found_at_the_last_step_only() -> None:
@@ -432,11 +435,11 @@ def test_the_summary_tells_controls_apart_from_soft_prompts() -> None:
 
 
 def test_the_report_says_each_task_s_form_in_words_as_text() -> None:
-    text = markdown(FINDING, name="g", forms={"mcq": "one line | of *two* words\n# x"})
-    assert "| task | form of the answer asked for |" in text
+    text = markdown(FINDING, grid={"tasks": [{"task": "mcq", "form": "one line | of *two* words\n# x"}]})
+    assert "**The form of the answer that each task asks for**" in text
     assert "| `mcq` | `one line \\| of *two* words" in text
     assert "\n# x" not in text
-    assert "form of the answer" not in markdown(FINDING, name="g")
+    assert "form of the answer" not in markdown(FINDING)
 
 
 def test_the_report_tells_what_the_rows_are_and_which_look_alike() -> None:
@@ -446,5 +449,5 @@ def test_the_report_tells_what_the_rows_are_and_which_look_alike() -> None:
         "dropped": {"tuning rows that are test rows": 3},
         "near_duplicates": {"overlapping": {"tuning": 5, "few_shot": 1, "test": 4}},
     }
-    text = markdown(FINDING, name="g", rows=[rows])
-    assert "| `gsm8k` | 700 | 32 | 64 | 3 | 5 tuning, 1 few-shot |" in text
+    text = markdown(FINDING, rows=[rows])
+    assert "| `gsm8k` | 700 | 32 | 64 | 3 | 5 | 1 |" in text

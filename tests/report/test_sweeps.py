@@ -13,11 +13,13 @@ import pytest
 from spt_fast.config import SoftPromptConfig
 from spt_fast.prompts.meaning import Placed
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.report import CellReport
-from spt_fast.report.html import Known, Recorded, html, pack
-from spt_fast.report.html.grid import Grid
-from spt_fast.report.html.parts import Figures
-from spt_fast.report.html.sweeps import Sweep, sweeps, swept
+from spt_fast.report import CellReport, Recorded, sections
+from spt_fast.report.grid import Grid
+from spt_fast.report.html import html, pack
+from spt_fast.report.html.figures import draw
+from spt_fast.report.parts import Figures
+from spt_fast.report.recorded import Known
+from spt_fast.report.sections.sweeps import Sweep, section, swept
 from spt_fast.types import Metric
 from tests.prompts.test_meaning import MEANING, PROBE
 
@@ -96,42 +98,42 @@ def test_other_protocols_are_swept_too_and_have_no_setting_of_the_paper() -> Non
     ]
     (sweep,) = found_in(cells)
     assert (sweep.protocol, *said(sweep)) == ("few_shot", "shots", "", ["1", "5", "20"])
-    section = sweeps(Grid(cells=cells, resolved={}))
-    assert section is not None
-    (figures,) = (part for part in section.parts if isinstance(part, Figures) and part.figures)
+    found = section(Recorded(name="g", cells=cells))
+    assert found is not None
+    (figures,) = (part for part in found.parts if isinstance(part, Figures) and part.figures)
     assert figures.title == "t: shots of few_shot"
-    assert "paper" not in figures.figures[0].svg
+    assert "paper" not in draw(figures.figures[0])
 
 
 def test_nothing_is_swept_where_settings_only_change_together() -> None:
-    grid = Grid(cells=cells_of([{}, {"optimizer": "adafactor", "lr": 0.3, "weight_decay": 1e-5}]), resolved={})
-    assert sweeps(grid) is None
+    cells = cells_of([{}, {"optimizer": "adafactor", "lr": 0.3, "weight_decay": 1e-5}])
+    assert section(Recorded(name="g", cells=cells)) is None
 
 
 def test_a_sweep_is_drawn_with_its_seeds_its_intervals_and_the_setting_of_the_paper() -> None:
     cells = cells_of([{"length": length, "init": init} for length in (1, 10, 50) for init in ("normal", "uniform")])
-    text = html(Recorded(name="g", cells=cells, grid={}), lambda room: pack([], [], [], room=room))
-    (section,) = re.findall(r'<section id="sweeps".*?</section>', text, re.S)
-    assert (
-        'data-tip="length (vectors) 1: format following 0.055, 95% interval 0.000 to 0.160, n = 50, mean of 2 seeds' in section
-    )
-    assert 'data-tip="length (vectors) 1: format following 0.060, seed 1"' in section
-    assert section.count('data-tip="the paper\'s setting: length (vectors) 10"') == 2, "a line in each figure of a length"
-    assert "normal (paper)" in section
-    assert re.findall(r"<caption>(.*?)</caption>", section) == ["t: length (vectors)", "t: start"]
-    row = re.search(r'<th scope="row">format following</th>(.*?)</tr>', section, re.S)
+    text = html("g", sections(Recorded(name="g", cells=cells, grid={})), lambda room: pack([], [], [], room=room))
+    (drawn,) = re.findall(r'<section id="sweeps".*?</section>', text, re.S)
+    assert 'data-tip="length (vectors) 1: format following 0.055, 95% interval 0.000 to 0.160, n = 50, mean of 2 seeds' in drawn
+    assert 'data-tip="length (vectors) 1: format following 0.060, seed 1"' in drawn
+    assert drawn.count('data-tip="the paper\'s setting: length (vectors) 10"') == 2, "a line in each figure of a length"
+    assert "normal (paper)" in drawn
+    assert re.findall(r"<caption>(.*?)</caption>", drawn) == ["t: length (vectors)", "t: start"]
+    row = re.search(r'<th scope="row">format following</th>(.*?)</tr>', drawn, re.S)
     assert row is not None
     assert re.findall(r">(\d\.\d\d) <small>", row[1]) == ["0.06", "0.51", "1.00"]
-    assert re.findall(r'<th scope="col">(.*?)</th>', section)[:3] == ["1", "10 (paper)", "50"]
+    assert re.findall(r'<th scope="col">(.*?)</th>', drawn)[:3] == ["1", "10 (paper)", "50"]
 
 
 def test_a_rate_is_drawn_over_decades_and_a_paper_outside_is_told() -> None:
     cells = cells_of([{"lr": 0.01}, {"lr": 0.02}, {"lr": 0.5}])
-    section = sweeps(Grid(cells=cells, resolved={}))
-    assert section is not None
-    (figure,) = (figure for part in section.parts if isinstance(part, Figures) for figure in part.figures)
+    found = section(Recorded(name="g", cells=cells))
+    assert found is not None
+    (figure,) = (figure for part in found.parts if isinstance(part, Figures) for figure in part.figures)
     assert figure.note == "the paper's is 0.001"
-    places = [float(x) for x in re.findall(r'transform="translate\(([\d.]+),[\d.]+\)"[^>]*data-tip="learning rate', figure.svg)]
+    places = [
+        float(x) for x in re.findall(r'transform="translate\(([\d.]+),[\d.]+\)"[^>]*data-tip="learning rate', draw(figure))
+    ]
     first, second, third = sorted(set(places))
     assert (second - first) / (third - first) == pytest.approx(np.log(0.02 / 0.01) / np.log(0.5 / 0.01), abs=0.01)
 
@@ -155,7 +157,7 @@ def test_what_is_known_of_soft_prompts_is_shown_and_nothing_of_a_token_becomes_m
     ]
     known = [Known(placed=learnt[0], meaning=meaning, probe=probe), Known(placed=learnt[1])]
     recorded = Recorded(name="g", cells=cells, grid={}, learnt=known, learnt_left_out=3)
-    text = html(recorded, lambda room: pack([], [], [], room=room))
+    text = html("g", sections(recorded), lambda room: pack([], [], [], room=room))
     (section,) = re.findall(r'<section id="meaning".*?</section>', text, re.S)
     assert "The first 2 soft prompts of 5 are shown here" in section
     assert "How alike soft prompts are" in section

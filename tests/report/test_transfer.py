@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from spt_fast.report import CellReport, markdown, transfer_matrices
+from spt_fast.report import CellReport, transfer_matrices
 from spt_fast.scoring.statistics import proportion
+from tests.helpers.reports import markdown
 
 
 def cell(task: str, protocol: str, hits: int, *, seed: int | None = 0, vectors: str = "", model: str = "m") -> CellReport:
@@ -73,8 +74,8 @@ def test_a_grid_without_transfers_has_no_matrix() -> None:
 
 
 def test_the_report_has_the_matrix_as_a_table() -> None:
-    text = markdown(CELLS, name="g")
-    assert "| learnt on | metric | `a` | `b` | n |" in text
-    assert "| `zero_shot` | knowledge | 0.10 (.02-.40) | 0.20 (.06-.51) | 10 |" in text
-    assert "| `elsewhere` | format |  | 0.50 (.24-.76) | 10 |" in text
-    assert "learnt on" not in markdown(CELLS[:3], name="g")
+    text = markdown(CELLS)
+    assert "| metric | learnt on | asked a | asked b |" in text
+    assert "| knowledge | zero-shot | 0.10 (0.02\u20130.40) | 0.20 (0.06\u20130.51) |" in text
+    assert "| format following | `elsewhere` | \u2013 | 0.50 (0.24\u20130.76) |" in text
+    assert "learnt on" not in markdown(CELLS[:3])

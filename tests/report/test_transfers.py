@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from spt_fast.report import CellReport
-from spt_fast.report.html import Recorded, html, pack
+from spt_fast.report import CellReport, Recorded, sections
+from spt_fast.report.html import html, pack
 from spt_fast.types import Metric
 
 
@@ -24,7 +24,7 @@ def cell(task: str, protocol: str, form: float, seed: int | None = 0, **more: ob
 
 def section(name: str, cells: list[CellReport]) -> str:
     """Of the page, with this id; empty where there is none."""
-    text = html(Recorded(name="g", cells=cells, grid={}), lambda room: pack([], [], [], room=room))
+    text = html("g", sections(Recorded(name="g", cells=cells, grid={})), lambda room: pack([], [], [], room=room))
     found = re.findall(rf'<section id="{name}".*?</section>', text, re.S)
     return found[0] if found else ""
 
@@ -61,9 +61,9 @@ def test_lora_stands_beside_soft_prompts_with_what_each_trains_and_stores() -> N
         cell("a", name, 0.9, costs={"trained_parameters": float(trained), "stored_bytes": float(stored)})
         for name, (trained, stored) in sizes.items()
     ]
-    text = section("methods", cells)
+    text = section("lora", cells)
     assert [re.findall(r"<td>([\d,]+)</td>", row) for row in re.findall(r'<tr><th scope="row">.*?</tr>', text, re.S)] == [
         ["1,920", "7,680"],
         ["24,576", "98,304"],
     ]
-    assert section("methods", cells[:1]) == ""
+    assert section("lora", cells[:1]) == ""

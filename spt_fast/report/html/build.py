@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 
 from spt_fast.analysis.compare import Compared, compare_protocols, compare_runs
-from spt_fast.analysis.ranking import Ranking, rank_run
+from spt_fast.analysis.ranking import rank_run
+from spt_fast.analysis.ranking_types import Ranking
 from spt_fast.analysis.runs import Place, Run, read_run
 from spt_fast.config.output import Location
+from spt_fast.config.protocols import kind_of
 from spt_fast.errors import ConfigError, DamagedError
 from spt_fast.prompts.meaning import Placed
 from spt_fast.report import CellReport
 from spt_fast.report.cells import best
-from spt_fast.report.html import CellVerdicts, Known, Recorded, SampleCell, Samples, chosen, html, pack
+from spt_fast.report.html import CellVerdicts, SampleCell, Samples, chosen, html, pack
 from spt_fast.report.html.samples import ROOM_OF_A_ROW
+from spt_fast.report.parts import Section
+from spt_fast.report.recorded import Known, Recorded
+from spt_fast.report.sections import sections
 from spt_fast.scoring.metrics import HEADLINE
 from spt_fast.store import Store
 
@@ -100,6 +105,7 @@ def page(
     against: Location | None = None,
     said: str = "",
     known: Analysed | None = None,
+    found: Sequence[Section] | None = None,
 ) -> str:
     """The text of report.html.
 
@@ -111,6 +117,7 @@ def page(
         against: another run folder, to show the rows that the two disagree on.
         said: `report.summary` of the cells; empty: it is made.
         known: `analysed` of the run; None: it is made.
+        found: the sections; None: they are made.
 
     Raises:
         ConfigError: `against` is no run folder, or nothing in it can be compared.
@@ -118,16 +125,33 @@ def page(
     """
     done = [cell for cell in cells if cell.status == "done"]
     known = known or analysed(store, cells)
-    run = known.run
     compared, before = None, None
     if against is not None:
-        if run is None:
+        if known.run is None:
             raise ConfigError(f"{store.root}: no cell is done yet; run the grid first")
         other = read_run(against)
-        compared = compare_runs(other, run)
-        before = _Before(other, run, compared)
-    learnt, more = _learnt(store, done)
-    recorded = Recorded(
+        compared = compare_runs(other, known.run)
+        before = _Before(other, known.run, compared)
+    found = sections(recorded(store, grid, cells, known, said=said, compared=compared)) if found is None else found
+    return html(str(grid["name"]), found, lambda room: _samples(known.run, done, wanted, room, before))
+
+
+def recorded(
+    store: Store,
+    grid: Mapping[str, Any],
+    cells: Sequence[CellReport],
+    known: Analysed,
+    *,
+    said: str = "",
+    compared: Compared | None = None,
+) -> Recorded:
+    """What the report of a run folder is made from.
+
+    Raises:
+        StoreError: a file is damaged.
+    """
+    learnt, more = _learnt(store, [cell for cell in cells if cell.status == "done"])
+    return Recorded(
         name=str(grid["name"]),
         cells=cells,
         grid=grid,
@@ -142,14 +166,14 @@ def page(
         learnt=learnt,
         learnt_left_out=more,
     )
-    return html(recorded, lambda room: _samples(run, done, wanted, room, before))
 
 
 def _learnt(store: Store, done: Sequence[CellReport]) -> tuple[list[Known], int]:
     """Soft prompts that were learnt on the task that they are asked, and how many are left out."""
     with_prompts = store.learnt([cell.key for cell in done])
     # What a transfer carries is there already, with the task it was learnt on; a judged cell has that of its twin.
-    there = [cell for cell in done if cell.key in with_prompts and cell.protocol_name not in ("transfer", "lora")]
+    own = (cell for cell in done if cell.key in with_prompts)
+    there = [cell for cell in own if kind_of(cell.protocol).attaches == "soft_prompt" and not kind_of(cell.protocol).transfers]
     found = []
     for cell in there[:MOST_INSPECTED]:
         steps = store.soft_prompts(cell.key)

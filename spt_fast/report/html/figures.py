@@ -9,26 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 from xml.etree import ElementTree
 
-COLOURS = 8
-"""The page has as many, `--c1` and on: after Okabe and Ito (2008), told apart by colour-blind readers."""
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
-GLYPHS = {
-    "circle": "\u25cf",
-    "square": "\u25a0",
-    "triangle-up": "\u25b2",
-    "diamond": "\u25c6",
-    "cross": "\u271a",
-    "triangle-down": "\u25bc",
-    "triangle-right": "\u25b6",
-    "triangle-left": "\u25c0",
-}
-"""The shapes as characters, for legends."""
+from spt_fast.report.parts import Figure
 
 _SVG = "http://www.w3.org/2000/svg"
 _SHAPES_AND_TEXT = frozenset({"svg", "g", "path", "line", "rect", "text", "tspan", "clipPath", "defs"})
@@ -40,29 +27,15 @@ _KEPT = frozenset(
 _LONG_DECIMALS = re.compile(r"(\d\.\d\d)\d+")
 
 
-def look(i: int) -> dict[str, str]:
-    """Colour and shape of the `i`-th of many: 64 of them before one comes again."""
-    return {"colour": f"var(--c{i % COLOURS + 1})", "shape": SHAPES[(i + i // COLOURS) % len(SHAPES)]}
-
-
-def draw(
-    figure: str, rows: Iterable[Mapping[str, Any]], label: str, *, x: Mapping[str, Mapping[str, Any]] | None = None
-) -> str:
-    """An SVG element to stand in the page.
-
-    Args:
-        figure: which of figures/*.json.
-        rows: what it shows, with the fields that it names; `tip` is said on hover.
-        label: what a screen reader is told; the numbers stand in a table beside it.
-        x: put over the figure's `encoding.x`: {"scale": {"type": "log"}, "axis": {"values": [1, 10]}}.
-    """
+def draw(figure: Figure) -> str:
+    """An SVG element to stand in the page."""
     import vl_convert
 
-    drawn = vl_convert.vega_to_svg(_with_rows(_compiled(figure, json.dumps(x or {})), list(rows)))
+    drawn = vl_convert.vega_to_svg(_with_rows(_compiled(figure.drawing, json.dumps(figure.x or {})), figure.rows))
     root = ElementTree.fromstring(drawn)
     _keep_shapes_and_text(root)
     root.set("role", "img")
-    root.set("aria-label", label)
+    root.set("aria-label", figure.label)
     return ElementTree.tostring(root, encoding="unicode")
 
 

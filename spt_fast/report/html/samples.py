@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spt_fast.report.html.words import visible
+from spt_fast.report.words import visible
 from spt_fast.tasks.answers import extractors
 
 BLOCK = 256

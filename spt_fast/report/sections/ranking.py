@@ -1,4 +1,4 @@
-"""The section on orders of models: base models against their post-trained partners, and against what the grid knows."""
+"""Orders of models: base models against their post-trained partners, and against what the grid knows."""
 
 from __future__ import annotations
 
@@ -7,28 +7,36 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spt_fast.analysis.agreement import places
-from spt_fast.analysis.ranking import ALL_TASKS, MEAN, PLANTED, RankAgreement, Ranking
+from spt_fast.analysis.ranking_types import ALL_TASKS, MEAN, PLANTED, RankAgreement, Ranking
+from spt_fast.config.protocols import kind_of
 from spt_fast.report.cells import Place, over_seeds
-from spt_fast.report.html.figures import draw
-from spt_fast.report.html.grid import Grid, is_control
-from spt_fast.report.html.parts import Cell, Figure, Figures, Group, Part, Prose, Section, Table
-from spt_fast.report.html.words import ABSENT, Number, number, probability, span, visible
+from spt_fast.report.grid import Grid, is_control
+from spt_fast.report.parts import Cell, Figure, Figures, Group, Part, Prose, Section, Table
+from spt_fast.report.recorded import Recorded
+from spt_fast.report.words import ABSENT, Number, number, probability, span, visible
+from spt_fast.scoring.metrics import spec
 
 _PARTNERS = "post-trained, "
 
 
-def ranking(grid: Grid, found: Ranking | None, note: str) -> Section:
+def section(recorded: Recorded) -> Section | None:
     """Order of base models under each protocol, beside that of their partners; or why there is none."""
+    if not recorded.any_done:
+        return None
+    grid, found, note = recorded.by_place, recorded.ranking, recorded.no_ranking
     if found is None or not found.agreements:
         signals = [_signals(found)] if found is not None and found.signals else []
         return Section(id="ranking", title="Ranking", parts=[Prose(text=note), *signals])
-    metric = found.metric.replace("_", " ")
+    metric = " or ".join(spec(name).words for name in dict.fromkeys(found.metrics.values()))
     intro = (
-        f"Base models in the order of their {metric} under each protocol, and at the right in that of {_held_against(found)}. "
-        "Lines that cross between two columns are pairs of models that the two order differently; models that tie "
-        "share a place."
+        f"Base models in the order of their {metric} under each protocol, and in that of {_held_against(found)}. Models that "
+        "tie share a place."
     )
-    parts: list[Part] = [Prose(text=intro), _orders(grid, found)]
+    lines = (
+        "The order that others are held against stands at the right. Lines that cross between two columns are pairs of models "
+        "that the two order differently."
+    )
+    parts: list[Part] = [Prose(text=intro), Prose(text=lines, of_figures=True), _orders(grid, found)]
     for truth in dict.fromkeys(each.truth for each in found.agreements):
         alike = [each for each in found.agreements if each.truth == truth and not is_control(each.protocol)]
         parts += [_agreement_figure(truth, alike), _agreement_table(truth, alike)]
@@ -52,8 +60,9 @@ def _orders(grid: Grid, found: Ranking) -> Figures:
     for task in dict.fromkeys(order.task for order in found.orders):
         columns = _columns(grid, found, task, ranked)
         if len(columns) > 1:
-            svg = draw("order", _lines(grid, found, columns, ranked), f"{visible(task)}: places of models under each protocol")
-            figures.append(Figure(svg=svg, caption=visible(task)))
+            label = f"{visible(task)}: places of models under each protocol"
+            rows = _lines(grid, found, columns, ranked)
+            figures.append(Figure(drawing="order", rows=rows, label=label, caption=visible(task)))
     legend = grid.legend(ranked)
     return Figures(figures=figures, legend=legend)
 
@@ -81,7 +90,7 @@ def _of_partner(grid: Grid, found: Ranking, model: str, task: str, protocol: str
         return None
     tasks = [task] if task != ALL_TASKS else [name for name in grid.tasks if any(o.task == name for o in found.orders)]
     partner = found.partners[model]
-    scores = [over_seeds(grid.at.get(Place(partner, each, protocol), ()), found.metric) for each in tasks]
+    scores = [over_seeds(grid.at.get(Place(partner, each, protocol), ()), found.metrics[each]) for each in tasks]
     known = [each for each in scores if each is not None]
     if len(known) < len(tasks):
         return None
@@ -118,7 +127,7 @@ def _agreement_figure(truth: str, alike: Sequence[RankAgreement]) -> Part:
     for each in alike:
         tau, interval = each.agreement.tau_b, each.intervals["tau_b"]["all"]
         if not math.isnan(tau):
-            soft = each.protocol.startswith("soft_prompt")
+            soft = kind_of(each.protocol).is_treatment
             known = not math.isnan(interval.low)
             limits = {"low": interval.low if known else tau, "high": interval.high if known else tau}
             tip = f"{visible(each.task)}, {visible(each.protocol)}: {_tau(each)}"
@@ -128,8 +137,8 @@ def _agreement_figure(truth: str, alike: Sequence[RankAgreement]) -> Part:
     title = f"Agreement with the order {_told(truth)}: Kendall's tau-b"
     if not rows:
         return Prose(text=f"{title} is not defined: one of the two orders ties all models, on every task.")
-    svg = draw("agreement", rows, title)
-    return Figures(title=title, figures=[Figure(svg=svg, note="95% intervals over rows, seeds and models")])
+    figure = Figure(drawing="agreement", rows=rows, label=title, note="95% intervals over rows, seeds and models")
+    return Figures(title=title, figures=[figure])
 
 
 def _told(truth: str) -> str:

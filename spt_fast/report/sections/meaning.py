@@ -1,21 +1,22 @@
-"""The section on what soft prompts mean: their nearest tokens, how alike they are, what is lost without each vector."""
+"""What soft prompts mean: their nearest tokens, how alike they are, what is lost without each vector."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
 from spt_fast.prompts.meaning import Change, Kinship, Meaning, Neighbour, Placed, Probe, Variant, kinships
-from spt_fast.report.html.figures import GLYPHS, draw
-from spt_fast.report.html.grid import Grid
-from spt_fast.report.html.parts import Cell, Figure, Figures, Group, Key, Part, Prose, Section, Table
-from spt_fast.report.html.words import ABSENT, Number, counted, span, visible
+from spt_fast.report.grid import Grid
+from spt_fast.report.parts import Cell, Figure, Figures, Group, Part, Prose, Section, Table, colour, legend
+from spt_fast.report.recorded import Known, Recorded
+from spt_fast.report.words import ABSENT, Number, counted, span, visible
+from spt_fast.scoring.metrics import FORMAT, spec
 from spt_fast.types import Metric
 
-MEASURES = {"format_following": ("format following", 1, "circle"), "knowledge": ("knowledge", 2, "diamond")}
-"""As `sections.MEASURES`, but that a probe knows the listed options alone."""
+METRICS = (spec(FORMAT), spec("knowledge"))
+"""A probe knows the listed options alone."""
 NEAREST = 3
 """Tokens that are shown of a vector."""
 MOST_DRAWN = 20
@@ -24,23 +25,9 @@ VARIANTS = {"zero_shot": "zero-shot", "soft_prompt": "all vectors", "tokens": "n
 """Variants of a probe as a reader is told of them; `without` names its vector."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Known:
-    """A soft prompt of the run, and what the run folder tells of it."""
-
-    placed: Placed = field(repr=False)
-    meaning: Meaning | None = None
-    probe: Probe | None = None
-
-
-def meaning(grid: Grid, known: Sequence[Known], left_out: int = 0) -> Section | None:
-    """What soft prompts lie next to, how alike they are, what their vectors do; None where there are none.
-
-    Args:
-        grid: of the run.
-        known: soft prompts.
-        left_out: how many more the run has.
-    """
+def section(recorded: Recorded) -> Section | None:
+    """What soft prompts lie next to, how alike they are, what their vectors do; None where there are none."""
+    grid, known, left_out = recorded.by_place, recorded.learnt, recorded.learnt_left_out
     if not known:
         return None
     intro = (
@@ -107,7 +94,7 @@ def _beside_the_vocabulary(grid: Grid, known: Sequence[Known]) -> Table:
         for each in known
         if each.meaning is not None
     )
-    return Table(caption=caption, head=head, groups=_groups(lines), headers=2)
+    return Table(caption=caption, head=head, groups=_groups(lines), headers=2, grouped="soft prompt")
 
 
 def _nearest(grid: Grid, known: Sequence[Known]) -> Iterator[Table]:
@@ -123,7 +110,13 @@ def _nearest(grid: Grid, known: Sequence[Known]) -> Iterator[Table]:
                     none = [ABSENT] * (NEAREST - len(near))
                     rows.append((title, [str(i), *near, *none, _near(vector.by_distance[0]), f"{vector.norm:.3g}"]))
         head = ["vector", "nearest by cosine", "second", "third", "nearest by distance", "norm"]
-        yield Table(caption=f"{visible(task)}: nearest tokens of each vector", head=head, groups=_groups(rows), folded=True)
+        yield Table(
+            caption=f"{visible(task)}: nearest tokens of each vector",
+            head=head,
+            groups=_groups(rows),
+            folded=True,
+            grouped="soft prompt",
+        )
 
 
 def _near(one: Neighbour) -> Number:
@@ -155,7 +148,10 @@ def _alike(grid: Grid, known: Sequence[Known]) -> list[Part]:
         "seed, a start that is normal or uniform is the same for all tasks, and keeps them alike."
     )
     groups = _groups((_whose(grid, each.model, each.protocol), row(each)) for each in found)
-    return [Prose(text=said), Table(caption="How alike soft prompts are", head=head, groups=groups, headers=2)]
+    return [
+        Prose(text=said),
+        Table(caption="How alike soft prompts are", head=head, groups=groups, headers=2, grouped="soft prompt"),
+    ]
 
 
 def _cosine(value: float) -> str:
@@ -172,7 +168,6 @@ def _probes(grid: Grid, known: Sequence[Known]) -> list[Part]:
         "The test rows again: without any vector, behind all, behind the nearest token of each vector as text, and without one "
         "vector each. Where the nearest tokens do as much as the vectors, the soft prompt can be said in words."
     )
-    legend = [Key(glyph=GLYPHS[shape], colour=colour, text=called) for called, colour, shape in MEASURES.values()]
     figures, tables = [], []
     for each in known:
         assert each.probe is not None
@@ -182,26 +177,27 @@ def _probes(grid: Grid, known: Sequence[Known]) -> list[Part]:
             label = f"{title}: format following and knowledge without each vector, and behind the nearest tokens"
             text = "".join(each.probe.tokens)
             note = f"n = {each.probe.rows}" + (f"; as text: \u201c{visible(text, 120)}\u201d" if text else "")
-            figures.append(Figure(svg=draw("named", list(_rows(each.probe)), label), caption=title, note=note))
+            rows = list(_rows(each.probe))
+            figures.append(Figure(drawing="named", rows=rows, label=label, caption=title, note=note))
         tables.append(_probe_table(title, each.probe))
-    return [Figures(title="What the vectors do", figures=figures, legend=legend), Prose(text=said), *tables]
+    return [Figures(title="What the vectors do", figures=figures, legend=legend(METRICS)), Prose(text=said), *tables]
 
 
 def _rows(probe: Probe) -> Iterator[dict[str, Any]]:
-    for name, (called, colour, shape) in MEASURES.items():
+    for known in METRICS:
         for variant in probe.variants:
-            metric = variant.metric(name)
+            metric = variant.metric(known.name)
             yield {
                 "name": _variant(variant),
-                "measure": called,
+                "measure": known.words,
                 "seed": None,
                 "value": metric.value,
                 "low": metric.ci_low,
                 "high": metric.ci_high,
-                "tip": f"{_variant(variant)}: {called} {metric.value:.3f}, 95% interval {metric.ci_low:.3f} to "
+                "tip": f"{_variant(variant)}: {known.words} {metric.value:.3f}, 95% interval {metric.ci_low:.3f} to "
                 f"{metric.ci_high:.3f}, n = {metric.n}",
-                "colour": f"var(--c{colour})",
-                "shape": shape,
+                "colour": colour(known.colour),
+                "shape": known.shape,
             }
 
 
@@ -213,10 +209,11 @@ def _probe_table(title: str, probe: Probe) -> Table:
     rows: list[list[Cell]] = []
     for variant in probe.variants:
         row: list[Cell] = [_variant(variant)]
-        for name in MEASURES:
-            row += [_number(variant.metric(name)), "" if variant.name == "soft_prompt" else _points(variant.changes[name])]
+        for known in METRICS:
+            change = "" if variant.name == "soft_prompt" else _points(variant.changes[known.name])
+            row += [_number(variant.metric(known.name)), change]
         rows.append(row)
-    head = ["", "form", "change, points", "knows", "change, points"]
+    head = ["variant", *chain.from_iterable((known.head, "change, points") for known in METRICS)]
     caption = f"{title}: what its vectors do, n = {probe.rows}; changes against all vectors, row by row"
     return Table(caption=caption, head=head, groups=[Group(title="", rows=rows)], folded=True)
 

@@ -1,4 +1,4 @@
-"""How numbers and names are written in report.html; the same everywhere on the page."""
+"""How numbers and names are written in reports; the same everywhere."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from spt_fast.report.cells import CellReport, OverSeeds, over_seeds
+from spt_fast.scoring.metrics import spec
 
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Unicode categories that a reader cannot see: control, format (bidi, zero width), surrogates, private use, line separators."""
@@ -25,9 +27,30 @@ class Number:
     """What is said on hover: the value with its interval and n."""
     tint: int | None = None
     """0 to 10, for the colour behind a share."""
+    found: OverSeeds | None = None
+    """A share itself, for media with another way of writing it."""
+    rows: tuple[int, ...] = ()
+    """A share: n of each seed."""
 
 
-def visible(text: str, most: int = 400) -> str:
+class Name(str):
+    """What others wrote: a name, a reason, a completion, with everything that cannot be seen written out. Hostile text."""
+
+    raw: str
+    """As they wrote it, cut to the same length."""
+
+    def __new__(cls, shown: str, raw: str) -> Self:
+        """
+        Args:
+            shown: with what is hidden written out.
+            raw: as it was written.
+        """
+        name = super().__new__(cls, shown)
+        name.raw = raw
+        return name
+
+
+def visible(text: str, most: int = 400) -> Name:
     """A name or a reason with everything that cannot be seen written out: a failure may quote what a model wrote.
 
     Args:
@@ -35,9 +58,15 @@ def visible(text: str, most: int = 400) -> str:
         most: characters; what is longer ends in "...".
     """
     if text.isprintable() and len(text) <= most:
-        return text
+        return Name(text, text)
     shown = "".join(f"\u27e8U+{ord(c):04X}\u27e9" if unicodedata.category(c) in HIDDEN else c for c in text[:most])
-    return shown + "..." * (len(text) > most)
+    rest = "..." * (len(text) > most)
+    return Name(shown + rest, text[:most] + rest)
+
+
+def raw(text: str) -> str:
+    """Text for media that show nothing hidden anyway: names as they were written."""
+    return text.raw if isinstance(text, Name) else text
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
@@ -48,19 +77,19 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     return {name: visible(last[name] if distinct else name, 80) for name in known}
 
 
-def measured(cells: Sequence[CellReport], measure: str, where: str) -> Number | None:
-    """A measure of the cells that differ in their seed alone; None where nothing was measured.
+def measured(cells: Sequence[CellReport], metric: str, where: str) -> Number | None:
+    """A metric of the cells that differ in their seed alone; None where nothing was measured.
 
     Args:
         cells: of one model, task and protocol.
-        measure: `format_following`, ...
+        metric: `format_following`, ...
         where: what the tip begins with: "Qwen3-8B, gsm8k, soft_prompt".
     """
-    found = over_seeds(cells, measure)
+    found = over_seeds(cells, metric)
     if found is None:
         return None
-    rows = [metric.n for cell in cells if (metric := cell.metric(measure)) is not None]
-    return share(found, rows, f"{where}: {spoken(measure)}")
+    rows = [found_in.n for cell in cells if (found_in := cell.metric(metric)) is not None]
+    return share(found, rows, f"{where}: {spec(metric).words}")
 
 
 def share(found: OverSeeds, rows: Sequence[int], what: str) -> Number:
@@ -78,6 +107,8 @@ def share(found: OverSeeds, rows: Sequence[int], what: str) -> Number:
         interval=span(found.low, found.high),
         tip=f"{what} {found.value:.3f}, 95% interval {found.low:.3f} to {found.high:.3f}, {counted}{seeds}",
         tint=round(10 * min(1.0, max(0.0, found.value))),
+        found=found,
+        rows=tuple(rows),
     )
 
 
@@ -114,8 +145,3 @@ def seconds(value: float) -> str:
 def counted(n: int, what: str) -> str:
     """ "1 cell", "1,200 cells"."""
     return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
-def spoken(measure: str) -> str:
-    """A measure's name in words."""
-    return measure.replace("_", " ")

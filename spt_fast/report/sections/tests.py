@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spt_fast.analysis.compare import Compared, Comparison
-from spt_fast.report.cells import BEST, over_seeds
-from spt_fast.report.html.grid import Grid
-from spt_fast.report.html.parts import Cell, Group, Linked, Part, Prose, Section, Table, samples_link
-from spt_fast.report.html.words import Number, counted, number, probability, span, visible
+from spt_fast.analysis.compare import Comparison
+from spt_fast.report.cells import over_seeds
+from spt_fast.report.grid import Grid
+from spt_fast.report.parts import Cell, Group, Linked, Part, Prose, Section, Table, samples_link
+from spt_fast.report.recorded import Recorded
+from spt_fast.report.words import Number, counted, number, probability, span, visible
+from spt_fast.scoring.metrics import HEADLINE, spec
 
 MOST_COMPARED = 1500
 """Lines of a table of comparisons."""
@@ -23,22 +25,19 @@ READING = (
 )
 
 
-def tests(grid: Grid, compared: Compared | None, note: str) -> Section:
-    """Each way of asking against the plainer ones, row by row, and what seeds do beside what rows do.
-
-    Args:
-        grid: of the run.
-        compared: protocols of the run; None: they were not compared.
-        note: why not, in a sentence.
-    """
+def section(recorded: Recorded) -> Section | None:
+    """Each protocol against the plainer ones, row by row, and what seeds do; or why they were not compared."""
+    if not recorded.any_done:
+        return None
     parts: list[Part] = []
+    compared = recorded.tests
     if compared is None or not compared.comparisons:
-        parts.append(Prose(text=note))
+        parts += [Prose(text=recorded.no_tests)] if recorded.no_tests else []
     else:
         moved, total = len(compared.moved), len(compared.comparisons)
         parts.append(
             Prose(
-                text=f"Each way of asking against the plainer ones, on the same rows: {moved} of "
+                text=f"Each protocol against the plainer ones, on the same rows: {moved} of "
                 f"{counted(total, 'comparison')} moved significantly (Holm's correction over the grid, level "
                 f"{compared.alpha:g}). {READING}"
             )
@@ -46,30 +45,14 @@ def tests(grid: Grid, compared: Compared | None, note: str) -> Section:
         if total > MOST_COMPARED:
             parts.append(Prose(text=f"The first {MOST_COMPARED:,} of them are shown; `spt-fast compare` tells of any."))
         parts.append(
-            _changes(compared.comparisons[:MOST_COMPARED], compared.alpha, "What asking otherwise moves", "before", "after")
+            changes(compared.comparisons[:MOST_COMPARED], compared.alpha, "What asking otherwise moves", "before", "after")
         )
         parts += [Prose(text=visible(each, 1000)) for each in compared.notes]
-    parts += _seeds(grid)
-    return Section(id="tests", title="Tests", parts=parts)
+    parts += _seeds(recorded.by_place)
+    return Section(id="tests", title="Tests", parts=parts) if parts else None
 
 
-def against(compared: Compared) -> Section:
-    """What moved since another run."""
-    moved = len(compared.moved)
-    said = f"{moved} of {counted(len(compared.comparisons), 'comparison')} moved significantly"
-    intro = (
-        f"This run against {visible(compared.a)}, row by row: {said} (Holm's correction, level {compared.alpha:g}). {READING}"
-    )
-    table = _changes(compared.comparisons, compared.alpha, "What moved since", "there", "here", flipped=True)
-    skipped = ((each.pair.task, each.pair.protocol, f"{each.pair.model}: {each.why}") for each in compared.skipped)
-    reasons = dict.fromkeys(" \u00b7 ".join(each) for each in skipped)
-    parts: list[Part] = [Prose(text=intro), table]
-    parts += [Prose(text="Not compared: " + visible("; ".join(reasons), 4000) + ".")] if reasons else []
-    parts += [Prose(text=visible(note, 1000)) for note in compared.notes]
-    return Section(id="against", title="Against", parts=parts)
-
-
-def _changes(
+def changes(
     comparisons: Sequence[Comparison], alpha: float, caption: str, before: str, after: str, *, flipped: bool = False
 ) -> Table:
     """A line a comparison, by model and task; `flipped`: the numbers of rows lead to the rows, whose both answers are there."""
@@ -77,9 +60,9 @@ def _changes(
     for each in comparisons:
         title = f"{visible(each.pair.model)} \u00b7 {visible(each.pair.task)}"
         groups.setdefault(title, []).append(_change(each, alpha, flipped=flipped))
-    head = ["protocol", "metric", before, after, "change, points", "gained / lost", "p", "p (Holm)", "finds, points"]
+    head = ["protocol", "metric", before, after, "change, points", "gained / lost", "p", "p (Holm)", "finds, points", "rows"]
     found = [Group(title=title, rows=rows) for title, rows in groups.items()]
-    return Table(caption=caption, head=head, groups=found, headers=2)
+    return Table(caption=caption, head=head, groups=found, headers=2, grouped="model and task")
 
 
 def _change(each: Comparison, alpha: float, *, flipped: bool) -> list[Cell]:
@@ -93,7 +76,7 @@ def _change(each: Comparison, alpha: float, *, flipped: bool) -> list[Cell]:
     place = {"model": pair.b_model, "task": pair.task, "protocol": pair.b_protocol}
     return [
         visible(pair.protocol),
-        each.metric.replace("_", " "),
+        spec(each.metric).words,
         f"{change.before:.3f}",
         f"{change.after:.3f}",
         moved,
@@ -101,6 +84,7 @@ def _change(each: Comparison, alpha: float, *, flipped: bool) -> list[Cell]:
         probability(change.p),
         probability(each.p_holm),
         number(100 * change.detectable(), 1),
+        f"{change.rows:,}",
     ]
 
 
@@ -111,11 +95,11 @@ def _seeds(grid: Grid) -> list[Part]:
     for model in grid.models:
         rows: list[list[Cell]] = []
         for place in grid.places(model=model):
-            for measure in ("format_following", BEST, "exact_match"):
-                found = over_seeds(grid.at[place], measure)
+            for metric in HEADLINE:
+                found = over_seeds(grid.at[place], metric)
                 if found is not None and found.seeds > 1 and lines + len(rows) < MOST_SEEDS:
                     numbers = [number(value, 3) for value in (found.value, found.between, found.sampling)]
-                    where = [visible(place.task), visible(place.protocol), measure.replace("_", " ")]
+                    where = [visible(place.task), visible(place.protocol), spec(metric).words]
                     rows.append([*where, str(found.seeds), *numbers])
         lines += len(rows)
         groups += [Group(title=grid.name(model), rows=rows)] if rows else []

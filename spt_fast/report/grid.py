@@ -1,4 +1,4 @@
-"""The cells of a run as report.html looks at them: by place, seeds put together, and cut to what a page can hold."""
+"""The cells of a run as reports look at them: by place, seeds put together, and cut to what a page can hold."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from spt_fast.config.protocols import kind_of
 from spt_fast.report.cells import CellReport, Place, distinct, forms_of
-from spt_fast.report.html.figures import GLYPHS, look
-from spt_fast.report.html.parts import Key
-from spt_fast.report.html.words import short_names, visible
-from spt_fast.report.summary import CONTROLS
+from spt_fast.report.parts import GLYPHS, Cell, Key, Linked, look, samples_link
+from spt_fast.report.words import ABSENT, measured, short_names, visible
 
 MOST_PLACES = 700
 """Models x tasks x protocols on a page; results.csv has those beyond."""
@@ -96,6 +95,22 @@ class Grid:
         base = self.partner_of.get(model)
         return visible(model) if base is None else f"{visible(model)} (post-trained partner of {visible(base)})"
 
+    def said(self, place: Place) -> str:
+        """A place as a tip begins: "Qwen3-8B, gsm8k, soft_prompt"."""
+        return f"{self.short[place.model]}, {visible(place.task)}, {visible(place.protocol)}"
+
+    def number(self, place: Place, metric: str) -> Cell:
+        """A metric over the seeds of a place; a dash where it was not measured."""
+        return measured(self.at.get(place, ()), metric, self.said(place)) or ABSENT
+
+    def linked(self, place: Place, metric: str, **filters: str) -> Cell:
+        """The same with a link to its samples; where nothing was measured, how the cell stands."""
+        cells = self.at.get(place, ())
+        found = measured(cells, metric, self.said(place))
+        if found is None:
+            return next((status for status in ("failed", "waiting") if any(cell.status == status for cell in cells)), ABSENT)
+        return Linked(number=found, href=samples_link(**place._asdict(), **filters))
+
     @cached_property
     def _places_in_order(self) -> Mapping[str, int]:
         return {model: i for i, model in enumerate(self.all_models)}
@@ -103,4 +118,4 @@ class Grid:
 
 def is_control(protocol: str) -> bool:
     """Whether a protocol is there to be compared with, not to be used."""
-    return protocol.partition("[")[0] in CONTROLS
+    return kind_of(protocol).is_control

@@ -1,4 +1,4 @@
-"""The section on sweeps: format following and knowledge where a grid gives a setting of a protocol several values."""
+"""Sweeps: format following and knowledge where a grid gives a setting of a protocol several values."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from spt_fast.config import PAPER, PROTOCOLS, SoftPromptConfig
-from spt_fast.report.cells import BEST, CellReport, OverSeeds, Place, over_seeds
-from spt_fast.report.html.figures import GLYPHS, draw
-from spt_fast.report.html.grid import Grid
-from spt_fast.report.html.parts import Cell, Figure, Figures, Group, Key, Linked, Part, Prose, Section, Table, samples_link
-from spt_fast.report.html.words import ABSENT, counted, share, visible
+from spt_fast.report.cells import CellReport, OverSeeds, Place, over_seeds
+from spt_fast.report.grid import Grid
+from spt_fast.report.parts import (
+    Cell,
+    Figure,
+    Figures,
+    Group,
+    Linked,
+    Part,
+    Prose,
+    Section,
+    Table,
+    colour,
+    legend,
+    samples_link,
+)
+from spt_fast.report.recorded import Recorded
+from spt_fast.report.sections.overview import CLAIM
+from spt_fast.report.words import ABSENT, counted, share, visible
 
-MEASURES = {"format_following": ("format following", 1, "circle"), BEST: ("knowledge", 2, "diamond")}
-"""As `sections.MEASURES`."""
 MOST_FIGURES = 120
 """Of sweeps on a page."""
 CALLED = {
@@ -70,8 +82,9 @@ class Sweep:
         return all(point.value is not None for point in self.points)
 
 
-def sweeps(grid: Grid) -> Section | None:
+def section(recorded: Recorded) -> Section | None:
     """Format following and knowledge against each swept setting; None where nothing is swept."""
+    grid = recorded.by_place
     parts: list[Part] = []
     drawn = 0
     for task in grid.tasks:
@@ -87,14 +100,15 @@ def sweeps(grid: Grid) -> Section | None:
     if not parts:
         return None
     intro = (
-        "Each figure changes one setting and leaves the others alone. Large points are means over seeds, small ones the seeds, "
-        "with the widest span of their 95% intervals. The paper's setting of the soft prompt (arXiv 2606.12117) is the dashed "
-        "line, or is named so."
+        "Each table changes one setting and leaves the others alone: means over seeds, with the widest span of their 95% "
+        "intervals. The paper's setting of the soft prompt (arXiv 2606.12117) is named so."
     )
-    legend = [Key(glyph=GLYPHS[shape], colour=colour, text=called) for called, colour, shape in MEASURES.values()]
-    parts = [Figures(figures=[], legend=legend), Prose(text=intro), *parts]
+    points = Prose(
+        text="Large points are means over seeds, small ones the seeds. The dashed line is the paper's setting.", of_figures=True
+    )
+    parts = [Figures(figures=[], legend=legend(CLAIM)), Prose(text=intro), points, *parts]
     if drawn == MOST_FIGURES:
-        parts.append(Prose(text=f"The first {counted(drawn, 'sweep')} are drawn; the tables have all."))
+        parts.append(Prose(text=f"The first {counted(drawn, 'sweep')} are drawn; the tables have all.", of_figures=True))
     return Section(id="sweeps", title="Sweeps", parts=parts)
 
 
@@ -207,7 +221,7 @@ def _figure(grid: Grid, task: str, model: str, sweep: Sweep) -> Figure:
         label += f", {sweep.beside}"
     title = grid.short[model] + (f" \u00b7 {sweep.beside}" if sweep.beside else "")
     if not sweep.numeric:
-        return Figure(svg=draw("named", rows, label), caption=title)
+        return Figure(drawing="named", rows=rows, label=label, caption=title)
     values = sorted({point.value for point in sweep.points if point.value is not None})
     log = values[0] > 0 and values[-1] >= DECADE * values[0]
     paper = _number(_papers(sweep.setting)) if sweep.protocol == SoftPromptConfig.name else None
@@ -217,32 +231,32 @@ def _figure(grid: Grid, task: str, model: str, sweep: Sweep) -> Figure:
         rows.append({"x": paper, "measure": "", "seed": None, "paper": told, "colour": "var(--ink-2)"})
     elif paper is not None:
         note = f"the paper's is {paper:g}"
-    svg = draw("sweep", rows, label, x={"scale": {"type": "log" if log else "linear"}, "axis": {"values": values}})
-    return Figure(svg=svg, caption=title, note=note)
+    x: Mapping[str, Mapping[str, Any]] = {"scale": {"type": "log" if log else "linear"}, "axis": {"values": values}}
+    return Figure(drawing="sweep", rows=rows, label=label, x=x, caption=title, note=note)
 
 
 def _rows(grid: Grid, sweep: Sweep) -> Iterator[dict[str, Any]]:
     """What a figure shows: a row a mean and one a seed, where there are several."""
-    for measure, (called, colour, shape) in MEASURES.items():
+    for known in CLAIM:
         for point in sweep.points:
             cells = grid.at[point.place]
-            found = over_seeds(cells, measure)
+            found = over_seeds(cells, known.name)
             if found is None:
                 continue
             name = point.name + (" (paper)" if point.paper else "")
             at = {
                 "x": point.value,
                 "name": name,
-                "measure": called,
-                "colour": f"var(--c{colour})",
-                "shape": shape,
+                "measure": known.words,
+                "colour": colour(known.colour),
+                "shape": known.shape,
                 "paper": None,
             }
-            what = f"{_called(sweep.setting)} {point.name}: {called}"
-            tip = share(found, _sizes(cells, measure), what).tip
+            what = f"{_called(sweep.setting)} {point.name}: {known.words}"
+            tip = share(found, _sizes(cells, known.name), what).tip
             yield {**at, "seed": None, "value": found.value, "low": found.low, "high": found.high, "tip": tip}
             for cell in cells:
-                metric = cell.metric(measure)
+                metric = cell.metric(known.name)
                 if found.seeds > 1 and cell.status == "done" and metric is not None:
                     yield {
                         **at,
@@ -267,18 +281,18 @@ def _table(grid: Grid, title: str, chosen: Sequence[tuple[str, Sweep]]) -> Table
     for model, sweep in chosen:
         places = {point.name: point.place for point in sweep.points}
         rows: list[list[Cell]] = []
-        for measure, (called, _, _) in MEASURES.items():
-            row: list[Cell] = [called]
+        for known in CLAIM:
+            row: list[Cell] = [known.words]
             for name in order:
                 cells = grid.at[places[name]] if name in places else ()
-                found: OverSeeds | None = over_seeds(cells, measure)
+                found: OverSeeds | None = over_seeds(cells, known.name)
                 if found is None:
                     row.append(ABSENT)
                 else:
-                    number = share(found, _sizes(cells, measure), f"{_called(setting)} {name}: {called}")
+                    number = share(found, _sizes(cells, known.name), f"{_called(setting)} {name}: {known.words}")
                     row.append(Linked(number=number, href=samples_link(**places[name]._asdict())))
             rows.append(row)
         whose = grid.name(model) + (f" \u00b7 {sweep.beside}" if sweep.beside else "")
         groups.append(Group(title=whose, rows=rows))
-    head = ["", *(name + (" (paper)" if names[name].paper else "") for name in order)]
+    head = ["metric", *(name + (" (paper)" if names[name].paper else "") for name in order)]
     return Table(caption=title, head=head, groups=groups, folded=True)

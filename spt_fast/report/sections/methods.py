@@ -1,31 +1,35 @@
-"""The section on ways of scoring options: knowledge by each, which of them a model can do, and the letters it chooses."""
+"""Scoring methods of closed-ended tasks: knowledge by each, which of them a model can do, and the letters it chooses."""
 
 from __future__ import annotations
 
 import json
 
 from spt_fast.report.cells import CellReport, Place
-from spt_fast.report.html.grid import Grid
-from spt_fast.report.html.parts import Cell, Group, Part, Prose, Section, Table
-from spt_fast.report.html.words import ABSENT, measured, visible
+from spt_fast.report.grid import Grid
+from spt_fast.report.parts import Cell, Group, Part, Prose, Section, Table
+from spt_fast.report.recorded import Recorded
+from spt_fast.report.words import ABSENT, measured, visible
 from spt_fast.scoring.methods import ABILITIES, METHODS
+from spt_fast.scoring.metrics import spec
 
-_HEAD = ("listed", "debiased", "cloze", "cloze per byte", "cloze PMI", "letter binding")
+_METRICS = (*METHODS.values(), "letter_binding")
+_HEADS = (*(method.replace("_", " ") for method in METHODS), spec("letter_binding").head)
 
 
-def ways(grid: Grid) -> Section | None:
-    """None where the grid has no closed-ended task."""
+def section(recorded: Recorded) -> Section | None:
+    """None where no closed-ended task is done."""
+    grid = recorded.by_place
     tables = [table for task in grid.tasks if (table := _table(grid, task)) is not None]
     if not tables:
         return None
     said = (
-        "Knowledge of closed-ended tasks by every way of scoring the options: the likeliest option as the prompt lists it; "
+        "Knowledge of closed-ended tasks by every method of scoring the options: the likeliest option as the prompt lists it; "
         "the same less what its place in the list has by itself; and by cloze, the likeliest text behind the question alone: "
-        "whole, per byte, and against its likelihood behind the bare cue (PMI). The best way is chosen on tuning rows. "
+        "whole, per byte, and against its likelihood behind the bare cue (PMI). The best method is chosen on tuning rows. "
         "Letter binding: of the completions in form, the share whose text is that of the letter in front of it."
     )
     parts: list[Part] = [Prose(text=said), *tables]
-    return Section(id="ways", title="Ways of scoring", parts=parts)
+    return Section(id="methods", title="Scoring methods", parts=parts)
 
 
 def _table(grid: Grid, task: str) -> Table | None:
@@ -36,8 +40,8 @@ def _table(grid: Grid, task: str) -> Table | None:
             groups.append(Group(title=grid.name(model), rows=rows))
     if not groups:
         return None
-    head = ["protocol", *_HEAD, "best on tuning rows", "what it can do", "chosen (right), by place"]
-    return Table(caption=f"{visible(task)}: knowledge by each way", head=head, groups=groups, folded=True)
+    head = ["protocol", *_HEADS, "best on tuning rows", "what it can do", "a guess", "chosen (right), by place"]
+    return Table(caption=f"{visible(task)}: knowledge by each method", head=head, groups=groups, folded=True)
 
 
 def _told(grid: Grid, place: Place) -> list[CellReport]:
@@ -45,12 +49,19 @@ def _told(grid: Grid, place: Place) -> list[CellReport]:
 
 
 def _row(grid: Grid, place: Place, told: list[CellReport]) -> list[Cell]:
-    where = f"{grid.short[place.model]}, {visible(place.task)}, {visible(place.protocol)}"
-    numbers: list[Cell] = [measured(told, name, where) or ABSENT for name in (*METHODS.values(), "letter_binding")]
+    numbers: list[Cell] = [measured(told, name, grid.said(place)) or ABSENT for name in _METRICS]
     best = dict.fromkeys(cell.provenance.get("knowledge_best", "").replace("_", " ") for cell in told)
     can = dict.fromkeys(cell.provenance["knowledge_by"] for cell in told)
+    guesses = dict.fromkeys(cell.provenance.get("knowledge_guess", "") for cell in told)
     words = " / ".join(said for name, said in ABILITIES.items() if name in can)
-    return [visible(place.protocol), *numbers, visible(" / ".join(best)), words, visible(_letters(told[0]))]
+    return [
+        visible(place.protocol),
+        *numbers,
+        visible(" / ".join(best)),
+        words,
+        visible(" / ".join(guesses)),
+        visible(_letters(told[0])),
+    ]
 
 
 def _letters(cell: CellReport) -> str:

@@ -1,4 +1,4 @@
-"""The section on cost: seconds by phase, GPU-seconds, tokens, memory, price, and the estimate beside what it became."""
+"""Cost: seconds by phase, GPU-seconds, tokens, memory, price, and the estimate beside what it became."""
 
 from __future__ import annotations
 
@@ -9,26 +9,32 @@ from typing import Any
 
 from spt_fast.config import PriceConfig
 from spt_fast.report.cells import CellReport
-from spt_fast.report.costs import PHASES, TOKENS, Session, Spent, by_model, money, spent_judging, spent_on, tokens, unit
-from spt_fast.report.html.figures import draw
-from spt_fast.report.html.grid import Grid
-from spt_fast.report.html.parts import Cell, Figure, Figures, Group, Key, Part, Prose, Section, Table, table
-from spt_fast.report.html.words import ABSENT, Number, counted, seconds, visible
+from spt_fast.report.costs import (
+    PHASES,
+    TOKENS,
+    Session,
+    Spent,
+    by_model,
+    gpus_of,
+    money,
+    price_of,
+    sessions,
+    spent_judging,
+    spent_on,
+    tokens,
+    unit,
+)
+from spt_fast.report.grid import Grid
+from spt_fast.report.parts import Cell, Figure, Figures, Group, Key, Part, Prose, Section, Table, colour, table
+from spt_fast.report.recorded import Recorded
+from spt_fast.report.words import ABSENT, Number, counted, seconds, visible
 
 COLOURS = dict(zip(PHASES, (6, 5, 4, 1, 3, 7, 2), strict=True))
 
 
-def cost(
-    grid: Grid, gpus: Mapping[str, float], *, price: PriceConfig | None = None, sessions: Sequence[Session] = ()
-) -> Section | None:
-    """Where the time went; None where nothing is done.
-
-    Args:
-        grid: of the run.
-        gpus: model -> how many a worker of it had; those that had none are left out.
-        price: of an hour of a GPU.
-        sessions: the runs of the grid.
-    """
+def section(recorded: Recorded) -> Section | None:
+    """Where the time went; None where nothing is done."""
+    grid, gpus, price = recorded.by_place, gpus_of(recorded.events), price_of(recorded.grid)
     of_model = by_model(grid.cells, gpus)
     judging = spent_judging(grid.cells, max(gpus.values(), default=0.0))
     lines = [(grid.short[model], of_model[model]) for model in grid.models if model in of_model]
@@ -39,7 +45,7 @@ def cost(
     on_gpus = bool(gpus)
     parts: list[Part] = [
         Prose(text=_intro(on_gpus)),
-        *_expected(sessions, price, on_gpus),
+        *_expected(list(sessions(recorded.events)), price, on_gpus),
         _figure(lines, used),
         _by_model(lines, used, price, on_gpus),
         *_tokens(lines),
@@ -55,10 +61,10 @@ def _intro(on_gpus: bool) -> str:
     return f"{said}. There was no GPU: where others count GPU-seconds, these are worker-seconds, and priced as such."
 
 
-def _expected(sessions: Sequence[Session], price: PriceConfig | None, on_gpus: bool) -> list[Part]:
+def _expected(runs: Sequence[Session], price: PriceConfig | None, on_gpus: bool) -> list[Part]:
     """The estimate of each run of the grid beside what it became."""
     rows: list[list[Cell]] = []
-    for each in sessions:
+    for each in runs:
         foreseen = each.expected
         row: list[Cell] = [f"{datetime.fromtimestamp(each.began, UTC):%Y-%m-%d %H:%M} UTC", f"{each.to_do:,}"]
         row += [ABSENT if foreseen is None else seconds(foreseen.seconds), seconds(each.seconds)]
@@ -81,10 +87,10 @@ def _figure(lines: Sequence[tuple[str, Spent]], used: Sequence[str]) -> Figures:
         for i, phase in enumerate(used):
             value = each.phases[phase]
             tip = f"{name}: {PHASES[phase]} {seconds(value)} of {seconds(each.total)}, n = {counted(each.cells, 'cell')}"
-            rows.append({"model": name, "value": value, "rank": i, "colour": f"var(--c{COLOURS[phase]})", "tip": tip})
-    svg = draw("cost", rows, "Seconds by model and phase")
+            rows.append({"model": name, "value": value, "rank": i, "colour": colour(COLOURS[phase]), "tip": tip})
+    figure = Figure(drawing="cost", rows=rows, label="Seconds by model and phase", note="seconds")
     legend = [Key(glyph="\u25a0", colour=COLOURS[phase], text=PHASES[phase]) for phase in used]
-    return Figures(title="Where the time went", figures=[Figure(svg=svg, note="seconds")], legend=legend)
+    return Figures(title="Where the time went", figures=[figure], legend=legend)
 
 
 def _by_model(lines: Sequence[tuple[str, Spent]], used: Sequence[str], price: PriceConfig | None, on_gpus: bool) -> Table:
@@ -136,10 +142,10 @@ def _by_task(grid: Grid, of_model: Mapping[str, Spent], price: PriceConfig | Non
                 rows.append([visible(protocol), f"{len(cells):,}", *times, read, written, f"{machines:,.1f}", *paid])
         if rows:
             groups.append(Group(title=visible(task), rows=rows))
-    head = ["protocol", "cells", "tune", "answer", "score", "tokens read", "written", f"{unit(on_gpus)}-seconds"]
+    head = ["protocol", "cells", "train", "answer", "score", "tokens read", "written", f"{unit(on_gpus)}-seconds"]
     head += ["price"] if price is not None else []
     caption = "A cell on average, by task and protocol; with its part of its model's load and engine start in the last columns"
-    return Table(caption=caption, head=head, groups=groups)
+    return Table(caption=caption, head=head, groups=groups, grouped="task")
 
 
 READ = ("prompt_tokens", "soft_positions")
