@@ -87,7 +87,7 @@ def test_controls_run_and_vectors_are_learnt_once_for_all_who_want_the_same(grid
     result = run_grid(grid)
     assert result.complete, result.failures
     store = Store(grid.folder)
-    keys = {(cell.task.name, cell.label): store.prompts(cell) for cell in result.cells}
+    keys = {(cell.task.name, cell.label): store.learnt.of(cell) for cell in result.cells}
     last = {place: steps[max(steps)].key for place, steps in keys.items() if steps}
     assert set(last) == {
         ("zoo-mcq", "soft_prompt"),
@@ -122,7 +122,7 @@ def test_a_transfer_that_is_added_later_takes_the_vectors_from_the_run_folder(gr
     result = run_grid(GridConfig(**{**vars(grid), "protocols": (protocols[0], protocols[3])}))
     assert result.complete, result.failures
     store = Store(grid.folder)
-    found = {(cell.task.name, cell.label.partition("[")[0]): store.prompts(cell) for cell in result.cells}
+    found = {(cell.task.name, cell.label.partition("[")[0]): store.learnt.of(cell) for cell in result.cells}
     moved, own = found["zoo-mcq", "transfer"], found["zoo-json", "soft_prompt"]
     assert moved is not None
     assert own is not None
@@ -142,7 +142,7 @@ def test_a_longer_training_has_the_vectors_of_a_shorter_one_on_its_way(grid: Gri
         for cell in result.cells:
             curve = (store.root / "cells" / cell.key / "curve.csv").read_text().splitlines()
             losses = "\n".join(",".join(line.split(",")[:3]) for line in curve if not line.startswith("0,"))
-            for step, prompt in (store.prompts(cell) or {}).items():
+            for step, prompt in (store.learnt.of(cell) or {}).items():
                 found[cell.label, step] = prompt.key, losses
         return found
 

@@ -78,7 +78,7 @@ def test_an_ensembles_members_are_learnt_and_asked_once_and_are_the_soft_prompts
     # All vectors and samples are kept, and the vote is a function of them.
     examples = examples_of(first)
     ballots = [store.cell_result(member.key).samples for member in first.members]
-    assert all(len(store.soft_prompts(member.key)) == 1 for member in first.members)
+    assert all(len(store.learnt.soft_prompts(member.key)) == 1 for member in first.members)
     by_hand = tuple(majority_vote(first.task.task, examples[row[0].example], row) for row in zip(*ballots, strict=True))
     assert store.cell_result(first.key).samples == by_hand
     assert len({row[0].option_logprobs for row in ballots}) == 3

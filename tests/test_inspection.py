@@ -160,11 +160,11 @@ def test_one_cell_is_inspected_by_its_folder_or_its_file(run: Path) -> None:
 def test_what_is_missing_is_found_out_and_kept(run: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(run / "run", tmp_path / "run")
     file = next(folder.glob("cells/*/meaning.json"))
-    key, before = file.parent.name, Store(folder).meaning(file.parent.name)
+    key, before = file.parent.name, Store(folder).learnt.meaning(file.parent.name)
     file.unlink()
     assert "no nearest tokens" in inspect(folder, Wanted())
     inspect(folder, Wanted(model=str(run / "moved")))
-    after = Store(folder).meaning(key)
+    after = Store(folder).learnt.meaning(key)
     assert before is not None
     assert after is not None
     assert after == replace(before, vectors=tuple(replace(vector, moved=None) for vector in before.vectors))
@@ -183,7 +183,11 @@ def test_what_an_engine_answered_is_kept_and_the_report_shows_it(run: Path, tmp_
     text = inspect(folder, wanted, say=said.append)
     assert text.count("What they do: zoo-") == 2
     assert "answered" in said[-1]
-    probes = [found for key in Store(folder).learnt(Store(folder).resolved()["cells"]) if (found := Store(folder).probe(key))]
+    probes = [
+        found
+        for key in Store(folder).learnt.among(Store(folder).resolved()["cells"])
+        if (found := Store(folder).learnt.probe(key))
+    ]
     assert [(found.rows, len(found.variants)) for found in probes] == [(2, 6), (2, 6)]
     page = (folder / "report.html").read_text()
     assert page.count("what its vectors do, n = 2") == 2 * 3, "caption, label of the region, and the line that opens it"

@@ -209,7 +209,7 @@ def test_a_judged_grid_is_whole_and_a_judge_added_later_trains_and_asks_nothing_
     after = {key: (store.root / "cells" / key / "result.json").stat().st_mtime_ns for key in before}
     assert after == before
     (soft,) = [cell for cell in plan.expand(grid) if cell.judge and cell.seed is not None]
-    kept, given = store.prompts(soft), store.prompts(soft.unjudged)
+    kept, given = store.learnt.of(soft), store.learnt.of(soft.unjudged)
     assert kept is not None
     assert given is not None
     assert {step: prompt.key for step, prompt in kept.items()} == {step: prompt.key for step, prompt in given.items()}

@@ -65,9 +65,9 @@ def test_an_adapter_is_kept_in_the_cells_folder_and_learnt_once(grid: GridConfig
     assert result.complete, result.failures
     store = Store(grid.folder)
     (cell,) = (cell for cell in result.cells if isinstance(cell.protocol, Lora))
-    adapters = store.adapters(cell.key)
+    adapters = store.learnt.adapters(cell.key)
     assert list(adapters) == [0, 1, 2]
-    assert store.soft_prompts(cell.key) == {}
+    assert store.learnt.soft_prompts(cell.key) == {}
     assert store.result(cell.key).provenance["adapter"] == adapters[2].key
     assert sorted(path.name for path in (store.root / "cells" / cell.key).iterdir()) == [
         "adapter.safetensors",
@@ -82,7 +82,7 @@ def test_an_adapter_is_kept_in_the_cells_folder_and_learnt_once(grid: GridConfig
     # As after a kill between learning and asking: what was learnt is asked, and not learnt again.
     (store.root / "cells" / cell.key / "result.json").unlink()
     (stage,) = plan.stages(result.cells, store.done())
-    given = {cell.key: store.prompts(cell) or {}}
+    given = {cell.key: store.learnt.of(cell) or {}}
     events: list[Event] = []
     run_stage(stage, given, events.append)
     assert set(results(events)) == {cell.key}
@@ -90,8 +90,8 @@ def test_an_adapter_is_kept_in_the_cells_folder_and_learnt_once(grid: GridConfig
     # The store gives it to the next night too.
     tomorrow = Store(grid.folder.with_name("tomorrow"))
     tomorrow.take_prompts(store, {cell.key})
-    assert tomorrow.learnt({cell.key}) == {cell.key}
-    assert tomorrow.adapters(cell.key)[2].key == adapters[2].key
+    assert tomorrow.learnt.among({cell.key}) == {cell.key}
+    assert tomorrow.learnt.adapters(cell.key)[2].key == adapters[2].key
 
 
 def test_results_say_how_much_each_protocol_trains_and_stores_and_with_which_settings(grid: GridConfig) -> None:

@@ -59,7 +59,7 @@ def reports(result: GridResult) -> list[CellReport]:
 def test_a_steady_engine_answers_the_same_again(grid: GridConfig) -> None:
     result = run_grid(grid)
     assert result.complete
-    found = Store(result.folder).reruns(cell.key for cell in result.cells)
+    found = Store(result.folder).reruns.read(cell.key for cell in result.cells)
     assert set(found) == {cell.key for cell in result.cells}
     for rerun in found.values():
         assert (rerun.share, rerun.n) == (0.2, 4)
@@ -76,7 +76,7 @@ def test_flips_of_an_unsteady_engine_are_counted_shown_and_change_no_result(grid
     again = run_grid(replace(unsteady, rerun=0.5))
     assert files(again) == before
     assert numbers(again) == numbers(first)
-    found = Store(again.folder).reruns(cell.key for cell in again.cells)
+    found = Store(again.folder).reruns.read(cell.key for cell in again.cells)
     flips = sum(rerun.flips["completion"] for rerun in found.values())
     assert 10 < flips < 50, "of 60"
     assert sum(len(rerun.flipped) for rerun in found.values()) >= flips
@@ -104,7 +104,7 @@ def test_the_same_command_asks_nothing_again_and_a_larger_share_does(grid: GridC
     wider = Listener()
     result = run_grid(replace(grid, rerun=0.5), watch=wider.watch)
     assert len(wider.keys(CellDone)) == 6
-    assert {rerun.n for rerun in Store(result.folder).reruns(cell.key for cell in result.cells).values()} == {10}
+    assert {rerun.n for rerun in Store(result.folder).reruns.read(cell.key for cell in result.cells).values()} == {10}
 
 
 def test_the_rows_are_the_first_by_content_hash_at_the_last_step(grid: GridConfig) -> None:
@@ -112,7 +112,7 @@ def test_the_rows_are_the_first_by_content_hash_at_the_last_step(grid: GridConfi
     store = Store(result.folder)
     for cell in result.cells:
         rows = sorted(row["example"] for row in store.samples(cell.key, ["example", "step"], last=True))
-        again = store.reruns([cell.key])[cell.key]
+        again = store.reruns.read([cell.key])[cell.key]
         assert again.flipped
         assert {each.example for each in again.flipped} <= set(rows[:4])
 
@@ -126,7 +126,7 @@ def test_a_lost_soft_prompt_is_a_sentence_and_the_result_stays(grid: GridConfig)
     assert again.failures == {}
     assert {cell.label for cell in again.cells if cell.key in again.not_rerun} == {"soft_prompt"}
     assert all("--fresh" in reason for reason in again.not_rerun.values())
-    assert len(Store(again.folder).reruns(cell.key for cell in again.cells)) == 4
+    assert len(Store(again.folder).reruns.read(cell.key for cell in again.cells)) == 4
 
 
 def test_a_judged_cell_tells_what_its_completions_did_when_asked_again(grid: GridConfig, model: str) -> None:
@@ -177,6 +177,6 @@ def test_kill_9_while_rows_are_asked_again_loses_nothing(grid: GridConfig, model
     results = {key: (out / "cells" / key / "result.json").read_bytes() for key in store.done()}
     assert len(results) == 2
     again = run_grid(replace(load_grid(path), rerun=1.0))
-    assert len(store.reruns(results)) == 2
+    assert len(store.reruns.read(results)) == 2
     assert {key: (out / "cells" / key / "result.json").read_bytes() for key in store.done()} == results
     assert "Of 8 completions asked again in all 2 cells, none came out otherwise" in summary(reports(again))

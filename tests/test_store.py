@@ -22,6 +22,7 @@ from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.storage import open_storage
 from spt_fast.storage.files import BESIDE, write_whole
 from spt_fast.store import Results, Store
+from spt_fast.store import samples as stored_samples
 from spt_fast.types import CellResult, Metric, Sample, TrainingStep
 
 
@@ -105,11 +106,11 @@ def test_trained_prompts_are_found_again_only_when_all_their_steps_are_there(pla
     store, one = Store(place), cell(SoftPromptConfig(steps=2, evaluate_at=(0,)))
     prompts = {s: SoftPrompt(vectors=np.full((3, 4), s, np.float32), provenance={"step": str(s)}) for s in (0, 2)}
     curve = [TrainingStep(step=s, loss=1.0 / s, grad_norm=0.5) for s in (1, 2)]
-    store.put_prompts(one, prompts, curve)
-    found = store.prompts(one)
+    store.learnt.put(one, prompts, curve)
+    found = store.learnt.of(one)
     assert found is not None
     assert {step: prompt.key for step, prompt in found.items()} == {s: p.key for s, p in prompts.items()}
-    assert store.prompts(cell(SoftPromptConfig(steps=2, evaluate_at=(0, 1)))) is None
+    assert store.learnt.of(cell(SoftPromptConfig(steps=2, evaluate_at=(0, 1)))) is None
     assert store.text(f"cells/{one.key}/curve.csv").splitlines() == [
         "step,loss,grad_norm",
         "1,1.0,0.5",
@@ -120,7 +121,7 @@ def test_trained_prompts_are_found_again_only_when_all_their_steps_are_there(pla
 def test_the_curve_gets_the_metrics_of_its_steps(place: Location) -> None:
     store, one = Store(place), cell(SoftPromptConfig(steps=2, evaluate_at=(0,)))
     prompts = {s: SoftPrompt(vectors=np.ones((3, 4), np.float32)) for s in (0, 2)}
-    store.put_prompts(one, prompts, [TrainingStep(step=s, loss=1.0, grad_norm=0.5) for s in (1, 2)])
+    store.learnt.put(one, prompts, [TrainingStep(step=s, loss=1.0, grad_norm=0.5) for s in (1, 2)])
     for _ in range(2):  # a second time, as after a kill between the curve and the marker
         store.put_result(one, result(0, 2))
         assert store.text(f"cells/{one.key}/curve.csv").splitlines() == [
@@ -195,7 +196,7 @@ def test_another_result_is_another_version(place: Location) -> None:
     assert store.versions() != again
     again = store.versions()
     assert store.versions() == again
-    store.put_prompts(other, {0: SoftPrompt(vectors=np.ones((3, 4), np.float32))}, [])
+    store.learnt.put(other, {0: SoftPrompt(vectors=np.ones((3, 4), np.float32))}, [])
     assert store.versions() == again, "a cell that only began has none"
 
 
@@ -205,21 +206,21 @@ NAMES = ("plain", "a: b", "{x}", "\u00e9\U0001f600", "\x7f\x85\u2028\ufeff", "li
 def test_the_grid_reads_back_as_it_was_by_us_and_by_any_yaml(place: Location) -> None:
     store = Store(place)
     told = {"name": "g", "models": [], "cells": {name: {"model": name, "seed": None, "closed_ended": True} for name in NAMES}}
-    store.put_grid(told)
-    assert store.grid() == told
+    store.grid_file.put(told)
+    assert store.grid_file.read() == told
     assert yaml.safe_load(store.text("grid.yaml")) == told
     store.put("grid.yaml", yaml.safe_dump(told, sort_keys=False))
-    assert store.grid() == told, "also where a person has written it anew"
+    assert store.grid_file.read() == told, "also where a person has written it anew"
 
 
 def test_a_grid_that_says_what_it_said_is_not_written_again(tmp_path: Path) -> None:
     store, path = Store(tmp_path), tmp_path / "grid.yaml"
-    store.put_grid({"name": "g", "cells": {}})
+    store.grid_file.put({"name": "g", "cells": {}})
     os.utime(path, ns=(1, 1))
-    store.put_grid({"name": "g", "cells": {}})
+    store.grid_file.put({"name": "g", "cells": {}})
     assert path.stat().st_mtime_ns == 1
-    store.put_grid({"name": "h", "cells": {}})
-    assert store.grid() == {"name": "h", "cells": {}}
+    store.grid_file.put({"name": "h", "cells": {}})
+    assert store.grid_file.read() == {"name": "h", "cells": {}}
 
 
 @pytest.mark.parametrize("text", ["cells: [", "\x00", "a\ncells:\n b: {}\n", "{a\ncells:\n b\n"])
@@ -399,3 +400,9 @@ def test_no_field_of_a_sample_is_lost_in_the_store(place: Location) -> None:
     whole, odd = store.cell_result(one.key).samples
     assert whole == WHOLE
     assert odd.cloze_texts == ("?", "b"), "a lone surrogate cannot be kept"
+
+
+def test_the_columns_of_samples_are_the_fields_of_a_sample_and_unknown_types_are_refused() -> None:
+    assert stored_samples.schema().names == [each.name for each in fields(Sample)]
+    with pytest.raises(TypeError, match=r"knows no column for a field of the type .*bytes"):
+        stored_samples._kind(bytes | None)

@@ -37,7 +37,7 @@ def write_grid(store: Store, **rests_on: str | None) -> None:
     place = {"model": "m", "task": "t", "seed": None, "closed_ended": False, "rests_on": None}
     cells = {one.key: {**place, "protocol": one.label} for one in (ASKED, LEARNT)}
     cells[JUDGED.key] = {**place, "protocol": "judged", **rests_on}
-    store.put_grid({"name": "g", "models": [{"id": "m", "post_trained": None}], "spt_fast": "1", "cells": cells})
+    store.grid_file.put({"name": "g", "models": [{"id": "m", "post_trained": None}], "spt_fast": "1", "cells": cells})
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def hostile_run(tmp_path: Path) -> Path:
     store.put_failure(bad, "EngineError", HOSTILE)
     place = {"model": HOSTILE[:-1], "task": f"t{HOSTILE[:-1]}", "seed": None, "closed_ended": False, "rests_on": None}
     cells = {one.key: {**place, "protocol": one.label} for one in (good, bad)}
-    store.put_grid(
+    store.grid_file.put(
         {"name": HOSTILE[:-1], "models": [{"id": HOSTILE[:-1], "post_trained": None}], "spt_fast": "1", "cells": cells}
     )
     store.event("run", cells=2, todo=2)

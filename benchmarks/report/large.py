@@ -154,7 +154,7 @@ def record(folder: Path, rows: int, models: int, tasks: int) -> int:
         engine={"kind": "echo"},
         output=folder,
     )
-    store.put_grid(resolved(config, made, folder=folder))
+    store.grid_file.put(resolved(config, made, folder=folder))
     store.event("run", cells=len(made), todo=len(made))
     for cell in made:
         store.event("worker", model=cell.model.name, worker=0, where="node", gpus=1.0)

@@ -101,7 +101,8 @@ def made_up(cell: Cell) -> CellResult:
 
 def fill(run: Path, cells: Sequence[Cell]) -> None:
     """All cells done: the files that `put_result` writes for one cell of each protocol, in every cell's folder."""
-    from spt_fast.store.folder import CHECKSUM, Store, _checksum
+    from spt_fast.store import CHECKSUM, Store
+    from spt_fast.store.results import checksum
 
     patterns: dict[str, tuple[Cell, dict[str, bytes]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -116,7 +117,7 @@ def fill(run: Path, cells: Sequence[Cell]) -> None:
         pattern, files = patterns[cell.label]
         (folder / "samples.parquet").write_bytes(files["samples.parquet"])
         data = json.loads(files["result.json"].replace(pattern.key.encode(), cell.key.encode()))
-        (folder / "result.json").write_text(json.dumps({**data, CHECKSUM: _checksum(data)}))
+        (folder / "result.json").write_text(json.dumps({**data, CHECKSUM: checksum(data)}))
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:

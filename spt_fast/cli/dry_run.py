@@ -16,7 +16,8 @@ from spt_fast.report.costs import money
 from spt_fast.scheduling import outlook
 from spt_fast.scheduling.estimates import Estimates
 from spt_fast.scheduling.scheduler import Resources
-from spt_fast.store import Store, reuse
+from spt_fast.store import Store
+from spt_fast.store.reuse import reusable
 
 LONG_S = 1800.0
 """A grid that takes longer than this on one machine is worth a cluster."""
@@ -33,14 +34,14 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     plan.require_usable(chosen)
     store = Store(config.folder)
     done = store.done()
-    taken = [] if fresh else reuse.to_take(config, store, cells)
-    kept = set() if fresh else done.union(*(each.done for each in taken))
+    reused = [] if fresh else reusable(config, store, cells)
+    kept = set() if fresh else done.union(*(each.done for each in reused))
     stages = plan.stages(chosen, kept)
     missing = [cell for cell in chosen if cell.key not in kept]
     lines = [f"{len(chosen)} cells, {len(chosen) - len(missing)} done, {len(missing)} to do; run folder {store.root}"]
-    lines += [f"{each.what} would be taken over from {each.source.root}" for each in taken]
+    lines += [f"{each.what} would be reused from {each.source.root}" for each in reused]
     there = {cell.key: cell for cell in cells}
-    known = {store: done & there.keys(), **{each.source: each.done & there.keys() for each in taken}}
+    known = {store: done & there.keys(), **{each.source: each.done & there.keys() for each in reused}}
     with closing(open_executor(address, store.log)) as executor:
         room, gpu = executor.room()
     estimates = Estimates(measured(cells, known), gpu=gpu, lengths=lengths_of(missing, store))

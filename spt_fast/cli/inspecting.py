@@ -168,7 +168,7 @@ def _of_run(root: Location, key: str | None, wanted: Wanted, say: Callable[[str]
     store = Store(root)
     grid = store.resolved()
     cells = {name: cell for name, cell in grid["cells"].items() if cell.get("rests_on") is None and key in (None, name)}
-    learnt = store.learnt(list(cells))
+    learnt = store.learnt.among(list(cells))
     chosen = {name: cell for name, cell in cells.items() if name in learnt and _matches(cell, wanted.only)}
     # What LoRA has learnt is no soft prompt.
     found = [one for name, cell in chosen.items() if (one := _of_cell(store, name, cell)) is not None]
@@ -184,11 +184,11 @@ def _of_run(root: Location, key: str | None, wanted: Wanted, say: Callable[[str]
 
 
 def _of_cell(store: Store, key: str, cell: Mapping[str, Any]) -> Inspected | None:
-    steps = store.soft_prompts(key)
+    steps = store.learnt.soft_prompts(key)
     if not steps:
         return None
     prompt = steps[max(steps)]
-    meaning, probe = store.meaning(key), store.probe(key)
+    meaning, probe = store.learnt.meaning(key), store.learnt.probe(key)
     return Inspected(
         file=store.name(f"cells/{key}/{PROMPT}"),
         prompt=prompt,
@@ -220,9 +220,9 @@ def _keep(store: Store, found: Sequence[Inspected]) -> None:
     with closing(store):
         for each in found:
             if each.meaning is not None:
-                store.put_meaning(each.key, each.meaning)
+                store.learnt.put_meaning(each.key, each.meaning)
             if each.probe is not None:
-                store.put_probe(each.key, each.probe)
+                store.learnt.put_probe(each.key, each.probe)
     write_tables(store.root)
 
 

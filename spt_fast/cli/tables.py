@@ -38,7 +38,7 @@ def tell(folder: Location, *, as_json: bool) -> list[CellReport]:
         cells, text = write_tables(folder)
         failed = [cell for cell in cells if cell.status == "failed"]
         if not as_json:
-            section = overview(Recorded(name=grid["name"], cells=cells, grid=grid, rows=store.rows()))
+            section = overview(Recorded(name=grid["name"], cells=cells, grid=grid, rows=store.rows.read()))
             shown = terminal(section, width=columns, colour=colour)
             kept = {**(kept_tables(store) or {}), "look": look, "shown": shown}
             store.put(KEPT, json.dumps(kept))
@@ -47,7 +47,7 @@ def tell(folder: Location, *, as_json: bool) -> list[CellReport]:
         text = store.text("results.json") if as_json else ""
     if as_json:
         click.echo(text, nl=False)
-        for sentence in told(store.rows(), {cell["task"] for cell in grid["cells"].values()}):
+        for sentence in told(store.rows.read(), {cell["task"] for cell in grid["cells"].values()}):
             click.echo(sentence, err=True)
     else:
         show(str(kept["shown"]) if kept else "", end="")

@@ -33,7 +33,8 @@ from spt_fast.scheduling import outlook
 from spt_fast.scheduling.estimates import Estimates, Measured
 from spt_fast.scheduling.foresight import Foresight
 from spt_fast.scoring.rerun import COLUMNS, Rerun, rerun_of
-from spt_fast.store import Failure, Results, Store, StoredResult, reuse
+from spt_fast.store import Failure, Results, Store, StoredResult
+from spt_fast.store.reuse import look_no_more, reuse
 from spt_fast.tasks.base import FileSource, GeneratedSource
 from spt_fast.tasks.lengths import MOST_ROWS, lengths
 from spt_fast.tasks.rows import load_rows
@@ -123,9 +124,9 @@ def run_grid(
     Args:
         grid: a `GridConfig`, or the file it is in.
         only: patterns for `model`, `task`, `protocol`, `seed`: the other cells are left alone.
-        fresh: forget what the folder holds of these cells, and do them again; take nothing over from earlier nights.
+        fresh: forget what the folder holds of these cells, and do them again; reuse nothing of earlier folders.
         watch: shows what happens; None: silence.
-        say: is told in a sentence what was taken over from earlier nights; None: silence.
+        say: is told in a sentence which completed cells of earlier folders are reused; None: silence.
         executor: where stages run; None: at `address`.
         address: `local` (this machine), or a Ray cluster: `auto`, or HOST:PORT of its head node.
 
@@ -147,17 +148,17 @@ def run_grid(
         if fresh:
             for key in sorted({key for cell in chosen for key in cell.keys}):
                 store.discard(key)
-            reuse.ask_no_more(config, store, chosen)
+            look_no_more(config, store, chosen)
         else:
-            for taken in reuse.take_over(config, store, cells):
+            for reused in reuse(config, store, cells):
                 if say is not None:
-                    say(str(taken))
+                    say(str(reused))
         done = store.done()
         stages = _describing(plan.stages(chosen, done), store)
         to_judge = {cell.key: cell for cell in chosen if cell.judge is not None and cell.key not in done}
         asked = {cell.key: cell for cell in chosen if cell.key not in done}.values()
         to_vote = {cell.unjudged.key: cell.unjudged for cell in asked if cell.unjudged.members}
-        store.put_grid(resolved(config, cells, folder=store.root))
+        store.grid_file.put(resolved(config, cells, folder=store.root))
         if not (stages or to_vote or to_judge or to_rerun(config, chosen, store, done)):
             return standing(config, cells, store)
         todo = {cell.key: cell for stage in stages for cell in stage.cells} | to_vote | to_judge
@@ -272,7 +273,7 @@ def _foreseen(foresight: Foresight | None, stage: Stage, event: Event) -> list[E
 
 def lengths_of(cells: Iterable[Cell], store: Store) -> dict[str, Mapping[str, float]]:
     """How long the texts of tasks are whose rows are at hand: an earlier run has described them, or they are local files."""
-    found = {rows["task"]: rows["lengths"] for rows in store.rows() if rows.get("lengths")}
+    found = {rows["task"]: rows["lengths"] for rows in store.rows.read() if rows.get("lengths")}
     for rows in {cell.task.name: cell.task for cell in cells if cell.task.name not in found}.values():
         if rows.data_files is not None or isinstance(rows.task.source, FileSource | GeneratedSource):
             with suppress(SptError):  # the cells will tell what is wrong with the rows
@@ -317,7 +318,7 @@ def to_rerun(config: GridConfig, cells: Sequence[Cell], store: Store, done: Coll
     """
     if not config.rerun:
         return []
-    again = store.reruns((cell.unjudged.key for cell in cells), damaged=False)
+    again = store.reruns.read((cell.unjudged.key for cell in cells), damaged=False)
     known = {key: rerun.share for key, rerun in again.items()}
     return plan.rerunning(cells, done, known, config.rerun)
 
@@ -491,7 +492,7 @@ def _describing(stages: Sequence[Stage], store: Store) -> list[Stage]:
     found = []
     for stage in stages:
         rows = {rows.name: rows for cell in stage.cells for rows in (cell.task, cell.source)}
-        new = frozenset(name for name, each in rows.items() if name not in told and not store.describes(each))
+        new = frozenset(name for name, each in rows.items() if name not in told and not store.rows.describes(each))
         told |= new
         found.append(replace(stage, describe=new))
     return found
@@ -504,11 +505,11 @@ def _given(stage: Stage, store: Store, say: Callable[[str], None] | None = None)
     done = store.done() if stage.rerun else ()
     for cell in stage.cells:
         try:
-            has = store.prompts(cell) if stage.judge is None else store.cell_result(cell.unjudged.key)
+            has = store.learnt.of(cell) if stage.judge is None else store.cell_result(cell.unjudged.key)
         except DamagedError as e:
             again = stage.judge is None and cell.key not in done
             if again:
-                store.forget_learnt(cell.key)
+                store.learnt.forget(cell.key)
             if say is not None:
                 mend = "so it is learnt again" if again else "so the cell cannot be gone on with"
                 say(f"{cell.title}: {str(e).partition('; ')[0]}, {mend}")
@@ -547,7 +548,7 @@ def _keep(stage: Stage, event: Event, store: Store) -> None:
     match event:
         case RowsRead(task=name):
             (rows, *_) = (rows for cell in stage.cells for rows in (cell.task, cell.source) if rows.name == name)
-            store.put_rows(rows, event.report)
+            store.rows.put(rows, event.report)
         case PhaseStarted(phase=phase):
             note = {"note": event.note} if event.note else {}
             store.event("phase", model=stage.model.name, worker=stage.worker, phase=phase, **note)
@@ -558,16 +559,16 @@ def _keep(stage: Stage, event: Event, store: Store) -> None:
         case Noticed(key=key):
             store.event("noticed", key=key, cell=cells[key].title, said=event.said)
         case CellTrained(key=key):
-            store.put_prompts(cells[key], event.prompts, event.curve, event.meaning)
+            store.learnt.put(cells[key], event.prompts, event.curve, event.meaning)
             store.event("trained", key=key, cell=cells[key].title)
         case CellDone(key=key) if stage.rerun:
-            store.put_rerun(cells[key], _held_against(store, key, event.result, stage.rerun))
+            store.reruns.put(cells[key], _held_against(store, key, event.result, stage.rerun))
             store.event("again", key=key, cell=cells[key].title)
         case CellFailed(key=key) if stage.rerun:
             store.event("not_again", key=key, cell=cells[key].title, kind=event.kind, reason=event.reason)
         case CellDone(key=key):
             if cells[key].judge is not None:
-                store.share_prompts(cells[key].unjudged, cells[key])
+                store.learnt.share(cells[key].unjudged, cells[key])
             store.put_result(cells[key], event.result)
             store.event("done", key=key, cell=cells[key].title)
         case CellFailed(key=key):

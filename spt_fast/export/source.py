@@ -115,7 +115,7 @@ class DoneCell:
         Raises:
             StoreError: the file is damaged.
         """
-        return None if self.step is None else self.store.soft_prompts(self.key).get(self.step)
+        return None if self.step is None else self.store.learnt.soft_prompts(self.key).get(self.step)
 
     def adapter(self) -> LoraAdapter | None:
         """The LoRA adapter of the last step; None where the protocol has none.
@@ -123,7 +123,7 @@ class DoneCell:
         Raises:
             StoreError: the file is damaged.
         """
-        return None if self.step is None else self.store.adapters(self.key).get(self.step)
+        return None if self.step is None else self.store.learnt.adapters(self.key).get(self.step)
 
     def losses(self) -> dict[int, float]:
         """Training loss by step, in nats a token; empty where nothing was trained."""

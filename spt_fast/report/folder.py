@@ -51,7 +51,7 @@ def write_tables(folder: Location) -> tuple[list[CellReport], str]:
     cells = cell_reports(store, grid)
     versions = {"spt_fast": grid["spt_fast"]}
     events, price = store.events(), price_of(grid)
-    rows = store.rows()
+    rows = store.rows.read()
     text = _json(results_json(cells, name=grid["name"], provenance=versions, rows=rows, events=events, price=price))
     store.put("results.csv", results_csv(cells))
     store.put("results.json", text)
@@ -96,7 +96,7 @@ def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:
     read = lru_cache(maxsize=64)(lambda key, step: verdicts(store.samples(key, columns), step))
     reports = []
     results = store.results_or_damage(key for key in grid["cells"] if key in done)
-    reruns = store.reruns(cell.get("rests_on") or key for key, cell in grid["cells"].items())
+    reruns = store.reruns.read(cell.get("rests_on") or key for key, cell in grid["cells"].items())
     for key, place in _places(grid):
         if key in done:
             result = _checked(store, next(results))

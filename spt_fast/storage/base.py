@@ -151,7 +151,7 @@ class Storage(ABC):
         return False
 
     @abstractmethod
-    def take(self, source: Storage, folders: Mapping[str, Sequence[str]]) -> None:
+    def copy(self, source: Storage, folders: Mapping[str, Sequence[str]]) -> None:
         """Have files of another storage of the same kind here too, under the same names, instead of what is here.
 
         Args:

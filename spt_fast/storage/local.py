@@ -20,7 +20,7 @@ from spt_fast.storage.files import BESIDE, sweep, sync_folder, write_whole
 LOCK = ".lock"
 
 LINKING = 16
-"""Folders that are taken over at once: each waits for the disk, and disks wait for many at a time as for one."""
+"""Folders that are copied at once: each waits for the disk, and disks wait for many at a time as for one."""
 
 
 class FolderStorage(Storage):
@@ -145,25 +145,25 @@ class FolderStorage(Storage):
     def newer(self, path: str, than: str) -> bool:
         return (self.root / path).stat().st_mtime_ns >= (self.root / than).stat().st_mtime_ns
 
-    def take(self, source: Storage, folders: Mapping[str, Sequence[str]]) -> None:
+    def copy(self, source: Storage, folders: Mapping[str, Sequence[str]]) -> None:
         with ThreadPoolExecutor(LINKING) as pool:
-            for _ in pool.map(lambda item: self._take(source, *item), folders.items()):
+            for _ in pool.map(lambda item: self._copy(source, *item), folders.items()):
                 pass
         for above in {(self.root / folder).parent for folder in folders}:
             sync_folder(above)
 
-    def _take(self, source: Storage, folder: str, names: Sequence[str]) -> None:
+    def _copy(self, source: Storage, folder: str, names: Sequence[str]) -> None:
         here = self.root / folder
         try:
             here.mkdir(parents=True, exist_ok=True)
             for name in names[:-1]:
-                self._take_file(source, f"{folder}/{name}")
+                self._copy_file(source, f"{folder}/{name}")
             sync_folder(here)
-            self._take_file(source, f"{folder}/{names[-1]}")
+            self._copy_file(source, f"{folder}/{names[-1]}")
         except OSError as e:
-            raise StoreError(f"{source.name(folder)}: cannot be taken over into {here}: {e.strerror or e}") from None
+            raise StoreError(f"{source.name(folder)}: cannot be reused in {here}: {e.strerror or e}") from None
 
-    def _take_file(self, source: Storage, path: str) -> None:
+    def _copy_file(self, source: Storage, path: str) -> None:
         with source.local(path) as there:
             (self.root / path).unlink(missing_ok=True)
             try:

@@ -179,7 +179,7 @@ class UrlStorage(Storage):
         with suppress(FileNotFoundError), self._doing(folder, "removed"):
             self._fs.rm(self._at(folder), recursive=True)
 
-    def take(self, source: Storage, folders: Mapping[str, Sequence[str]]) -> None:
+    def copy(self, source: Storage, folders: Mapping[str, Sequence[str]]) -> None:
         assert isinstance(source, UrlStorage)
         for some in _batches(folders.items()):
             first = [f"{folder}/{name}" for folder, names in some for name in names[:-1]]

@@ -99,7 +99,7 @@ def write_run(
         before = () if step is None else tuple(wrong(sample) for sample in samples)  # step 0, which is not the last
         store.put_result(cell, CellResult(metrics={step: aggregate(samples)}, samples=before + samples))
     names = dict.fromkeys(place[0] for place in (*verdicts, *waiting))
-    store.put_grid(
+    store.grid_file.put(
         {
             "name": folder.name,
             "models": [{"id": name, "post_trained": (partners or {}).get(name), "chat_template": "never"} for name in names],

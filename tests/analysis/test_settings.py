@@ -36,7 +36,7 @@ def run_of(folder: Path, one: Cell, **settings: Any) -> Run:
     )
     store = Store(folder)
     store.put_result(one, result(one.steps[-1]))
-    store.put_grid(resolved(config, [one], folder=folder))
+    store.grid_file.put(resolved(config, [one], folder=folder))
     return read_run(folder)
 
 

@@ -222,7 +222,7 @@ def test_rows_are_asked_again_on_a_cluster_as_on_this_machine(cluster: Any, grid
     here = run_grid(replace(unsteady, output=tmp_path / "here"), executor=Inline())
     there = run_grid(unsteady, executor=RayExecutor("auto", log=lambda model: tmp_path / "log"))
     assert set(there.results) == set(here.results)
-    found = [Store(result.folder).reruns(result.results) for result in (here, there)]
+    found = [Store(result.folder).reruns.read(result.results) for result in (here, there)]
     assert [{key: rerun.n for key, rerun in each.items()} for each in found] == [dict.fromkeys(here.results, 2)] * 2
 
 

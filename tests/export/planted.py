@@ -111,14 +111,14 @@ def plant(folder: Place, cells: Sequence[Cell] = CELLS, waiting: Sequence[Cell] 
         engine={"kind": "echo"},
         output=folder,
     )
-    store.put_grid(resolved(config, cells, folder=folder))
+    store.grid_file.put(resolved(config, cells, folder=folder))
     for one in cells:
         if one in waiting:
             continue
         steps: tuple[int | None, ...] = one.steps
         if isinstance(one.protocol, SoftPromptConfig):
             curve = [TrainingStep(step=s, loss=1 / s, grad_norm=0.5) for s in (1, 2)]
-            store.put_prompts(one, prompts(one), curve)
+            store.learnt.put(one, prompts(one), curve)
         samples = {step: [sample(one, i, step) for i in range(len(HOSTILE))] for step in steps}
         result = CellResult(
             metrics={step: aggregate(found) for step, found in samples.items()},

@@ -20,6 +20,7 @@ from spt_fast.export.lm_eval import folder_of
 from spt_fast.export.source import open_source, portable
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.store import Store
+from spt_fast.store.reuse import copy_cells
 
 from ..places import url_in
 from .planted import CELLS, FOLDER_MODEL, HUB_MODEL, SOFT, WAITING, plant, prompts
@@ -64,7 +65,7 @@ def test_a_run_at_a_url_is_exported_as_one_of_this_machine(format: str, request:
     here.lock()
     here.put("grid.yaml", Store(url).text("grid.yaml"))
     here.put("events.jsonl", "".join(json.dumps(event) + "\n" for event in Store(url).events()))
-    here.take_cells(Store(url), [cell.key for cell in CELLS])
+    copy_cells(here, Store(url), [cell.key for cell in CELLS])
     here.close()
     with pytest.raises(ConfigError, match=r"--to: memory://\S* is not on this machine; name a folder here"):
         export(url, format)

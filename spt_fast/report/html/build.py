@@ -156,7 +156,7 @@ def recorded(
         cells=cells,
         grid=grid,
         said=said,
-        rows=store.rows(),
+        rows=store.rows.read(),
         events=store.events(),
         ranking=known.ranking,
         no_ranking=known.no_ranking,
@@ -170,16 +170,16 @@ def recorded(
 
 def _learnt(store: Store, done: Sequence[CellReport]) -> tuple[list[Known], int]:
     """Soft prompts that were learnt on the task that they are asked, and how many are left out."""
-    with_prompts = store.learnt([cell.key for cell in done])
+    with_prompts = store.learnt.among([cell.key for cell in done])
     # What a transfer carries is there already, with the task it was learnt on; a judged cell has that of its twin.
     own = (cell for cell in done if cell.key in with_prompts)
     there = [cell for cell in own if kind_of(cell.protocol).attaches == "soft_prompt" and not kind_of(cell.protocol).transfers]
     found = []
     for cell in there[:MOST_INSPECTED]:
-        steps = store.soft_prompts(cell.key)
+        steps = store.learnt.soft_prompts(cell.key)
         if steps:
             placed = Placed(cell.model, cell.task, cell.protocol, cell.seed, steps[max(steps)])
-            found.append(Known(placed=placed, meaning=store.meaning(cell.key), probe=store.probe(cell.key)))
+            found.append(Known(placed=placed, meaning=store.learnt.meaning(cell.key), probe=store.learnt.probe(cell.key)))
     return found, max(0, len(there) - MOST_INSPECTED)
 
 
