@@ -23,6 +23,7 @@ from spt_fast.models.tokenizer import load_tokenizer
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.report import CellReport
 from spt_fast.store import Store
+from spt_fast.store.reuse import copy_learnt
 from spt_fast.tasks.rows import load_rows
 from spt_fast.types import CellResult, Completion
 from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, PhaseStarted
@@ -87,9 +88,9 @@ def test_an_adapter_is_kept_in_the_cells_folder_and_learnt_once(grid: GridConfig
     run_stage(stage, given, events.append)
     assert set(results(events)) == {cell.key}
     assert not any(isinstance(event, CellTrained) or event == PhaseStarted(phase="train") for event in events)
-    # The store gives it to the next night too.
+    # It is reused in the next folder too.
     tomorrow = Store(grid.folder.with_name("tomorrow"))
-    tomorrow.take_prompts(store, {cell.key})
+    copy_learnt(tomorrow, store, {cell.key})
     assert tomorrow.learnt.among({cell.key}) == {cell.key}
     assert tomorrow.learnt.adapters(cell.key)[2].key == adapters[2].key
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from spt_fast import plan
+from spt_fast.analysis.runs import open_run
 from spt_fast.cli.dry_run import dry_run
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.config.reader import load_grid, parse_grid, share_of
 from spt_fast.driver.run import GridResult, with_options
 from spt_fast.errors import ConfigError
 from spt_fast.report import CellReport, summary
-from spt_fast.report.folder import cell_reports, write_tables
+from spt_fast.report.folder import write_tables
 from spt_fast.store import RERUN, Store
 from spt_fast.worker.events import CellDone, PhaseStarted
 
@@ -53,7 +54,7 @@ def files(result: GridResult) -> dict[str, bytes]:
 
 def reports(result: GridResult) -> list[CellReport]:
     store = Store(result.folder)
-    return cell_reports(store, store.resolved())
+    return list(open_run(store).cells())
 
 
 def test_a_steady_engine_answers_the_same_again(grid: GridConfig) -> None:

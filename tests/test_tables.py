@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from spt_fast.analysis.runs import open_run
 from spt_fast.cli.tables import tell
 from spt_fast.config import SoftPromptConfig
 from spt_fast.report import Verdict
-from spt_fast.report.folder import KEPT, TABLES, cell_reports, write_tables
+from spt_fast.report.folder import KEPT, TABLES, write_tables
 from spt_fast.store import Store
 
 from .test_store import cell, result
@@ -215,8 +216,7 @@ def test_another_width_is_another_text(store: Store, told: Callable[..., str], m
 
 
 def test_verdicts_are_those_of_the_last_step(store: Store) -> None:
-    grid = store.resolved()
-    by_key = {report.key: report for report in cell_reports(store, grid)}
+    by_key = {report.key: report for report in open_run(store).cells()}
     expected = {"e0": Verdict(format_ok=False, knows=True), "e1": Verdict(format_ok=True, knows=True)}
     assert dict(by_key[LEARNT.key].verdicts) == expected
     assert by_key[LEARNT.key].verdicts == expected

@@ -19,11 +19,11 @@ from typing import Any
 
 from benchmarks.harness import RESULTS, ROOT, Benchmark
 from spt_fast import tasks
+from spt_fast.analysis.runs import open_run
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, ShuffledLabels, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import run_grid
 from spt_fast.report import CellReport
-from spt_fast.report.folder import cell_reports, write_tables
-from spt_fast.store import Store
+from spt_fast.report.folder import write_tables
 
 TASKS = ("triviaqa", "arc_easy", "piqa", "boolq", "squad", "gsm8k", "mmlu")
 CURVE = (0, 20, 80)
@@ -131,8 +131,7 @@ def main() -> None:
         folder = Path(scratch) / "run" if arguments.smoke else arguments.folder
         finished = run_grid(replace(asked, output=folder))
         write_tables(folder)
-        store = Store(folder)
-        cells = cell_reports(store, store.resolved())
+        cells = list(open_run(folder).cells())
     failed = {cell.title: finished.failures[cell.key].reason for cell in finished.cells if cell.key in finished.failures}
     benchmark.end({"limit": asked.limit, "cells": told(cells), "metrics": METRICS, "failed": failed})
 

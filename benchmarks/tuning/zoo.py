@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import ROOT, Benchmark
+from spt_fast.analysis.cells import over_seeds
+from spt_fast.analysis.runs import open_run
 from spt_fast.config import Ensemble, GridConfig, Lora, Protocol, SoftPromptConfig, Transfer, ZeroShot
 from spt_fast.config.reader import load_grid
 from spt_fast.driver.run import run_grid
 from spt_fast.report import CellReport, Recorded, transfer_matrices
-from spt_fast.report.cells import over_seeds
-from spt_fast.report.folder import cell_reports, write_tables
+from spt_fast.report.folder import write_tables
 from spt_fast.report.grid import Grid
 from spt_fast.report.html.figures import draw
 from spt_fast.report.parts import Figures
 from spt_fast.report.sections.sweeps import section, swept
-from spt_fast.store import Store
 
 GRIDS = ROOT / "benchmarks" / "grids"
 METRICS = ("format_following", "knowledge", "exact_match")
@@ -75,8 +75,7 @@ def done(grid: GridConfig, folder: Path) -> list[CellReport]:
         why = next(iter(finished.failures.values())).reason
         raise SystemExit(f"{len(finished.failures)} cells of {folder} failed, so there is nothing to tell: {why}")
     write_tables(folder)
-    store = Store(folder)
-    return cell_reports(store, store.resolved())
+    return list(open_run(folder).cells())
 
 
 def told(cells: Sequence[CellReport], metrics: Iterable[str] = METRICS) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spt_fast.analysis.cells import Place
 from spt_fast.analysis.paired import PairedDifference, paired_difference
 from spt_fast.analysis.resampling import RESAMPLES, Floats
-from spt_fast.analysis.runs import Place, Rows, Run, metric_names
+from spt_fast.analysis.runs import Rows, Run, metric_names
 from spt_fast.config.protocols import Protocol, kind_of
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError, shortened

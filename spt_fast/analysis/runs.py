@@ -1,42 +1,41 @@
-"""A run folder as numbers: the score of each row under each seed, and which rows share a passage."""
+"""A run folder as all who read one see it: its cells one after the other, and the score of each row under each seed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spt_fast.analysis.cells import (
+    METRICS,
+    Disagreement,
+    LazyList,
+    LazyVerdicts,
+    Place,
+    RunCell,
+    Verdict,
+    disagreements,
+    settings_of,
+    verdicts,
+)
+from spt_fast.analysis.frames import Library, Table, frame, html_table
+from spt_fast.analysis.names import names_of
 from spt_fast.analysis.resampling import Floats
 from spt_fast.config.output import Location
-from spt_fast.errors import ConfigError
+from spt_fast.errors import ConfigError, DamagedError
 from spt_fast.scoring.clusters import clusters
-from spt_fast.scoring.metrics import in_columns
-from spt_fast.store import Store
+from spt_fast.store import Store, StoredResult, broken
 
-METRICS = in_columns()
-"""Metrics that every row has a verdict for -> the columns of samples.parquet that they are in; of several the first that is not
-null."""
-
-
-class Place(NamedTuple):
-    """Where in a grid a cell is."""
-
-    model: str
-    task: str
-    protocol: str
-    """Its label."""
-    seed: int | None
-
-    @property
-    def protocol_name(self) -> str:
-        """Without settings: `soft_prompt`."""
-        return self.protocol.partition("[")[0]
+_VERDICTS = ("example", "step", "format_ok", "knows", "knows_best")
+_BY_RULES = ("format_by_rule", "knows_by_rule", "completion")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run folder, as `read_run` finds it. Rows are read when they are asked for."""
+    """A run folder, as `read_run` finds it. Cells and rows are read when they are asked for."""
 
     folder: str
     grid: Mapping[str, Any] = field(repr=False)
@@ -87,10 +86,151 @@ class Run:
         """Of the grid."""
         return str(self.grid["name"])
 
+    def __len__(self) -> int:
+        """Done cells."""
+        return len(self.done)
+
+    # its cells
+
+    def cells(self, *, model: str | None = None, only_done: bool = False, reruns: bool = True) -> Iterator[RunCell]:
+        """Cells in the grid's order, each read when it is its turn: done, failed, or waiting. One whose files are damaged, or
+        were changed since, has failed: its numbers are not shown.
+
+        Args:
+            model: only those of this model.
+            only_done: only those that are done, and those that are damaged.
+            reruns: read what came of asking rows again, too.
+
+        Raises:
+            StoreError: what came of asking again is damaged.
+        """
+        keys = [key for key, entry in self.grid["cells"].items() if model in (None, entry["model"])]
+        done = set(self.done.values())
+        results = self.store.results_or_damage(key for key in keys if key in done)
+        again = self.store.reruns.read(map(self._asked, keys)) if reruns else {}
+        failures = self.store.failed() if not only_done and len(done) < len(self.grid["cells"]) else set()
+        for key in keys:
+            if key in done:
+                yield self._done(key, next(results)).with_rerun(again.get(self._asked(key)))
+            elif not only_done:
+                yield self._not_done(key, failures)
+
+    def failed(self) -> list[RunCell]:
+        """The cells that failed, by themselves or with what they rest on. No result is read."""
+        done = set(self.done.values())
+        failures = self.store.failed() if len(done) < len(self.grid["cells"]) else set()
+        left = (key for key in self.grid["cells"] if key not in done) if failures else ()
+        return [cell for key in left if (cell := self._not_done(key, failures)).status == "failed"]
+
+    def without(self, keys: Collection[str]) -> Run:
+        """The same run, where these cells count as not done: their files are damaged, say."""
+        done = {place: key for place, key in self.done.items() if key not in keys}
+        return replace(self, done=done, missing=tuple(place for place in self._places if place not in done))
+
+    def _asked(self, key: str) -> str:
+        """The cell whose completions a cell is about: a judged cell's unjudged twin."""
+        return self.grid["cells"][key].get("rests_on") or key
+
+    def _cell(self, key: str, **known: Any) -> RunCell:
+        entry = self.grid["cells"][key]
+        place = Place(**{name: entry[name] for name in Place._fields})
+        judge = self.grid.get("judge")
+        return RunCell(
+            **place._asdict(),
+            key=key,
+            name=self.names[place],
+            partner_of=self._partner_of.get(place.model),
+            judge=judge["model"] if judge and entry.get("rests_on") else None,
+            closed_ended=entry.get("closed_ended"),
+            store=self.store,
+            **known,
+        )
+
+    def _done(self, key: str, result: StoredResult | DamagedError) -> RunCell:
+        try:
+            if isinstance(result, DamagedError):
+                raise result
+            self.store.check_files(result)
+        except DamagedError as e:
+            return self._cell(key, status="failed", kind=DamagedError.__name__, reason=str(e))
+        return self._cell(
+            key,
+            metrics=result.metrics,
+            settings=settings_of(json.dumps(result.content.get("protocol", {}))),
+            costs=result.costs,
+            provenance=result.provenance,
+            content=result.content,
+            verdicts=LazyVerdicts(lambda: self._verdicts(key, result.last_step)),
+            disagreements=LazyList(lambda: self._disagreements(key, result.last_step)),
+        )
+
+    def _not_done(self, key: str, failures: Collection[str]) -> RunCell:
+        found = broken(key, self.grid["cells"][key], failures)
+        if found is None:
+            return self._cell(key, status="waiting")
+        failure = self.store.failure(found)
+        return self._cell(key, status="failed", kind=failure.kind, reason=failure.reason)
+
+    @cached_property
+    def _verdicts(self) -> Any:
+        """Key and last step of a cell -> its verdicts, of some cells kept."""
+
+        def read(key: str, step: int | None) -> dict[str, Verdict]:
+            return verdicts(self.store.samples(key, _VERDICTS), step)
+
+        return lru_cache(maxsize=64)(read)
+
+    def _disagreements(self, key: str, step: int | None) -> list[Disagreement]:
+        if not self.grid["cells"][key].get("rests_on"):
+            return []
+        return disagreements(self.store.samples(key, (*_VERDICTS, *_BY_RULES)), step)
+
+    # as data frames
+
+    def frame(self, table: Table = "results", *, library: Library | None = None, **only: str) -> Any:
+        """The run as a data frame: of pandas, or of polars where that is what is installed.
+
+        Args:
+            table: "results", a row a metric of each done cell and step, as in results.csv; or "samples", a row an example of
+                each done cell and step, with the columns of samples.parquet.
+            library: pandas or polars; None: the one that is installed.
+            only: of `model`, `task` and `protocol` (as tables name it) only these.
+
+        Raises:
+            ConfigError: there is no such table, or neither library.
+            StoreError: a file is damaged.
+        """
+        return frame(self.cells(only_done=True, reruns=False), table, library=library, only=only)
+
+    def _repr_html_(self) -> str:
+        """The first cells as a table, for a notebook."""
+        return html_table(self.name, self.cells(reruns=False), done=len(self.done), cells_in_all=len(self._places))
+
     @cached_property
     def models(self) -> tuple[str, ...]:
         """All, in the order of the grid."""
         return tuple(dict.fromkeys(place.model for place in (*self.done, *self.missing)))
+
+    @cached_property
+    def names(self) -> Mapping[Place, str]:
+        """Where in the grid -> what other tools call it."""
+        return names_of(self._places, self.done)
+
+    @cached_property
+    def _places(self) -> tuple[Place, ...]:
+        """Of all cells, in the grid's order."""
+        return tuple(Place(**{name: entry[name] for name in Place._fields}) for entry in self.grid["cells"].values())
+
+    @cached_property
+    def _partner_of(self) -> Mapping[str, str]:
+        """Post-trained model -> the base model whose partner it is."""
+        return {m["post_trained"]: m["id"] for m in self.grid["models"] if m["post_trained"]}
+
+    @cached_property
+    def ended(self) -> datetime:
+        """When the last thing happened to the run, in UTC; the time now where it does not tell."""
+        events = self.store.events()
+        return datetime.fromtimestamp(events[-1]["time"], UTC) if events else datetime.now(UTC)
 
     @cached_property
     def partners(self) -> Mapping[str, str]:
@@ -210,27 +350,38 @@ class Scored:
         return found
 
 
-def read_run(folder: Location, *, without: Collection[str] = ()) -> Run:
-    """Open a run folder for analysis.
+def open_run(folder: Location | Store) -> Run:
+    """Open a run folder, whatever is done in it.
 
     Args:
-        folder: a folder, or the URL of one.
-        without: keys of cells that count as not done: their files are damaged.
+        folder: a folder, the URL of one, or a store that has one open.
 
     Raises:
-        ConfigError: it is no run folder, or nothing in it is done.
+        ConfigError: it is no run folder.
     """
-    store = Store(folder)
+    store = folder if isinstance(folder, Store) else Store(folder)
     grid = store.resolved()
-    done = store.done() - set(without)
+    done = store.done()
     found = {Place(**{name: cell[name] for name in Place._fields}): key for key, cell in grid["cells"].items()}
-    run = Run(
+    return Run(
         folder=str(store.root),
         grid=grid,
         done={place: key for place, key in found.items() if key in done},
         missing=tuple(place for place, key in found.items() if key not in done),
         store=store,
     )
+
+
+def read_run(folder: Location) -> Run:
+    """Open a run folder for analysis.
+
+    Args:
+        folder: a folder, or the URL of one.
+
+    Raises:
+        ConfigError: it is no run folder, or nothing in it is done.
+    """
+    run = open_run(folder)
     if not run.done:
         raise ConfigError(f"{folder}: no cell is done yet; run the grid first")
     return run

@@ -8,9 +8,10 @@ import sys
 
 import click
 
+from spt_fast.analysis.runs import open_run
 from spt_fast.config.output import Location
 from spt_fast.report import CellReport, Recorded, overview, terminal
-from spt_fast.report.folder import KEPT, failed_cells, kept_tables, write_tables
+from spt_fast.report.folder import KEPT, kept_tables, write_tables
 from spt_fast.store import Store
 from spt_fast.tasks.losses import told
 from spt_fast.terminal import show
@@ -43,7 +44,7 @@ def tell(folder: Location, *, as_json: bool) -> list[CellReport]:
             kept = {**(kept_tables(store) or {}), "look": look, "shown": shown}
             store.put(KEPT, json.dumps(kept))
     else:
-        failed = failed_cells(store, grid)
+        failed = open_run(store).failed()
         text = store.text("results.json") if as_json else ""
     if as_json:
         click.echo(text, nl=False)

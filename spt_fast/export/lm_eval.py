@@ -17,8 +17,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from spt_fast.analysis.cells import RunCell
+from spt_fast.analysis.runs import Run
 from spt_fast.export.files import growing
-from spt_fast.export.source import DoneCell, Source, Written
+from spt_fast.export.source import Written, definition, done_cells, done_models, on_hub
 from spt_fast.scoring.metrics import QUADRANTS, spec
 from spt_fast.storage.files import write_whole
 from spt_fast.types import Metric
@@ -44,20 +46,20 @@ NOT_CARRIED = (
 )
 
 
-def write(source: Source, to: Path) -> Written:
+def write(source: Run, to: Path) -> Written:
     """Write a folder a model below `to`.
 
     Raises:
         StoreError: a file is damaged, or nothing can be written there.
     """
     undefined: set[str] = set()
-    for model in source.models:
+    for model in done_models(source):
         folder = to / folder_of(model)
         written = _Results(source, model)
-        for cell in source.cells(model):
+        for cell in done_cells(source, model):
             hashes = _write_samples(cell, written.generation(cell), folder / f"samples_{cell.name}_{written.time}.jsonl")
             written.add(cell, hashes)
-            undefined |= {metric.name for metric in cell.result.metrics[cell.step]} - set(cell.metrics)
+            undefined |= {metric.name for metric in cell.metrics[cell.last_step]} - set(cell.last_metrics)
         text = json.dumps(written.whole(), indent=2) + "\n"
         write_whole(folder / f"results_{written.time}.json", text.encode())
     nan = [f"metrics of a cell where they are undefined ({', '.join(sorted(undefined))}): JSON has no NaN"] if undefined else []
@@ -70,7 +72,7 @@ def folder_of(model: str) -> str:
     return f"_{name}" if set(name) <= {"."} else name
 
 
-def named(metrics: Mapping[str, Any], *, closed_ended: bool) -> dict[str, Any]:
+def named(metrics: Mapping[str, Any], *, closed_ended: bool | None) -> dict[str, Any]:
     """Metrics or scores under the harness's names; those of ours that it has under another are there under both."""
     there = {alias: next((name for name in ours if name in metrics), None) for alias, ours in ALIASES.items()}
     more = {alias: metrics[name] for alias, name in there.items() if closed_ended and name is not None}
@@ -80,16 +82,16 @@ def named(metrics: Mapping[str, Any], *, closed_ended: bool) -> dict[str, Any]:
 class _Results:
     """What becomes results_<time>.json of one model."""
 
-    def __init__(self, source: Source, model: str) -> None:
+    def __init__(self, source: Run, model: str) -> None:
         self.source, self.model = source, model
         self.time = source.ended.replace(tzinfo=None).isoformat(timespec="microseconds").replace(":", "-")
-        self.of_seeds: dict[str, list[DoneCell]] = {}
+        self.of_seeds: dict[str, list[RunCell]] = {}
         self.engine, self.seconds, self.chat_template = "unknown", 0.0, ""
         self.data: dict[str, dict[str, Any]] = {part: {} for part in _PARTS}
 
-    def generation(self, cell: DoneCell) -> dict[str, Any]:
+    def generation(self, cell: RunCell) -> dict[str, Any]:
         """How completions were decoded, as far as the task's definition is at hand."""
-        task = self.source.definition(cell)
+        task = definition(cell)
         if task is None:
             return {}
         sampling = task.sampling
@@ -100,25 +102,25 @@ class _Results:
             "temperature": sampling.temperature,
         }
 
-    def add(self, cell: DoneCell, hashes: Iterable[str]) -> None:
-        ours = {name: metric for name, metric in cell.metrics.items() if name not in QUADRANTS}
+    def add(self, cell: RunCell, hashes: Iterable[str]) -> None:
+        ours = {name: metric for name, metric in cell.last_metrics.items() if name not in QUADRANTS}
         metrics = named(ours, closed_ended=cell.closed_ended)
-        n = cell.metrics["format_following"].n if "format_following" in cell.metrics else 0
+        n = cell.last_metrics["format_following"].n if "format_following" in cell.last_metrics else 0
         self.data["results"][cell.name] = {"name": cell.name, "alias": cell.name, "sample_len": n, **_plain(metrics)}
         self.data["configs"][cell.name] = self._config(cell, metrics)
-        self.data["versions"][cell.name] = cell.version
+        self.data["versions"][cell.name] = cell.task_version
         self.data["n-shot"][cell.name] = cell.shots
         self.data["higher_is_better"][cell.name] = {name: spec(name).higher_is_better for name in metrics}
         self.data["n-samples"][cell.name] = {"original": n, "effective": n}
         self.data["task_hashes"][cell.name] = _hash("".join(hashes))
-        if cell.name.endswith(f"@seed{cell.place.seed}"):
-            self.of_seeds.setdefault(cell.name.removesuffix(f"@seed{cell.place.seed}"), []).append(cell)
+        if cell.name.endswith(f"@seed{cell.seed}"):
+            self.of_seeds.setdefault(cell.name.removesuffix(f"@seed{cell.seed}"), []).append(cell)
         self.engine = _ENGINES.get(cell.engine, cell.engine)
-        self.seconds += sum(value for name, value in cell.result.costs.items() if name.endswith("_s"))
-        self.chat_template = cell.result.provenance.get("chat_template", "")
+        self.seconds += sum(value for name, value in cell.costs.items() if name.endswith("_s"))
+        self.chat_template = cell.provenance.get("chat_template", "")
 
-    def _config(self, cell: DoneCell, metrics: Mapping[str, Metric]) -> dict[str, Any]:
-        hub = self.source.on_hub(cell)
+    def _config(self, cell: RunCell, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+        hub = on_hub(self.source, cell)
         data = {} if hub is None else {"dataset_path": hub.id, "dataset_kwargs": {"revision": hub.revision}}
         if hub is not None and isinstance(hub.config, str):
             data["dataset_name"] = hub.config
@@ -137,11 +139,11 @@ class _Results:
             "repeats": 1,
             "should_decontaminate": False,
             "metadata": {
-                "version": cell.version,
-                "protocol": cell.place.protocol,
-                "seed": cell.place.seed,
-                "step": cell.step,
-                **{name: value for name, value in cell.protocol.items() if value is not None},
+                "version": cell.task_version,
+                "protocol": cell.protocol,
+                "seed": cell.seed,
+                "step": cell.last_step,
+                **{name: value for name, value in cell.key_settings.items() if value is not None},
                 "judge": cell.judge,
                 "cell": cell.key,
                 "closed_ended": cell.closed_ended,
@@ -183,12 +185,12 @@ class _Results:
             "spt_fast": {"version": self.source.grid.get("spt_fast"), "grid": self.source.name, "not_carried": NOT_CARRIED},
         }
 
-    def _group(self, name: str, cells: list[DoneCell]) -> dict[str, Any]:
+    def _group(self, name: str, cells: list[RunCell]) -> dict[str, Any]:
         """The mean over seeds. They answer the same rows, so their standard errors do not pool, and none is given."""
-        each = [named(cell.metrics, closed_ended=cell.closed_ended) for cell in cells]
+        each = [named(cell.last_metrics, closed_ended=cell.closed_ended) for cell in cells]
         shared = [metric for metric in each[0] if metric not in QUADRANTS and all(metric in one for one in each)]
         self.data["group_subtasks"][name] = [cell.name for cell in cells]
-        self.data["versions"][name] = cells[0].version
+        self.data["versions"][name] = cells[0].task_version
         self.data["n-shot"][name] = cells[0].shots
         self.data["higher_is_better"][name] = {name: spec(name).higher_is_better for name in shared}
         numbers: dict[str, Any] = {}
@@ -206,11 +208,11 @@ def _plain(metrics: Mapping[str, Metric]) -> dict[str, Any]:
     return numbers
 
 
-def _write_samples(cell: DoneCell, generation: Mapping[str, Any], path: Path) -> list[str]:
+def _write_samples(cell: RunCell, generation: Mapping[str, Any], path: Path) -> list[str]:
     """A line a row; the hashes that the task's hash is made of."""
     hashes = []
     with growing(path) as beside, open(beside, "w", encoding="ascii") as file:
-        for i, row in enumerate(cell.rows()):
+        for i, row in enumerate(cell.samples()):
             sample = _sample(cell, generation, row, i)
             hashes.append(sample["doc_hash"] + sample["prompt_hash"] + sample["target_hash"])
             # All but ASCII is escaped: some readers take U+2028 or U+0085 in a completion for the end of a line.
@@ -218,7 +220,7 @@ def _write_samples(cell: DoneCell, generation: Mapping[str, Any], path: Path) ->
     return hashes
 
 
-def _sample(cell: DoneCell, generation: Mapping[str, Any], row: Mapping[str, Any], i: int) -> dict[str, Any]:
+def _sample(cell: RunCell, generation: Mapping[str, Any], row: Mapping[str, Any], i: int) -> dict[str, Any]:
     doc = {"key": row["example"], "answers": row["answers"], "target": row["target"], "group": row.get("group") or ""}
     read = row["completion"].strip() if cell.closed_ended else row["extracted"]
     scores = named(cell.scores(row), closed_ended=cell.closed_ended)

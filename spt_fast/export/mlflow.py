@@ -10,11 +10,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from spt_fast.export.source import DoneCell, Source, Written
+from spt_fast.analysis.cells import RunCell
+from spt_fast.analysis.runs import Run
+from spt_fast.export.source import Written, done_cells
 from spt_fast.export.tables import write_samples
 from spt_fast.export.tracking import asking, config_of, curve, needing
 
-CELL = "spt_fast.plan.cell"
+CELL = "spt_fast.cell"
 """The tag that a cell's run is known by."""
 DATABASE, ARTIFACTS = "mlflow.db", "artifacts"
 _MOST_METRICS, _LONGEST = 1000, 500
@@ -23,7 +25,7 @@ _MOST_METRICS, _LONGEST = 1000, 500
 NOT_CARRIED = ("failed and waiting cells", "the report: samples.parquet of each run has the completions")
 
 
-def write(source: Source, to: Path | str) -> Written:
+def write(source: Run, to: Path | str) -> Written:
     """Log every done cell that is not there yet.
 
     Args:
@@ -49,7 +51,7 @@ def write(source: Source, to: Path | str) -> Written:
         experiment = known.experiment_id if known else tracking.create_experiment(name, artifact_location=where)
         logged = _logged(tracking, experiment)
         count = 0
-        for cell in source.cells():
+        for cell in done_cells(source):
             if cell.key not in logged:
                 _log(tracking, experiment, source, cell)
                 count += 1
@@ -67,19 +69,19 @@ def _logged(tracking: Any, experiment: str) -> set[str]:
             return found
 
 
-def _log(tracking: Any, experiment: str, source: Source, cell: DoneCell) -> None:
+def _log(tracking: Any, experiment: str, source: Run, cell: RunCell) -> None:
     from mlflow import entities
 
     at = int(source.ended.timestamp() * 1000)
-    tags = {CELL: cell.key, "spt_fast.config.reader": source.name, "mlflow.source.name": "spt-fast", **cell.result.provenance}
+    tags = {CELL: cell.key, "spt_fast.grid": source.name, "mlflow.source.name": "spt-fast", **cell.provenance}
     short = {name: str(value)[:_LONGEST] for name, value in tags.items() if value}
-    title = f"{cell.place.model} {cell.name}"[:_LONGEST]
+    title = f"{cell.model} {cell.name}"[:_LONGEST]
     run = tracking.create_run(experiment, tags=short, run_name=title).info.run_id
     params = [entities.Param(name, str(value)[:_LONGEST]) for name, value in config_of(cell).items() if value is not None]
     metrics = [
         entities.Metric(_name(name), value, at, step) for step, point in curve(cell).items() for name, value in point.items()
     ]
-    metrics += [entities.Metric(f"cost/{_name(name)}", value, at, 0) for name, value in cell.result.costs.items()]
+    metrics += [entities.Metric(f"cost/{_name(name)}", value, at, 0) for name, value in cell.costs.items()]
     tracking.log_batch(run, params=params)
     for first in range(0, len(metrics), _MOST_METRICS):
         tracking.log_batch(run, metrics=metrics[first : first + _MOST_METRICS])

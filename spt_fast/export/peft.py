@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from spt_fast.analysis.names import portable
+from spt_fast.analysis.runs import Run
 from spt_fast.errors import ConfigError
-from spt_fast.export.source import Source, Written, portable
+from spt_fast.export.source import Written, done_cells
 from spt_fast.prompts.adapters import save_adapter
 
 NOT_CARRIED = (
@@ -15,7 +17,7 @@ NOT_CARRIED = (
 )
 
 
-def write(source: Source, to: Path) -> Written:
+def write(source: Run, to: Path) -> Written:
     """Write an adapter for each done cell that has a soft prompt or an adapter.
 
     Raises:
@@ -23,19 +25,19 @@ def write(source: Source, to: Path) -> Written:
         StoreError: a file is damaged, or nothing can be written there.
     """
     written, behind = 0, []
-    for cell in source.cells():
-        model = source.model(cell.place.model)
-        folder = to / portable(cell.place.model) / cell.name
+    for cell in done_cells(source):
+        model = source.model(cell.model)
+        folder = to / portable(cell.model) / cell.name
         if (adapter := cell.adapter()) is not None:
-            base = {"base_model_name_or_path": model.get("source", cell.place.model), "revision": model.get("revision")}
+            base = {"base_model_name_or_path": model.get("source", cell.model), "revision": model.get("revision")}
             replace(adapter, config={**adapter.config, **base}).save(folder)
             written += 1
         if (prompt := cell.soft_prompt()) is None:
             continue
         if prompt.position != "front":
-            behind.append(f"{cell.place.model} {cell.name}")
+            behind.append(f"{cell.model} {cell.name}")
             continue
-        save_adapter(prompt, folder, base_model=model.get("source", cell.place.model), revision=model.get("revision"))
+        save_adapter(prompt, folder, base_model=model.get("source", cell.model), revision=model.get("revision"))
         written += 1
     if not written:
         why = "all of them stand behind BOS, where PEFT cannot put them" if behind else "no done cell of the run has one"

@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from spt_fast.analysis.cells import RunCell
+from spt_fast.analysis.runs import Run
 from spt_fast.export.files import growing
-from spt_fast.export.source import DoneCell, Source, Written
+from spt_fast.export.source import Written, done_cells
 
 Row: TypeAlias = Mapping[str, Any]
 Write: TypeAlias = Callable[[list[Row]], None]
@@ -91,7 +93,7 @@ _NOT_CARRIED = {
 }
 
 
-def write(source: Source, to: Path, format: str) -> Written:
+def write(source: Run, to: Path, format: str) -> Written:
     """Write both tables into `to`.
 
     Args:
@@ -105,14 +107,14 @@ def write(source: Source, to: Path, format: str) -> Written:
     table = _csv if format == "csv" else _parquet
     partner_of = {m["post_trained"]: m["id"] for m in source.grid["models"] if m["post_trained"]}
     with table(to / f"results.{format}", RESULTS) as put_results, table(to / f"samples.{format}", SAMPLES) as put_samples:
-        for cell in source.cells():
-            put_results(list(results_of(cell, partner_of.get(cell.place.model))))
+        for cell in done_cells(source):
+            put_results(list(results_of(cell, partner_of.get(cell.model))))
             put_samples(list(_samples(cell)))
     rest = "costs and provenance: results.json of the run folder has them"
     return Written(count=len(source), what="cells", not_carried=(*_NOT_CARRIED[format], rest))
 
 
-def write_samples(cell: DoneCell, path: Path) -> None:
+def write_samples(cell: RunCell, path: Path) -> None:
     """The rows of one cell as Parquet: what tracking tools keep beside the numbers.
 
     Raises:
@@ -122,13 +124,13 @@ def write_samples(cell: DoneCell, path: Path) -> None:
         put(list(_samples(cell)))
 
 
-def _place(cell: DoneCell, step: int | None) -> dict[str, Any]:
+def _place(cell: RunCell, step: int | None) -> dict[str, Any]:
     return {**cell.place._asdict(), "step": step, "cell": cell.key}
 
 
-def results_of(cell: DoneCell, partner_of: str | None) -> Iterator[Row]:
+def results_of(cell: RunCell, partner_of: str | None) -> Iterator[Row]:
     """A row a metric and step of a cell: the columns of `RESULTS`."""
-    for step, metrics in cell.result.metrics.items():
+    for step, metrics in cell.metrics.items():
         for m in metrics:
             numbers = {name: _number(getattr(m, name)) for name in ("value", "stderr", "ci_low", "ci_high")}
             yield {
@@ -141,8 +143,8 @@ def results_of(cell: DoneCell, partner_of: str | None) -> Iterator[Row]:
             }
 
 
-def _samples(cell: DoneCell) -> Iterator[Row]:
-    for row in cell.store.samples(cell.key):
+def _samples(cell: RunCell) -> Iterator[Row]:
+    for row in cell.samples(last=False):
         yield {**row, **_place(cell, row["step"])}
 
 

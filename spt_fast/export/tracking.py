@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.errors import ConfigError, SptError, first_line
-from spt_fast.export.source import DoneCell
 
 
 @contextmanager
@@ -41,15 +41,18 @@ def asking(package: str) -> Iterator[None]:
         raise ConfigError(f"--format {package}: {type(e).__name__}: {first_line(e)}") from e
 
 
-def config_of(cell: DoneCell) -> dict[str, Any]:
+def config_of(cell: RunCell) -> dict[str, Any]:
     """Where in the grid a cell is, and the settings of its protocol."""
-    return {**cell.place._asdict(), **{f"protocol.{name}": value for name, value in cell.protocol.items() if value is not None}}
+    return {
+        **cell.place._asdict(),
+        **{f"protocol.{name}": value for name, value in cell.key_settings.items() if value is not None},
+    }
 
 
-def curve(cell: DoneCell) -> dict[int, dict[str, float]]:
+def curve(cell: RunCell) -> dict[int, dict[str, float]]:
     """Step -> number by name: metrics where they were measured, the loss of every step. Step 0 where there are no steps."""
     points: dict[int, dict[str, float]] = {step: {"train_loss": loss} for step, loss in cell.losses().items()}
-    for step, metrics in cell.result.metrics.items():
+    for step, metrics in cell.metrics.items():
         point = points.setdefault(step or 0, {})
         for m in metrics:
             numbers = {"": m.value, "_stderr": m.stderr, "_ci_low": m.ci_low, "_ci_high": m.ci_high}

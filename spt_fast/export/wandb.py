@@ -10,7 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from spt_fast.export.source import DoneCell, Source, Written
+from spt_fast.analysis.cells import RunCell
+from spt_fast.analysis.runs import Run
+from spt_fast.export.source import Written, done_cells, done_models
 from spt_fast.export.tables import RESULTS, results_of, write_samples
 from spt_fast.export.tracking import asking, config_of, curve, needing
 
@@ -27,7 +29,7 @@ NOT_CARRIED = (
 )
 
 
-def write(source: Source, to: Path) -> Written:
+def write(source: Run, to: Path) -> Written:
     """Log a run a model.
 
     Args:
@@ -42,12 +44,12 @@ def write(source: Source, to: Path) -> Written:
         import wandb  # noqa: F401  (whether it is there)
     to.mkdir(parents=True, exist_ok=True)
     with asking("wandb"):
-        for model in source.models:
+        for model in done_models(source):
             _log(source, model, to)
-    return Written(count=len(source.models), what="runs", not_carried=NOT_CARRIED)
+    return Written(count=len(done_models(source)), what="runs", not_carried=NOT_CARRIED)
 
 
-def _log(source: Source, model: str, to: Path) -> None:
+def _log(source: Run, model: str, to: Path) -> None:
     import wandb
 
     about = source.model(model)
@@ -64,8 +66,8 @@ def _log(source: Source, model: str, to: Path) -> None:
         table = wandb.Table(columns=list(RESULTS))
         artifact = wandb.Artifact(f"samples-{re.sub(r'[^A-Za-z0-9_.-]', '-', model)}"[:128], type="samples")
         history: dict[int, dict[str, float]] = {}
-        for cell in source.cells(model):
-            run.config.update({cell.name: {**config_of(cell), "cell": cell.key, **cell.result.provenance}})
+        for cell in done_cells(source, model):
+            run.config.update({cell.name: {**config_of(cell), "cell": cell.key, **cell.provenance}})
             for row in results_of(cell, None):
                 table.add_data(*(row[name] for name in RESULTS))
             for step, point in curve(cell).items():
@@ -86,9 +88,9 @@ def _log(source: Source, model: str, to: Path) -> None:
     run.finish()
 
 
-def _last(cell: DoneCell) -> dict[str, Any]:
+def _last(cell: RunCell) -> dict[str, Any]:
     """The numbers of the last step, and the costs."""
-    found: dict[str, Any] = {f"{cell.name}/cost/{name}": value for name, value in cell.result.costs.items()}
-    for name, metric in cell.metrics.items():
+    found: dict[str, Any] = {f"{cell.name}/cost/{name}": value for name, value in cell.costs.items()}
+    for name, metric in cell.last_metrics.items():
         found |= {f"{cell.name}/{name}": metric.value}
     return found

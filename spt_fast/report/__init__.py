@@ -1,11 +1,12 @@
 """Reports: what the cells of a grid came to, as files for programs and as tables and words for people.
 
-Everything starts from `CellReport`s. `sections` makes paragraphs, tables and figures (`parts`) of what was `Recorded`, and
-`html`, `markdown` and `tables` draw them for a browser, a log and a terminal. The page, `report.html`, is imported by itself
-when one is written, because it computes and draws.
+Everything starts from the cells of a run (`analysis.cells.RunCell`). `sections` makes paragraphs, tables and figures (`parts`) of
+what was `Recorded`, and `html`, `markdown` and `tables` draw them for a browser, a log and a terminal. The page, `report.html`,
+is imported by itself when one is written, because it computes and draws.
 """
 
-from spt_fast.report.cells import CellReport, Disagreement, Verdict, disagreements, verdicts
+from spt_fast.analysis.cells import Disagreement, Verdict
+from spt_fast.analysis.cells import RunCell as CellReport
 from spt_fast.report.files import CSV_COLUMNS, results_csv, results_json
 from spt_fast.report.markdown import markdown
 from spt_fast.report.parts import Section
@@ -26,7 +27,6 @@ __all__ = [
     "TransferMatrix",
     "Transferred",
     "Verdict",
-    "disagreements",
     "markdown",
     "overview",
     "results_csv",
@@ -35,5 +35,4 @@ __all__ = [
     "summary",
     "terminal",
     "transfer_matrices",
-    "verdicts",
 ]

@@ -9,25 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from spt_fast.analysis.frames import CSV_COLUMNS as CSV_COLUMNS
+from spt_fast.analysis.frames import result_rows
 from spt_fast.config import PriceConfig
 from spt_fast.report.cells import CellReport
 from spt_fast.report.costs import Session, Spent, by_model, gpus_of, sessions, spent_on
 from spt_fast.scoring.rerun import Rerun
 from spt_fast.terminal import harmless
-
-CSV_COLUMNS = (
-    "model",
-    "task",
-    "protocol",
-    "seed",
-    "step",
-    "metric",
-    "value",
-    "stderr",
-    "ci_low",
-    "ci_high",
-    "n",
-)
 
 
 def results_csv(cells: Sequence[CellReport]) -> str:
@@ -35,12 +23,7 @@ def results_csv(cells: Sequence[CellReport]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for cell in cells:
-        for step, metrics in cell.metrics.items() if cell.status == "done" else ():
-            for m in metrics:
-                numbers = [_field(value) for value in (m.value, m.stderr, m.ci_low, m.ci_high)]
-                place = [*map(_text, (cell.model, cell.task, cell.protocol)), _field(cell.seed), _field(step)]
-                writer.writerow([*place, _text(m.name), *numbers, m.n])
+    writer.writerows([_field(value) for value in row] for cell in cells for row in result_rows(cell))
     return out.getvalue()
 
 
@@ -157,7 +140,9 @@ def _rerun(rerun: Rerun) -> dict[str, Any]:
     }
 
 
-def _field(value: float | int | None) -> str:
+def _field(value: str | float | int | None) -> str:
+    if isinstance(value, str):
+        return _text(value)
     return "" if value is None or math.isnan(value) else repr(value)
 
 

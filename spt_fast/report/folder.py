@@ -8,29 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, fields
-from functools import lru_cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spt_fast import report
-from spt_fast.config import PROTOCOLS
+from spt_fast.analysis.runs import open_run
 from spt_fast.config.output import Location
 from spt_fast.errors import DamagedError
-from spt_fast.report import (
-    CellReport,
-    Verdict,
-    disagreements,
-    markdown,
-    results_csv,
-    results_json,
-    summary,
-    verdicts,
-)
+from spt_fast.report import CellReport, markdown, results_csv, results_json, summary
 from spt_fast.report.costs import price_of
 from spt_fast.report.sections import sections
-from spt_fast.store import Store, StoredResult, broken
+from spt_fast.store import Store
 
 TABLES = ("results.csv", "results.json", "report.md", "report.html")
 KEPT = ".tables.json"
@@ -47,18 +36,18 @@ def write_tables(folder: Location) -> tuple[list[CellReport], str]:
 
     store = Store(folder)
     made_from = _made_from(store)  # before anything is read: what comes while it is read makes another version
-    grid = store.resolved()
-    cells = cell_reports(store, grid)
+    run = open_run(store)
+    grid, cells = run.grid, list(run.cells())
     versions = {"spt_fast": grid["spt_fast"]}
     events, price = store.events(), price_of(grid)
     rows = store.rows.read()
     text = _json(results_json(cells, name=grid["name"], provenance=versions, rows=rows, events=events, price=price))
     store.put("results.csv", results_csv(cells))
     store.put("results.json", text)
-    said, known = summary(cells), analysed(store, cells)
-    found = sections(recorded(store, grid, cells, known, said=said))
+    said, known = summary(cells), analysed(run, cells)
+    found = sections(recorded(run, cells, known, said=said))
     store.put("report.md", markdown(grid["name"], found))
-    store.put("report.html", page(store, grid, cells, known=known, found=found))
+    store.put("report.html", page(run, cells, known=known, found=found))
     damaged = any(cell.kind == DamagedError.__name__ for cell in cells)
     store.put(KEPT, json.dumps({"made_from": made_from, "tables": _tables(store), "damaged": damaged}))
     return cells, text
@@ -79,117 +68,11 @@ def write_page(folder: Location, *, samples: int | None, limited: bool, against:
     """
     from spt_fast.report.html.build import Wanted, page
 
-    store = Store(folder)
-    grid = store.resolved()
+    run = open_run(folder)
     wanted = Wanted(most=samples, limited=limited)
     name = "report-samples.html" if against is None else "report-against.html"
-    store.put(name, page(store, grid, cell_reports(store, grid), wanted=wanted, against=against))
-    return store.name(name)
-
-
-def cell_reports(store: Store, grid: dict[str, Any]) -> list[CellReport]:
-    """Every cell of a resolved grid, as the run folder has it: done, failed, or waiting. One whose files are damaged, or were
-    changed since, has failed: its numbers are not shown."""
-    done = store.done()
-    failed = {cell.key: cell for cell in failed_cells(store, grid, done)}
-    columns = ["example", "step", "format_ok", "knows", "knows_best"]
-    read = lru_cache(maxsize=64)(lambda key, step: verdicts(store.samples(key, columns), step))
-    reports = []
-    results = store.results_or_damage(key for key in grid["cells"] if key in done)
-    reruns = store.reruns.read(cell.get("rests_on") or key for key, cell in grid["cells"].items())
-    for key, place in _places(grid):
-        if key in done:
-            result = _checked(store, next(results))
-            if isinstance(result, DamagedError):
-                reports.append(CellReport(**place, status="failed", kind=DamagedError.__name__, reason=str(result)))
-                continue
-            last = max((step for step in result.metrics if step is not None), default=None)
-            known: dict[str, Any] = {}
-            if grid["cells"][key].get("rests_on"):
-                more = ["format_by_rule", "knows_by_rule", "completion"]
-                known["disagreements"] = disagreements(store.samples(key, columns + more), last)
-            reports.append(
-                CellReport(
-                    **place,
-                    **known,
-                    status="done",
-                    metrics=result.metrics,
-                    settings=_settings(json.dumps(result.content.get("protocol", {}))),
-                    costs=result.costs,
-                    provenance=result.provenance,
-                    rerun=reruns.get(grid["cells"][key].get("rests_on") or key),
-                    verdicts=_Verdicts(key, last, read),
-                )
-            )
-        else:
-            reports.append(failed.get(key) or CellReport(**place, status="waiting"))
-    return reports
-
-
-def _checked(store: Store, result: StoredResult | DamagedError) -> StoredResult | DamagedError:
-    """A result whose files are as it says, or what is wrong with them."""
-    try:
-        if not isinstance(result, DamagedError):
-            store.check_files(result)
-    except DamagedError as e:
-        return e
-    return result
-
-
-def failed_cells(store: Store, grid: dict[str, Any], done: set[str] | None = None) -> list[CellReport]:
-    """The cells that failed, by themselves or with what they rest on."""
-    left = grid["cells"].keys() - (store.done() if done is None else done)
-    failures = store.failed() if left else set()
-    reports = []
-    for key, place in _places(grid) if failures else ():
-        if key in left and (found := broken(key, grid["cells"][key], failures)) is not None:
-            failure = store.failure(found)
-            reports.append(CellReport(**place, status="failed", kind=failure.kind, reason=failure.reason))
-    return reports
-
-
-def _places(grid: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Each cell's key, and where in the grid it is."""
-    partner_of = {m["post_trained"]: m["id"] for m in grid["models"] if m["post_trained"]}
-    for key, cell in grid["cells"].items():
-        yield (
-            key,
-            {
-                **{name: cell[name] for name in ("model", "task", "protocol", "seed")},
-                "key": key,
-                "partner_of": partner_of.get(cell["model"]),
-                "closed_ended": cell.get("closed_ended"),
-            },
-        )
-
-
-@lru_cache(maxsize=4096)
-def _settings(protocol: str) -> Mapping[str, Any]:
-    """A protocol's settings, from JSON as in a cell's content, with the defaults that are left out there. Cells share them."""
-    given = json.loads(protocol)
-    kind = PROTOCOLS.get(given.pop("name", ""))
-    defaults = {} if kind is None else {each.name: each.default for each in fields(kind) if each.default is not MISSING}
-    return {**defaults, **given}
-
-
-class _Verdicts(Mapping[str, Verdict]):
-    """Verdicts of a cell, read when they are asked for: those of a large grid would fill the memory, and few are compared."""
-
-    def __init__(self, key: str, step: int | None, read: Callable[[str, int | None], dict[str, Verdict]]) -> None:
-        self._key, self._step, self._read = key, step, read
-
-    def __getitem__(self, example: str) -> Verdict:
-        return self._read(self._key, self._step)[example]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._read(self._key, self._step))
-
-    def __len__(self) -> int:
-        return len(self._read(self._key, self._step))
-
-    def items(self) -> Any:
-        """Example and verdict, from one look."""
-        return self._read(self._key, self._step).items()
+    run.store.put(name, page(run, list(run.cells()), wanted=wanted, against=against))
+    return run.store.name(name)
 
 
 def _json(data: Mapping[str, Any]) -> str:

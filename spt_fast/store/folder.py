@@ -186,6 +186,10 @@ class Store:
         """The same by column: `SampleFiles.columns`."""
         return self._samples.columns(key, columns, last=last)
 
+    def sample_table(self, key: str) -> Any:
+        """The same as an Arrow table: `SampleFiles.table`."""
+        return self._samples.table(key)
+
     def put_result(self, cell: Cell, result: CellResult) -> None:
         """Keep a done cell; the marker is written last: `ResultFiles.put`."""
         self._results.put(cell, result)

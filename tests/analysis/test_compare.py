@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -102,22 +101,6 @@ def test_rows_that_share_a_passage_are_clusters(tmp_path: Path) -> None:
     a, b = run(tmp_path / "a", {PLACE: BEFORE}, groups=lambda i: f"p{i // 10}"), run(tmp_path / "b", {PLACE: AFTER})
     (one,) = compare_runs(a, b, metrics=["exact_match"]).comparisons
     assert (one.difference.rows, one.difference.clusters, one.difference.test) == (100, 10, "score")
-
-
-def test_a_folder_from_before_there_were_groups_is_read(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    a = run(tmp_path / "a", {PLACE: BEFORE}, groups=lambda i: f"p{i // 10}")
-    (path,) = (tmp_path / "a").rglob("samples.parquet")
-    old = pq.read_table(path).drop_columns(["group"])
-    path.unlink()
-    pq.write_table(old, path)
-    marker = path.with_name("result.json")
-    marker.write_text(json.dumps({k: v for k, v in json.loads(marker.read_text()).items() if k not in ("files", "checksum")}))
-    rows = a.rows("m", "t", "zero_shot", "exact_match")
-    assert rows is not None
-    assert set(rows.groups) == {""}
-    assert rows.values.sum() == 60
 
 
 def test_models_of_two_names_are_paired_where_each_run_has_one(tmp_path: Path) -> None:

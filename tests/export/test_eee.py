@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from spt_fast.analysis.runs import METRICS
+from spt_fast.analysis.cells import METRICS
 from spt_fast.export import export
 from spt_fast.export.eee import model_id
 from spt_fast.models.identity import Model

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from spt_fast.analysis.names import portable
+from spt_fast.analysis.runs import read_run
 from spt_fast.cli import main
 from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.export import FORMATS, export
 from spt_fast.export.files import growing
 from spt_fast.export.lm_eval import folder_of
-from spt_fast.export.source import open_source, portable
+from spt_fast.export.source import done_cells
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.store import Store
 from spt_fast.store.reuse import copy_cells
@@ -190,9 +192,9 @@ def test_the_help_names_every_format(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_names_are_of_task_and_protocol_and_of_the_seed_where_there_are_several(run_folder: Path) -> None:
-    names = {cell.name for cell in open_source(run_folder).cells(HUB_MODEL) if cell.place.task == "gsm8k"}
+    names = {cell.name for cell in done_cells(read_run(run_folder), HUB_MODEL) if cell.place.task == "gsm8k"}
     assert names == {"gsm8k@zero_shot", "gsm8k@few_shot", "gsm8k@soft_prompt@seed0", "gsm8k@soft_prompt@seed1"}
-    waiting = {cell.name for cell in open_source(run_folder).cells(FOLDER_MODEL)}
+    waiting = {cell.name for cell in done_cells(read_run(run_folder), FOLDER_MODEL)}
     assert "zoo-json@soft_prompt@seed0" in waiting, "also where the other seed is still to be done"
 
 
@@ -202,14 +204,14 @@ def test_settings_in_a_label_are_part_of_the_name_and_one_seed_is_not(tmp_path: 
         for steps in (2, 3)
     ]
     plant(tmp_path, [replace(cell, protocol=SOFT, engine={"kind": "echo", "x": i}) for i, cell in enumerate(cells)], waiting=())
-    names = [cell.name for cell in open_source(tmp_path).cells()]
+    names = [cell.name for cell in done_cells(read_run(tmp_path))]
     assert names == ["gsm8k@soft_prompt@evaluate_at=0_2,steps=2", "gsm8k@soft_prompt@evaluate_at=0_3,steps=3"]
 
 
 def test_names_that_would_be_alike_are_kept_apart(tmp_path: Path) -> None:
     cells = [replace(CELLS[0], label=f"zero_shot[a{sign}b]", engine={"kind": "echo", "x": sign}) for sign in ":/"]
     plant(tmp_path, cells, waiting=())
-    names = [cell.name for cell in open_source(tmp_path).cells()]
+    names = [cell.name for cell in done_cells(read_run(tmp_path))]
     assert names == [f"gsm8k@zero_shot@a_b@{cell.key[:8]}" for cell in cells]
 
 

@@ -50,8 +50,8 @@ def runs(uri: str) -> dict[str, Any]:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
     found = list(client.search_runs([experiment.experiment_id]))
-    assert len({run.data.tags["spt_fast.plan.cell"] for run in found}) == len(found), "each cell once"
-    return {run.data.tags["spt_fast.plan.cell"]: run for run in found}
+    assert len({run.data.tags["spt_fast.cell"] for run in found}) == len(found), "each cell once"
+    return {run.data.tags["spt_fast.cell"]: run for run in found}
 
 
 @pytest.fixture

@@ -18,17 +18,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spt_fast.analysis.runs import open_run
 from spt_fast.cli import main
 from spt_fast.report import CellReport, Recorded, sections
 from spt_fast.report import grid as grid_of_page
 from spt_fast.report.costs import spent, spent_judging
-from spt_fast.report.folder import cell_reports, write_tables
+from spt_fast.report.folder import write_tables
 from spt_fast.report.html import MOST_BYTES, CellVerdicts, SampleCell, Samples, build, chosen, html, pack
 from spt_fast.report.html.build import page
 from spt_fast.report.html.figures import draw
 from spt_fast.report.parts import Figure
 from spt_fast.report.words import short_names, visible
-from spt_fast.store import Store
 from spt_fast.types import Metric
 from tests.analysis.recorded import write_run
 
@@ -52,9 +52,8 @@ def run_folder(folder: Path, rows: int = 40, **more: Any) -> Path:
 
 def page_of(folder: Path, **more: Any) -> str:
     """The text of its report.html."""
-    store = Store(folder)
-    grid = store.resolved()
-    return page(store, grid, cell_reports(store, grid), **more)
+    run = open_run(folder)
+    return page(run, list(run.cells()), **more)
 
 
 @pytest.fixture(scope="module")

@@ -16,16 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spt_fast.analysis.cells import disagreements, verdicts
 from spt_fast.report import (
     CSV_COLUMNS,
     CellReport,
     Disagreement,
     Verdict,
-    disagreements,
     results_csv,
     results_json,
     summary,
-    verdicts,
 )
 from spt_fast.report.cells import over_seeds
 from spt_fast.report.markdown import code

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from spt_fast.analysis.cells import Place, best
 from spt_fast.analysis.compare import Compared, compare_protocols, compare_runs
 from spt_fast.analysis.ranking import rank_run
 from spt_fast.analysis.ranking_types import Ranking
-from spt_fast.analysis.runs import Place, Run, read_run
+from spt_fast.analysis.runs import Run, read_run
 from spt_fast.config.output import Location
 from spt_fast.config.protocols import kind_of
 from spt_fast.errors import ConfigError, DamagedError
 from spt_fast.prompts.meaning import Placed
 from spt_fast.report import CellReport
-from spt_fast.report.cells import best
 from spt_fast.report.html import CellVerdicts, SampleCell, Samples, chosen, html, pack
 from spt_fast.report.html.samples import ROOM_OF_A_ROW
 from spt_fast.report.parts import Section
@@ -97,8 +97,7 @@ class Analysed:
 
 
 def page(
-    store: Store,
-    grid: Mapping[str, Any],
+    run: Run,
     cells: Sequence[CellReport],
     *,
     wanted: Wanted = FITTING,
@@ -110,8 +109,7 @@ def page(
     """The text of report.html.
 
     Args:
-        store: of the run folder.
-        grid: its grid.yaml.
+        run: the run folder.
         cells: of the grid.
         wanted: which samples.
         against: another run folder, to show the rows that the two disagree on.
@@ -124,21 +122,20 @@ def page(
         StoreError: a file is damaged.
     """
     done = [cell for cell in cells if cell.status == "done"]
-    known = known or analysed(store, cells)
+    known = known or analysed(run, cells)
     compared, before = None, None
     if against is not None:
         if known.run is None:
-            raise ConfigError(f"{store.root}: no cell is done yet; run the grid first")
+            raise ConfigError(f"{run.folder}: no cell is done yet; run the grid first")
         other = read_run(against)
         compared = compare_runs(other, known.run)
         before = _Before(other, known.run, compared)
-    found = sections(recorded(store, grid, cells, known, said=said, compared=compared)) if found is None else found
-    return html(str(grid["name"]), found, lambda room: _samples(known.run, done, wanted, room, before))
+    found = sections(recorded(run, cells, known, said=said, compared=compared)) if found is None else found
+    return html(run.name, found, lambda room: _samples(known.run, done, wanted, room, before))
 
 
 def recorded(
-    store: Store,
-    grid: Mapping[str, Any],
+    run: Run,
     cells: Sequence[CellReport],
     known: Analysed,
     *,
@@ -150,11 +147,12 @@ def recorded(
     Raises:
         StoreError: a file is damaged.
     """
+    store = run.store
     learnt, more = _learnt(store, [cell for cell in cells if cell.status == "done"])
     return Recorded(
-        name=str(grid["name"]),
+        name=run.name,
         cells=cells,
-        grid=grid,
+        grid=run.grid,
         said=said,
         rows=store.rows.read(),
         events=store.events(),
@@ -183,11 +181,11 @@ def _learnt(store: Store, done: Sequence[CellReport]) -> tuple[list[Known], int]
     return found, max(0, len(there) - MOST_INSPECTED)
 
 
-def analysed(store: Store, cells: Sequence[CellReport]) -> Analysed:
+def analysed(run: Run, cells: Sequence[CellReport]) -> Analysed:
     """What the rows of a run say together.
 
     Args:
-        store: of the run folder.
+        run: the run folder.
         cells: of the grid.
 
     Raises:
@@ -196,8 +194,7 @@ def analysed(store: Store, cells: Sequence[CellReport]) -> Analysed:
     done = sum(cell.status == "done" for cell in cells)
     if not done:
         return Analysed()
-    damaged = {cell.key for cell in cells if cell.kind == DamagedError.__name__}
-    run = read_run(store.root, without=damaged)
+    run = run.without({cell.key for cell in cells if cell.kind == DamagedError.__name__})
     if done > MOST_RANKED:
         many = f"The grid has {done:,} cells, too many"
         return Analysed(
@@ -255,8 +252,8 @@ def _samples(run: Run | None, done: Sequence[CellReport], wanted: Wanted, room: 
     if run is None:
         return pack([], [], [])
     cells = done if not wanted.limited else _evenly(done, MOST_SAMPLED)
-    there = [before.rows(_place(cell)) if before else {} for cell in cells]
-    verdicts = [_verdicts(run, _place(cell), other) for cell, other in zip(cells, there, strict=True)]
+    there = [before.rows(cell.place) if before else {} for cell in cells]
+    verdicts = [_verdicts(run, cell.place, other) for cell, other in zip(cells, there, strict=True)]
     most = room // ROOM_OF_A_ROW if wanted.limited else wanted.most
     of_cell, of_row = chosen(verdicts, most)
     rows: list[tuple[int, dict[str, Any]]] = [(0, {})] * len(of_cell)
@@ -300,10 +297,6 @@ def _at_best(row: dict[str, Any]) -> dict[str, Any]:
 
 def _differ(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return any(row[name] != other[name] for name in _VERDICTS)
-
-
-def _place(cell: CellReport) -> Place:
-    return Place(cell.model, cell.task, cell.protocol, cell.seed)
 
 
 def _evenly(cells: Sequence[CellReport], most: int) -> list[CellReport]:
