@@ -1,6 +1,6 @@
 """Reports: what the cells of a grid came to, as files for programs and as tables and words for people.
 
-Everything starts from the cells of a run (`analysis.cells.RunCell`). `sections` makes paragraphs, tables and figures (`parts`) of
+Everything starts from the cells of a run (`analysis.cells.RunCell`). `sections` makes paragraphs, tables and figures of
 what was `Recorded`, and `html`, `markdown` and `tables` draw them for a browser, a log and a terminal. The page, `report.html`,
 is imported by itself when one is written, because it computes and draws.
 """
