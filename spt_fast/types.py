@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Position: TypeAlias = Literal["front", "after_bos"]
 """Where the soft prompt stands: in front of everything, BOS included (as PEFT and the paper have it), or behind BOS."""
@@ -40,6 +40,10 @@ class Example:
     """Closed-ended tasks: the index of the right option."""
     group: str = ""
     """Rows that share a passage or subject share a group (for clustered errors); empty where there is none."""
+    row: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """Tasks of another library: the row as it has prepared it."""
+    place: int = field(default=0, compare=False)
+    """Tasks of another library: its number among the rows of its split, as published."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

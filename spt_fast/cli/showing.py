@@ -9,6 +9,7 @@ from spt_fast.config import ModelConfig
 from spt_fast.errors import DataError
 from spt_fast.models.identity import require_resolved, resolve
 from spt_fast.tasks.base import SPLITS, Cut, FileSource, HubSource, Task
+from spt_fast.tasks.library import LibrarySource
 from spt_fast.tasks.multiple_choice import INSTRUCTIONS, has_forms
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Example
@@ -109,6 +110,8 @@ def _source(task: Task) -> str:
         return "; ".join([_hub(task.source), *others]) + _cut(task.cut)
     if isinstance(task.source, FileSource):
         return f"local files: {task.source.files}" + _cut(task.cut)
+    if isinstance(task.source, LibrarySource):
+        return f"{task.source}" + _cut(task.cut)
     return f"made by the package ({task.source.content})"
 
 

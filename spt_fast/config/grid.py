@@ -129,9 +129,16 @@ class TaskConfig:
     allow_left_out: float = field(default=MOST_LEFT_OUT, metadata=number(least=0, most=1))
     """Greatest share of test rows that may be left out, for want of an answer, a question or an option: 0.3 or 30%. Where more
     are, the task's cells fail. Rows that are no questions of the task are told, and do not count."""
+    include_path: str | None = field(default=None, metadata=path())
+    """Of `lm-eval:` tasks: a folder of YAML files that goes before lm-eval's own tasks, as `lm_eval --include_path` has it."""
+    unsafe_code: bool = False
+    """Of `lm-eval:` tasks: let those run that run the code which a model writes."""
 
     def __post_init__(self) -> None:
         ranges.check(self)
+        for name in ("include_path", "unsafe_code"):
+            if getattr(self, name) and not self.task.startswith("lm-eval:"):
+                raise ConfigError(f"{name}: is for tasks of lm-eval, and {self.task} is none; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,8 @@ MOST_CELLS, MOST_PROTOCOLS = 10_000_000, 10_000
 
 TASK_FILES = (".yaml", ".yml", ".py")
 """How the path of a task file ends."""
+LM_EVAL = "lm-eval:"
+"""What stands in front of the name, or the file, of a task of lm-evaluation-harness."""
 
 
 _PRICE = next(range_of(f) for f in fields(PriceConfig) if f.name == "per_gpu_hour")
@@ -196,6 +198,8 @@ def _task(item: Any, place: str, base: Path) -> TaskConfig:
         raise ConfigError(f"{place}: task is missing")
     if isinstance(item["task"], str):
         item["task"] = _task_from_base(item["task"], base)
+    if isinstance(item.get("include_path"), str):
+        item["include_path"] = _from_base(item["include_path"], base)
     data_files = item.get("data_files")
     if isinstance(data_files, str):
         item["data_files"] = _from_base(data_files, base)
@@ -447,6 +451,8 @@ def _refuse_twice(items: Sequence[T], what: str, name: Any) -> None:
 
 def _task_from_base(name: str, base: Path) -> str:
     """A task by name, or by the path of its file, behind which may stand another form of the answer (`file.yaml:letter`)."""
+    if name.startswith(LM_EVAL):
+        return LM_EVAL + _from_base(name.removeprefix(LM_EVAL), base)
     path, colon, form = name.rpartition(":")
     return f"{_from_base(path, base)}:{form}" if colon and path.endswith(TASK_FILES) else _from_base(name, base)
 

@@ -179,6 +179,35 @@ class Tokenizer:
         bos = self._inner.bos_token
         return rendered.lstrip() if bos and rendered.lstrip().startswith(bos) else rendered
 
+    def write_turns(self, turns: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
+        """What the chat template makes of turns {"role": ..., "content": ...}; without a system's, if it knows none.
+
+        Args:
+            turns: who says what.
+            add_generation_prompt: whether the assistant is to begin a turn; else the last one, its own, is gone on with.
+
+        Raises:
+            ModelError: it fails.
+        """
+        said = list(turns)
+        clock = {"strftime_now": self._clock} if "strftime_now" in self._template else {}
+        settings = {"continue_final_message": not add_generation_prompt, **clock, **self._chat_template_kwargs}
+        try:
+            return self._applied(said, add_generation_prompt, settings)
+        except ModelError:
+            if said[0]["role"] != "system":
+                raise
+            return self._applied(said[1:], add_generation_prompt, settings)
+
+    def _applied(self, said: Sequence[Mapping[str, Any]], cue: bool, settings: Mapping[str, Any]) -> str:
+        try:
+            return str(self._inner.apply_chat_template(said, tokenize=False, add_generation_prompt=cue, **settings))
+        except Exception as e:  # templates raise what they like
+            raise ModelError(
+                f"{self.name}: its chat template fails: {type(e).__name__}: {' '.join(str(e).split())}; "
+                "set chat_template: false for this model, or mend its template"
+            ) from e
+
     def _written(self, turns: Sequence[tuple[str, str]], *, parts: bool | None = None, **settings: Any) -> str:
         """What the chat template makes of turns (role, words): with its cue, if the user has the last word.
 
@@ -195,13 +224,7 @@ class Tokenizer:
         said = [{"role": role, "content": [{"type": "text", "text": words}] if parts else words} for role, words in turns]
         clock = {"strftime_now": self._clock} if "strftime_now" in self._template else {}
         settings = {**clock, **self._chat_template_kwargs, **settings}
-        try:
-            return str(self._inner.apply_chat_template(said, tokenize=False, add_generation_prompt=cue, **settings))
-        except Exception as e:  # templates raise what they like
-            raise ModelError(
-                f"{self.name}: its chat template fails: {type(e).__name__}: {' '.join(str(e).split())}; "
-                "set chat_template: false for this model, or mend its template"
-            ) from e
+        return self._applied(said, cue, settings)
 
     @cached_property
     def _wants_parts(self) -> bool:
@@ -324,7 +347,8 @@ class Tokenizer:
         """
         stripped = prompt.rstrip()
         prompt_ids = self._encode(stripped)
-        wholes = [self._encode(prompt + text) for text in texts]
+        behind = [text if prompt else self.text_ids(text) for text in texts]
+        wholes = [self._encode(prompt + each) if isinstance(each, str) else (*prompt_ids, *each) for each in behind]
         common = [_common(prompt_ids, whole) for whole in wholes]
         for text, whole, shared in zip(texts, wholes, common, strict=True):
             if shared == len(whole):
@@ -343,6 +367,8 @@ class Tokenizer:
 
         They are the rest of the two encoded together; where a token would reach across the seam, those of the text by itself.
         """
+        if not prompt:
+            return self.text_ids(text)
         prompt_ids, together = self._encode(prompt), self._encode(prompt + text)
         if together[: len(prompt_ids)] == prompt_ids:
             return together[len(prompt_ids) :]
@@ -389,6 +415,9 @@ class Tokenizer:
     def _encode_text(self, text: str) -> tuple[int, ...]:
         # Special tokens are put in front by hand, because asking for them appends EOS with some tokenizers, and puts a
         # second BOS in front of a rendered chat template, which writes its own.
+        if not text:  # a model must read something: what lm-evaluation-harness has it read then
+            start = self._inner.bos_token_id if self._inner.bos_token_id is not None else self._inner.eos_token_id
+            return self.prefix_ids or (() if start is None else (start,))
         ids = self.text_ids(text)
         prefix = self.prefix_ids
         if prefix and ids[:1] != prefix[:1]:

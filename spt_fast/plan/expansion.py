@@ -43,10 +43,7 @@ def expand(config: GridConfig) -> list[Cell]:
         ConfigError: a model or task that is not there.
     """
     tasks.read_files_again()
-    rows = [_rows(entry, config, f"tasks[{i}]") for i, entry in enumerate(config.tasks)]
-    for i, task in enumerate(rows):
-        if any(other.name == task.name for other in rows[:i]):
-            raise ConfigError(f"tasks[{i}]: {task.name} is the name of two tasks; rename one")
+    rows = _all_rows(config)
     places = {id(asked): f"protocols[{i}]" for i, asked in enumerate(config.protocols)}
     protocols = _spread(config.protocols, rows)
     sources = {
@@ -160,11 +157,30 @@ def _models(config: GridConfig) -> list[Model]:
     return list(found.values())
 
 
+def _all_rows(config: GridConfig) -> list[TaskRows]:
+    """The tasks of a grid; a group of lm-eval's stands for its tasks."""
+    found: dict[str, TaskRows] = {}
+    for i, entry in enumerate(config.tasks):
+        try:
+            each = tasks.entries(entry)
+        except ConfigError as e:
+            raise ConfigError(f"tasks[{i}]: {e}") from None
+        for one in each:
+            rows = _rows(one, config, f"tasks[{i}]")
+            if (other := found.setdefault(rows.name, rows)) is not rows and not (len(each) > 1 and other == rows):
+                raise ConfigError(f"tasks[{i}]: {rows.name} is the name of two tasks; rename one")
+    return list(found.values())
+
+
 def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:
     # What nobody learns from needs no cut. All cells of a grid have the same test rows.
-    learns = any(not isinstance(protocol, ZeroShot) for protocol in config.protocols)
     try:
         task = tasks.get(entry.task)
+        # A library draws shots itself, from whatever rows are not learnt from.
+        if task.library is None:
+            learns = any(not isinstance(protocol, ZeroShot) for protocol in config.protocols)
+        else:
+            learns = any(protocol.attaches != "nothing" for protocol in config.protocols)
         content = content_hash(task, entry.data_files)
         cut = learns or not is_cut(task, entry.data_files)
     except ConfigError as e:

@@ -26,6 +26,7 @@ from spt_fast.models.identity import Model
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.tasks.base import Cut, FileSource, GeneratedSource, Row, Task, typical
+from spt_fast.tasks.library import LibrarySource
 
 GPU_FLOPS = 3e14
 """Operations a second of one GPU: a third of what an H100 has in bf16. With `WRITTEN`, 9,000 tokens a second of an 8B model."""
@@ -364,7 +365,7 @@ def _published_rows(task: Task) -> int:
     source = task.source
     if isinstance(source, GeneratedSource):
         return len(_made(source)) or TYPICAL_ROWS
-    if isinstance(source, FileSource) or "test" not in (sizes := source.of("test").sizes):
+    if isinstance(source, FileSource | LibrarySource) or "test" not in (sizes := source.of("test").sizes):
         return TYPICAL_ROWS
     return sizes["test"] if task.cut is None else _rows_left(sizes["test"], task.cut)
 

@@ -182,10 +182,12 @@ def commonest(methods: Sequence[Method]) -> Method:
 def guess(samples: Sequence[Sample], random_baseline: float) -> float:
     """What a model comes to that knows nothing.
 
-    That of the task; or, where all rows have the same options ("no", "yes"), the share of the commonest right one if it is
-    more: who always says yes is right in 62 % of BoolQ.
+    That of the task (NaN: one in the number of each row's options); or, where all rows have the same options ("no", "yes"), the
+    share of the commonest right one if it is more: who always says yes is right in 62 % of BoolQ.
     """
     golds = Counter(sample.gold for sample in samples if sample.gold is not None)
+    if math.isnan(random_baseline):
+        random_baseline = sum(1 / len(sample.options) for sample in samples) / max(1, len(samples))
     if not golds or len({sample.cloze_texts or sample.options for sample in samples}) > 1:
         return random_baseline
     return max(random_baseline, max(golds.values()) / sum(golds.values()))

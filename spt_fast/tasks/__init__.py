@@ -23,7 +23,8 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module, metadata
 
-from spt_fast.config.reader import TASK_FILES
+from spt_fast.config import TaskConfig
+from spt_fast.config.reader import LM_EVAL, TASK_FILES
 from spt_fast.errors import ConfigError
 from spt_fast.tasks.base import Task
 
@@ -78,6 +79,10 @@ def get(name: str) -> Task:
     Raises:
         ConfigError: there is none; says which was probably meant.
     """
+    if name.startswith(LM_EVAL):
+        from spt_fast.tasks import lm_eval
+
+        return lm_eval.load(name)
     if name.endswith(TASK_FILES):
         from spt_fast.tasks.custom import load
 
@@ -96,6 +101,19 @@ def get(name: str) -> Task:
     close = get_close_matches(name.lower(), names(), n=1)
     meant = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names())}"
     raise ConfigError(f"task: no task is called {name!r}; {meant}")
+
+
+def entries(entry: TaskConfig) -> list[TaskConfig]:
+    """What an entry of a grid stands for: itself, or each task of a group of lm-eval's.
+
+    Raises:
+        ConfigError: there is no such group.
+    """
+    if not entry.task.startswith(LM_EVAL):
+        return [entry]
+    from spt_fast.tasks import lm_eval
+
+    return lm_eval.entries(entry)
 
 
 def read_files_again() -> None:

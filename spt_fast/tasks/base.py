@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from spt_fast.config.ranges import number, whole
 from spt_fast.tasks.answers.thoughts import answer_of, answer_start
 from spt_fast.tasks.forms import in_form_asked
+from spt_fast.tasks.library import Library, LibrarySource
 from spt_fast.tasks.template import Template, cloze_of, cloze_template
 from spt_fast.types import Example, Extraction, Sampling
 
@@ -106,7 +107,7 @@ class Task:
     name: str
     version: int
     summary: str
-    source: HubSource | FileSource | GeneratedSource
+    source: HubSource | FileSource | GeneratedSource | LibrarySource
     read_row: Callable[[Row], Example | None]
     """Raises KeyError, TypeError or ValueError on a row that is not what the task expects, and `LeftOut` (or returns None) on
     one that is not asked."""
@@ -144,6 +145,8 @@ class Task:
     licence: str
     definition: str = ""
     """Content hash of the file that defines the task, where that is a user's; part of the cell's key."""
+    library: Library | None = field(default=None, compare=False)
+    """Who makes its prompts and scores its answers, where the task is another library's; None: what stands here."""
     notes: str = field(default="", compare=False)
 
     @property
@@ -162,6 +165,8 @@ class Task:
         """Whether `text` has the form that the task asks for, right or wrong: what stands behind its thought, without outer
         white space."""
         answer = answer_of(text).strip()
+        if self.library is not None:
+            return self.library.in_form(answer, example)
         if self.format is None:
             return in_form_asked(answer, example.options)
         return re.fullmatch(self.format, answer) is not None or self._published(answer, example)

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from glob import escape
 from itertools import chain, islice
@@ -193,10 +193,14 @@ def _names(task: Task, split: Split) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def _in_folder(task: Task, folder: Path) -> dict[Split, tuple[Path, ...]]:
+def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         what = "is a file; give {split: file}" if folder.is_file() else "is not there"
         raise ConfigError(f"data_files: the folder {str(folder)!r} {what}")
+
+
+def _in_folder(task: Task, folder: Path) -> dict[Split, tuple[Path, ...]]:
+    _check_folder(folder)
     found: dict[Split, tuple[Path, ...]] = {}
     taken: set[Path] = set()
     for split in ("test", "few_shot", "tuning"):
@@ -225,6 +229,101 @@ def _kind(path: Path) -> str:
     """What kind of file it is: one of `SUFFIXES`, or something else."""
     name = path.name.lower()
     return Path(name.removesuffix(".gz") if name.endswith(_PACKED) else name).suffix
+
+
+def in_folder_by_name(folder: Path, names: Iterable[str]) -> dict[str, tuple[Path, ...]]:
+    """The files of a folder that are called for one of these splits.
+
+    Raises:
+        ConfigError: the folder is not there, or has two files for one split.
+    """
+    _check_folder(folder)
+    found = {name: _one_file(folder, name) for name in names}
+    return {name: (file,) for name, file in found.items() if file is not None}
+
+
+def the_file(split: str, path: str) -> Path:
+    """A file of rows.
+
+    Raises:
+        ConfigError: it is not there, or is of no kind that can be read.
+    """
+    file = at_home(path)
+    if not file.is_file():
+        raise ConfigError(f"data_files: {split}: there is no file {str(file)!r}")
+    _check_suffix(file)
+    return file
+
+
+def as_dataset(files: Iterable[Path]) -> Any:
+    """The rows of files, as `datasets` has them.
+
+    Raises:
+        DataError: they cannot be read, or a column has values of several types.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    files = list(files)
+    rows = [dict(row) for file in files for _, row in read(file)]
+    where = ", ".join(map(str, files))
+    if not rows:
+        raise DataError(f"{where}: has no rows")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    try:
+        return datasets.Dataset.from_dict({name: [row.get(name) for row in rows] for name in columns})
+    except Exception as e:  # Arrow raises what it likes
+        raise DataError(f"{where}: a column has values of several types ({first_line(e)}); write it in one") from None
+
+
+def published(source_id: str, config: str | None, revision: str, settings: Mapping[str, Any]) -> Any:
+    """All splits of a data set on the Hub, as `datasets` has them; from its cache, where they are in it.
+
+    Args:
+        source_id: owner/name, or the name of a builder (json) with `data_files` among the settings.
+        config: its configuration.
+        revision: a commit; empty: the latest that there is.
+        settings: of `datasets.load_dataset`.
+
+    Raises:
+        UnreachableError: they are not in the cache, and the Hub cannot be reached.
+        DataError: the Hub does not give them.
+    """
+    import datasets
+
+    settings = {**settings, **({"revision": revision} if revision else {})}
+    try:
+        datasets.disable_progress_bars()
+        return datasets.load_dataset(source_id, config, **settings)
+    except Exception as e:  # `datasets` raises whatever its file systems and clients raise
+        reason = _unreachable(source_id, revision or "main")
+        if reason:
+            raise UnreachableError(
+                f"{source_id}{f' ({config})' if config else ''} is not in the cache, and the Hub cannot be reached ({reason}); "
+                "connect, or give the rows as data_files"
+            ) from None
+        raise DataError(
+            f"{source_id} cannot be had from the Hub ({type(e).__name__}: {first_line(e)}); "
+            "check HF_TOKEN, or give the rows as data_files"
+        ) from e
+
+
+@cache
+def commit_of(source_id: str) -> str | None:
+    """The latest commit of a data set; where the Hub cannot be reached, the latest in the cache. None: it is not known."""
+    import datasets
+    from datasets.naming import camelcase_to_snakecase
+    from huggingface_hub import HfApi, constants
+
+    if not (constants.HF_HUB_OFFLINE or datasets.config.HF_HUB_OFFLINE):
+        try:
+            return HfApi().dataset_info(source_id, timeout=10).sha
+        except Exception:  # no network, no such data set: reading the rows says so
+            pass
+    owner, _, name = source_id.rpartition("/")
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "___".join(filter(None, (owner, camelcase_to_snakecase(name))))
+    found = [each for each in folder.glob("*/*/*") if re.fullmatch("[0-9a-f]{40}", each.name)]
+    return max(found, key=lambda each: each.stat().st_mtime).name if found else None
 
 
 def _check_suffix(path: Path) -> None:

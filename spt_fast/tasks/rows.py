@@ -7,10 +7,12 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from spt_fast.errors import ConfigError, DataError, first_line, shortened
 from spt_fast.tasks import loading
 from spt_fast.tasks.base import SPLITS, Cut, FileSource, GeneratedSource, HubSource, LeftOut, Row, Split, Task
+from spt_fast.tasks.library import LibrarySource, Opened
 from spt_fast.tasks.losses import Count, Losses, percent
 from spt_fast.types import Example
 
@@ -39,6 +41,8 @@ class Rows:
     """Why tuning and few-shot rows were left out -> how many."""
     losses: Losses = field(default_factory=Losses)
     """Which test rows are not scored."""
+    first: Any = None
+    """Tasks of another library: `Opened.first`."""
 
     @property
     def choosing(self) -> tuple[int, ...]:
@@ -67,6 +71,8 @@ def content_hash(task: Task, data_files: str | Mapping[str, str] | None = None) 
                 digest.update(f"{split}:{_sha256(file)}\n".encode())
     elif isinstance(task.source, GeneratedSource):
         digest.update(f"generated:{task.source.content}".encode())
+    elif isinstance(task.source, LibrarySource):
+        digest.update(f"library:{task.source.opener.content()}".encode())
     elif isinstance(task.source, HubSource):
         for source in (task.source, *(source for _, source in sorted(task.source.elsewhere.items()))):
             splits = ",".join(f"{ours}={theirs}" for ours, theirs in sorted(source.splits.items()))
@@ -105,12 +111,15 @@ def load_rows(
     """
     data_files = _files_of(task, data_files)
     files = None if data_files is None else _local_files(task, data_files)
+    opened: Opened | None = None
+    if isinstance(task.source, LibrarySource):
+        opened, files = task.source.opener.open(files, learns=cut), None
     dropped: dict[str, int] = {}
     raw: dict[Split, list[Example]] = {}
     tested = Count()
-    for split in _stored(task, files):
+    for split in _stored(task, files, opened):
         count = tested if split == "test" else Count()
-        raw[split] = list(_examples(task, _places(task, split, files, fetch), count))
+        raw[split] = list(_examples(task, _places(task, split, files, fetch, opened), count))
         if split != "test":
             dropped[f"{split} rows that the task leaves out"] = count.left_out
     cut_off: dict[str, int] = {}
@@ -122,7 +131,9 @@ def load_rows(
     asked = {_asked(example) for example in test}
     pool = _drop("tuning rows that repeat a tuning row", _unrepeated(raw.get("tuning", [])), dropped)
     pool = _drop("tuning rows that are test rows", _others(pool, asked), dropped)
-    if "few_shot" in raw:
+    if opened is not None and not cut:
+        few_shot = raw["few_shot"]  # as the library draws from them, repeated or not: nothing is learnt
+    elif "few_shot" in raw:
         few_shot = _drop("few-shot rows that are test rows", _others(raw["few_shot"], asked), dropped)
         few_shot = _drop("few-shot rows that repeat a few-shot row", _unrepeated(few_shot), dropped)
         pool = _drop("tuning rows that are few-shot rows", _others(pool, {_asked(e) for e in few_shot}), dropped)
@@ -137,6 +148,7 @@ def load_rows(
         content=content_hash(task, data_files),
         dropped={why: count for why, count in dropped.items() if count},
         losses=tested.losses(cut_off),
+        first=None if opened is None else opened.first,
     )
     for split in SPLITS:
         if split in need and not getattr(rows, split):
@@ -150,6 +162,8 @@ def is_cut(task: Task, data_files: str | Mapping[str, str] | None = None) -> boo
     Raises:
         ConfigError: a local file that is not there.
     """
+    if isinstance(task.source, LibrarySource):
+        return True  # shots come from all rows that it would draw them from, unless some are learnt from
     data_files = _files_of(task, data_files)
     files = None if data_files is None else _local_files(task, data_files)
     return task.cut is not None and "tuning" not in _stored(task, files)
@@ -184,8 +198,11 @@ def _cut(examples: Sequence[Example], cut: Cut) -> dict[Split, list[Example]]:
     return found
 
 
-def _local_files(task: Task, data_files: str | Mapping[str, str]) -> dict[Split, tuple[Path, ...]]:
-    files = loading.locate(task, data_files)
+def _local_files(task: Task, data_files: str | Mapping[str, str]) -> dict[Any, tuple[Path, ...]]:
+    """By our splits; those of a library's task by the data set's own."""
+    if isinstance(task.source, LibrarySource):
+        return task.source.opener.locate(data_files)
+    files: dict[Any, tuple[Path, ...]] = {**loading.locate(task, data_files)}
     if "test" not in files:
         name = task.source.all_splits["test"] if isinstance(task.source, HubSource) else "test"
         where = data_files if isinstance(data_files, str) else "{" + ", ".join(data_files) + "}"
@@ -193,8 +210,10 @@ def _local_files(task: Task, data_files: str | Mapping[str, str]) -> dict[Split,
     return files
 
 
-def _stored(task: Task, files: Mapping[Split, tuple[Path, ...]] | None) -> list[Split]:
+def _stored(task: Task, files: Mapping[Split, tuple[Path, ...]] | None, opened: Opened | None = None) -> list[Split]:
     """The splits that are read; few-shot rows that are cut from the tuning rows are not."""
+    if opened is not None:
+        return [split for split in SPLITS if split in opened.rows]
     if files is not None:
         return [split for split in SPLITS if split in files]
     if isinstance(task.source, GeneratedSource):
@@ -210,8 +229,13 @@ def _places(
     split: Split,
     files: Mapping[Split, tuple[Path, ...]] | None,
     fetch: Callable[[HubSource, Split], list[Row]],
+    opened: Opened | None = None,
 ) -> Iterator[tuple[str, Row]]:
     """Rows, each with words for where it is."""
+    if opened is not None:
+        for number, row in enumerate(opened.rows[split], 1):
+            yield f"{task.name} {split}, row {number}", row
+        return
     if files is not None:
         for file in files[split]:
             for place, row in loading.read(file):

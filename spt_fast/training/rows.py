@@ -29,11 +29,21 @@ def tuning_row(tokenizer: Tokenizer, prompt: str, target: str, *, chat: bool = F
         DataError: the target is empty.
         ModelError: the tokenizer has no end-of-sequence token.
     """
+    return lesson_row(tokenizer, prompt, tokenizer.continuation(prompt, target, chat=chat))
+
+
+def lesson_row(tokenizer: Tokenizer, prompt: str, continued: str) -> TuningRow:
+    """The same of a target with the white space that it begins with behind the prompt.
+
+    Raises:
+        DataError: the target is empty.
+        ModelError: the tokenizer has no end-of-sequence token.
+    """
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{tokenizer.name}: the tokenizer has no end-of-sequence token, so nothing can be taught to stop")
-    if not target.strip():
+    if not continued.strip():
         raise DataError("a tuning row with an empty target")
-    target_ids = tokenizer.ids_behind(prompt, tokenizer.continuation(prompt, target, chat=chat))
+    target_ids = tokenizer.ids_behind(prompt, continued)
     return TuningRow(prompt_ids=tokenizer.prompt_ids(prompt), target_ids=(*target_ids, tokenizer.eos_token_id))
 
 

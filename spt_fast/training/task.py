@@ -14,6 +14,7 @@ from spt_fast.models.identity import Model, require_resolved, resolve
 from spt_fast.prompts.initialize import initialize, root_mean_square
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.score import follows_format
+from spt_fast.tasks.library import chat_of
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Example, Generate, Position, TrainingStep
 from spt_fast.version import version
@@ -207,9 +208,12 @@ def learn_task_by_lora(
 
 
 def _tuning_rows(tokenizer: Tokenizer, task: Task, rows: Rows, config: Learning, *, seed: int, chat: bool) -> list[TuningRow]:
-    from spt_fast.training.rows import shuffled_targets, tuning_row
+    from spt_fast.training.rows import lesson_row, shuffled_targets, tuning_row
 
     examples = shuffled_targets(rows.tuning, seed) if isinstance(config, ShuffledLabels) else rows.tuning
+    if task.library is not None:
+        prompts = task.library.prompts(rows, chat=chat_of(tokenizer) if chat else None)
+        return [lesson_row(tokenizer, *prompts.lesson(example)) for example in examples]
     return [
         tuning_row(tokenizer, tokenizer.render(task.template.prompt(example), chat=chat), example.target, chat=chat)
         for example in examples

@@ -6,7 +6,7 @@ import json
 import pickle
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -23,6 +23,7 @@ from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring.methods import LEAST_FOR_PRIORS, Choice, OptionScores, Priors, choose
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.forms import bare_texts
+from spt_fast.tasks.library import Answered, Prompt, chat_of
 from spt_fast.tasks.rows import Rows
 from spt_fast.tasks.template import Template
 from spt_fast.types import Answer, Completion, Example, Generate, LogLikelihood, Position, Request, Sampling, Score
@@ -43,8 +44,9 @@ def rows_of(stage: Stage, wanted: TaskRows) -> Rows:
     return rows
 
 
-What: TypeAlias = Literal["written", "listed", "cloze", "bare"]
-"""A completion; the likelihood of an option that the prompt lists; of its text behind the question alone; behind the cue."""
+What: TypeAlias = Literal["written", "listed", "cloze", "bare", "beside"]
+"""A completion; the likelihood of an option that the prompt lists; of its text behind the question alone; behind the cue; and
+what a library's task wants beside."""
 Pair: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids of a prompt and of its continuation."""
 LEAST_UNSEEN = 32
@@ -80,6 +82,8 @@ class Question:
     """The same of the options' texts behind the question alone; empty: not asked."""
     bare: tuple[int, ...] = ()
     """Of each text, its place among those whose unconditional likelihood is asked; empty: not asked."""
+    beside: tuple[Pair, ...] = ()
+    """Further likelihoods that the scores of a library's task rest on."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Questions:
 
     def count(self, *, last: bool) -> int:
         """Requests of a step; of the last one, by which the best way is chosen, there are more."""
-        of_tests = sum(1 + len(question.options) + len(question.cloze) for question in self.test)
+        of_tests = sum(1 + len(question.options) + len(question.cloze) + len(question.beside) for question in self.test)
         of_choosing = sum(len(question.options) + (len(question.cloze) if last else 0) for question in self.choosing)
         return of_tests + of_choosing + len(self.bare_at(last=last))
 
@@ -244,6 +248,23 @@ class Asked:
             unconditional=tuple(self._total(Slot(step, "bare", number)) for number in question.bare),
         )
 
+    def answered(self, step: int | None) -> list[Answered]:
+        """What a library's task is to judge, one a test row."""
+        found = []
+        for i, (question, completion) in enumerate(zip(self.asks.test, self.completions(step), strict=True)):
+            greedy = [_begins(question, pair, completion) for pair in (*question.options, *question.beside)]
+            listed, k = self._totals(step, "listed", i), len(question.options)
+            beside = [self._total(Slot(step, "beside", i, n)) for n in range(len(question.beside))]
+            found.append(
+                Answered(
+                    example=question.example,
+                    completion=completion.text,
+                    options=tuple(zip(listed, greedy[:k], strict=True)),
+                    beside=tuple(zip(beside, greedy[k:], strict=True)),
+                )
+            )
+        return found
+
     def _totals(self, step: int | None, what: Literal["listed", "cloze"], i: int) -> tuple[float, ...]:
         pairs = self._rows[i].options if what == "listed" else self._rows[i].cloze
         return tuple(self._total(Slot(step, what, i, k)) for k in range(len(pairs)))
@@ -252,6 +273,12 @@ class Asked:
         answer = self.answers[slot]
         assert isinstance(answer, LogLikelihood)
         return answer.total
+
+
+def _begins(question: Question, pair: Pair, completion: Completion) -> bool:
+    """Whether what the model wrote by itself behind a pair's prompt begins with its continuation."""
+    given, continuation = pair
+    return question.token_ids == given and completion.token_ids[: len(continuation)] == continuation
 
 
 def texts_of(example: Example) -> tuple[str, ...]:
@@ -266,7 +293,34 @@ def questions(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> li
         DataError: there are fewer rows than shots, or a prompt without its question.
         ModelError: the chat template loses part of a prompt.
     """
-    return [_question(example, _shots(cell, rows), cell.task.task, tokenizer, chat=chat) for example in rows.test]
+    asked = _asking(cell, rows, tokenizer, chat=chat)
+    return [asked(example) for example in rows.test]
+
+
+def _asking(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> Callable[[Example], Question]:
+    """How one row of a cell is asked."""
+    task = cell.task.task
+    if task.library is None:
+        shots = _shots(cell, rows)
+        return lambda example: _question(example, shots, task, tokenizer, chat=chat)
+    wanted = cell.protocol.shots if isinstance(cell.protocol, FewShot) else 0
+    prompts = task.library.prompts(rows, shots=wanted, seed=cell.seed, chat=chat_of(tokenizer) if chat else None)
+    return lambda example: _library_question(example, prompts.of(example), tokenizer)
+
+
+def _library_question(example: Example, prompt: Prompt, tokenizer: Tokenizer) -> Question:
+    """A row as another library asks it."""
+    together = len({before for before, _ in prompt.options}) == 1
+    written = [behind for _, behind in prompt.options]
+    pairs = tokenizer.pairs(prompt.text, written) if together else [tokenizer.pair(*each) for each in prompt.options]
+    return Question(
+        example=example,
+        prompt=prompt.text,
+        token_ids=tokenizer.prompt_ids(prompt.text),
+        options=tuple(pairs),
+        across=tokenizer.across_the_seam(prompt.text, written) if together else None,
+        beside=tuple(tokenizer.pair(*each) for each in prompt.beside),
+    )
 
 
 def all_questions(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> Questions:
@@ -278,12 +332,14 @@ def all_questions(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -
     Raises:
         DataError: there are fewer rows than shots.
     """
-    task, shots = cell.task.task, _shots(cell, rows)
-    test = questions(cell, rows, tokenizer, chat=chat)
+    task = cell.task.task
+    ask = _asking(cell, rows, tokenizer, chat=chat)
+    test = [ask(example) for example in rows.test]
     if not task.closed_ended:
         return Questions(test)
     examples, learnt = choosing_rows(cell, rows)
-    asked = [*test, *(_question(example, shots, task, tokenizer, chat=chat) for example in examples)]
+    asked = [*test, *map(ask, examples)]
+    shots = _shots(cell, rows) if task.library is None else ()
     bare: dict[str, int] = {}
     reason = ""
     try:
@@ -435,6 +491,7 @@ def _of_step(asked: Asked, step: int | None, behind: _Behind, most: int) -> Iter
             room = asked.room.left(behind.length + len(question.token_ids), most)
             tokens = replace(sampling, max_tokens=max(1, room))
             yield Slot(step, "written", i), behind.generate(question.token_ids, tokens)
+            yield from ((Slot(step, "beside", i, k), behind.score(pair)) for k, pair in enumerate(question.beside))
         yield from ((Slot(step, "listed", i, k), behind.score(pair)) for k, pair in enumerate(question.options))
         if i < tests or last:
             yield from ((Slot(step, "cloze", i, k), behind.score(pair)) for k, pair in enumerate(question.cloze))

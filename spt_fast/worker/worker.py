@@ -43,6 +43,7 @@ from spt_fast.prompts.lora import Learnt, LoraAdapter, parameters_of
 from spt_fast.prompts.meaning import Meaning
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring.learning import loss_fall
+from spt_fast.scoring.library import with_metrics, with_verdicts
 from spt_fast.scoring.methods import knowledge_told
 from spt_fast.scoring.metrics import aggregate
 from spt_fast.scoring.rerun import sample_size
@@ -667,7 +668,12 @@ class _Work:
                 step=step,
                 best="listed" if choice is None else choice.method,
             )
-            metrics[step] = aggregate(of_step)
+            if task.library is None:
+                metrics[step] = aggregate(of_step)
+            else:
+                verdicts, own = task.library.judge(self.rows[task.name], asked.answered(step))
+                of_step = with_verdicts(of_step, verdicts)
+                metrics[step] = with_metrics(of_step, own)
             samples.extend(of_step)
         told = {} if choice is None else choice.told() | knowledge_told(of_step, metrics[step], task.random_baseline)
         if asked.asks.no_cloze:

@@ -1,0 +1,116 @@
+"""Tasks of lm-evaluation-harness, by its own objects: `lm-eval:arc_easy`, `lm-eval:./my_task.yaml`.
+
+Its YAML is not read anew and none of its functions is written again: rows, prompts, filters, metrics and aggregation are its
+own. What is ours is what stands around that: soft prompts, format following and knowledge, the store, the engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+from spt_fast.config import TaskConfig
+from spt_fast.config.output import at_home
+from spt_fast.errors import ConfigError
+from spt_fast.tasks.base import Task
+from spt_fast.tasks.lm_eval.index import index, of_file
+from spt_fast.tasks.lm_eval.known import Known, is_file
+from spt_fast.tasks.lm_eval.task import PREFIX, task_of
+
+SETTINGS = ("include_path", "unsafe_code")
+"""What may stand behind the name in a reference: lm-eval:NAME?include_path=folder."""
+
+
+def load(reference: str, *, allowed: bool = True) -> Task:
+    """The task that a reference names.
+
+    Args:
+        reference: with `lm-eval:` in front.
+        allowed: refuse what cannot be asked.
+
+    Raises:
+        ConfigError: there is no such task, it is a group, or it cannot be asked.
+    """
+    name, settings = parsed(reference)
+    task = _known(name, settings)
+    if task.obstacle and allowed:
+        raise ConfigError(f"{PREFIX}{task.name}: {task.why}; leave it out")
+    if task.unsafe and not settings.get("unsafe_code") and allowed:
+        raise ConfigError(f"{PREFIX}{task.name}: {task.why}")
+    return task_of(task)
+
+
+def known_of(reference: str) -> Known:
+    """What is known of the task that a reference names.
+
+    Raises:
+        ConfigError: there is no such task, or it is a group.
+    """
+    return _known(*parsed(reference))
+
+
+def expanded(reference: str) -> list[str]:
+    """The references of the tasks that one stands for: itself, or those of a group or tag that can be asked.
+
+    Raises:
+        ConfigError: there is no such name, or none of them can be asked.
+    """
+    name, settings = parsed(reference)
+    if is_file(name):
+        return [reference]
+    found = index(settings.get("include_path", ""))
+    if name in found.tasks:
+        return [reference]
+    members = found.expand(name) if found.has(name) else []
+    if not members:
+        return [reference]  # `load` says what is wrong with it
+    usable = [each for each in members if not each.obstacle and (not each.unsafe or settings.get("unsafe_code"))]
+    if not usable:
+        raise ConfigError(f"{PREFIX}{name}: none of its {len(members)} tasks can be asked: {members[0].why}; leave it out")
+    return [written(f"{name}/{each.name}" if each.overrides else each.name, settings) for each in usable]
+
+
+def entries(entry: TaskConfig) -> list[TaskConfig]:
+    """The tasks that an entry of a grid stands for. Of a group, `data_files` has a folder a task, or is for all of them.
+
+    Raises:
+        ConfigError: there is no such name, or none of its tasks can be asked.
+    """
+    name, settings = parsed(entry.task)
+    settings |= {key: str(value) for key in SETTINGS if (value := getattr(entry, key))}
+    plain = replace(entry, include_path=None, unsafe_code=False)
+    references = expanded(written(name, settings))
+    return [replace(plain, task=each, data_files=_files_of(entry, each)) for each in references]
+
+
+def _files_of(entry: TaskConfig, reference: str) -> str | Mapping[str, str] | None:
+    if not isinstance(entry.data_files, str):
+        return entry.data_files
+    own = at_home(entry.data_files) / parsed(reference)[0].rpartition("/")[2]
+    return str(own) if not is_file(reference) and own.is_dir() else entry.data_files
+
+
+def parsed(reference: str) -> tuple[str, dict[str, str]]:
+    """The name, or path, and the settings behind it."""
+    name, _, settings = reference.removeprefix(PREFIX).partition("?")
+    return name, dict(parse_qsl(settings))
+
+
+def written(name: str, settings: Mapping[str, Any]) -> str:
+    """A reference."""
+    there = urlencode({key: value for key, value in settings.items() if value}, quote_via=quote, safe="/")
+    return f"{PREFIX}{name}{there and '?'}{there}"
+
+
+def _known(name: str, settings: Mapping[str, str]) -> Known:
+    if is_file(name):
+        return of_file(name)
+    found = index(settings.get("include_path", ""))
+    if (task := found.task(name)) is not None:
+        return task
+    if found.has(name):
+        count = len(found.expand(name))
+        raise ConfigError(f"{PREFIX}{name}: is a group of {count:,} tasks, and here one task is wanted; name one of them")
+    raise ConfigError(found.unknown(name))
