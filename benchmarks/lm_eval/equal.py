@@ -23,10 +23,10 @@ from typing import Any
 from benchmarks.harness import RESULTS, ROOT, Benchmark
 from benchmarks.lm_eval.cases import CASES, Case
 from benchmarks.lm_eval.made_rows import made
+from spt_fast.analysis.runs import open_run
 from spt_fast.config import FewShot, GridConfig, ModelConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import run_grid
 from spt_fast.models.identity import resolve
-from spt_fast.report.folder import cell_reports
 from spt_fast.store import Store
 from spt_fast.tasks.base import row_key
 from spt_fast.tasks.lm_eval import known_of
@@ -136,7 +136,7 @@ def cells_of(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for run in sorted(folder.glob("ours-*")):
         store = Store(run)
-        for cell in cell_reports(store, store.grid()):
+        for cell in open_run(store).cells():
             shots = 0 if cell.protocol_name == "zero_shot" else int(run.name.rpartition("-")[2])
             one: dict[str, Any] = {"error": cell.reason or ("" if cell.status == "done" else cell.status)}
             if not one["error"]:
