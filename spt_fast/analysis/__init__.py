@@ -10,7 +10,8 @@
     print(gate_runs(before, after, load_policy("policy.yaml")).verdict)
 
 From the bottom up: `resampling`, `agreement` (two orders), `variance` (rows and seeds, apart), `paired` (the same rows twice);
-`runs` and `scores` (run folders, plain tables); `ranking`, `compare`, `gate` (the answers). Arrays are numpy's: `N` rows, `S`
+`runs` and `scores` (run folders, plain tables); `draws` (scores with other rows and seeds) and `ranking`; `pairs` (what is held
+against what), `likeness` (what else differs) and `compare`; `gate`. What they answer is in `ranking_types` and `compare_types`. Arrays are numpy's: `N` rows, `S`
 seeds, `R` resamples, `n` models. `plain_values` makes JSON of any answer.
 
 Decisions: a drop is allowed only where it is ruled out (`gate` tests non-inferiority; what cannot be compared is undecided,
@@ -19,7 +20,8 @@ its level where nothing flipped.
 """
 
 from spt_fast.analysis.agreement import Agreement, Chance, agree, chance, swap_distribution
-from spt_fast.analysis.compare import Compared, Comparison, compare_protocols, compare_runs, flips
+from spt_fast.analysis.compare import compare_protocols, compare_runs, flips
+from spt_fast.analysis.compare_types import Compared, Comparison
 from spt_fast.analysis.gate import Check, Gate, Policy, decide, gate_runs, load_policy
 from spt_fast.analysis.paired import PairedDifference, paired_difference
 from spt_fast.analysis.plain import plain_values

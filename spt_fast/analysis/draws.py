@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spt_fast.analysis.ranking_types import Kind
+from spt_fast.analysis.ranking_types import ALL_TASKS, Kind
 from spt_fast.analysis.resampling import Floats, drawn
 from spt_fast.analysis.runs import Rows
 from spt_fast.analysis.scores import Score
@@ -157,3 +158,64 @@ def mean_over_tasks(draws: Sequence[Draws]) -> Draws:
         np.sqrt(np.sum([getattr(each, name) ** 2 for each in draws], axis=0)) / len(draws) for name in ("stderr", "sampling")
     )
     return Draws(**columns, stderr=stderr, sampling=sampling, between=np.full_like(stderr, np.nan))
+
+
+Drawn: TypeAlias = Mapping[str, Mapping[str, Draws]]
+"""Task -> protocol -> draws."""
+
+
+@dataclass(kw_only=True)
+class Scope:
+    """What an analysis works on."""
+
+    models: tuple[str, ...]
+    """All, partners included: the order of `Draws`."""
+    partners: Mapping[str, str]
+    draws: Drawn
+    resamples: int
+    generator: np.random.Generator
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ranked(self) -> list[str]:
+        """Models that are nobody's partner."""
+        others = set(self.partners.values())
+        return [model for model in self.models if model not in others]
+
+    @property
+    def protocols(self) -> list[str]:
+        """All labels, in the order of their first task."""
+        return list(dict.fromkeys(protocol for by_protocol in self.draws.values() for protocol in by_protocol))
+
+    @property
+    def everywhere(self) -> list[str]:
+        """Protocols that every task has: a transfer is not asked of the task that it comes from."""
+        return [protocol for protocol in self.protocols if all(protocol in each for each in self.draws.values())]
+
+    def places(self, models: Iterable[str]) -> list[int]:
+        """Where models stand in `Draws`."""
+        return [self.models.index(model) for model in models]
+
+
+def complete(scope: Scope) -> list[str]:
+    """Tasks on which every ranked model has a score under every protocol that all tasks have: these can be put together."""
+    ranked = scope.places(scope.ranked)
+    found, left_out = [], []
+    for task, by_protocol in scope.draws.items():
+        short = max((int(np.isnan(by_protocol[protocol].point[ranked]).sum()) for protocol in scope.everywhere), default=0)
+        if short:
+            left_out.append(f"{task} ({len(ranked) - short} of {len(ranked)} models)")
+        else:
+            found.append(task)
+    if left_out:
+        names = ", ".join(left_out)
+        scope.notes.append(f"Not in what is said over tasks, because scores are missing: {names}.")
+    return found
+
+
+def with_all(scope: Scope, tasks: Sequence[str]) -> dict[str, Mapping[str, Draws]]:
+    """Every task, and the mean over those that are complete."""
+    found = dict(scope.draws)
+    if len(tasks) > 1:
+        found[ALL_TASKS] = {p: mean_over_tasks([scope.draws[task][p] for task in tasks]) for p in scope.everywhere}
+    return found

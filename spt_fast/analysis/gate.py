@@ -25,7 +25,8 @@ from typing import Any, Literal, TypeAlias
 
 from scipy import stats  # type: ignore[import-untyped]
 
-from spt_fast.analysis.compare import Compared, Comparison, Pair, Skipped, compare_runs
+from spt_fast.analysis.compare import compare_runs
+from spt_fast.analysis.compare_types import Compared, Comparison, Pair, Skipped
 from spt_fast.analysis.paired import PairedDifference
 from spt_fast.analysis.resampling import Interval
 from spt_fast.analysis.runs import Run

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TypeAlias
 
@@ -23,9 +22,8 @@ from spt_fast.analysis.agreement import (
     pair_weights,
     places,
 )
-from spt_fast.analysis.draws import FIELDS, Draws
+from spt_fast.analysis.draws import FIELDS, Draws, Scope
 from spt_fast.analysis.ranking_types import (
-    ALL_TASKS,
     KINDS,
     MEAN,
     PLANTED,
@@ -46,40 +44,6 @@ from spt_fast.analysis.variance import signal_to_noise
 from spt_fast.config.protocols import kind_of
 from spt_fast.errors import ConfigError
 from spt_fast.scoring.metrics import EXACT_MATCH, KNOWLEDGE
-
-Drawn: TypeAlias = Mapping[str, Mapping[str, Draws]]
-"""Task -> protocol -> draws."""
-
-
-@dataclass(kw_only=True)
-class _Scope:
-    """What an analysis works on."""
-
-    models: tuple[str, ...]
-    """All, partners included: the order of `Draws`."""
-    partners: Mapping[str, str]
-    draws: Drawn
-    resamples: int
-    generator: np.random.Generator
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def ranked(self) -> list[str]:
-        """Models that are nobody's partner."""
-        others = set(self.partners.values())
-        return [model for model in self.models if model not in others]
-
-    @property
-    def protocols(self) -> list[str]:
-        return list(dict.fromkeys(protocol for by_protocol in self.draws.values() for protocol in by_protocol))
-
-    @property
-    def everywhere(self) -> list[str]:
-        """Protocols that every task has: a transfer is not asked of the task that it comes from."""
-        return [protocol for protocol in self.protocols if all(protocol in each for each in self.draws.values())]
-
-    def places(self, models: Iterable[str]) -> list[int]:
-        return [self.models.index(model) for model in models]
 
 
 def rank_run(
@@ -126,7 +90,7 @@ def rank_run(
         )
     if run.missing:
         notes.append(f"{len(run.missing)} of {len(run.done) + len(run.missing)} cells are not done, and not in these numbers.")
-    scope = _Scope(models=run.models, partners=run.partners, draws=found, resamples=resamples, generator=generator, notes=notes)
+    scope = Scope(models=run.models, partners=run.partners, draws=found, resamples=resamples, generator=generator, notes=notes)
     return _ranking(scope, source=run.folder, metrics=metrics, truth=run.truth if truth is None else truth)
 
 
@@ -169,7 +133,7 @@ def rank_scores(
     for (task, protocol), by_model in by_place.items():
         sign = -1.0 if task in lower_is_better else 1.0
         draws.setdefault(task, {})[protocol] = drawing.of_scores(table.models, by_model, sign, resamples, generator)
-    scope = _Scope(
+    scope = Scope(
         models=table.models,
         partners={base: partner for base, partner in known.items() if {base, partner} <= set(table.models)},
         draws=draws,
@@ -182,10 +146,10 @@ def rank_scores(
     return _ranking(scope, source=table.source, metrics=metrics, truth=truth or {})
 
 
-def _ranking(scope: _Scope, *, source: str, metrics: Mapping[str, str], truth: Mapping[str, Mapping[str, float]]) -> Ranking:
+def _ranking(scope: Scope, *, source: str, metrics: Mapping[str, str], truth: Mapping[str, Mapping[str, float]]) -> Ranking:
     if len(scope.ranked) < 2:
         raise ConfigError(f"{source}: a ranking needs two models or more, and there is {len(scope.ranked)}")
-    tasks = _complete(scope)
+    tasks = drawing.complete(scope)
     agreements, taus = _agreements(scope, tasks, truth)
     return Ranking(
         source=source,
@@ -210,35 +174,11 @@ def _task_rows(run: Run, task: str, metric: str) -> dict[tuple[str, str], Rows]:
     return {place: rows for place, rows in found.items() if rows is not None}
 
 
-def _complete(scope: _Scope) -> list[str]:
-    """Tasks on which every ranked model has a score under every protocol that all tasks have: these can be put together."""
-    ranked = scope.places(scope.ranked)
-    found, left_out = [], []
-    for task, by_protocol in scope.draws.items():
-        short = max((int(np.isnan(by_protocol[protocol].point[ranked]).sum()) for protocol in scope.everywhere), default=0)
-        if short:
-            left_out.append(f"{task} ({len(ranked) - short} of {len(ranked)} models)")
-        else:
-            found.append(task)
-    if left_out:
-        names = ", ".join(left_out)
-        scope.notes.append(f"Not in what is said over tasks, because scores are missing: {names}.")
-    return found
-
-
-def _with_all(scope: _Scope, tasks: Sequence[str]) -> dict[str, Mapping[str, Draws]]:
-    """Every task, and the mean over those that are complete."""
-    found = dict(scope.draws)
-    if len(tasks) > 1:
-        found[ALL_TASKS] = {p: drawing.mean_over_tasks([scope.draws[task][p] for task in tasks]) for p in scope.everywhere}
-    return found
-
-
 # What is said of it
 
 
-def _orders(scope: _Scope, tasks: Sequence[str]) -> Iterable[Order]:
-    for task, by_protocol in _with_all(scope, tasks).items():
+def _orders(scope: Scope, tasks: Sequence[str]) -> Iterable[Order]:
+    for task, by_protocol in drawing.with_all(scope, tasks).items():
         for protocol, draws in by_protocol.items():
             there = [i for i in scope.places(scope.ranked) if not math.isnan(draws.point[i])]
             found = [
@@ -260,7 +200,7 @@ _Taus: TypeAlias = dict[tuple[str, str], dict[str, tuple[float, Mapping[Kind, Fl
 
 
 def _agreements(
-    scope: _Scope, tasks: Sequence[str], truth: Mapping[str, Mapping[str, float]]
+    scope: Scope, tasks: Sequence[str], truth: Mapping[str, Mapping[str, float]]
 ) -> tuple[list[RankAgreement], _Taus]:
     found: list[RankAgreement] = []
     taus: _Taus = {}
@@ -268,7 +208,7 @@ def _agreements(
     for name, true_draws in _truths(scope, tasks, truth):
         for protocol in scope.protocols:
             by_task: dict[str, tuple[RankAgreement, Mapping[Kind, Measures]]] = {}
-            for task, by_protocol in _with_all(scope, tasks).items():
+            for task, by_protocol in drawing.with_all(scope, tasks).items():
                 true = true_draws(task)
                 if protocol in by_protocol and true is not None:
                     agreed = _agreed(scope, task, protocol, name, by_protocol[protocol], true, counts)
@@ -285,11 +225,11 @@ def _agreements(
 
 
 def _truths(
-    scope: _Scope, tasks: Sequence[str], truth: Mapping[str, Mapping[str, float]]
+    scope: Scope, tasks: Sequence[str], truth: Mapping[str, Mapping[str, float]]
 ) -> Iterable[tuple[str, Callable[[str], Draws | None]]]:
     """Each ground truth, and what it says on a task of the ranked models (NaN: nothing), in their order."""
     named = [p for p in scope.protocols if kind_of(p).is_treatment or kind_of(p).is_baseline]
-    with_all = _with_all(scope, tasks)
+    with_all = drawing.with_all(scope, tasks)
     of_partner = [scope.partners.get(model) for model in scope.ranked]
     for protocol in named or scope.protocols if scope.partners else ():
 
@@ -317,7 +257,7 @@ def _truths(
 
 
 def _agreed(
-    scope: _Scope, task: str, protocol: str, truth: str, draws: Draws, true: Draws, counts: Counts
+    scope: Scope, task: str, protocol: str, truth: str, draws: Draws, true: Draws, counts: Counts
 ) -> tuple[RankAgreement, Mapping[Kind, Measures]] | None:
     """None where fewer than two models have both."""
     mine = draws.at(scope.places(scope.ranked))
@@ -398,7 +338,7 @@ def _gains(taus: _Taus) -> Iterable[Gain]:
             yield Gain(task=task, truth=truth, protocol=better, over=other, tau_b=gain, intervals=intervals)
 
 
-def _between_tasks(scope: _Scope, tasks: Sequence[str]) -> Iterable[BetweenTasks]:
+def _between_tasks(scope: Scope, tasks: Sequence[str]) -> Iterable[BetweenTasks]:
     if len(tasks) < 2:
         return
     ranked = scope.places(scope.ranked)
@@ -445,7 +385,7 @@ def _mean(values: Floats) -> float:
     return float(known.mean()) if known.size else math.nan
 
 
-def _signals(scope: _Scope) -> Iterable[TaskSignal]:
+def _signals(scope: Scope) -> Iterable[TaskSignal]:
     ranked = scope.places(scope.ranked)
     for task, by_protocol in scope.draws.items():
         for protocol, draws in by_protocol.items():

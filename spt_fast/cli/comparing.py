@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from spt_fast.analysis.compare import COMPARED, Compared, Comparison, Flip, compare_runs, flips
+from spt_fast.analysis.compare import COMPARED, compare_runs, flips
+from spt_fast.analysis.compare_types import Compared, Comparison, Flip
 from spt_fast.analysis.gate import Gate, gate_runs, load_policy
 from spt_fast.analysis.plain import plain_values
 from spt_fast.analysis.runs import read_run

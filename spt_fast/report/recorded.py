@@ -12,7 +12,7 @@ from spt_fast.report.cells import CellReport
 from spt_fast.report.grid import Grid
 
 if TYPE_CHECKING:  # they compute with scipy, which is not imported to say what was said before
-    from spt_fast.analysis.compare import Compared
+    from spt_fast.analysis.compare_types import Compared
     from spt_fast.analysis.ranking_types import Ranking
 
 

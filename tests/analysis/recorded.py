@@ -35,6 +35,8 @@ def write_run(
     truth: Mapping[str, Mapping[str, float]] | None = None,
     extract: Callable[[str], Extraction | None] = lambda _: None,
     format: str | None = None,
+    closed_ended: Sequence[str] = (),
+    provenance: Callable[[str, str, str, int | None], Mapping[str, str]] = lambda *_: {},
 ) -> Path:
     """Write a run folder, and return it.
 
@@ -53,6 +55,8 @@ def write_run(
         extract: from a completion.
         format: of all tasks.
         truth: what the grid says that models are known to score.
+        closed_ended: tasks whose knowledge is by likelihood.
+        provenance: of a cell, from its model, task, protocol and seed.
     """
     store = Store(folder)
     cells: dict[str, dict[str, object]] = {}
@@ -71,7 +75,7 @@ def write_run(
             "task": task,
             "protocol": protocol,
             "seed": seed,
-            "closed_ended": False,
+            "closed_ended": task in closed_ended,
             "rests_on": None if judge is None else "0" * 16,
         }
         if place not in verdicts:
@@ -97,7 +101,9 @@ def write_run(
             for i, right in enumerate(verdicts[place])
         )
         before = () if step is None else tuple(wrong(sample) for sample in samples)  # step 0, which is not the last
-        store.put_result(cell, CellResult(metrics={step: aggregate(samples)}, samples=before + samples))
+        store.put_result(
+            cell, CellResult(metrics={step: aggregate(samples)}, samples=before + samples, provenance=provenance(*place))
+        )
     names = dict.fromkeys(place[0] for place in (*verdicts, *waiting))
     store.grid_file.put(
         {

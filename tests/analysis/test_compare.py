@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spt_fast.analysis.compare import Flip, compare_protocols, compare_runs, flips
+from spt_fast.analysis.compare import compare_protocols, compare_runs, flips
+from spt_fast.analysis.compare_types import Flip
 from spt_fast.analysis.runs import Run, read_run
 from spt_fast.errors import ConfigError
 from tests.analysis.recorded import Verdicts, write_run
@@ -228,3 +229,49 @@ def test_nothing_moves_where_nothing_has_changed_at_the_stated_rate(tmp_path: Pa
             p.append(paired_difference(before, np.where(generator.random(120) < 0.1, ~before, before), resamples=0).p)
         wrong += min(holm_adjusted(p)) <= 0.05
     assert wrong <= 7, "a binomial of 60 and 0.05 goes beyond 7 in 0.1 % of cases"
+
+
+def by_method(folder: Path, method: str, ability: str) -> Run:
+    """Two tasks, of which one is closed-ended and scored by a method of its own."""
+    verdicts = {
+        ("m", task, protocol, None): [i % 2 == 0 for i in range(20)] for task in ("mcq", "open") for protocol in PROTOCOLS
+    }
+    chosen = {"knowledge_best": method, "knowledge_by": ability}
+    run = write_run(folder, verdicts, closed_ended=("mcq",), provenance=lambda _, task, *__: chosen if task == "mcq" else {})
+    return read_run(run)
+
+
+PROTOCOLS = ("zero_shot", "few_shot")
+
+
+def test_two_runs_that_chose_other_scoring_methods_are_told_apart(tmp_path: Path) -> None:
+    before = by_method(tmp_path / "a", "cloze_per_byte", "cloze only")
+    after = by_method(tmp_path / "b", "listed", "both")
+    found = compare_runs(before, after)
+    (chosen,) = [note for note in found.notes if note.startswith("knowledge_best")]
+    assert "by cloze per byte in A, by listed in B: m \u00b7 mcq \u00b7 zero_shot, m \u00b7 mcq \u00b7 few_shot." in chosen
+    abilities = [note for note in found.notes if "knowledge_by" in note]
+    assert len(abilities) == 2
+    assert abilities[0].endswith("are cloze only in A, both in B.")
+    methods = {(each.pair.task, each.metric): each.methods for each in found.comparisons}
+    assert methods["mcq", "knowledge_best"] == ("cloze per byte", "listed")
+    assert methods["mcq", "exact_match"] is methods["open", "knowledge_best"] is None
+
+
+def test_nothing_is_said_of_scoring_methods_that_are_the_same(tmp_path: Path) -> None:
+    runs = [by_method(tmp_path / name, "cloze", "both") for name in "ab"]
+    assert not [note for note in compare_runs(*runs).notes if "knowledge" in note]
+    assert not [note for note in compare_protocols(runs[0]).notes if "method" in note]
+
+
+def test_protocols_that_go_by_other_scoring_methods_are_counted(tmp_path: Path) -> None:
+    verdicts = {("m", "mcq", protocol, None): [i % 2 == 0 for i in range(20)] for protocol in PROTOCOLS}
+    best = {"zero_shot": "cloze", "few_shot": "listed"}
+    run = write_run(
+        tmp_path / "r",
+        verdicts,
+        closed_ended=("mcq",),
+        provenance=lambda _, __, protocol, ___: {"knowledge_best": best[protocol]},
+    )
+    (note,) = [note for note in compare_protocols(read_run(run)).notes if "method" in note]
+    assert note.startswith("In 1 of 1 comparisons of knowledge_best")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spt_fast.analysis.compare import Compared, Comparison, Pair
+from spt_fast.analysis.compare_types import Compared, Comparison, Pair
 from spt_fast.analysis.gate import Check, Gate, Policy, decide, gate_runs, load_policy, parse_policy, rows_needed
 from spt_fast.analysis.paired import paired_difference
 from spt_fast.analysis.runs import read_run

@@ -232,3 +232,17 @@ def test_base_and_chat_models_agree_as_was_recomputed_from_the_same_scores() -> 
     base, chat = ([values["gsm8k", "direct_eval", m] for m in side] for side in (partners.keys(), partners.values()))
     gsm8k = of(found, "gsm8k", "direct_eval", "post-trained, direct_eval").agreement.tau_b
     assert gsm8k == pytest.approx(stats.kendalltau(base, chat).statistic)
+
+
+def test_closed_ended_tasks_are_ranked_by_knowledge_and_open_ended_ones_by_exact_match(tmp_path: Path) -> None:
+    verdicts = {
+        (model, task, "zero_shot", None): [i < n for i in range(20)] for n, model in enumerate("ab") for task in ("mcq", "open")
+    }
+    run = read_run(write_run(tmp_path / "r", verdicts, closed_ended=("mcq",)))
+    found = rank_run(run, resamples=20)
+    assert found.metrics == {"mcq": "knowledge_best", "open": "exact_match"}
+    assert any("ranked by knowledge_best, open-ended ones by exact_match" in note for note in found.notes)
+    assert rank_run(run, tasks=["mcq"], resamples=20).metric == "knowledge_best"
+    one = rank_run(run, metric="format_following", resamples=20)
+    assert set(one.metrics.values()) == {"format_following"}
+    assert not any("ranked by" in note for note in one.notes)

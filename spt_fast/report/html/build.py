@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from spt_fast.analysis.cells import Place, best
-from spt_fast.analysis.compare import Compared, compare_protocols, compare_runs
+from spt_fast.analysis.compare import compare_protocols, compare_runs
+from spt_fast.analysis.compare_types import Compared
 from spt_fast.analysis.ranking import rank_run
 from spt_fast.analysis.ranking_types import Ranking
 from spt_fast.analysis.runs import Run, read_run

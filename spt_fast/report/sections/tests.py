@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spt_fast.analysis.compare import Comparison
+from spt_fast.analysis.compare_types import Comparison
 from spt_fast.report.cells import over_seeds
 from spt_fast.report.grid import Grid
 from spt_fast.report.parts import Cell, Group, Linked, Part, Prose, Section, Table, samples_link
