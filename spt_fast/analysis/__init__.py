@@ -11,8 +11,8 @@
 
 From the bottom up: `resampling`, `agreement` (two orders), `variance` (rows and seeds, apart), `paired` (the same rows twice);
 `runs` and `scores` (run folders, plain tables); `draws` (scores with other rows and seeds) and `ranking`; `pairs` (what is held
-against what), `likeness` (what else differs) and `compare`; `gate`. What they answer is in `ranking_types` and `compare_types`. Arrays are numpy's: `N` rows, `S`
-seeds, `R` resamples, `n` models. `plain_values` makes JSON of any answer.
+against what), `likeness` (what else differs) and `compare`; `gate`. What they answer is in `ranking_types` and `compare_types`.
+Arrays are numpy's: `N` rows, `S` seeds, `R` resamples, `n` models. `plain_values` makes JSON of any answer.
 
 Decisions: a drop is allowed only where it is ruled out (`gate` tests non-inferiority; what cannot be compared is undecided,
 never a pass). Paired differences have one interval, Tango's, with the design effect of passages and seeds, because it holds
