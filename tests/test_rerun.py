@@ -67,7 +67,7 @@ def test_a_steady_engine_answers_the_same_again(grid: GridConfig) -> None:
         assert set(rerun.flips.values()) == {0}
         assert rerun.flipped == ()
     said = summary(reports(result))
-    assert "Of 24 completions asked again in all 6 cells, none came out otherwise (95% interval up to 14%)" in said
+    assert "Of 24 completions run again in all 6 cells, none differed (95% interval up to 14%)" in said
 
 
 def test_flips_of_an_unsteady_engine_are_counted_shown_and_change_no_result(grid: GridConfig) -> None:
@@ -88,7 +88,7 @@ def test_flips_of_an_unsteady_engine_are_counted_shown_and_change_no_result(grid
     assert sum(cell["rerun"]["flips"]["completion"]["rows"] for cell in cells) == flips
     assert "## Determinism" in (root / "report.md").read_text()
     assert 'id="determinism"' in (root / "report.html").read_text()
-    assert f"{100 * flips / 60:.0f}% came out otherwise" in summary(reports(again))
+    assert f"{100 * flips / 60:.0f}% differed" in summary(reports(again))
 
 
 def test_the_same_command_asks_nothing_again_and_a_larger_share_does(grid: GridConfig) -> None:
@@ -180,4 +180,4 @@ def test_kill_9_while_rows_are_asked_again_loses_nothing(grid: GridConfig, model
     again = run_grid(replace(load_grid(path), rerun=1.0))
     assert len(store.reruns.read(results)) == 2
     assert {key: (out / "cells" / key / "result.json").read_bytes() for key in store.done()} == results
-    assert "Of 8 completions asked again in all 2 cells, none came out otherwise" in summary(reports(again))
+    assert "Of 8 completions run again in all 2 cells, none differed" in summary(reports(again))

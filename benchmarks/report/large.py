@@ -2,9 +2,9 @@
 
     python benchmarks/report/large.py [--smoke] [--rows N] [--folder DIR] [--save] [--output FILE]
 
-Seven base models with their post-trained partners, seven tasks, zero-shot, few-shot and soft prompt, three seeds, six points of
-every curve, 1,000 test rows a task: 686 cells and 2.2 million samples, recorded as the echo engine's in the very form in which
-a run writes them. What is in them is scripted: which model knows how much, how often each protocol brings the form, and errors
+Seven base models with their post-trained counterparts, seven tasks, zero-shot, few-shot and soft prompt, three seeds, six
+points of every curve, 1,000 test rows a task: 686 cells and 2.2 million samples, recorded as the echo engine's as a run
+writes them. What is in them is scripted: which model knows how much, how often each protocol brings the form, and errors
 of many kinds (chatter, a bare letter, cut off, markup, control characters). The page must be under 5 MB and the same when it is
 written twice, or nothing is timed. Chromium is asked where it and its driver are installed.
 """

@@ -41,7 +41,7 @@ def compare_runs(
     """Compare two runs on the rows and seeds that both have.
 
     Models are paired by name. Where no name is in both, and each run has one base model, these are paired, and so are their
-    post-trained partners; anything else is said with `a_model` and `b_model`. A run may be compared with itself that way.
+    post-trained counterparts; anything else is said with `a_model` and `b_model`. A run may be compared with itself that way.
 
     Args:
         a: the run before.
@@ -102,7 +102,7 @@ def compare_runs(
 
 
 def compare_protocols(run: Run, *, metrics: Sequence[str] = COMPARED, alpha: float = 0.05) -> Compared:
-    """What asking otherwise moves: few-shot against zero-shot, and each soft prompt against both, on the same rows.
+    """Changes between protocols: few-shot against zero-shot, and each soft prompt against both, on the same rows.
 
     Args:
         run: all of it, every model and task.
@@ -204,7 +204,7 @@ def _compare(
     if spec(metric).judged and likeness.judge_of(a, pair.a_model, pair.task, pair.a_protocol) != likeness.judge_of(
         b, pair.b_model, pair.task, pair.b_protocol
     ):
-        return Skipped(pair=pair, metric=metric, why=f"{metric} is not by the same judge, or the same rules, in A and in B")
+        return Skipped(pair=pair, metric=metric, why=f"{metric} is by another judge, or other rules, in A than in B")
     first = a.rows(pair.a_model, pair.task, pair.a_protocol, metric)
     second = b.rows(pair.b_model, pair.task, pair.b_protocol, metric)
     if first is None:
@@ -222,7 +222,7 @@ def _compare(
         notes.append(f"{pair.task}: compared on the {len(shared)} rows that both have, of {rows[0]} in A and {rows[1]} in B.")
     before, after = _same_seeds(first.of(shared), second.of(shared), pair, notes)
     if len(before) == 1 and (first.seeds, second.seeds) != ((None,), (None,)):
-        notes.append("Where there is one seed, what another would give is not in the interval.")
+        notes.append("With one seed, intervals do not cover what another seed would change.")
     difference = paired_difference(before, after, first.of(shared).clusters, resamples=resamples, seed=seed)
     return Comparison(
         pair=pair,
@@ -246,7 +246,7 @@ def _same_seeds(first: Rows, second: Rows, pair: Pair, notes: list[str]) -> tupl
             notes.append(f"{pair.task}, {pair.protocol}: compared under the seeds of both: {', '.join(map(str, shared))}.")
         return first.of(first.examples, shared).values, second.of(second.examples, shared).values
     notes.append(
-        f"{pair.task}, {pair.protocol}: no seed is in both runs, so means over seeds are compared, and what seeds do is not in "
-        "the interval."
+        f"{pair.task}, {pair.protocol}: no seed is in both runs, so means over seeds are compared, and the interval does not "
+        "cover what seeds change."
     )
     return first.values.mean(0, keepdims=True), second.values.mean(0, keepdims=True)

@@ -209,7 +209,7 @@ def complete(scope: Scope) -> list[str]:
             found.append(task)
     if left_out:
         names = ", ".join(left_out)
-        scope.notes.append(f"Not in what is said over tasks, because scores are missing: {names}.")
+        scope.notes.append(f"Left out of means over tasks, because scores are missing: {names}.")
     return found
 
 

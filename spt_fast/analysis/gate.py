@@ -301,7 +301,7 @@ def _decide(draft: _Draft, bounds: Interval, p: float, policy: Policy) -> tuple[
     if draft.drop >= margin and p <= policy.alpha:
         return "fail", f"it dropped by {_points(draft.drop)}, and {_points(margin)} is allowed.", None
     if any(part.clusters < 2 for part in draft.parts):
-        return "undecided", "all rows share one passage or subject, which says nothing of others.", None
+        return "undecided", "all rows share one passage or subject, so other passages cannot be judged.", None
     needed = rows_needed(draft.parts, margin, alpha=policy.alpha, power=policy.power)
     dropped = p <= policy.alpha
     seen = "it dropped, but perhaps by less than is allowed" if dropped else "neither a drop nor its absence is shown"

@@ -1,4 +1,4 @@
-"""Which order of models each protocol gives, how far it is the order of their post-trained partners, and how sure that is."""
+"""Which order of models each protocol gives, how far it is that of their post-trained counterparts, and how sure that is."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def rank_scores(
 
     Args:
         table: from `read_scores`.
-        partners: base model -> post-trained partner; None: what the table says.
+        partners: base model -> post-trained counterpart; None: what the table says.
         lower_is_better: tasks whose order goes from the lowest score up (perplexities).
         truth: task ("" for all) -> base model -> what it is known to score.
         resamples: of the bootstrap.
@@ -141,7 +141,7 @@ def rank_scores(
         generator=generator,
     )
     if all(math.isnan(score.stderr) for score in table.scores):
-        scope.notes.append("No standard errors are given, so intervals do not know of the choice of rows.")
+        scope.notes.append("No standard errors are given, so intervals do not cover the choice of rows.")
     metrics = dict.fromkeys(draws, table.metric or "score")
     return _ranking(scope, source=table.source, metrics=metrics, truth=truth or {})
 

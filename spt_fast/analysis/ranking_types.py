@@ -122,9 +122,9 @@ class Ranking:
     metrics: Mapping[str, str]
     """Task -> its metric."""
     models: tuple[str, ...]
-    """That are ranked: nobody's post-trained partner."""
+    """That are ranked: nobody's post-trained counterpart."""
     partners: Mapping[str, str]
-    """Base model -> post-trained partner."""
+    """Base model -> post-trained counterpart."""
     truth: Mapping[str, Mapping[str, float]]
     """Task ("" for all) -> base model -> its reference score."""
     orders: tuple[Order, ...]

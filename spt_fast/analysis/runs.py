@@ -234,7 +234,7 @@ class Run:
 
     @cached_property
     def partners(self) -> Mapping[str, str]:
-        """Base model -> its post-trained partner."""
+        """Base model -> its post-trained counterpart."""
         return {m["id"]: m["post_trained"] for m in self.grid["models"] if m["post_trained"] in self.models}
 
     @property

@@ -65,7 +65,7 @@ class ScoreTable:
     """The file."""
     scores: tuple[Score, ...]
     partners: Mapping[str, str] = field(default_factory=dict)
-    """Base model -> its post-trained partner, where that is known."""
+    """Base model -> its post-trained counterpart, where that is known."""
     metric: str = ""
     """The metric, where the file names it."""
 
@@ -126,12 +126,12 @@ def read_scores(file: str | os.PathLike[str], *, metric: str | None = None) -> S
 
 
 def read_partners(file: str | os.PathLike[str]) -> dict[str, str]:
-    """Base model -> post-trained partner, from YAML or JSON: {base: partner}.
+    """Base model -> post-trained counterpart, from YAML or JSON: {base: partner}.
 
     Raises:
         ConfigError: the file cannot be read, or is something else.
     """
-    data = _mapping(Path(file), "{base model: post-trained partner}")
+    data = _mapping(Path(file), "{base model: post-trained counterpart}")
     for base, partner in data.items():
         if not isinstance(partner, str):
             raise ConfigError(f"{file}: {base}: must be the name of a model, {not_this(partner)}")

@@ -101,7 +101,20 @@ def _compared(compared: Compared, rows: dict[int, list[Flip]]) -> str:
     page = Page()
     page.say(f"A {compared.a}")
     page.say(f"B {compared.b}")
-    head = ("task", "protocol", "rows", "A", "B", "B - A, points", "95% interval", "gained", "lost", "p", "p (Holm)", "finds")
+    head = (
+        "task",
+        "protocol",
+        "rows",
+        "A",
+        "B",
+        "B - A, points",
+        "95% interval",
+        "gained",
+        "lost",
+        "p",
+        "p (Holm)",
+        "detectable",
+    )
     models = dict.fromkeys((each.pair.model, each.metric) for each in compared.comparisons)
     for model, metric in models:
         mine = [each for each in compared.comparisons if (each.pair.model, each.metric) == (model, metric)]
@@ -115,9 +128,9 @@ def _compared(compared: Compared, rows: dict[int, list[Flip]]) -> str:
     for note in compared.notes:
         page.say(note)
     page.say(
-        "Points are hundredths. gained: wrong in A, right in B, under each seed; lost: the reverse. p: McNemar's exact test, "
-        "or with several seeds or rows that share a passage the score test with that reckoned in. finds: the change that so "
-        "many rows find with probability 0.8."
+        "Points are hundredths. gained: wrong in A, right in B, counted per seed; lost: the reverse. p: McNemar's exact test; "
+        "with several seeds, or rows that share a passage, a score test that accounts for them. detectable: the change that "
+        "this many rows detect with probability 0.8."
     )
     return page.text
 
@@ -146,7 +159,7 @@ def _row(each: Comparison, alpha: float) -> tuple[str, ...]:
 def _in_words(compared: Compared) -> str:
     total, moved = len(compared.comparisons), compared.moved
     if not moved:
-        return f"Nothing moved significantly in {total} comparisons (Holm's correction, level {compared.alpha:g})."
+        return f"Nothing changed significantly in {total} comparisons (Holm's correction, level {compared.alpha:g})."
     fell = [each for each in moved if each.difference.change < 0]
     ways = [f"{len(moved) - len(fell)} rose"] * (len(moved) > len(fell)) + [f"{len(fell)} fell"] * bool(fell)
     return f"* Of {total} comparisons, {' and '.join(ways)} significantly (Holm's correction, level {compared.alpha:g})."
@@ -209,7 +222,7 @@ def _gate(answer: Gate) -> str:
         page.say(note)
     alpha = answer.policy.alpha
     page.say(
-        f"drop: A less B, with one-sided bounds of {1 - alpha:.0%} each. pass: the upper bound is below what is allowed. "
-        "fail: the drop is significant and not below it. undecided, which is no pass: anything else."
+        f"drop: A minus B, with one-sided {1 - alpha:.0%} bounds. pass: the upper bound is below the allowed drop. "
+        "fail: the drop is significant and not below it. undecided (not a pass): anything else."
     )
     return page.text

@@ -1,4 +1,4 @@
-"""`rank DIR|FILE`: the order of models, how far it is their post-trained partners', and how well tasks tell models apart."""
+"""`rank DIR|FILE`: the order of models, whether it is that of their counterparts, and how well tasks tell models apart."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def rank(
     else:
         for option, value in (("--models", models), ("--partners", partners), ("--lower-is-better", lower_is_better)):
             if value:
-                raise ConfigError(f"{option}: is for tables of scores; a run folder knows what it is told by")
+                raise ConfigError(f"{option}: is only for tables of scores; a run folder has it in its grid.yaml")
         run = read_run(source)
         known = metric_names(run)
         if metric is not None and metric not in known:
@@ -77,12 +77,12 @@ def told(ranking: Ranking) -> str:
     _errors(page, ranking)
     _order(page, ranking)
     if not ranking.agreements:
-        known = {0: "No post-trained partner is known", 1: "Only one model's post-trained partner is known"}
+        known = {0: "No post-trained counterpart is known", 1: "Only one model's post-trained counterpart is known"}
         page.say(f"{known[min(1, len(ranking.partners))]}, so there is no order to hold these against (--partners, --truth).")
     for note in ranking.notes:
         page.say(note)
     page.say(
-        "In brackets 95% intervals over other rows, seeds and models, as far as they are known; --json has each alone. Ties "
+        "In brackets: 95% intervals over rows, seeds and models, as far as they are known; --json has each separately. Ties "
         "count half, and are never broken."
     )
     return page.text
@@ -91,9 +91,11 @@ def told(ranking: Ranking) -> str:
 def _agreements(page: Page, truth: str, found: Sequence[RankAgreement]) -> None:
     models = max(len(each.models) for each in found)
     if truth.startswith("post-trained"):
-        title = f"Order of base models against that of their post-trained partners, {truth.partition(', ')[2]} ({models} pairs)"
+        title = (
+            f"Order of base models against that of their post-trained counterparts, {truth.partition(', ')[2]} ({models} pairs)"
+        )
     else:
-        title = f"Order of base models against the one given ({models} models)"
+        title = f"Order of base models against that of the reference scores ({models} models)"
     head = ("task", "protocol", "swaps", "by chance", "tau-b", "Spearman", "decisions", "p", "ties")
     rows = []
     for task in dict.fromkeys(each.task for each in found):
@@ -125,7 +127,7 @@ def _gains(page: Page, ranking: Ranking) -> None:
         if each.task in (ALL_TASKS, MEAN) or not _over_tasks(ranking)
     ]
     page.table(
-        "How much closer a soft prompt comes (difference of tau-b)",
+        "Gain of a soft prompt over another protocol (difference of tau-b)",
         ("task", "protocol", "over", "truth", "tau-b"),
         rows,
         left=4,
@@ -143,7 +145,7 @@ def _between_tasks(page: Page, ranking: Ranking) -> None:
         interval = with_interval(each.tau_b, each.intervals["all"]).partition(" ")[2]
         mean = f"{number(each.tau_b, 3)} {interval}".strip()
         rows.append((each.protocol, str(len(each.tasks)), str(each.models), mean, higher))
-    head = ("protocol", "tasks", "models", "mean tau-b", "higher on so many pairs of tasks")
+    head = ("protocol", "tasks", "models", "mean tau-b", "higher on")
     page.table("Agreement of tasks among themselves on the order of models", head, rows)
 
 
@@ -158,7 +160,7 @@ def _signals(page: Page, ranking: Ranking) -> None:
             chance = max(each.by_chance for each in mine if each is not None)
             rows.append((task, *shown, f"{chance:.1f}"))
     page.table(
-        "Signal to noise (best less worst model, over the standard error of a score)", ("task", *protocols, "by chance"), rows
+        "Signal to noise (best minus worst model, over the standard error of a score)", ("task", *protocols, "by chance"), rows
     )
 
 
@@ -172,7 +174,7 @@ def _errors(page: Page, ranking: Ranking) -> None:
         rows.append(
             (task, *("-" if e is None else f"{number(100 * e.sampling)} / {number(100 * e.between_seeds)}" for e in mine))
         )
-    title = "Points by which other rows / other seeds move a score (standard error / standard deviation)"
+    title = "Uncertainty in points: standard error over rows / standard deviation over seeds"
     page.table(title, ("task", *protocols), rows if protocols else [])
 
 

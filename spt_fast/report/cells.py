@@ -99,4 +99,4 @@ def largest_difference(reruns: Iterable[Rerun]) -> float:
 def headline(cells: Sequence[CellReport], model: str) -> str:
     """A model's name, with whose partner it is."""
     partner = next((cell.partner_of for cell in of(cells, model=model) if cell.partner_of), None)
-    return f"{model} (post-trained partner of {partner})" if partner else model
+    return f"{model} (post-trained counterpart of {partner})" if partner else model

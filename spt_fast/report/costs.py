@@ -12,11 +12,11 @@ from spt_fast.report.cells import CellReport
 
 PHASES = {
     "load_s": "load",
-    "train_s": "tune",
+    "train_s": "train",
     "engine_start_s": "engine start",
     "answer_s": "answer",
     "score_s": "score",
-    "judge_engine_start_s": "start of the judge",
+    "judge_engine_start_s": "judge start",
     "judge_s": "judge",
 }
 """Cost of a cell -> how its phase is called."""
@@ -26,7 +26,7 @@ TOKENS = {
     "cached_tokens": "from cache",
     "scored_tokens": "scored",
     "generated_tokens": "written",
-    "train_positions": "tuning",
+    "train_positions": "trained on",
 }
 """Cost of a cell -> what of its tokens it counts (`worker`)."""
 OF_A_JUDGE = frozenset({"judge_engine_start_s", "judge_s"})

@@ -93,7 +93,7 @@ class Grid:
     def name(self, model: str) -> str:
         """A model with whose partner it is."""
         base = self.partner_of.get(model)
-        return visible(model) if base is None else f"{visible(model)} (post-trained partner of {visible(base)})"
+        return visible(model) if base is None else f"{visible(model)} (post-trained counterpart of {visible(base)})"
 
     def said(self, place: Place) -> str:
         """A place as a tip begins: "Qwen3-8B, gsm8k, soft_prompt"."""

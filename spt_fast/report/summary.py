@@ -136,7 +136,7 @@ def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport
         knows = _span(soft, KNOWLEDGE)
         return [
             f"With {name}, format following was {_span(soft, FORMAT)}{by}, and knowledge {knows}; "
-            "without a plainly asked cell beside them, no change can be told."
+            "without a zero-shot cell beside them, no change can be measured."
         ]
     sentences = [
         f"With {name}, format following was {_span(soft, FORMAT)}{by}; {_learning(pairs)}.",
@@ -146,7 +146,7 @@ def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport
     if not tested:
         return [
             *sentences,
-            f"Knowledge was {_span(soft, KNOWLEDGE)}; the verdicts to test it in pairs are not there.",
+            f"Knowledge was {_span(soft, KNOWLEDGE)}; there are no verdicts to test it in pairs.",
         ]
     kinds = (
         (True, False, "by likelihood"),
@@ -176,8 +176,8 @@ def _not_learnt(pairs: Sequence[_Pair]) -> list[str]:
             names = [f"{pair.soft.model} on {pair.soft.task}" for pair in these]
             shown = f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
             found.append(
-                f"NOT LEARNT in {_of(len(these), len(pairs))}: {what} ({shown}); leave lr, init and position out, which are "
-                "then in the model's own units, take more steps, and read some of the samples."
+                f"NO EFFECT in {_of(len(these), len(pairs))}: {what} ({shown}); leave out lr, init and position "
+                "(their defaults fit the model), train for more steps, and read some of the samples."
             )
     return found
 
@@ -242,7 +242,7 @@ def _partners(partners: Sequence[CellReport]) -> list[str]:
     sentences: list[str] = []
     for cells, how in ((_baseline(partners), "asked plainly"), (_treatment(partners), "with soft prompts")):
         if cells:
-            who = "The post-trained partners" if not sentences else "They"
+            who = "The post-trained counterparts" if not sentences else "They"
             sentences.append(
                 f"{who}, {how}, followed the form {_span(cells, FORMAT)} of the time and knew "
                 f"{_span(cells, KNOWLEDGE)} of the answers."
@@ -263,11 +263,11 @@ def _again(done: Sequence[CellReport]) -> list[str]:
     apart = "; log-likelihoods were at most {largest:.2g} nats apart" if largest else "; log-likelihoods were the same"
     apart = "" if math.isnan(largest) else apart.format(largest=largest)
     if not flipped.value:
-        came = f"none came out otherwise (95% interval up to {_percent(flipped.ci_high)}%), and {judged}"
+        came = f"none differed (95% interval up to {_percent(flipped.ci_high)}%), and {judged}"
     else:
         interval = f"{_percent(flipped.ci_low)}% to {_percent(flipped.ci_high)}%"
-        came = f"{_percent(flipped.value)}% came out otherwise (95% interval {interval}), and {judged}"
-    return [f"Of {flipped.n:,} completions asked again in {_of(len(reruns), len(done))}, {came}{apart}."]
+        came = f"{_percent(flipped.value)}% differed (95% interval {interval}), and {judged}"
+    return [f"Of {flipped.n:,} completions run again in {_of(len(reruns), len(done))}, {came}{apart}."]
 
 
 def _unfinished(cells: Sequence[CellReport]) -> list[str]:

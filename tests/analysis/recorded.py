@@ -43,7 +43,7 @@ def write_run(
     Args:
         folder: new.
         verdicts: what was done, and what it came to.
-        partners: base model -> post-trained partner.
+        partners: base model -> post-trained counterpart.
         versions: of tasks; 1 where it is not said.
         keys: of a row, from its number.
         groups: which passage a row shares, from its number.

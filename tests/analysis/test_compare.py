@@ -95,7 +95,7 @@ def test_seeds_are_paired_and_what_has_none_stands_against_each(tmp_path: Path) 
     assert unseeded.comparisons[0].difference.seeds == 1
     assert any("no seed is in both runs" in note for note in unseeded.notes)
     one_seed = run(tmp_path / "d", {("m", "t", "soft_prompt", 2): BEFORE})
-    assert "Where there is one seed, what another would give is not in the interval." in compare_runs(a, one_seed).notes
+    assert "With one seed, intervals do not cover what another seed would change." in compare_runs(a, one_seed).notes
 
 
 def test_rows_that_share_a_passage_are_clusters(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_what_two_judges_say_is_not_compared_and_exact_match_is(tmp_path: Path) 
     found = compare_runs(a, b)
     assert [each.metric for each in found.comparisons] == ["exact_match"]
     assert {each.metric: each.why for each in found.skipped} == {
-        metric: f"{metric} is not by the same judge, or the same rules, in A and in B"
+        metric: f"{metric} is by another judge, or other rules, in A than in B"
         for metric in ("knowledge_best", "format_following")
     }
     same = run(tmp_path / "c", {PLACE: BEFORE}, judge="j")

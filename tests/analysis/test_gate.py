@@ -195,5 +195,5 @@ def test_rows_of_one_passage_decide_nothing(tmp_path: Path) -> None:
     found = gate_runs(a, b, ONE_POINT)
     assert (found.verdict, found.findings[0].why) == (
         "undecided",
-        "all rows share one passage or subject, which says nothing of others.",
+        "all rows share one passage or subject, so other passages cannot be judged.",
     )

@@ -43,13 +43,13 @@ def test_a_run_folder_is_ranked_against_both_ground_truths(capsys: pytest.Captur
     told = capsys.readouterr().out
     assert "r: order of 3 models by exact_match" in told
     for truth in ("zero_shot", "soft_prompt"):
-        assert f"against that of their post-trained partners, {truth} (3 pairs)" in told
+        assert f"against that of their post-trained counterparts, {truth} (3 pairs)" in told
     (line, *_) = [line for line in told.splitlines() if line.startswith("t1 ") and " soft_prompt " in line]
     assert "0 of 3" in line
     assert "0.167" in line, "one of six orders agrees so well by chance"
     (line, *_) = [line for line in told.splitlines() if line.startswith("t1 ") and " zero_shot " in line]
     assert line.rstrip().endswith("1/0"), "two models tie"
-    assert "How much closer a soft prompt comes" in told
+    assert "Gain of a soft prompt over another protocol" in told
     assert "Signal to noise" in told
     assert "1. 0.68" in told
     assert max(map(len, told.splitlines())) <= 120
@@ -88,10 +88,10 @@ def test_a_plain_table_is_ranked_between_its_tasks(capsys: pytest.CaptureFixture
     assert spt_fast("rank", "s.csv", "--resamples", "100", "--lower-is-better", "p*") == 0
     told = capsys.readouterr().out
     assert "1.000" in told
-    assert "No post-trained partner is known" in told
+    assert "No post-trained counterpart is known" in told
     Path("p.yaml").write_text("m0: m1\nm2: m3\n")
     assert spt_fast("rank", "s.csv", "--resamples", "100", "--partners", "p.yaml", "--tasks", "u,v", "--models", "m*") == 0
-    assert "post-trained partners, score (2 pairs)" in capsys.readouterr().out
+    assert "post-trained counterparts, score (2 pairs)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_plain_table_is_ranked_between_its_tasks(capsys: pytest.CaptureFixture
         (["nowhere"], "nowhere: is no run folder"),
         (["r", "--metric", "exact"], "--metric: no 'exact' in r; did you mean 'exact_match'?"),
         (["r", "--tasks", "mmlu"], "--tasks: nothing matches 'mmlu'; there are t1, t2"),
-        (["r", "--models", "b*"], "--models: is for tables of scores"),
+        (["r", "--models", "b*"], "--models: is only for tables of scores"),
         (["s.csv"], "s.csv: there is no column task or benchmark"),
     ],
 )

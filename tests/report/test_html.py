@@ -68,12 +68,12 @@ def text(recorded: Path) -> str:
 
 def test_a_grid_that_knows_what_models_score_has_a_ranking_without_partners(tmp_path: Path) -> None:
     verdicts = {(model, "t1", "zero_shot", None): [i < 10 * n for i in range(40)] for n, model in enumerate(BASES, start=1)}
-    assert "the grid does not say what any is known to score" in page_of(write_run(tmp_path / "none", verdicts))
+    assert "has no reference scores (truth:)" in page_of(write_run(tmp_path / "none", verdicts))
     known = {"": dict(zip(BASES, (0.3, 0.5, 0.7), strict=True))}
     text = page_of(write_run(tmp_path / "known", verdicts, truth=known))
-    assert "in that of what the grid says that they know" in text
+    assert "in that of their reference scores (truth:)" in text
     assert "given, truth: base-c, place 1 of 3, 0.700" in text
-    assert "Agreement with the order given" in text
+    assert "Agreement with the order of the reference scores" in text
 
 
 class Elements(HTMLParser):
@@ -391,7 +391,7 @@ def test_report_against_another_run_has_the_rows_that_the_two_disagree_on(
     text = (after / "report-against.html").read_text()
     _, rows = unpacked(text)
     assert {(row[4], row[13][0]) for row in rows if len(row) > 13} == {(f"after {i}", f"before {i}") for i in range(50, 60)}
-    assert "3 of 3 comparisons moved significantly" in text
+    assert "3 of 3 comparisons changed significantly" in text
     assert "points, 95% interval" in text
     assert report(after, "--against", tmp_path) == 2
     assert "is no run folder" in capsys.readouterr().err

@@ -136,7 +136,7 @@ task     format  knowledge    format  knowledge       format  knowledge
 ───────────────────────────────────────────────────────────────────────
 mcq    0.02±.05   0.70±.10  0.30±.10   0.70±.10     1.00±.04   0.71±.10
 
-chat (post-trained partner of base)
+chat (post-trained counterpart of base)
        zero_shot
 task      format  knowledge
 ───────────────────────────
@@ -154,9 +154,9 @@ of the time, and knew 70% of the answers. With worked examples in front, format
 following was 30%. With learnt soft prompts, format following was 100%, reached
 by step 40; it rose. Knowledge by likelihood did not move significantly (paired
 McNemar tests against zero-shot, smallest p 1). In short: format following rose
-with no shown change of knowledge in the one cell. The post-trained partners,
-asked plainly, followed the form 90% of the time and knew 71% of the answers.
-Failed, and not in these numbers: 1 of 5 cells.
+with no shown change of knowledge in the one cell. The post-trained
+counterparts, asked plainly, followed the form 90% of the time and knew 71% of
+the answers. Failed, and not in these numbers: 1 of 5 cells.
 """
 
 
@@ -305,12 +305,12 @@ def test_without_verdicts_nothing_is_said_to_be_significant() -> None:
     text = summary(cells)
     assert "significant" not in text
     assert "it rose" in text
-    assert "the verdicts to test it in pairs are not there" in text
+    assert "there are no verdicts to test it in pairs" in text
 
 
 def test_soft_prompts_alone_are_not_said_to_have_changed_anything() -> None:
     text = summary([cell("a", "mcq", "soft_prompt", (100, 70), seed=0)])
-    assert "no change can be told" in text
+    assert "no change can be measured" in text
     assert "rose" not in text
 
 

@@ -210,7 +210,7 @@ def analysed(run: Run, cells: Sequence[CellReport]) -> Analysed:
         ranking=ranking,
         no_ranking=no_ranking,
         tests=tests if tests.comparisons else None,
-        no_tests="No model was asked in two ways on one task, so there is nothing to compare.",
+        no_tests="No model has two protocols on one task, so there is nothing to compare.",
     )
 
 
@@ -219,14 +219,17 @@ def _ranked(run: Run) -> tuple[Ranking | None, str]:
     try:
         found = rank_run(run)
     except ConfigError as e:
-        return None, f"There is no order of models: {e}."
+        return None, f"Models are not ranked: {e}."
     if not (run.partners or run.truth):
         return (
             found,
-            "No model has a post-trained partner (post_trained: in the grid), and the grid does not say what any is known to "
-            "score (truth:), so there is nothing to hold an order against.",
+            "There is no reference order: no model has a post-trained counterpart (post_trained:), and the grid has no "
+            "reference scores (truth:).",
         )
-    return found, "No base model and its partner have been asked alike, so there is no order to hold others against."
+    return (
+        found,
+        "There is no reference order: fewer than two base models have a counterpart or a reference score on the same task.",
+    )
 
 
 class _Before:

@@ -1,4 +1,4 @@
-"""What moved since another run."""
+"""Changes since another run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def section(recorded: Recorded) -> Section | None:
     if compared is None:
         return None
     moved = len(compared.moved)
-    said = f"{moved} of {counted(len(compared.comparisons), 'comparison')} moved significantly"
+    said = f"{moved} of {counted(len(compared.comparisons), 'comparison')} changed significantly"
     intro = (
         f"This run against {visible(compared.a)}, row by row: {said} (Holm's correction, level {compared.alpha:g}). {READING}"
     )
-    table = changes(compared.comparisons, compared.alpha, "What moved since", "there", "here", flipped=True)
+    table = changes(compared.comparisons, compared.alpha, "Changes since", "there", "here", flipped=True)
     skipped = ((each.pair.task, each.pair.protocol, f"{each.pair.model}: {each.why}") for each in compared.skipped)
     reasons = dict.fromkeys(" \u00b7 ".join(each) for each in skipped)
     parts: list[Part] = [Prose(text=intro), table]

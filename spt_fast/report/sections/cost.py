@@ -71,14 +71,21 @@ def _expected(runs: Sequence[Session], price: PriceConfig | None, on_gpus: bool)
         row += [ABSENT if foreseen is None else f"{foreseen.gpu_seconds:,.0f}", f"{each.gpu_seconds:,.0f}"]
         if price is not None:
             row += [ABSENT if foreseen is None else money(price, foreseen.gpu_seconds), money(price, each.gpu_seconds)]
-        ended = "" if each.finished else "did not come to its end"
+        ended = "" if each.finished else "did not finish"
         basis = "" if foreseen is None else foreseen.basis
         rows.append([*row, visible("; ".join(each for each in (basis, ended) if each))])
     if not rows:
         return []
-    head = ["began", "cells to do", "time expected", "time", f"{unit(on_gpus)}-seconds expected", f"{unit(on_gpus)}-seconds"]
-    head += ["price expected", "price"] if price is not None else []
-    return [table("What was expected and what it became, by run", [*head, "remarks"], rows)]
+    head = [
+        "started",
+        "cells to do",
+        "time, estimated",
+        "time",
+        f"{unit(on_gpus)}-seconds, estimated",
+        f"{unit(on_gpus)}-seconds",
+    ]
+    head += ["price, estimated", "price"] if price is not None else []
+    return [table("Estimated and actual, by run", [*head, "remarks"], rows)]
 
 
 def _figure(lines: Sequence[tuple[str, Spent]], used: Sequence[str]) -> Figures:
@@ -119,7 +126,7 @@ def _tokens(lines: Sequence[tuple[str, Spent]]) -> list[Part]:
     ]
     note = (
         "Prompt tokens and soft positions are what the engine was given; those from its cache, soft positions among them, it "
-        "did not have to read again. Scored: of options, whose log-likelihood was wanted."
+        "did not have to read again. Scored: of options, whose log-likelihood is computed."
     )
     return [table("Tokens by model", ["model", *(TOKENS[what] for what in told)], rows), Prose(text=note)]
 
@@ -144,7 +151,7 @@ def _by_task(grid: Grid, of_model: Mapping[str, Spent], price: PriceConfig | Non
             groups.append(Group(title=visible(task), rows=rows))
     head = ["protocol", "cells", "train", "answer", "score", "tokens read", "written", f"{unit(on_gpus)}-seconds"]
     head += ["price"] if price is not None else []
-    caption = "A cell on average, by task and protocol; with its part of its model's load and engine start in the last columns"
+    caption = "Mean of a cell, by task and protocol; the last columns include its share of model loading and engine start"
     return Table(caption=caption, head=head, groups=groups, grouped="task")
 
 

@@ -14,9 +14,9 @@ from spt_fast.scoring.metrics import spec
 from spt_fast.scoring.rerun import FLIPS, Rerun, flip_rate
 
 INTRO = (
-    "Some rows were asked once more, in an engine started anew and with other rows in a batch: the share whose completion, or "
-    "whose verdict, came out otherwise, with 95% intervals (Wilson), and how far two log-likelihoods of one option were apart. "
-    "The numbers elsewhere are those of the first answers."
+    "Some rows were run again, in a restarted engine and with other rows in the batch: the share of completions, and of "
+    "verdicts, that differ, with 95% Wilson intervals, and the largest difference of two log-likelihoods of one option. The "
+    "numbers elsewhere are those of the first run."
 )
 MOST_FLIPPED = 20
 """Flipped completions on the page."""
@@ -50,7 +50,7 @@ def section(recorded: Recorded) -> Section | None:
             for place, each in flipped[:MOST_FLIPPED]
         ]
         told = "What flipped" if len(flipped) <= MOST_FLIPPED else f"The first {MOST_FLIPPED} that flipped"
-        parts.append(table(told, ["cell", "what", "first answer", "second answer"], lines))
+        parts.append(table(told, ["cell", "what", "first run", "second run"], lines))
     return Section(id="determinism", title="Determinism", parts=parts)
 
 

@@ -43,7 +43,7 @@ def section(recorded: Recorded) -> Section | None:
         parts.append(_beside_the_vocabulary(grid, looked))
         parts += _nearest(grid, looked)
     else:
-        parts.append(Prose(text="Nobody has looked yet what they lie next to: `spt-fast inspect DIR` does."))
+        parts.append(Prose(text="The nearest tokens are not computed yet; run `spt-fast inspect DIR`."))
     parts += _alike(grid, known)
     parts += _probes(grid, [each for each in known if each.probe is not None])
     return Section(id="meaning", title="Meaning", parts=parts)

@@ -57,7 +57,7 @@ def _headline(grid: Grid) -> list[Figures]:
         return []
     label = "Format following and knowledge of each model under each protocol, means over tasks"
     bases = [model for model in grid.models if model not in grid.partner_of]
-    note = "A line is a model, a point its mean over tasks; a partner has the colour and the shape of its base model."
+    note = "A line is a model, a point its mean over tasks; a counterpart has the colour and the shape of its base model."
     figure = Figure(drawing="headline", rows=rows, label=label, note=note)
     return [Figures(figures=[figure], legend=grid.legend(bases or grid.models))]
 
@@ -68,7 +68,7 @@ def _means(grid: Grid) -> Iterator[dict[str, Any]]:
             for protocol in grid.protocols:
                 mean = None if is_control(protocol) else _mean_over_tasks(grid, model, protocol, metric)
                 if mean is not None:
-                    kind = "post-trained partners" if model in grid.partner_of else "base models"
+                    kind = "post-trained counterparts" if model in grid.partner_of else "base models"
                     place = {"measure": metric.words, "kind": kind, "model": grid.short[model], "protocol": visible(protocol)}
                     yield {**place, **mean, **grid.look(model)}
 

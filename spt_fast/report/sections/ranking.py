@@ -1,4 +1,4 @@
-"""Orders of models: base models against their post-trained partners, and against what the grid knows."""
+"""Orders of models: base models against their post-trained counterparts, and against what the grid knows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def section(recorded: Recorded) -> Section | None:
 
 def _held_against(found: Ranking) -> str:
     truths = {"given" if each.truth == PLANTED else "partners" for each in found.agreements}
-    words = {"partners": "their post-trained partners", "given": "what the grid says that they know"}
+    words = {"partners": "their post-trained counterparts", "given": "their reference scores (truth:)"}
     return " and ".join(said for name, said in words.items() if name in truths)
 
 
@@ -142,7 +142,7 @@ def _agreement_figure(truth: str, alike: Sequence[RankAgreement]) -> Part:
 
 
 def _told(truth: str) -> str:
-    return "given" if truth == PLANTED else f"of {visible(truth)}"
+    return "of the reference scores" if truth == PLANTED else f"of {visible(truth)}"
 
 
 def _tau(each: RankAgreement) -> str:
@@ -194,7 +194,7 @@ def _gains(found: Ranking) -> Table:
             tau = Number(text=number(each.tau_b), interval=between, tip=tip)
             rows.append([visible(each.task), visible(each.protocol), visible(each.over), visible(each.truth), tau])
     return Table(
-        caption="How much closer a soft prompt comes than another protocol (difference of tau-b)",
+        caption="Gain of a soft prompt over another protocol (difference of tau-b)",
         head=["task", "protocol", "over", "truth", "tau-b"],
         groups=[Group(title="", rows=rows)],
         headers=4,
@@ -211,7 +211,7 @@ def _signals(found: Ranking) -> Table:
         shown = [ABSENT if each is None else number(each.ratio, 1) for each in mine]
         rows.append([visible(task), *shown, f"{chance:.1f}"])
     return Table(
-        caption="Signal to noise: best less worst model, over the standard error of a score",
+        caption="Signal to noise: best minus worst model, over the standard error of a score",
         head=["task", *(visible(protocol) for protocol in protocols), "by chance"],
         groups=[Group(title="", rows=rows)],
         folded=True,

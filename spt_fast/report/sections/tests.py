@@ -18,10 +18,10 @@ MOST_SEEDS = 700
 """Lines of the table of what seeds do."""
 
 READING = (
-    "Points are hundredths, with 95% intervals. Gained: wrong before, right after, under each seed; lost: the reverse. p: "
-    "McNemar's exact test, or with several seeds or rows that share a passage the score test with that reckoned in; p (Holm): "
-    "corrected for all comparisons here; * marks what is significant then. Finds: the change "
-    "that so many rows find with probability 0.8."
+    "Points are hundredths, with 95% intervals. Gained: wrong before, right after, counted per seed; lost: the reverse. p: "
+    "McNemar's exact test; with several seeds, or rows that share a passage, a score test that accounts for them. p (Holm): "
+    "corrected for all comparisons here; * marks the significant ones. Detectable: the change that this many rows detect with "
+    "probability 0.8."
 )
 
 
@@ -37,15 +37,15 @@ def section(recorded: Recorded) -> Section | None:
         moved, total = len(compared.moved), len(compared.comparisons)
         parts.append(
             Prose(
-                text=f"Each protocol against the plainer ones, on the same rows: {moved} of "
-                f"{counted(total, 'comparison')} moved significantly (Holm's correction over the grid, level "
+                text=f"Each protocol against the simpler ones, on the same rows: {moved} of "
+                f"{counted(total, 'comparison')} changed significantly (Holm's correction over the grid, level "
                 f"{compared.alpha:g}). {READING}"
             )
         )
         if total > MOST_COMPARED:
             parts.append(Prose(text=f"The first {MOST_COMPARED:,} of them are shown; `spt-fast compare` tells of any."))
         parts.append(
-            changes(compared.comparisons[:MOST_COMPARED], compared.alpha, "What asking otherwise moves", "before", "after")
+            changes(compared.comparisons[:MOST_COMPARED], compared.alpha, "Changes between protocols", "before", "after")
         )
         parts += [Prose(text=visible(each, 1000)) for each in compared.notes]
     parts += _seeds(recorded.by_place)
@@ -60,7 +60,18 @@ def changes(
     for each in comparisons:
         title = f"{visible(each.pair.model)} \u00b7 {visible(each.pair.task)}"
         groups.setdefault(title, []).append(_change(each, alpha, flipped=flipped))
-    head = ["protocol", "metric", before, after, "change, points", "gained / lost", "p", "p (Holm)", "finds, points", "rows"]
+    head = [
+        "protocol",
+        "metric",
+        before,
+        after,
+        "change, points",
+        "gained / lost",
+        "p",
+        "p (Holm)",
+        "detectable, points",
+        "rows",
+    ]
     found = [Group(title=title, rows=rows) for title, rows in groups.items()]
     return Table(caption=caption, head=head, groups=found, headers=2, grouped="model and task")
 

@@ -22,7 +22,7 @@ def section(recorded: Recorded) -> Section | None:
             [visible(model), visible(label), *(f"{size:,.0f}" for size in each)] for (model, label), each in sizes.items()
         ]
         head = ["model", "protocol", "trained parameters", "stored parameters", "bytes stored"]
-        parts.append(table("Learnt and stored, in fp32", head, rows, headers=2))
+        parts.append(table("Trained and stored, in fp32", head, rows, headers=2))
     stops = list(_stops(done))
     if stops:
         head = ["model", "task", "protocol", "seed", "steps taken", "saved"]
