@@ -14,7 +14,7 @@ from spt_fast.analysis.compare_types import Compared, Comparison, Flip, Pair, Sk
 from spt_fast.analysis.paired import paired_difference
 from spt_fast.analysis.resampling import RESAMPLES, Floats
 from spt_fast.analysis.runs import Rows, Run, metric_names
-from spt_fast.config.protocols import Protocol, kind_of
+from spt_fast.config.protocols import protocol_of
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError
 from spt_fast.scoring.metrics import EXACT_MATCH, FORMAT, KNOWLEDGE, spec
@@ -136,12 +136,12 @@ def _plainer_first(labels: Iterable[str]) -> list[list[str]]:
     """The model by itself, other prompts, then what the study is about; each is held against those in front of it."""
     found: list[list[str]] = [[], [], []]
     for label in labels:
-        kind = kind_of(label)
+        kind = protocol_of(label)
         if kind.is_baseline:
             found[0].append(label)
         elif kind.is_treatment:
             found[2].append(label)
-        elif kind.attaches == "nothing" and not kind.is_control and kind.name != Protocol.name:
+        elif kind.attaches == "nothing" and not kind.is_control:
             found[1].append(label)
     return found
 

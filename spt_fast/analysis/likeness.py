@@ -8,7 +8,7 @@ from spt_fast.analysis.cells import Place
 from spt_fast.analysis.compare_types import Comparison, Pair
 from spt_fast.analysis.pairs import task_names
 from spt_fast.analysis.runs import Run
-from spt_fast.config.protocols import kind_of
+from spt_fast.config.protocols import protocol_of
 from spt_fast.errors import shortened
 
 
@@ -50,7 +50,7 @@ def _asked_differently(a: Run, b: Run, pair: Pair) -> str | None:
 
 def _other_prompt(label: str) -> bool:
     """Whether a protocol puts something of its own into the prompt, as worked examples are."""
-    return kind_of(label).attaches == "nothing" and not kind_of(label).is_baseline
+    return protocol_of(label).attaches == "nothing" and not protocol_of(label).is_baseline
 
 
 def dates(a: Run, b: Run, pair: Pair) -> list[str]:

@@ -41,7 +41,7 @@ from spt_fast.analysis.resampling import RESAMPLES, Counts, Floats, centred_inte
 from spt_fast.analysis.runs import Rows, Run
 from spt_fast.analysis.scores import Score, ScoreTable
 from spt_fast.analysis.variance import signal_to_noise
-from spt_fast.config.protocols import kind_of
+from spt_fast.config.protocols import protocol_of
 from spt_fast.errors import ConfigError
 from spt_fast.scoring.metrics import EXACT_MATCH, KNOWLEDGE
 
@@ -228,7 +228,7 @@ def _truths(
     scope: Scope, tasks: Sequence[str], truth: Mapping[str, Mapping[str, float]]
 ) -> Iterable[tuple[str, Callable[[str], Draws | None]]]:
     """Each ground truth, and what it says on a task of the ranked models (NaN: nothing), in their order."""
-    named = [p for p in scope.protocols if kind_of(p).is_treatment or kind_of(p).is_baseline]
+    named = [p for p in scope.protocols if protocol_of(p).is_treatment or protocol_of(p).is_baseline]
     with_all = drawing.with_all(scope, tasks)
     of_partner = [scope.partners.get(model) for model in scope.ranked]
     for protocol in named or scope.protocols if scope.partners else ():
@@ -329,9 +329,9 @@ def _gains(taus: _Taus) -> Iterable[Gain]:
     """Each treatment, which a soft prompt is, against each protocol that is none."""
     for (task, truth), by_protocol in taus.items():
         for one, two in combinations(by_protocol, 2):
-            if kind_of(one).is_treatment == kind_of(two).is_treatment:
+            if protocol_of(one).is_treatment == protocol_of(two).is_treatment:
                 continue
-            better, other = (one, two) if kind_of(one).is_treatment else (two, one)
+            better, other = (one, two) if protocol_of(one).is_treatment else (two, one)
             (tau, draws), (other_tau, other_draws) = by_protocol[better], by_protocol[other]
             gain = tau - other_tau
             intervals = {kind: centred_interval(draws[kind] - other_draws[kind], gain, -2.0, 2.0) for kind in KINDS}

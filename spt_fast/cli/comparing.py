@@ -113,7 +113,7 @@ def _compared(compared: Compared, rows: dict[int, list[Flip]]) -> str:
         "lost",
         "p",
         "p (Holm)",
-        "detectable",
+        "MDE",
     )
     models = dict.fromkeys((each.pair.model, each.metric) for each in compared.comparisons)
     for model, metric in models:
@@ -129,8 +129,8 @@ def _compared(compared: Compared, rows: dict[int, list[Flip]]) -> str:
         page.say(note)
     page.say(
         "Points are hundredths. gained: wrong in A, right in B, counted per seed; lost: the reverse. p: McNemar's exact test; "
-        "with several seeds, or rows that share a passage, a score test that accounts for them. detectable: the change that "
-        "this many rows detect with probability 0.8."
+        "with several seeds, or rows that share a passage, a score test that accounts for them. MDE: minimum detectable "
+        "effect, the change that this many rows detect with probability 0.8."
     )
     return page.text
 

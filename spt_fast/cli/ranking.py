@@ -77,8 +77,11 @@ def told(ranking: Ranking) -> str:
     _errors(page, ranking)
     _order(page, ranking)
     if not ranking.agreements:
-        known = {0: "No post-trained counterpart is known", 1: "Only one model's post-trained counterpart is known"}
-        page.say(f"{known[min(1, len(ranking.partners))]}, so there is no order to hold these against (--partners, --truth).")
+        known = "only one model has" if ranking.partners else "no model has"
+        page.say(
+            f"There is no reference order: {known} a post-trained counterpart. Name counterparts (post_trained: in the grid, "
+            "--partners for a table) or reference scores (truth:, --truth)."
+        )
     for note in ranking.notes:
         page.say(note)
     page.say(

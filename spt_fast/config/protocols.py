@@ -461,13 +461,6 @@ class Lora(Learning):
 PROTOCOLS: Mapping[str, type[Protocol]] = {
     p.name: p for p in (ZeroShot, FewShot, SoftPromptConfig, Ensemble, ShuffledLabels, RandomVectors, Transfer, Lora)
 }
-
-
-def kind_of(label: str) -> type[Protocol]:
-    """The protocol of a label, `soft_prompt[length=5]`, for its traits. Of one that is not installed nothing is known."""
-    return PROTOCOLS.get(label.partition("[")[0], Protocol)
-
-
 """By name, in the order in which they are listed."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from spt_fast.config.protocols import kind_of
+from spt_fast.config.protocols import protocol_of
 from spt_fast.report.cells import CellReport, Place, distinct, forms_of
 from spt_fast.report.parts import GLYPHS, Cell, Key, Linked, look, samples_link
 from spt_fast.report.words import ABSENT, measured, short_names, visible
@@ -118,4 +118,4 @@ class Grid:
 
 def is_control(protocol: str) -> bool:
     """Whether a protocol is there to be compared with, not to be used."""
-    return kind_of(protocol).is_control
+    return protocol_of(protocol).is_control

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from spt_fast.config.protocols import PROTOCOLS, Protocol, kind_of
+from spt_fast.config.protocols import PROTOCOLS, Protocol, protocol_of
 from spt_fast.report.cells import CellReport, distinct, largest_difference, of, plain
 from spt_fast.scoring.learning import has_fallen
 from spt_fast.scoring.metrics import FORMAT, KNOWLEDGE, spec
@@ -110,7 +110,8 @@ def _shown(bases: Sequence[CellReport]) -> list[str]:
 def _soft(bases: Sequence[CellReport]) -> list[str]:
     found = []
     for label in distinct(cell.protocol for cell in _treatment(bases)):
-        name = "learnt soft prompts" if label == "soft_prompt" else f"learnt soft prompts ({plain(label)})"
+        kind = protocol_of(label)
+        name = kind.said().capitalize() + ("" if label == kind.name else f" ({plain(label)})")
         found += _soft_kind(name, of(bases, protocol=label), bases)
     return found
 
@@ -135,11 +136,11 @@ def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport
     if not pairs:
         knows = _span(soft, KNOWLEDGE)
         return [
-            f"With {name}, format following was {_span(soft, FORMAT)}{by}, and knowledge {knows}; "
+            f"{name}, format following was {_span(soft, FORMAT)}{by}, and knowledge {knows}; "
             "without a zero-shot cell beside them, no change can be measured."
         ]
     sentences = [
-        f"With {name}, format following was {_span(soft, FORMAT)}{by}; {_learning(pairs)}.",
+        f"{name}, format following was {_span(soft, FORMAT)}{by}; {_learning(pairs)}.",
         *_not_learnt(pairs),
     ]
     tested = [pair for pair in pairs if pair.testable]
@@ -288,18 +289,18 @@ def _plain_partner(soft: CellReport, asked: Mapping[tuple[str, str], Sequence[Ce
 
 
 def _baseline(cells: Iterable[CellReport]) -> list[CellReport]:
-    return [cell for cell in cells if kind_of(cell.protocol).is_baseline]
+    return [cell for cell in cells if protocol_of(cell.protocol).is_baseline]
 
 
 def _treatment(cells: Iterable[CellReport]) -> list[CellReport]:
-    return [cell for cell in cells if kind_of(cell.protocol).is_treatment]
+    return [cell for cell in cells if protocol_of(cell.protocol).is_treatment]
 
 
 def _by_kind(cells: Iterable[CellReport]) -> list[tuple[type[Protocol], list[CellReport]]]:
     """The cells of each protocol, in the order in which protocols are known."""
     found: dict[type[Protocol], list[CellReport]] = {}
     for cell in cells:
-        found.setdefault(kind_of(cell.protocol), []).append(cell)
+        found.setdefault(protocol_of(cell.protocol), []).append(cell)
     order = {kind: i for i, kind in enumerate(PROTOCOLS.values())}
     return sorted(found.items(), key=lambda each: order.get(each[0], len(order)))
 

@@ -37,12 +37,12 @@ def terminal(section: Section, *, width: int = 80, colour: bool = False) -> str:
     shown = [_scores(part, width, colour) for part in parts if isinstance(part, Scores)]
     shown += [_wrapped(part.note, width) for part in parts if isinstance(part, Scores)]
     shown += [
-        _wrapped(f"FAILED {raw(who)}: {raw(why)}", width, "  ")
+        _wrapped(f"FAILED {plain(raw(who))}: {raw(why)}", width, "  ")
         for part in parts
         if isinstance(part, Failures)
         for who, why in part.failures
     ]
-    shown += [_wrapped(part.text, width) for part in parts if isinstance(part, Prose)]
+    shown += [_wrapped(part.text, width) for part in parts if isinstance(part, Prose) and not part.of_figures]
     return "\n\n".join(filter(None, shown)) + "\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from spt_fast.config.protocols import protocol_of
 from spt_fast.report.cells import CellReport, OverSeeds, by_model, distinct, of, over_seeds
 
 PLAINLY = "zero_shot"
@@ -64,7 +65,7 @@ def transfer_matrices(cells: Sequence[CellReport]) -> list[TransferMatrix]:
     return [
         _matrix(model, settings, own)
         for model, own in by_model(cells).items()
-        for settings in distinct(_route(cell)[1] for cell in own if cell.protocol_name == "transfer")
+        for settings in distinct(_route(cell)[1] for cell in own if protocol_of(cell.protocol).transfers)
     ]
 
 
@@ -76,7 +77,7 @@ def _route(cell: CellReport) -> tuple[str, str]:
 
 
 def _matrix(model: str, settings: str, own: Sequence[CellReport]) -> TransferMatrix:
-    moved = [cell for cell in own if cell.protocol_name == "transfer" and _route(cell)[1] == settings]
+    moved = [cell for cell in own if protocol_of(cell.protocol).transfers and _route(cell)[1] == settings]
     tasks = distinct(cell.task for cell in own)
     learnt_on = {_route(cell)[0] for cell in moved}
     sources = [*(task for task in tasks if task in learnt_on), *sorted(learnt_on.difference(tasks))]
@@ -92,13 +93,13 @@ def _matrix(model: str, settings: str, own: Sequence[CellReport]) -> TransferMat
         sources=tuple(sources),
         targets=tuple(task for task in tasks if any(asked == task for _, asked in found)),
         cells=found,
-        plainly={task: of(own, task=task, protocol=PLAINLY) for task in tasks},
+        plainly={task: [cell for cell in of(own, task=task) if protocol_of(cell.protocol).is_baseline] for task in tasks},
     )
 
 
 def _home(source: str, moved: Sequence[CellReport], own: Sequence[CellReport]) -> list[CellReport]:
     """The soft-prompt cells of the source that have the very vectors that were moved: labels alone might mislead."""
     carried = {cell.provenance["soft_prompt"] for cell in moved if "soft_prompt" in cell.provenance}
-    at_home = [cell for cell in of(own, task=source) if cell.protocol_name == "soft_prompt"]
+    at_home = [cell for cell in of(own, task=source) if protocol_of(cell.protocol).is_treatment]
     label = next((cell.protocol for cell in at_home if cell.provenance.get("soft_prompt") in carried), None)
     return of(at_home, protocol=label) if label is not None else []

@@ -88,7 +88,7 @@ def test_a_plain_table_is_ranked_between_its_tasks(capsys: pytest.CaptureFixture
     assert spt_fast("rank", "s.csv", "--resamples", "100", "--lower-is-better", "p*") == 0
     told = capsys.readouterr().out
     assert "1.000" in told
-    assert "No post-trained counterpart is known" in told
+    assert "There is no reference order: no model has a post-trained counterpart" in told
     Path("p.yaml").write_text("m0: m1\nm2: m3\n")
     assert spt_fast("rank", "s.csv", "--resamples", "100", "--partners", "p.yaml", "--tasks", "u,v", "--models", "m*") == 0
     assert "post-trained counterparts, score (2 pairs)" in capsys.readouterr().out

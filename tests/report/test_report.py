@@ -151,7 +151,7 @@ FAILED chat · short · zero_shot: the engine died: [bold]no memory|`x`<b>@you
 
 Asked plainly, 1 base model on 1 task wrote the answer in the form asked for 2%
 of the time, and knew 70% of the answers. With worked examples in front, format
-following was 30%. With learnt soft prompts, format following was 100%, reached
+following was 30%. With a learnt soft prompt, format following was 100%, reached
 by step 40; it rose. Knowledge by likelihood did not move significantly (paired
 McNemar tests against zero-shot, smallest p 1). In short: format following rose
 with no shown change of knowledge in the one cell. The post-trained
@@ -329,8 +329,8 @@ def test_several_soft_prompts_of_a_kind_are_told_one_by_one() -> None:
         cell("a", "mcq", "soft_prompt[length=10]", (100, 70), seed=0),
     ]
     text = summary(cells)
-    assert "With learnt soft prompts (soft_prompt[length=1]), format following was 10%" in text
-    assert "With learnt soft prompts (soft_prompt[length=10]), format following was 100%" in text
+    assert "With a learnt soft prompt (soft_prompt[length=1]), format following was 10%" in text
+    assert "With a learnt soft prompt (soft_prompt[length=10]), format following was 100%" in text
 
 
 def test_failures_alone_say_that_nothing_was_measured() -> None:

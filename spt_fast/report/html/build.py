@@ -15,7 +15,7 @@ from spt_fast.analysis.ranking import rank_run
 from spt_fast.analysis.ranking_types import Ranking
 from spt_fast.analysis.runs import Run, read_run
 from spt_fast.config.output import Location
-from spt_fast.config.protocols import kind_of
+from spt_fast.config.protocols import protocol_of
 from spt_fast.errors import ConfigError, DamagedError
 from spt_fast.prompts.meaning import Placed
 from spt_fast.report import CellReport
@@ -172,7 +172,11 @@ def _learnt(store: Store, done: Sequence[CellReport]) -> tuple[list[Known], int]
     with_prompts = store.learnt.among([cell.key for cell in done])
     # What a transfer carries is there already, with the task it was learnt on; a judged cell has that of its twin.
     own = (cell for cell in done if cell.key in with_prompts)
-    there = [cell for cell in own if kind_of(cell.protocol).attaches == "soft_prompt" and not kind_of(cell.protocol).transfers]
+    there = [
+        cell
+        for cell in own
+        if protocol_of(cell.protocol).attaches == "soft_prompt" and not protocol_of(cell.protocol).transfers
+    ]
     found = []
     for cell in there[:MOST_INSPECTED]:
         steps = store.learnt.soft_prompts(cell.key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spt_fast.config.protocols import kind_of
+from spt_fast.config.protocols import protocol_of
 from spt_fast.report.cells import Place
 from spt_fast.report.grid import is_control
 from spt_fast.report.parts import Cell, Group, Prose, Section, Table
@@ -14,10 +14,13 @@ from spt_fast.report.words import visible
 def section(recorded: Recorded) -> Section | None:
     """None where the grid has no control. Transfers have a section of their own."""
     grid = recorded.by_place
-    labels = [label for label in grid.protocols if is_control(label) and not kind_of(label).transfers]
+    labels = [label for label in grid.protocols if is_control(label) and not protocol_of(label).transfers]
     if not labels or not recorded.any_done:
         return None
-    columns = [*(label for label in grid.protocols if kind_of(label).is_baseline or kind_of(label).is_treatment), *labels]
+    columns = [
+        *(label for label in grid.protocols if protocol_of(label).is_baseline or protocol_of(label).is_treatment),
+        *labels,
+    ]
     groups = []
     for model in grid.models:
         rows: list[list[Cell]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spt_fast.config.protocols import kind_of
+from spt_fast.config.protocols import protocol_of
 from spt_fast.report.cells import Place
 from spt_fast.report.parts import Cell, Group, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
@@ -13,10 +13,10 @@ from spt_fast.scoring.metrics import HEADLINE, spec
 def section(recorded: Recorded) -> Section | None:
     """What each changes, and what comes of it; None where the grid has no LoRA."""
     grid = recorded.by_place
-    adapters = [label for label in grid.protocols if kind_of(label).attaches == "adapter"]
+    adapters = [label for label in grid.protocols if protocol_of(label).attaches == "adapter"]
     if not adapters or not recorded.any_done:
         return None
-    beside = [label for label in grid.protocols if kind_of(label).is_baseline or kind_of(label).is_treatment]
+    beside = [label for label in grid.protocols if protocol_of(label).is_baseline or protocol_of(label).is_treatment]
     labels = [label for label in grid.protocols if label in (*beside, *adapters)]
     groups = []
     for model in grid.models:

@@ -8,7 +8,7 @@ from typing import Any
 
 from spt_fast.analysis.agreement import places
 from spt_fast.analysis.ranking_types import ALL_TASKS, MEAN, PLANTED, RankAgreement, Ranking
-from spt_fast.config.protocols import kind_of
+from spt_fast.config.protocols import protocol_of
 from spt_fast.report.cells import Place, over_seeds
 from spt_fast.report.grid import Grid, is_control
 from spt_fast.report.parts import Cell, Figure, Figures, Group, Part, Prose, Section, Table
@@ -127,7 +127,7 @@ def _agreement_figure(truth: str, alike: Sequence[RankAgreement]) -> Part:
     for each in alike:
         tau, interval = each.agreement.tau_b, each.intervals["tau_b"]["all"]
         if not math.isnan(tau):
-            soft = kind_of(each.protocol).is_treatment
+            soft = protocol_of(each.protocol).is_treatment
             known = not math.isnan(interval.low)
             limits = {"low": interval.low if known else tau, "high": interval.high if known else tau}
             tip = f"{visible(each.task)}, {visible(each.protocol)}: {_tau(each)}"

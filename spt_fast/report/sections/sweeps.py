@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from typing import Any
 
-from spt_fast.config import PAPER, PROTOCOLS, SoftPromptConfig
+from spt_fast.config import PAPER, SoftPromptConfig
+from spt_fast.config.protocols import protocol_of
 from spt_fast.report.cells import CellReport, OverSeeds, Place, over_seeds
 from spt_fast.report.grid import Grid
 from spt_fast.report.parts import (
@@ -43,10 +44,6 @@ DECADE = 10
 
 _BESIDE = frozenset({"evaluate_at", "repeat_rows"})
 """What follows other settings, and changes no vector of a step."""
-_FIELDS: Mapping[str, Mapping[str, Field[Any]]] = {
-    name: {each.name: each for each in fields(kind)} for name, kind in PROTOCOLS.items()
-}
-"""Protocol -> its settings."""
 _APART = frozenset({"from_task", "members"})
 """What has sections of its own."""
 
@@ -118,13 +115,18 @@ def swept(grid: Grid, task: str, model: str) -> list[Sweep]:
     for place in grid.places(task=task, model=model):
         kind = place.protocol.partition("[")[0]
         settings = next((cell.settings for cell in grid.at[place] if cell.status == "done" and cell.settings), None)
-        if kind in _FIELDS and settings is not None:
+        if _fields(kind) and settings is not None:
             of_kind.setdefault(kind, {})[place] = settings
     return [sweep for kind, places in of_kind.items() for sweep in _of_protocol(kind, places)]
 
 
+def _fields(kind: str) -> Mapping[str, Field[Any]]:
+    """The settings of a protocol; none of one that is not installed."""
+    return {each.name: each for each in fields(protocol_of(kind))}
+
+
 def _of_protocol(kind: str, places: Mapping[Place, Mapping[str, Any]]) -> list[Sweep]:
-    known = _FIELDS[kind]
+    known = _fields(kind)
     varied = [name for name in known if name not in _BESIDE and _differ(places, places, name)]
     found: list[Sweep] = []
     for name in sorted(set(varied) - _APART, key=lambda name: _order(kind, name)):
@@ -155,7 +157,7 @@ def _points(kind: str, name: str, own: Sequence[Place], places: Mapping[Place, M
     points = []
     for place, said in zip(own, alike, strict=True):
         settings = places[place]
-        with_ = [k for k in _FIELDS[kind] if _goes_with(kind, k, name) and not _is_default(kind, k, settings.get(k))]
+        with_ = [k for k in _fields(kind) if _goes_with(kind, k, name) and not _is_default(kind, k, settings.get(k))]
         more = ", ".join(f"{k}={_said(settings.get(k))}" for k in with_) if alike.count(said) > 1 else ""
         points.append(
             Point(
@@ -174,17 +176,17 @@ def _number(value: Any) -> float | None:
 
 def _goes_with(kind: str, name: str, other: str) -> bool:
     """Whether a setting means something only beside some values of another."""
-    known = _FIELDS[kind]
+    known = _fields(kind)
     return name in known and known[name].metadata.get("goes_with", ("",))[0] == other
 
 
 def _papers(name: str) -> Any:
     """The paper's value of a setting of the soft prompt."""
-    return PAPER.get(name, _FIELDS[SoftPromptConfig.name][name].default)
+    return PAPER.get(name, _fields(SoftPromptConfig.name)[name].default)
 
 
 def _is_default(kind: str, name: str, value: Any) -> bool:
-    known = _FIELDS[kind]
+    known = _fields(kind)
     return name in known and _key(known[name].default) == _key(value)
 
 
@@ -204,7 +206,7 @@ def _said(value: Any) -> str:
 
 def _order(kind: str, name: str) -> tuple[int, int]:
     known = list(CALLED)
-    return (known.index(name) if name in known else len(known), list(_FIELDS[kind]).index(name))
+    return (known.index(name) if name in known else len(known), list(_fields(kind)).index(name))
 
 
 def _called(setting: str) -> str:

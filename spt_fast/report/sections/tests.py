@@ -20,8 +20,8 @@ MOST_SEEDS = 700
 READING = (
     "Points are hundredths, with 95% intervals. Gained: wrong before, right after, counted per seed; lost: the reverse. p: "
     "McNemar's exact test; with several seeds, or rows that share a passage, a score test that accounts for them. p (Holm): "
-    "corrected for all comparisons here; * marks the significant ones. Detectable: the change that this many rows detect with "
-    "probability 0.8."
+    "corrected for all comparisons here; * marks the significant ones. MDE: minimum detectable effect, the change that this "
+    "many rows detect with probability 0.8."
 )
 
 
@@ -69,7 +69,7 @@ def changes(
         "gained / lost",
         "p",
         "p (Holm)",
-        "detectable, points",
+        "MDE, points",
         "rows",
     ]
     found = [Group(title=title, rows=rows) for title, rows in groups.items()]
