@@ -244,7 +244,7 @@ class Sample:
     knows_cloze_pmi: bool | None = None
     """`knowledge_cloze_pmi`."""
     knows_best: bool | None = None
-    """`knowledge_best`: by the way that is best on tuning rows. None: open-ended tasks, where there is `knows` alone."""
+    """`knowledge_best`: by the scoring method that is best on tuning rows. None: open-ended tasks, which have `knows` alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

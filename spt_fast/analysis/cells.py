@@ -244,8 +244,8 @@ def verdicts(rows: Iterable[Mapping[str, Any]], step: int | None) -> dict[str, V
 
 
 def best(row: Mapping[str, Any]) -> bool:
-    """The verdict on knowledge by the best way; of open-ended tasks the only one."""
-    return bool(row["knows"] if row.get("knows_best") is None else row["knows_best"])
+    """The verdict on knowledge by the best method; of open-ended tasks the only one."""
+    return bool(spec(KNOWLEDGE).of_row(row))
 
 
 def disagreements(rows: Iterable[Mapping[str, Any]], step: int | None) -> list[Disagreement]:

@@ -60,9 +60,9 @@ def of_rows(
     kept = [example for example in first.examples if example in shared]
     most = max(len(each.examples) for each in rows.values())
     if not kept:
-        raise ConfigError(f"{task}: no row was answered in all of its cells")
+        raise ConfigError(f"{task}: no row is in all of its cells")
     if len(kept) < most:
-        notes.append(f"{task}: {len(kept)} of {most} rows were answered in all cells; the others are left out.")
+        notes.append(f"{task}: {len(kept)} of {most} rows are in all cells; the others are left out.")
     clusters = first.of(kept).clusters
     sizes = np.bincount(clusters).astype(np.float64)
     often = drawn(len(sizes), resamples, generator).astype(np.float64)  # [R, G]

@@ -120,7 +120,7 @@ def read_scores(file: str | os.PathLike[str], *, metric: str | None = None) -> S
             scores = _nested(path, data)
     kept = _last_steps(_of_metric(path, [score for score in scores if score is not None], metric))
     if not kept:
-        raise ConfigError(f"{path}: holds no score; columns model, task and value are wanted, or {{task: {{model: value}}}}")
+        raise ConfigError(f"{path}: has no scores; it needs the columns model, task and value, or {{task: {{model: value}}}}")
     _no_repeats(path, kept)
     return ScoreTable(source=str(path), scores=tuple(kept), partners=partners, metric=kept[0].metric)
 
@@ -175,7 +175,7 @@ def _csv(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
             raise ConfigError(f"{path}: there is no column {' or '.join(_NAMES[name])}{close}")
     for line, row in rows:
         if None in row or None in row.values():
-            raise ConfigError(f"{path}: line {line}: has not {len(columns)} fields, as the first line has")
+            raise ConfigError(f"{path}: line {line}: has another number of fields than the {len(columns)} of the first line")
     return rows
 
 
@@ -283,9 +283,7 @@ def _no_repeats(path: Path, scores: list[Score]) -> None:
     seen = set()
     for score in scores:
         if score.place in seen:
-            raise ConfigError(
-                f"{path}: {score.model} on {score.task} is there twice; a column seed or protocol would tell them apart"
-            )
+            raise ConfigError(f"{path}: {score.model} on {score.task} appears twice; add a column seed or protocol")
         seen.add(score.place)
 
 

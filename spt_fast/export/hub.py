@@ -17,10 +17,11 @@ from spt_fast.analysis.names import portable
 from spt_fast.analysis.runs import Run
 from spt_fast.errors import ConfigError
 from spt_fast.export.source import Written, done_cells, on_hub
+from spt_fast.scoring.metrics import EXACT_MATCH, FORMAT, KNOWLEDGE, spec
 from spt_fast.storage.files import write_whole
 
 PAPER = "https://arxiv.org/abs/2606.12117"
-METRIC = "exact_match"
+METRIC = EXACT_MATCH
 NOT_CARRIED = (
     "all metrics but exact match, which the notes name; standard errors, intervals and samples",
     "whether the data set is a benchmark of the Hub and lists this task: no others are taken, and task_id may need its name",
@@ -76,8 +77,8 @@ def _notes(cell: RunCell, seeds: list[RunCell]) -> str:
     }
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
     means = [
-        f"{name.replace('_', ' ')} {_percent(seeds, name)}"
-        for name in ("format_following", "knowledge_best")
+        f"{spec(name).words} {_percent(seeds, name)}"
+        for name in (FORMAT, KNOWLEDGE)
         if all(name in one.last_metrics for one in seeds)
     ]
     low, high = (100 * fmean(getattr(one.last_metrics[METRIC], end) for one in seeds) for end in ("ci_low", "ci_high"))

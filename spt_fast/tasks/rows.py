@@ -21,7 +21,7 @@ FEW_SHOT_ROWS = 32
 
 
 CHOOSING_ROWS = 64
-"""Tuning rows by which the best way of scoring is chosen (`Rows.choosing`)."""
+"""Tuning rows by which the best scoring method is chosen (`Rows.choosing`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Rows:
     def choosing(self) -> tuple[int, ...]:
         """The tuning rows that are learnt on last, by number, in that order: the last 64 by content hash, a quarter of fewer.
 
-        By them the best way of scoring is chosen (`knowledge_best`), as far as they were not learnt on: where there are 704
+        By them the best scoring method is chosen (`knowledge_best`), as far as they were not learnt on: where there are 704
         tuning rows or more, 80 steps of 8 leave them all alone.
         """
         ordered = sorted(range(len(self.tuning)), key=lambda i: self.tuning[i].key)

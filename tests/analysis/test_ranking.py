@@ -127,7 +127,7 @@ def test_rows_that_one_cell_lacks_and_cells_that_are_missing_are_told(tmp_path: 
     verdicts["b4", "t", "zero_shot", None] = answered(0.9, 1, 40)
     run = read_run(write_run(tmp_path / "r", verdicts, waiting=[("b5", "t", "zero_shot", None)]))
     found = rank_run(run, resamples=50)
-    assert "t: 40 of 50 rows were answered in all cells; the others are left out." in found.notes
+    assert "t: 40 of 50 rows are in all cells; the others are left out." in found.notes
     assert any(note.startswith("1 of 5 cells are not done") for note in found.notes)
     assert found.agreements == ()
 

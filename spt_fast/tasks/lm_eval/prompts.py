@@ -30,7 +30,7 @@ class LmEvalPrompts(Prompts):
             self._draw_all(sorted(rows.test, key=lambda example: example.place))
 
     def of(self, example: Example) -> Prompt:
-        """What is asked of a test row, or of a row by which the best way of scoring is chosen."""
+        """What is asked of a test row, or of a row by which the best scoring method is chosen."""
         context = self._few_shot.get(example.key) or self._context(example)
         asked = self._continued(example, context)
         text = context if isinstance(context, str) else context[0]
