@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from spt_fast import run_grid
 from spt_fast.cli import main
+from spt_fast.driver.run import run_cells
 
 from .weights import in_shards, sound_folder
 
@@ -44,7 +44,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int | str
 
 @pytest.mark.usefixtures("here")
 def test_the_others_of_a_grid_run_and_each_broken_one_says_why() -> None:
-    result = run_grid(grid("shardless, zoo/base-40, ./nothing/here, mute"))
+    result = run_cells(grid("shardless, zoo/base-40, ./nothing/here, mute"))
     whys = {cell.model.name: result.failures[cell.key].reason for cell in result.cells if cell.key in result.failures}
     assert [cell.model.name for cell in result.cells if cell.key in result.results] == ["zoo/base-40"]
     assert list(whys) == [f"{Path.cwd().name}/shardless", "./nothing/here", f"{Path.cwd().name}/mute"]

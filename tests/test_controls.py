@@ -19,7 +19,7 @@ from spt_fast.config import (
     ZeroShot,
 )
 from spt_fast.config.reader import parse_grid
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.errors import ConfigError, DataError
 from spt_fast.prompts.initialize import initialize
 from spt_fast.store import Store
@@ -84,7 +84,7 @@ def grid(tmp_path: Path) -> GridConfig:
 
 
 def test_controls_run_and_vectors_are_learnt_once_for_all_who_want_the_same(grid: GridConfig) -> None:
-    result = run_grid(grid)
+    result = run_cells(grid)
     assert result.complete, result.failures
     store = Store(grid.folder)
     keys = {(cell.task.name, cell.label): store.learnt.of(cell) for cell in result.cells}
@@ -118,8 +118,8 @@ def test_controls_run_and_vectors_are_learnt_once_for_all_who_want_the_same(grid
 
 def test_a_transfer_that_is_added_later_takes_the_vectors_from_the_run_folder(grid: GridConfig) -> None:
     protocols = grid.protocols
-    run_grid(GridConfig(**{**vars(grid), "protocols": protocols[:1]}))
-    result = run_grid(GridConfig(**{**vars(grid), "protocols": (protocols[0], protocols[3])}))
+    run_cells(GridConfig(**{**vars(grid), "protocols": protocols[:1]}))
+    result = run_cells(GridConfig(**{**vars(grid), "protocols": (protocols[0], protocols[3])}))
     assert result.complete, result.failures
     store = Store(grid.folder)
     found = {(cell.task.name, cell.label.partition("[")[0]): store.learnt.of(cell) for cell in result.cells}
@@ -135,7 +135,7 @@ def test_a_longer_training_has_the_vectors_of_a_shorter_one_on_its_way(grid: Gri
 
     def learnt(protocols: tuple[SoftPromptConfig, ...], folder: str) -> dict[tuple[str, int], tuple[str, str]]:
         asked = {**vars(grid), "protocols": protocols, "tasks": grid.tasks[:1], "output": grid.folder.with_name(folder)}
-        result = run_grid(GridConfig(**asked))
+        result = run_cells(GridConfig(**asked))
         assert result.complete, result.failures
         store = Store(result.folder)
         found = {}
@@ -276,7 +276,7 @@ def test_shuffled_labels_teach_the_form_and_no_knowledge_and_a_transfer_keeps_bo
         ),
         output=tmp_path / "run",
     )
-    result = run_grid(grid)
+    result = run_cells(grid)
     assert result.complete, result.failures
     found: dict[tuple[str, str, str], Metric] = {
         (cell.task.name, cell.label, metric.name): metric

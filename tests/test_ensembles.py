@@ -12,7 +12,7 @@ from spt_fast import plan
 from spt_fast.config import Ensemble, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig
 from spt_fast.config.reader import parse_grid
 from spt_fast.driver.ensembles import examples_of
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.errors import ConfigError
 from spt_fast.plan import Stage
 from spt_fast.report.folder import write_tables
@@ -64,7 +64,7 @@ class Watched:
 
 def test_an_ensembles_members_are_learnt_and_asked_once_and_are_the_soft_prompts_of_the_grid(grid: GridConfig) -> None:
     watched = Watched()
-    result = run_grid(grid, watch=lambda cells, done: watched)
+    result = run_cells(grid, watch=lambda cells, done: watched)
     assert result.complete, result.failures
     store = Store(grid.folder)
     named = {(cell.task.name, cell.label, cell.seed): cell for cell in result.cells}
@@ -87,9 +87,9 @@ def test_an_ensembles_members_are_learnt_and_asked_once_and_are_the_soft_prompts
 
 
 def test_an_ensemble_that_is_added_later_asks_only_the_members_that_are_missing(grid: GridConfig) -> None:
-    run_grid(replace(grid, protocols=(SOFT,)))
+    run_cells(replace(grid, protocols=(SOFT,)))
     watched = Watched()
-    result = run_grid(replace(grid, protocols=(SOFT, THREE), seeds=(0,)), watch=lambda cells, done: watched)
+    result = run_cells(replace(grid, protocols=(SOFT, THREE), seeds=(0,)), watch=lambda cells, done: watched)
     assert result.complete, result.failures
     assert {key for _, key in watched.begun} == {
         cell.members[2].key for cell in result.cells if isinstance(cell.protocol, Ensemble)
@@ -98,21 +98,21 @@ def test_an_ensemble_that_is_added_later_asks_only_the_members_that_are_missing(
 
 def test_a_vote_that_was_not_counted_is_counted_without_asking_anyone(grid: GridConfig) -> None:
     """As after a kill between the last member and the vote."""
-    result = run_grid(grid)
+    result = run_cells(grid)
     ensembles = [cell for cell in result.cells if isinstance(cell.protocol, Ensemble)]
     store = Store(grid.folder)
     before = {cell.key: store.cell_result(cell.key).samples for cell in ensembles}
     for cell in ensembles:
         store.discard(cell.key)
     watched = Watched()
-    assert run_grid(grid, watch=lambda cells, done: watched).complete
+    assert run_cells(grid, watch=lambda cells, done: watched).complete
     assert not watched.begun
     assert {cell.key: store.cell_result(cell.key).samples for cell in ensembles} == before
 
 
 def test_an_ensemble_fails_where_a_member_has(grid: GridConfig) -> None:
     wild = Ensemble(**{**TUNED, "steps": 9, "lr": 1000.0, "weight_decay": 1000.0}, members=2)  # type: ignore[arg-type]
-    result = run_grid(replace(grid, protocols=(wild,), tasks=grid.tasks[:1], seeds=(0,)))
+    result = run_cells(replace(grid, protocols=(wild,), tasks=grid.tasks[:1], seeds=(0,)))
     (cell,) = result.cells
     assert result.failures[cell.key].kind == "TrainingError"
     cells, _ = write_tables(grid.folder)
@@ -121,7 +121,7 @@ def test_an_ensemble_fails_where_a_member_has(grid: GridConfig) -> None:
 
 def test_metrics_at_each_step_have_the_members_beside_them_in_every_table(grid: GridConfig) -> None:
     curve = replace(THREE, evaluate_at=(0, 1))
-    result = run_grid(replace(grid, protocols=(curve,), seeds=(0,), tasks=grid.tasks[:1]))
+    result = run_cells(replace(grid, protocols=(curve,), seeds=(0,), tasks=grid.tasks[:1]))
     (cell,) = result.cells
     metrics = result.results[cell.key].metrics
     assert list(metrics) == [0, 1, 2]

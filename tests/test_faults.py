@@ -23,7 +23,7 @@ import pytest
 
 from spt_fast.cli import main
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.errors import FolderGoneError, StoreError
 from spt_fast.executors.base import Executor
 from spt_fast.executors.desk import Packed
@@ -128,19 +128,19 @@ UNSTORABLE: dict[str, Callable[[str], Sequence[Event]]] = {
 
 @pytest.mark.parametrize("what", UNSTORABLE)
 def test_a_result_that_cannot_be_stored_is_that_cells_failure_with_a_reason(what: str, grid: GridConfig) -> None:
-    outcome = run_grid(grid, executor=Saying(UNSTORABLE[what]))
+    outcome = run_cells(grid, executor=Saying(UNSTORABLE[what]))
     assert len(outcome.results) == 1
     (failure,) = outcome.failures.values()
     assert failure.kind == "UnstorableError"
     assert "cannot be" in failure.reason
     assert len(failure.reason) < 500
-    again = run_grid(grid, executor=Saying(lambda key: done(key)))
+    again = run_cells(grid, executor=Saying(lambda key: done(key)))
     assert again.complete, "it is tried again"
 
 
 @pytest.mark.parametrize("text", ["\ud800", "\udfff\x00\x1b[31m", "a\x00b"])
 def test_a_completion_of_any_characters_is_stored(text: str, grid: GridConfig) -> None:
-    assert run_grid(grid, executor=Saying(lambda key: done(key, **sample(completion=text)))).complete
+    assert run_cells(grid, executor=Saying(lambda key: done(key, **sample(completion=text)))).complete
 
 
 def test_what_a_worker_says_of_cells_that_are_not_its_own_or_have_ended_counts_for_nothing(grid: GridConfig) -> None:
@@ -161,7 +161,7 @@ def test_what_a_worker_says_of_cells_that_are_not_its_own_or_have_ended_counts_f
         def show(self, stage: Stage, event: Event) -> None:
             seen.append(event)
 
-    outcome = run_grid(grid, executor=Saying(odd), watch=Watching)
+    outcome = run_cells(grid, executor=Saying(odd), watch=Watching)
     assert [failure.reason for failure in outcome.failures.values()] == ["it ? died"]
     assert [type(event) for event in seen] == [CellFailed, CellDone]
 
@@ -170,7 +170,7 @@ def test_rows_that_cannot_be_told_of_fail_no_cell(grid: GridConfig) -> None:
     def odd(key: str) -> Sequence[Event]:
         return [RowsRead(task="zoo-mcq", report={"n": object()}), RowsRead(task="no such task", report={}), *done(key)]
 
-    assert run_grid(grid, executor=Saying(odd)).complete
+    assert run_cells(grid, executor=Saying(odd)).complete
     told = [event for event in Store(grid.folder).events() if event["event"] == "not_kept"]
     assert len(told) == 2
 
@@ -210,12 +210,12 @@ def loop(path: Path) -> None:
 def test_a_damaged_soft_prompt_of_an_unfinished_cell_is_learnt_again_with_a_line(
     harm: Callable[[Path], None], grid: GridConfig
 ) -> None:
-    outcome = run_grid(grid, executor=Saying(learnt))
+    outcome = run_cells(grid, executor=Saying(learnt))
     (key,) = outcome.failures
     harm(grid.folder / "cells" / key / "prompt.safetensors")
     said: list[str] = []
     executor = Saying(lambda key: [learnt(key)[0], *done(key)])
-    assert run_grid(grid, executor=executor, say=said.append).complete
+    assert run_cells(grid, executor=executor, say=said.append).complete
     assert key not in executor.given
     assert len(said) == 1
     assert "prompt.safetensors" in said[0]
@@ -230,7 +230,7 @@ def spt_fast(*arguments: str) -> int:
 
 @pytest.fixture
 def run_folder(grid: GridConfig) -> Path:
-    run_grid(grid, executor=Saying(lambda key: [learnt(key)[0], *done(key)]))
+    run_cells(grid, executor=Saying(lambda key: [learnt(key)[0], *done(key)]))
     return Path(grid.folder)
 
 
@@ -278,7 +278,7 @@ def test_an_odd_run_folder_is_told_in_a_sentence_and_never_waited_for(
 def test_a_run_that_cannot_write_its_events_says_so_and_what_to_do(run_folder: Path, grid: GridConfig) -> None:
     folder(run_folder / "events.jsonl")
     with pytest.raises(StoreError, match=r"events\.jsonl: cannot be written"):
-        run_grid(grid, fresh=True, executor=Saying(lambda key: done(key)))
+        run_cells(grid, fresh=True, executor=Saying(lambda key: done(key)))
 
 
 def test_a_folder_that_is_removed_in_the_middle_is_one_sentence_and_nothing_is_made_anew(grid: GridConfig) -> None:
@@ -287,7 +287,7 @@ def test_a_folder_that_is_removed_in_the_middle_is_one_sentence_and_nothing_is_m
         return done(key)
 
     with pytest.raises(FolderGoneError, match="was removed while the run was at work in it"):
-        run_grid(grid, executor=Saying(removing))
+        run_cells(grid, executor=Saying(removing))
     assert not Path(grid.folder).exists()
 
 

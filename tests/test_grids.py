@@ -13,7 +13,7 @@ from spt_fast import plan
 from spt_fast.cli.checking import check_grid
 from spt_fast.config import Ensemble, Learning, Lora, SoftPromptConfig, Transfer
 from spt_fast.config.reader import load_grid
-from spt_fast.driver.run import run_grid, with_options
+from spt_fast.driver.run import run_cells, with_options
 from spt_fast.tasks import loading
 from spt_fast.worker.events import CellDone, CellFailed, Event
 from spt_fast.worker.worker import run_stage
@@ -144,7 +144,7 @@ def test_six_real_data_sets_go_through_every_protocol_on_the_engine_without_a_mo
         for protocol in grid.protocols
     )
     asked = {**vars(grid), "models": (model,), "protocols": short, "engine": {"kind": "echo"}}
-    result = run_grid(type(grid)(**asked))
+    result = run_cells(type(grid)(**asked))
     assert result.complete, result.failures
     assert len(result.cells) == 2 * 6 * 3
     assert {path.stem for path in (tmp_path / "run" / "rows").glob("*.json")} == {cell.task.name for cell in result.cells}

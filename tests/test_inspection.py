@@ -15,7 +15,7 @@ import pytest
 from spt_fast import tasks
 from spt_fast.cli.inspecting import Wanted, inspect
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, Transfer, ZeroShot
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.echo import EchoEngine
 from spt_fast.engine.transformers import TransformersEngine
@@ -55,7 +55,7 @@ def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two tasks and two seeds, whose model is not there any more."""
     folder = tmp_path_factory.mktemp("run")
     shutil.copytree(tiny, folder / "model")
-    run_grid(grid_of(folder), executor=Inline())
+    run_cells(grid_of(folder), executor=Inline())
     shutil.move(folder / "model", folder / "moved")
     return folder
 

@@ -10,7 +10,7 @@ import pytest
 
 from spt_fast import plan, zoo
 from spt_fast.config import GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.engine import open_engine
 from spt_fast.engine.base import Engine, EngineConfig
 from spt_fast.models.tokenizer import Tokenizer
@@ -172,7 +172,7 @@ def grid(tmp_path: Path) -> GridConfig:
 
 def results(grid: GridConfig) -> dict[str, dict[str, Metric]]:
     """Of the last step, by title."""
-    result = run_grid(grid)
+    result = run_cells(grid)
     assert result.complete, result.failures
     return {
         cell.title: {metric.name: metric for metric in list(result.results[cell.key].metrics.values())[-1]}
@@ -199,7 +199,7 @@ def test_the_judge_and_its_prompts_are_part_of_the_key(grid: GridConfig, monkeyp
 
 
 def test_a_judged_grid_is_whole_and_a_judge_added_later_trains_and_asks_nothing_again(grid: GridConfig) -> None:
-    run_grid(replace(grid, judge=None))
+    run_cells(replace(grid, judge=None))
     store = Store(grid.folder)
     before = {key: (store.root / "cells" / key / "result.json").stat().st_mtime_ns for key in store.done()}
     found = results(grid)
@@ -220,13 +220,13 @@ def test_a_judged_grid_is_whole_and_a_judge_added_later_trains_and_asks_nothing_
 def test_a_judge_that_cannot_be_had_fails_the_judged_cells_only_and_is_tried_again(grid: GridConfig) -> None:
     assert grid.judge is not None
     broken = replace(grid, judge=replace(grid.judge, engine={"kind": "echo", "refuse": True}))
-    result = run_grid(broken)
+    result = run_cells(broken)
     titles = {cell.key: cell.title for cell in result.cells}
     assert all("judged" in titles[key] for key in result.failures)
     assert len(result.failures) == 2
     assert len(result.results) == 2
     assert all("judge" in failure.reason and "refused" in failure.reason for failure in result.failures.values())
-    assert run_grid(grid).complete
+    assert run_cells(grid).complete
 
 
 def test_what_is_judged_comes_in_parts_that_fit_into_memory(grid: GridConfig) -> None:
@@ -242,7 +242,7 @@ def test_what_is_judged_comes_in_parts_that_fit_into_memory(grid: GridConfig) ->
 
 
 def stage_of(grid: GridConfig) -> tuple[plan.Stage, dict[str, CellResult]]:
-    run_grid(replace(grid, judge=None))
+    run_cells(replace(grid, judge=None))
     store = Store(grid.folder)
     (stage,) = plan.judging(plan.expand(grid), store.done())
     return stage, {cell.key: store.cell_result(cell.unjudged.key) for cell in stage.cells}

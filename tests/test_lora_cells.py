@@ -14,7 +14,7 @@ from spt_fast import plan
 from spt_fast.config import Ensemble, GridConfig, Lora, ModelConfig, RandomVectors, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.config.reader import parse_grid
 from spt_fast.driver.ensembles import examples_of, voted
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.engine import config_of, open_engine
 from spt_fast.engine.base import Adapters
 from spt_fast.errors import ConfigError
@@ -62,7 +62,7 @@ def results(events: list[Event]) -> dict[str, CellResult]:
 
 
 def test_an_adapter_is_kept_in_the_cells_folder_and_learnt_once(grid: GridConfig, tmp_path: Path) -> None:
-    result = run_grid(grid)
+    result = run_cells(grid)
     assert result.complete, result.failures
     store = Store(grid.folder)
     (cell,) = (cell for cell in result.cells if isinstance(cell.protocol, Lora))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.store import Store
 
 ROWS = Path(__file__).parents[2] / "shared" / "data"
@@ -28,7 +28,7 @@ def test_gsm8k_and_mmlu_go_through_training_injection_and_scoring(tmp_path: Path
         limit=32,
         output=tmp_path / "run",
     )
-    result = run_grid(grid)
+    result = run_cells(grid)
     assert result.complete, [failure.reason for failure in result.failures.values()]
     for cell in result.cells:
         rows = Store(result.folder).samples(cell.key)

@@ -11,7 +11,7 @@ import pytest
 
 from spt_fast.cli.checking import check_grid
 from spt_fast.config import FewShot, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import GridResult, run_grid
+from spt_fast.driver.run import GridResult, run_cells
 
 from .test_run import Inline
 from .tiny import tiny_model
@@ -64,7 +64,7 @@ def test_rows_that_are_only_on_a_hub_out_of_reach_fail_their_cells_and_no_others
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    result = run_grid(replace(grid, tasks=(TaskConfig(task="gsm8k"), *grid.tasks)), executor=Inline())
+    result = run_cells(replace(grid, tasks=(TaskConfig(task="gsm8k"), *grid.tasks)), executor=Inline())
     assert reasons(result) == {
         ("long", "gsm8k", "zero_shot"): "openai/gsm8k (train, commit 740312ad) is not in the cache, and the Hub cannot be "
         "reached (HF_HUB_OFFLINE is set); connect, or give the rows as data_files"
@@ -81,7 +81,7 @@ def test_300_tuning_rows_are_too_few_for_80_steps_of_8_and_the_sentence_has_both
         "or set repeat_rows: true of soft_prompt to go through them 2.1 times"
     )
     assert check_grid(grid).wrong == (sentence,)
-    result = run_grid(grid, executor=Inline())
+    result = run_cells(grid, executor=Inline())
     assert reasons(result) == {("long", "gsm8k", "soft_prompt"): sentence}
     assert len(result.results) == 2
 
@@ -93,13 +93,13 @@ def test_what_that_sentence_says_helps(way_out: dict[str, Any], grid: GridConfig
     assert "lower steps to 4, or set repeat_rows: true" in "".join(check_grid(grid).wrong)
     grid = replace(grid, protocols=(replace(refused, **way_out),))
     assert check_grid(grid).wrong == ()
-    assert run_grid(grid, executor=Inline()).complete
+    assert run_cells(grid, executor=Inline()).complete
 
 
 def test_a_prompt_longer_than_the_model_is_told_with_the_numbers_and_what_to_do(grid: GridConfig, models: Path) -> None:
     both = (ModelConfig(id=str(models / "short")), *grid.models)
     vectors = replace(FEW_STEPS, length=250)
-    result = run_grid(replace(grid, models=both, protocols=(ZeroShot(), FewShot(shots=2), vectors)), executor=Inline())
+    result = run_cells(replace(grid, models=both, protocols=(ZeroShot(), FewShot(shots=2), vectors)), executor=Inline())
     leave = "or leave the task out for this model"
     assert reasons(result) == {
         ("short", "zoo-mcq", "few_shot"): "353 tokens and 0 soft positions do not fit the model's 300 positions, "

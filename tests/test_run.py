@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import GridResult, Interrupted
-from spt_fast.driver.run import run_grid as run_in_workers
+from spt_fast.driver.run import run_cells as run_in_workers
 from spt_fast.executors.base import Executor
 from spt_fast.plan import Stage
 from spt_fast.scheduling.estimates import Measured

@@ -22,7 +22,7 @@ from spt_fast.cli.status import status_of
 from spt_fast.cli.tables import tell
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.config.output import location
-from spt_fast.driver.run import run_grid as run_in_workers
+from spt_fast.driver.run import run_cells as run_in_workers
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.report.folder import write_tables

@@ -22,7 +22,7 @@ from spt_fast.analysis.ranking_types import ALL_TASKS, PLANTED, RankAgreement, R
 from spt_fast.analysis.runs import read_run
 from spt_fast.config import GridConfig, SoftPromptConfig
 from spt_fast.config.reader import load_grid
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.report.folder import write_tables
 
 GRID = Path(__file__).with_suffix(".yaml")
@@ -92,7 +92,7 @@ def main() -> None:
     build_missing(grid)
     with tempfile.TemporaryDirectory(prefix="ladder-") as scratch:
         folder = Path(scratch) / "run" if arguments.smoke else arguments.folder
-        done = run_grid(replace(grid, output=folder))
+        done = run_cells(replace(grid, output=folder))
         if done.failures:
             raise SystemExit(f"{len(done.failures)} cells failed, so there is nothing to rank: see {folder}")
         write_tables(folder)

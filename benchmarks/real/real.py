@@ -21,7 +21,7 @@ from benchmarks.harness import RESULTS, ROOT, Benchmark
 from spt_fast import tasks
 from spt_fast.analysis.runs import open_run
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, ShuffledLabels, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.report import CellReport
 from spt_fast.report.folder import write_tables
 
@@ -129,7 +129,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(prefix="real-") as scratch:
         folder = Path(scratch) / "run" if arguments.smoke else arguments.folder
-        finished = run_grid(replace(asked, output=folder))
+        finished = run_cells(replace(asked, output=folder))
         write_tables(folder)
         cells = list(open_run(folder).cells())
     failed = {cell.title: finished.failures[cell.key].reason for cell in finished.cells if cell.key in finished.failures}

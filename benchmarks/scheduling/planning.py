@@ -193,10 +193,10 @@ def keep(folder: Path, cells: Sequence[Cell]) -> dict[str, Any]:
 
 def again(grid: Path, run: Path) -> dict[str, float]:
     """The grid again with all of it done: the library's call, and the commands."""
-    from spt_fast.driver.run import run_grid
+    from spt_fast.driver.run import run_cells
 
     took: dict[str, float] = {}
-    took["run_grid"], result = seconds(lambda: run_grid(grid))
+    took["run_grid"], result = seconds(lambda: run_cells(grid))
     if not result.complete:
         raise SystemExit("not all cells are done, so nothing is timed")
     took["run_and_write_tables"], first = command("run", grid)

@@ -118,7 +118,7 @@ def measure(workers: int, cells: int, cell_s: float, folder: Path) -> dict[str, 
     Raises:
         SystemExit: a cell is not done, or a worker has done none.
     """
-    from spt_fast.driver.run import run_grid
+    from spt_fast.driver.run import run_cells
     from spt_fast.executors.ray.executor import RayExecutor
     from spt_fast.scheduling.estimates import Measured
     from spt_fast.store import Store
@@ -136,7 +136,7 @@ def measure(workers: int, cells: int, cell_s: float, folder: Path) -> dict[str, 
     executor = Expecting("auto", Store(folder).log)
     start = clock.mark()
     with clock.keeping():
-        result = run_grid(grid, watch=clock, executor=executor)
+        result = run_cells(grid, watch=clock, executor=executor)
     end = clock.mark()
     if not result.complete:
         raise SystemExit(f"not all cells are done, so nothing is timed: {result.failures}")

@@ -110,7 +110,7 @@ class Clock:
 def night(folder: Path, name: str, *, ahead: bool) -> tuple[dict[str, Any], list[Any]]:
     """The grid, once: its seconds, and what its cells came to."""
     from spt_fast.config.reader import load_grid
-    from spt_fast.driver.run import run_grid, with_options
+    from spt_fast.driver.run import run_cells, with_options
     from spt_fast.executors.local import LocalExecutor
 
     logs = folder / f"{name}-logs"
@@ -118,7 +118,7 @@ def night(folder: Path, name: str, *, ahead: bool) -> tuple[dict[str, Any], list
     clock = Clock()
     executor = LocalExecutor(lambda model: logs / f"{model.replace('/', '-')}.log", ahead=ahead)
     config = with_options(load_grid(folder / "grid.yaml"), output=folder / name)
-    result = run_grid(config, watch=clock.watch, executor=executor)
+    result = run_cells(config, watch=clock.watch, executor=executor)
     if not result.complete:
         raise SystemExit(f"cells failed: {[failure.reason for failure in result.failures.values()][:1]}")
     first, second = clock.moments

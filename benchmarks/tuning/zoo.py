@@ -22,7 +22,7 @@ from spt_fast.analysis.cells import over_seeds
 from spt_fast.analysis.runs import open_run
 from spt_fast.config import Ensemble, GridConfig, Lora, Protocol, SoftPromptConfig, Transfer, ZeroShot
 from spt_fast.config.reader import load_grid
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.report import CellReport, Recorded, transfer_matrices
 from spt_fast.report.folder import write_tables
 from spt_fast.report.grid import Grid
@@ -70,7 +70,7 @@ def grids(*, smoke: bool) -> dict[str, GridConfig]:
 
 def done(grid: GridConfig, folder: Path) -> list[CellReport]:
     """Run a grid, or what is left of it, and read what it came to."""
-    finished = run_grid(replace(grid, output=folder))
+    finished = run_cells(replace(grid, output=folder))
     if finished.failures:
         why = next(iter(finished.failures.values())).reason
         raise SystemExit(f"{len(finished.failures)} cells of {folder} failed, so there is nothing to tell: {why}")

@@ -131,7 +131,7 @@ def run(
     """Run a grid. Again: go on where it stopped; what is done is not done twice."""
     from spt_fast.cli import progress
     from spt_fast.config.reader import load_grid, share_of
-    from spt_fast.driver.run import Interrupted, run_grid, with_options
+    from spt_fast.driver.run import Interrupted, run_cells, with_options
 
     again = None if rerun is None else share_of(rerun, "--rerun")
     config = with_options(load_grid(grid), limit=limit, output=output, rerun=again)
@@ -144,11 +144,11 @@ def run(
         return 0
     try:
         with _Named(grid):
-            result = run_grid(config, only=patterns, fresh=fresh, watch=progress.watch, say=_say, address=address)
+            result = run_cells(config, only=patterns, fresh=fresh, watch=progress.watch, say=_say, address=address)
     except Interrupted as e:
-        from spt_fast.report.folder import write_tables
+        from spt_fast.report.folder import refresh
 
-        write_tables(e.result.folder)
+        refresh(e.result.folder)
         why = f" ({_sentence(e.why)})" if e.why else ""
         command = " ".join(["spt-fast", *sys.argv[1:]]).replace(" --fresh", "")
         _say(

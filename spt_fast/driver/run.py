@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from spt_fast import plan
+from spt_fast.analysis.frames import Library, Table
+from spt_fast.analysis.runs import Run, open_run
 from spt_fast.config import GridConfig
 from spt_fast.config.output import Location
 from spt_fast.config.reader import load_grid
@@ -61,7 +63,7 @@ MOST_MEASURED = 1000
 
 
 class Shows(Protocol):
-    """What `run_grid` tells events to: `progress.Watcher` is one."""
+    """What `run_cells` tells events to: `progress.Watcher` is one."""
 
     def show(self, stage: Stage, event: Event) -> None:
         """Show one event."""
@@ -73,7 +75,7 @@ Watch = Callable[[Mapping[str, Cell], int], AbstractContextManager[Shows]]
 
 @dataclass(frozen=True, kw_only=True)
 class GridResult:
-    """Where a grid stands."""
+    """Where a grid stands. A notebook shows it as a table; `frame()` is all of its numbers."""
 
     config: GridConfig
     folder: Location
@@ -98,6 +100,24 @@ class GridResult:
         """Cells that are neither done nor failed."""
         return len(self.cells) - len(self.results) - len(self.failures)
 
+    @property
+    def run(self) -> Run:
+        """The run folder, opened: its cells and their rows."""
+        return open_run(self.folder)
+
+    def frame(self, table: Table = "results", *, library: Library | None = None, **only: str) -> Any:
+        """The results or the samples as a data frame of pandas or polars: `Run.frame`.
+
+        Raises:
+            ConfigError: there is no such table, or neither library.
+            StoreError: a file is damaged.
+        """
+        return self.run.frame(table, library=library, **only)
+
+    def _repr_html_(self) -> str:
+        """The first cells as a table, for a notebook."""
+        return self.run._repr_html_()
+
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a run: the workers have ended, and what was done is kept."""
@@ -119,7 +139,8 @@ def run_grid(
     executor: Executor | None = None,
     address: str = LOCAL,
 ) -> GridResult:
-    """Do what a grid asks for and its run folder does not hold yet.
+    """Do what a grid asks for and its run folder does not hold yet, and write results.csv, results.json, report.md and
+    report.html, as `spt-fast run` does.
 
     Args:
         grid: a `GridConfig`, or the file it is in.
@@ -132,6 +153,34 @@ def run_grid(
 
     Returns:
         Where the grid stands. Failed cells are part of it; they raise nothing.
+
+    Raises:
+        ConfigError: the request is wrong.
+        StoreError: the run folder cannot be used, or another driver has taken it.
+        Interrupted: Ctrl-C, or the cluster is gone; the same call continues.
+    """
+    from spt_fast.report.folder import refresh
+
+    try:
+        result = run_cells(grid, only=only, fresh=fresh, watch=watch, say=say, executor=executor, address=address)
+    except Interrupted as e:
+        refresh(e.result.folder)
+        raise
+    refresh(result.folder)
+    return result
+
+
+def run_cells(
+    grid: GridConfig | str | os.PathLike[str],
+    *,
+    only: Mapping[str, str] | None = None,
+    fresh: bool = False,
+    watch: Watch | None = None,
+    say: Callable[[str], None] | None = None,
+    executor: Executor | None = None,
+    address: str = LOCAL,
+) -> GridResult:
+    """`run_grid` without its tables: for who shows them too, and so writes them with what is shown.
 
     Raises:
         ConfigError: the request is wrong.

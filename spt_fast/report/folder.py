@@ -53,6 +53,18 @@ def write_tables(folder: Location) -> tuple[list[CellReport], str]:
     return cells, text
 
 
+def refresh(folder: Location) -> None:
+    """Write the tables unless they stand there as they would be written.
+
+    Raises:
+        ConfigError: the folder is no run folder.
+        StoreError: a file in it is damaged.
+    """
+    kept = kept_tables(Store(folder))
+    if kept is None or kept.get("damaged"):
+        write_tables(folder)
+
+
 def write_page(folder: Location, *, samples: int | None, limited: bool, against: Location | None) -> str:
     """Write a page beside report.html, with more samples or with the rows that another run disagrees on; its name.
 

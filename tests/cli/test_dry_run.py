@@ -10,7 +10,7 @@ import pytest
 
 from spt_fast.cli.dry_run import dry_run
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.errors import ConfigError
 
 from ..test_run import Inline
@@ -56,7 +56,7 @@ def test_a_grid_is_told_model_by_model_with_its_cells_and_its_time(
 
 def test_what_is_done_is_not_counted_and_tells_how_long_the_rest_takes(grid: GridConfig, gpus: pytest.MonkeyPatch) -> None:
     quick = replace(grid, protocols=(ZeroShot(), FewShot(shots=1)))
-    run_grid(quick, only={"model": "zoo/base-40"}, executor=Inline())
+    run_cells(quick, only={"model": "zoo/base-40"}, executor=Inline())
     text = dry_run(quick, {}, fresh=False)
     assert text.startswith("4 cells, 2 done, 2 to do; ")
     assert "zoo/base-40" not in text

@@ -13,7 +13,7 @@ import pytest
 from spt_fast.cli.status import status_of
 from spt_fast.config import FewShot, GridConfig, ModelConfig, TaskConfig
 from spt_fast.driver import run
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.executors.base import Executor
 from spt_fast.plan import Stage
 from spt_fast.scheduling.estimates import Measured
@@ -107,7 +107,7 @@ def looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Looking:
         output=tmp_path / "run",
     )
     looking = Looking(tmp_path / "run")
-    run_grid(grid, watch=looking, executor=Scripted())
+    run_cells(grid, watch=looking, executor=Scripted())
     return looking
 
 

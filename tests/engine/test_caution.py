@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import GridResult
-from spt_fast.driver.run import run_grid as run_in_workers
+from spt_fast.driver.run import run_cells as run_in_workers
 from spt_fast.engine import config_of, oom_backoff
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.oom_backoff import LESS, Caution, Rung, below, gpu_share, lowered

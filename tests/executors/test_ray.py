@@ -29,7 +29,7 @@ from safetensors.numpy import load_file, save_file
 
 from spt_fast.cli.dry_run import dry_run
 from spt_fast.config import FewShot, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import GridResult, run_grid
+from spt_fast.driver.run import GridResult, run_cells
 from spt_fast.executors.ray.executor import RayExecutor
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import TaskRows
@@ -210,17 +210,17 @@ class Blows(Interfering):
 
 
 def test_a_grid_on_two_nodes_has_the_results_of_this_machine(cluster: Any, grid: GridConfig) -> None:
-    there = run_grid(grid, address="auto")
+    there = run_cells(grid, address="auto")
     assert there.complete, there.failures
-    here = run_grid(replace(grid, output=grid.folder.with_name("local")))
+    here = run_cells(replace(grid, output=grid.folder.with_name("local")))
     assert table(there) == table(here)
     assert none_is_left()
 
 
 def test_rows_are_asked_again_on_a_cluster_as_on_this_machine(cluster: Any, grid: GridConfig, tmp_path: Path) -> None:
     unsteady = replace(grid, engine={"kind": "echo", "unsteady": 0.3}, rerun=0.5, protocols=(ZeroShot(),))
-    here = run_grid(replace(unsteady, output=tmp_path / "here"), executor=Inline())
-    there = run_grid(unsteady, executor=RayExecutor("auto", log=lambda model: tmp_path / "log"))
+    here = run_cells(replace(unsteady, output=tmp_path / "here"), executor=Inline())
+    there = run_cells(unsteady, executor=RayExecutor("auto", log=lambda model: tmp_path / "log"))
     assert set(there.results) == set(here.results)
     found = [Store(result.folder).reruns.read(result.results) for result in (here, there)]
     assert [{key: rerun.n for key, rerun in each.items()} for each in found] == [dict.fromkeys(here.results, 2)] * 2
@@ -243,7 +243,7 @@ def test_a_killed_actor_costs_nothing_but_time_and_leaves_no_process(cluster: An
             os.kill(process.pid, signal.SIGKILL)
 
     watcher = Interfering(lambda event: isinstance(event, CellDone), kill)
-    result = run_grid(slow, watch=watcher, address="auto")
+    result = run_cells(slow, watch=watcher, address="auto")
     assert watcher.done
     assert result.complete, result.failures
     done = [event.key for event in watcher.events if isinstance(event, CellDone)]
@@ -266,7 +266,7 @@ def test_a_cell_that_actors_die_of_is_set_aside_with_its_reason_and_the_rest_goe
             return key
 
     watcher = Cursed(lambda event: False, lambda: None)
-    result = run_grid(one, watch=watcher, executor=RayExecutor("auto", Store(one.folder).log, attempts=2))
+    result = run_cells(one, watch=watcher, executor=RayExecutor("auto", Store(one.folder).log, attempts=2))
     (failure,) = result.failures.values()
     assert "2 times in this cell" in failure.reason
     assert len(result.results) == len(result.cells) - 1 == 1
@@ -276,7 +276,7 @@ def test_a_cell_that_actors_die_of_is_set_aside_with_its_reason_and_the_rest_goe
 def test_an_engine_that_hangs_is_given_up_and_the_other_models_go_on(cluster: Any, grid: GridConfig) -> None:
     hangs = replace(grid.models[0], engine={"kind": "echo", "delay_s": 3600})
     mixed = replace(grid, models=(hangs, *grid.models[1:2]), tasks=grid.tasks[1:], protocols=(ZeroShot(),))
-    result = run_grid(mixed, executor=RayExecutor("auto", Store(mixed.folder).log, stalled_s=20, attempts=1))
+    result = run_cells(mixed, executor=RayExecutor("auto", Store(mixed.folder).log, stalled_s=20, attempts=1))
     failed = {cell.model.name for cell in result.cells if cell.key in result.failures}
     assert failed == {result.cells[0].model.name}
     assert all("nothing has happened for 20 s, once in this cell" in failure.reason for failure in result.failures.values())
@@ -295,7 +295,7 @@ def test_a_model_that_cannot_be_loaded_fails_its_cells_once(
     save_file(kept, folder / "model.safetensors")
     broken = replace(grid, models=(ModelConfig(id=str(folder), engine={"refuse": True}),), seeds=(0, 1))
     watcher = Interfering(lambda event: False, lambda: None)
-    result = run_grid(broken, watch=watcher, address="auto")
+    result = run_cells(broken, watch=watcher, address="auto")
     assert len(result.failures) == len(result.cells) == 10
     reasons = {(failure.kind, failure.reason) for failure in result.failures.values()}
     assert sorted(kind for kind, _ in reasons) == ["EngineError", "ModelError"]
@@ -334,7 +334,7 @@ def test_a_model_with_much_to_do_has_a_worker_on_every_node_also_on_one_that_com
 
     watcher = Interfering(lambda event: isinstance(event, CellDone), change)
     executor = Expecting("auto", Store(slow.folder).log, poll_s=0.5)
-    result = run_grid(slow, watch=watcher, executor=executor)
+    result = run_cells(slow, watch=watcher, executor=executor)
     for node in (doomed, *late):
         cluster.remove_node(node)
     assert result.complete, result.failures
@@ -346,7 +346,7 @@ def test_a_model_with_much_to_do_has_a_worker_on_every_node_also_on_one_that_com
     assert len(by_worker) == 4, "three at first, and one on the node that came"
     for worker, events in by_worker.items():
         assert any(isinstance(event, CellDone) for event in events), f"worker {worker} has done nothing"
-    here = run_grid(replace(slow, engine={"kind": "echo"}, output=grid.folder.with_name("local")), executor=Inline())
+    here = run_cells(replace(slow, engine={"kind": "echo"}, output=grid.folder.with_name("local")), executor=Inline())
     assert [row[1:] for row in table(result)] == [row[1:] for row in table(here)]
     assert none_is_left()
 
@@ -374,12 +374,12 @@ def test_rows_are_read_once_for_all_workers_and_each_says_itself_what_it_cannot_
         return found
 
     monkeypatch.setattr("spt_fast.executors.ray.executor._read", counted)
-    result = run_grid(both, executor=RayExecutor("auto", Store(both.folder).log))
+    result = run_cells(both, executor=RayExecutor("auto", Store(both.folder).log))
     assert result.complete, result.failures
     assert reads.read_text() == "gsm8k\n", "once for two models; rows that are made are not sent"
     (rows / "test.jsonl").write_text("{not json\n")
     broken = replace(both, output=grid.folder.with_name("broken"))
-    failed = run_grid(broken, executor=RayExecutor("auto", Store(broken.folder).log))
+    failed = run_cells(broken, executor=RayExecutor("auto", Store(broken.folder).log))
     assert all("test.jsonl" in failure.reason for failure in failed.failures.values())
     assert len(failed.failures) == len(failed.results) == 2
 
@@ -395,7 +395,7 @@ def test_models_share_a_gpu_where_the_grid_says_so_and_one_that_no_node_can_hold
     large = ModelConfig(id=str(models / "large"), tensor_parallel=2)
     both = replace(grid, models=(*shared, large), protocols=(ZeroShot(),), engine={"kind": "echo", "delay_s": 0.1})
     watcher = Interfering(lambda event: False, lambda: None)
-    result = run_grid(both, watch=watcher, executor=RayExecutor("auto", Store(both.folder).log, room_s=3))
+    result = run_cells(both, watch=watcher, executor=RayExecutor("auto", Store(both.folder).log, room_s=3))
     cluster.remove_node(node)
     started = [event for event in watcher.events if isinstance(event, WorkerStarted)]
     assert [event.gpus for event in started] == [0.5, 0.5]
@@ -413,7 +413,8 @@ SHIPS = """
 import subprocess, sys
 import ray
 from pathlib import Path
-from spt_fast import load_grid, run_grid
+from spt_fast import load_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.executors.ray.executor import RayExecutor
 
 address, grid, logs = sys.argv[1:]
@@ -425,7 +426,7 @@ def of_a_worker_process():
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/").stdout
 
 print(ray.get(of_a_worker_process.remote()))
-print(run_grid(grid, executor=executor).complete)
+print(run_cells(grid, executor=executor).complete)
 executor.close()
 """
 
@@ -527,12 +528,12 @@ def test_vllm_in_actors_answers_as_on_this_machine_though_it_is_killed_while_tra
         ]
     )
     executor = RayExecutor("auto", Store(real.folder).log, poll_s=0.1)  # so soon it tells of progress
-    there = run_grid(real, watch=blows, executor=executor)
+    there = run_cells(real, watch=blows, executor=executor)
     assert there.complete, there.failures
     assert max(blow.recovery_s for blow in blows.all) < RECOVERY_S, [blow.recovery_s for blow in blows.all]
     told = [event["key"] for event in Store(real.folder).events() if event["event"] == "done"]
     assert len(told) == len(set(told)) == len(there.cells) == 6
-    here = run_grid(replace(real, output=real.folder.with_name("local")))
+    here = run_cells(replace(real, output=real.folder.with_name("local")))
     assert table(there) == table(here)
     assert none_is_left()
 
@@ -543,7 +544,7 @@ def test_a_model_larger_than_a_node_is_on_two_and_a_lost_part_of_its_worker_cost
     slow = {"kind": "echo", "delay_s": 0.1}
     large = replace(grid, models=(replace(grid.models[0], pipeline_parallel=2),), protocols=(ZeroShot(),), engine=slow)
     watcher = Interfering(lambda event: isinstance(event, CellDone), lambda: partner().kill())
-    result = run_grid(large, watch=watcher, executor=RayExecutor("auto", Store(large.folder).log))
+    result = run_cells(large, watch=watcher, executor=RayExecutor("auto", Store(large.folder).log))
     assert result.complete, result.failures
     assert [event.where.count(" + ") for event in watcher.events if isinstance(event, WorkerStarted)] == [1, 1]
     first, second = (event for event in watcher.events if isinstance(event, WorkerEnded))
@@ -574,12 +575,12 @@ def test_vllm_on_two_nodes_answers_as_transformers_on_this_machine(
         engine={"max_num_seqs": 4},
     )
     watcher = Interfering(lambda event: False, lambda: None)
-    there = run_grid(large, watch=watcher, executor=RayExecutor("auto", Store(large.folder).log))
+    there = run_cells(large, watch=watcher, executor=RayExecutor("auto", Store(large.folder).log))
     assert there.complete, there.failures
     (started,) = (event for event in watcher.events if isinstance(event, WorkerStarted))
     assert " + " in started.where
     here = replace(large, models=(ModelConfig(id="zoo/base-70", dtype="float32"),), output=grid.folder.with_name("local"))
-    reference = run_grid(replace(here, engine={"kind": "transformers"}), executor=Inline())
+    reference = run_cells(replace(here, engine={"kind": "transformers"}), executor=Inline())
     assert table(there) == table(reference)
     assert none_is_left()
     assert no_room_is_held()
@@ -607,7 +608,7 @@ def test_a_node_that_goes_without_a_word_costs_nothing_but_time(cluster: Any, gr
                 self.noticed = time.monotonic()
 
     watcher = Clocked(lambda event: isinstance(event, CellDone), take_away)
-    result = run_grid(slow, watch=watcher, executor=Expecting("auto", Store(slow.folder).log, silent_s=5))
+    result = run_cells(slow, watch=watcher, executor=Expecting("auto", Store(slow.folder).log, silent_s=5))
     assert result.complete, result.failures
     done = [event.key for event in watcher.events if isinstance(event, CellDone)]
     assert len(done) == len(set(done)) == len(result.cells)

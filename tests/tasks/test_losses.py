@@ -15,7 +15,7 @@ from spt_fast import tasks
 from spt_fast.cli import main
 from spt_fast.config import GridConfig
 from spt_fast.config.reader import load_grid
-from spt_fast.driver.run import run_grid
+from spt_fast.driver.run import run_cells
 from spt_fast.errors import ConfigError, DataError
 from spt_fast.plan import expand
 from spt_fast.tasks.base import LeftOut
@@ -341,7 +341,7 @@ def test_a_small_file_of_a_data_set_with_test_rows_only_is_scored_and_counted_on
     rows = [{**sample, "question": f"{n}?", "link": f"{n}"} for n in range(24)]
     (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     entry = f"{{task: belebele, data_files: {tmp_path}}}"
-    result = run_grid(grid(tmp_path, entry))
+    result = run_cells(grid(tmp_path, entry))
     assert result.complete
     (stored,) = result.results.values()
     assert max(metric.n for metric in stored.metrics[None]) == 24
