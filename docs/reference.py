@@ -33,9 +33,9 @@ from spt_fast.config import (
     Vectors,
 )
 from spt_fast.config.described import Key, keys
+from spt_fast.config.engines import ENGINE_CHOICES, ENGINE_NUMBERS, ENGINE_OURS, ENGINES
 from spt_fast.config.ranges import Choice, Range, Text
-from spt_fast.config.reader import ENGINE_CHOICES, ENGINE_KINDS, ENGINE_NUMBERS, ENGINE_OURS
-from spt_fast.export import FORMATS
+from spt_fast.export import formats
 from spt_fast.scoring import metrics
 from spt_fast.tasks.custom.keys import AnswerKeys, ColumnsKeys, OptionsKeys, RowsKeys, TaskFile
 from spt_fast.types import CellResult, Metric, Sample
@@ -228,7 +228,7 @@ def _protocol(cls: type[Any], usual: Mapping[str, Key]) -> Iterator[str]:
 
 def _engine() -> Iterator[str]:
     yield (
-        f"`kind` is {_or(ENGINE_KINDS)}; `vllm` unless said otherwise. What is not in this table goes to vLLM as it is, under "
+        f"`kind` is {_or(ENGINES)}; `vllm` unless said otherwise. What is not in this table goes to vLLM as it is, under "
         "vLLM's own name. A model may have an `engine:` of its own, which goes over the grid's.\n"
     )
     choices = ((f"`{key}`", _or(words)) for key, words in ENGINE_CHOICES.items())
@@ -299,7 +299,7 @@ def _commands(group: click.Group, path: tuple[str, ...]) -> Iterator[str]:
         if rows := [record for each in options if (record := each.get_help_record(context))]:
             yield markdown_table(("option", "meaning"), ((f"`{option}`", meaning) for option, meaning in rows))
         if name == "export":
-            yield markdown_table(("format", "what is written"), ((f"`{each}`", what) for each, what in FORMATS.items()))
+            yield markdown_table(("format", "what is written"), ((f"`{each}`", what) for each, what in formats().items()))
 
 
 def task_list() -> str:

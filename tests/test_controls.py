@@ -23,7 +23,6 @@ from spt_fast.driver.run import run_cells
 from spt_fast.errors import ConfigError, DataError
 from spt_fast.prompts.initialize import initialize
 from spt_fast.store import Store
-from spt_fast.training.rows import shuffled_targets
 from spt_fast.types import Example, Metric
 
 from .tiny import tiny_model
@@ -35,7 +34,7 @@ def example(i: int, options: tuple[str, ...] = ()) -> Example:
 
 def test_shuffled_open_targets_are_the_same_ones_each_somewhere_else() -> None:
     rows = [example(i) for i in range(50)]
-    shuffled = shuffled_targets(rows, seed=0)
+    shuffled = ShuffledLabels().learns_from(rows, seed=0)
     assert Counter(row.target for row in shuffled) == Counter(row.target for row in rows)
     assert all(new.target != old.target for new, old in zip(shuffled, rows, strict=True))
     assert [row.key for row in shuffled] == [row.key for row in rows]
@@ -43,19 +42,20 @@ def test_shuffled_open_targets_are_the_same_ones_each_somewhere_else() -> None:
 
 def test_shuffled_closed_targets_are_any_of_the_rows_own_options_the_right_one_as_often_as_another() -> None:
     rows = [example(i, ("A. x", "B. y", "C. z", "D. w")) for i in range(4000)]
-    counts = Counter(row.target for row in shuffled_targets(rows, seed=0))
+    counts = Counter(row.target for row in ShuffledLabels().learns_from(rows, seed=0))
     assert set(counts) == {"A. x", "B. y", "C. z", "D. w"}
     assert all(abs(count - 1000) < 5 * (4000 * 3 / 16) ** 0.5 for count in counts.values())
 
 
 def test_shuffling_is_a_function_of_the_seed() -> None:
     rows = [example(i) for i in range(50)]
-    assert shuffled_targets(rows, seed=1) == shuffled_targets(rows, seed=1) != shuffled_targets(rows, seed=2)
+    first, again, other = (ShuffledLabels().learns_from(rows, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
 
 
 def test_a_single_row_has_no_other_to_take_a_target_from() -> None:
     with pytest.raises(DataError, match="at least two"):
-        shuffled_targets([example(0)], seed=0)
+        ShuffledLabels().learns_from([example(0)], seed=0)
 
 
 # In a grid

@@ -23,7 +23,7 @@ from spt_fast import terminal
 from spt_fast.cli.folders import RunFile, RunFolder
 from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError, FolderGoneError, SptError, first_line
-from spt_fast.export import FORMATS
+from spt_fast.export import EXPORTS, formats
 from spt_fast.signals import INTERRUPTED, interrupting
 
 SOME_FAILED = 1
@@ -32,7 +32,6 @@ SCHEMA = "spt-fast.schema.json"
 """What `init` writes beside a grid: the first line of the grid names it."""
 MOST_OF_A_WORD, MOST_OF_A_SENTENCE = 300, 3000
 """Characters that are told of what is wrong."""
-_FORMATS_TOLD = "\b\nFORMAT is one of\n" + "\n".join(f"  {name:12} {what}" for name, what in FORMATS.items())
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -295,9 +294,28 @@ def gate(a: Location, b: Location, policy: Path, **options: Any) -> int:
     return code
 
 
-@cli.command(epilog=_FORMATS_TOLD)
+class _Format(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
+    """A format to export to; which there are depends on what is installed, and is looked up only here."""
+
+    name = "format"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in EXPORTS:
+            self.fail(f"{value!r} is not one of {', '.join(EXPORTS)}", param, ctx)
+        return value
+
+
+class _Export(click.Command):
+    """Its help ends with the formats."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.epilog = "\b\nFORMAT is one of\n" + "\n".join(f"  {name:12} {what}" for name, what in formats().items())
+        super().format_epilog(ctx, formatter)
+
+
+@cli.command(cls=_Export)
 @click.argument("source", metavar="DIR", type=RunFolder())
-@click.option("--format", "-f", "kind", metavar="FORMAT", type=click.Choice(list(FORMATS)), required=True)
+@click.option("--format", "-f", "kind", metavar="FORMAT", type=_Format(), required=True)
 @click.option("--to", type=RunFolder(), help="Where to write [default: export-FORMAT in DIR]. mlflow: a server's URI too.")
 def export(source: Location, kind: str, to: Location | None) -> int:
     """Write a run folder for the tools that people already have; soft prompts to PEFT and back."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from spt_fast import plan
 from spt_fast.cli.prompts import look_at_prompts
-from spt_fast.config import FewShot, GridConfig, Learning
+from spt_fast.config import GridConfig
 from spt_fast.config.reader import require_few
 from spt_fast.config.strict import belongs, did_you_mean
-from spt_fast.engine import OURS
+from spt_fast.engine import OURS, engine_of
 from spt_fast.errors import ConfigError, DataError, SptError, UnreachableError
 from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.storage import open_storage
@@ -111,13 +111,13 @@ def _short_rows(cells: list[Cell], loaded: Mapping[str, Rows]) -> list[str]:
     cells = [*cells, *(cell.first for cell in cells if cell.first is not None)]
     for cell in cells:
         protocol, rows = cell.protocol, loaded.get(cell.task.name)
-        if isinstance(protocol, FewShot) and rows is not None and len(rows.few_shot) < protocol.shots:
+        if rows is not None and len(rows.few_shot) < protocol.shots:
             wrong.append(
-                f"{cell.task.name}: few_shot wants {protocol.shots} shots, and there are {len(rows.few_shot)} "
+                f"{cell.task.name}: {protocol.name} wants {protocol.shots} shots, and there are {len(rows.few_shot)} "
                 "few-shot rows; ask for fewer"
             )
         source = loaded.get(cell.source.name)
-        if isinstance(protocol, Learning) and source is not None:
+        if protocol.learns and source is not None:
             try:
                 require_rows(cell.source.task, source, protocol)
             except DataError as e:
@@ -126,28 +126,26 @@ def _short_rows(cells: list[Cell], loaded: Mapping[str, Rows]) -> list[str]:
 
 
 def _engine_settings(config: GridConfig) -> list[str]:
-    """Settings for vLLM that this vLLM does not have. Where it is not installed, there is nothing to ask."""
+    """Settings that an engine does not have. Where its library is not installed, there is nothing to ask."""
     settings = [("engine", dict(config.engine))]
     settings += [(f"models[{i}].engine", dict(model.engine)) for i, model in enumerate(config.models)]
     if config.judge is not None:
         settings.append(("judge.engine", dict(config.judge.engine)))
-    asked = [
-        (f"{place}.{key}", key)
-        for place, values in settings
-        for key in values
-        if values.get("kind", config.engine.get("kind", "vllm")) == "vllm" and key not in OURS
-    ]
-    if not asked:
-        return []
-    from spt_fast.engine.vllm.start import setting_names
+    asked: dict[str, dict[str, str]] = {}
+    """Kind -> place -> setting."""
+    for place, values in settings:
+        kind = values.get("kind", config.engine.get("kind", "vllm"))
+        asked.setdefault(kind, {}).update({f"{place}.{key}": key for key in values if key not in OURS})
+    return [said for kind, places in asked.items() if places for said in _unknown_settings(kind, places)]
 
-    try:
-        known = setting_names()
-    except ImportError:
+
+def _unknown_settings(kind: str, places: Mapping[str, str]) -> list[str]:
+    known = engine_of(kind).setting_names()
+    if known is None:
         return []
-    there = [*known, *OURS]
+    there, name = [*known, *OURS], "vLLM" if kind == "vllm" else kind
     return [
-        f"{place}: vLLM has no such setting{did_you_mean(key, there) or belongs(key, there)}"
-        for place, key in asked
+        f"{place}: {name} has no such setting{did_you_mean(key, there) or belongs(key, there)}"
+        for place, key in places.items()
         if key not in known
     ]

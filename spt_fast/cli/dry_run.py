@@ -7,7 +7,7 @@ from contextlib import closing
 
 from spt_fast import plan
 from spt_fast.cli.progress import counted, spoken
-from spt_fast.config import GridConfig, Lora, PriceConfig
+from spt_fast.config import GridConfig, PriceConfig
 from spt_fast.driver.run import ahead_of, lengths_of, measured
 from spt_fast.executors import LOCAL, open_executor
 from spt_fast.plan import Stage
@@ -46,7 +46,7 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
         room, gpu = executor.room()
     estimates = Estimates(measured(cells, known), gpu=gpu, lengths=lengths_of(missing, store))
     for stage in stages:
-        adapters = len({cell.tuning_key for cell in stage.cells if isinstance(cell.protocol, Lora)})
+        adapters = len({cell.tuning_key for cell in stage.cells if cell.protocol.attaches == "adapter"})
         learn = len(estimates.lessons(stage.cells)) - adapters
         beside = f", {adapters} LoRA adapters" if adapters else ""
         device = counted(stage.model.gpus) if gpu else "the CPU"

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from spt_fast.config import Learning, Vectors
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
 from spt_fast.tasks.losses import told
@@ -56,7 +55,7 @@ class Watcher(ABC):
         self._failed: set[str] = set()
         self._learnt: set[str] = set()
         learning = (cell for cell in cells.values() if cell.judge is None and not cell.members)
-        self.to_learn = sum(isinstance(cell.protocol, Vectors | Learning) for cell in learning)
+        self.to_learn = sum(cell.protocol.attaches != "nothing" for cell in learning)
         self.began = time.monotonic()
         self.pace = Pace()
         self.gpus: dict[tuple[str, int], float] = {}

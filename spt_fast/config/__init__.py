@@ -14,6 +14,7 @@ from spt_fast.config.grid import (
 from spt_fast.config.protocols import (
     AUTO,
     ENCODER_RATE,
+    OPTIMIZERS,
     PAPER,
     PRESETS,
     PROTOCOLS,
@@ -43,6 +44,7 @@ __all__ = [
     "ENCODER_RATE",
     "MOST_LEFT_OUT",
     "MOST_NAME",
+    "OPTIMIZERS",
     "PAPER",
     "PRESETS",
     "PROTOCOLS",

@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import Field, dataclass, fields
 from numbers import Integral, Real
 from pathlib import PurePath
@@ -112,11 +112,11 @@ class Text:
 class Choice:
     """The words that a field may have, and no other value."""
 
-    words: tuple[str, ...]
+    words: Collection[str]
 
     def has(self, value: object) -> bool:
         """Whether it is one of them."""
-        return value in self.words
+        return isinstance(value, str) and value in self.words
 
     def __str__(self) -> str:
         """To stand behind "must be"."""
@@ -157,6 +157,11 @@ def whole(*, least: int, most: int, words: tuple[str, ...] = ()) -> dict[str, An
 def one_of(*words: str) -> dict[str, Any]:
     """Metadata of a field that is one of some words."""
     return {"range": Choice(words=words)}
+
+
+def name_in(table: Collection[str]) -> dict[str, Any]:
+    """Metadata of a field that is a name in a table, which packages may add to (`plugins.Plugins`)."""
+    return {"range": Choice(words=table)}
 
 
 def text(most: int, *, empty: bool = False) -> dict[str, Any]:

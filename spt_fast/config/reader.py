@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import Field, fields
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
 from spt_fast.config import (
-    PRESETS,
     PROTOCOLS,
-    Ensemble,
-    FewShot,
     GridConfig,
     JudgeConfig,
-    Lora,
     ModelConfig,
     PriceConfig,
     Protocol,
-    RandomVectors,
-    ShuffledLabels,
     SoftPromptConfig,
     TaskConfig,
-    Transfer,
-    Vectors,
-    ZeroShot,
     is_unused,
     with_preset,
 )
 from spt_fast.config.documents import plain_values, read_text
+from spt_fast.config.engines import ENGINE_KEYS, ENGINE_NUMBERS, VLLM_KEYS, read_engine
 from spt_fast.config.output import at_home
-from spt_fast.config.ranges import SCORE, SEED, Range, in_words, part_of_place, range_of, require, require_plain
+from spt_fast.config.ranges import SCORE, SEED, in_words, part_of_place, range_of
 from spt_fast.config.strict import (
     belongs,
     did_you_mean,
@@ -95,37 +87,29 @@ def parse_grid(text: str, *, base: Path = Path()) -> GridConfig:
     if not re.fullmatch(r"[\w.+-]+", name) or not name.strip("."):
         raise ConfigError(f"name: {shortened(name)} must be letters, digits, '.', '_', '+' or '-': it names the run folder")
     _not_too_many(grid)
-    protocols: dict[str, Any] = {}
-    if "protocols" in grid:
-        protocols["protocols"] = _protocols(filled(grid["protocols"], "protocols"), base)
-    if "seeds" in grid:
-        protocols["seeds"] = tuple(
-            scalar(int, seed, f"seeds[{i}]", SEED) for i, seed in enumerate(filled(grid["seeds"], "seeds"))
-        )
-    if grid.get("limit") is not None:
-        protocols["limit"] = scalar(int, grid["limit"], "limit")
-    if "engine" in grid:
-        protocols["engine"] = _engine(grid["engine"], "engine")
-    if grid.get("judge") is not None:
-        protocols["judge"] = _judge(grid["judge"], base)
-    if grid.get("truth") is not None:
-        protocols["truth"] = known_scores(grid["truth"], "truth")
-    if grid.get("output") is not None:
-        protocols["output"] = scalar(str, grid["output"], "output")
-    if grid.get("rerun") is not None:
-        protocols["rerun"] = share_of(grid["rerun"], "rerun")
-    if grid.get("price") is not None:
-        price = grid["price"]
-        given = price if isinstance(price, Mapping) else {"per_gpu_hour": scalar(float, price, "price", _PRICE)}
-        protocols["price"] = read(PriceConfig, given, "price")
+    settings = {key: read_key(grid[key], base) for key, read_key in _OPTIONAL.items() if _is_given(grid, key)}
     config = GridConfig(
         name=name,
         models=tuple(_model(item, f"models[{i}]", base) for i, item in enumerate(filled(grid["models"], "models"))),
         tasks=tuple(_task(item, f"tasks[{i}]", base) for i, item in enumerate(filled(grid["tasks"], "tasks"))),
-        **protocols,
+        **settings,
     )
     _no_duplicates(config)
     return config
+
+
+def _is_given(grid: Mapping[str, Any], key: str) -> bool:
+    """Whether a key is there. Null stands for a value that is not given; of a list it is a mistake."""
+    return key in grid and (key in ("protocols", "seeds", "engine") or grid[key] is not None)
+
+
+def _seeds(item: Any) -> tuple[int, ...]:
+    return tuple(scalar(int, seed, f"seeds[{i}]", SEED) for i, seed in enumerate(filled(item, "seeds")))
+
+
+def _price(item: Any) -> PriceConfig:
+    given = item if isinstance(item, Mapping) else {"per_gpu_hour": scalar(float, item, "price", _PRICE)}
+    return read(PriceConfig, given, "price")
 
 
 def share_of(value: Any, place: str) -> float:
@@ -143,7 +127,7 @@ def share_of(value: Any, place: str) -> float:
 
 def overridden(protocol: Protocol, overrides: Mapping[str, Any], place: str) -> Protocol:
     """A model's own settings of the soft prompt put over the grid's; other protocols are left as they are."""
-    if not isinstance(protocol, Vectors):
+    if protocol.attaches != "soft_prompt":
         return protocol
     settings = {key_of(f): getattr(protocol, f.name) for f in fields(protocol)}
     overrides = {key: value for key, value in overrides.items() if key in settings}
@@ -178,7 +162,7 @@ def _model(item: Any, place: str, base: Path) -> ModelConfig:
         if isinstance(item.get(key), str):
             item[key] = _from_base(item[key], base)
     if "engine" in item:
-        item["engine"] = _engine(item["engine"], f"{place}.engine")
+        item["engine"] = read_engine(item["engine"], f"{place}.engine")
     if "soft_prompt" in item:
         overrides = _with_preset(item["soft_prompt"], SoftPromptConfig, f"{place}.soft_prompt")
         known_keys(overrides, SoftPromptConfig, f"{place}.soft_prompt")
@@ -247,35 +231,41 @@ def _protocol(item: Any, place: str, base: Path) -> list[Protocol]:
             f"{place}.{key}: there are no per-layer prefixes: vLLM takes vectors at the input and nowhere else; "
             f"leave {key} out, and give the soft prompt more vectors by length"
         )
-    for key in ("from", "init_from"):
-        values = settings.get(key)
-        if isinstance(values, list):
-            settings[key] = [_task_from_base(value, base) if isinstance(value, str) else value for value in values]
-        elif isinstance(values, str) and (key, values) != ("from", Transfer.ALL):
-            settings[key] = _task_from_base(values, base)
-    if isinstance(settings.get("targets"), str):
-        settings["targets"] = [settings["targets"]]
+    for f in fields(cls):
+        key = key_of(f)
+        if key in settings:
+            settings[key] = _as_field(cls, f, settings[key], base)
     # A setting that goes with one value of another, as init_text does with init: text, is left out beside the others.
     found = dict.fromkeys(read(cls, combination, place) for combination in _combinations(cls, settings, place))
     return list(found)
 
 
+def _as_field(cls: type[Protocol], f: Field[Any], value: Any, base: Path) -> Any:
+    """A value, or a list of values, as the field has it: a task or file found from the grid's folder; one text as a list."""
+    if f.metadata.get("task"):
+        if isinstance(value, list):
+            return [_task_from_base(each, base) if isinstance(each, str) else each for each in value]
+        found = isinstance(value, str) and value not in f.metadata.get("words", ())
+        return _task_from_base(value, base) if found else value
+    return [value] if isinstance(value, str) and hints(cls)[f.name] == tuple[str, ...] else value
+
+
 PRESET = "preset"
 
 
-def _with_preset(item: Any, cls: type[Any], place: str) -> dict[str, Any]:
+def _with_preset(item: Any, cls: type[Protocol], place: str) -> dict[str, Any]:
     """Settings, with those that a preset stands for: `soft_prompt: paper`, `soft_prompt: {preset: paper, steps: 120}`.
 
     What is given beside a preset goes before it.
     """
-    if not issubclass(cls, Vectors):
+    if not cls.presets:
         return dict(mapping_of(item, place))
     settings = {PRESET: item} if isinstance(item, str) else dict(mapping_of(item, place, "a mapping, or the name of a preset"))
     name = settings.pop(PRESET, None)
     if name is None:
         return settings
-    if not isinstance(name, str) or name not in PRESETS:
-        raise ConfigError(f"{place}.{PRESET}: unknown preset {shortened(name)}; there is {', '.join(PRESETS)}")
+    if not isinstance(name, str) or name not in cls.presets:
+        raise ConfigError(f"{place}.{PRESET}: unknown preset {shortened(name)}; there is {', '.join(cls.presets)}")
     known = {key_of(f) for f in fields(cls)}
     return {key: value for key, value in with_preset(name, settings).items() if key in known or key in settings}
 
@@ -309,7 +299,7 @@ def _not_too_many(grid: Mapping[str, Any]) -> None:
     ]
     protocols = [prod(len(v) for k, v in own.items() if _sweeps(name, k, v)) for name, own in settings]
     seeds = max(1, len(_list(grid.get("seeds"))))
-    asked = sum(n if name == ZeroShot.name else n * seeds for (name, _), n in zip(settings, protocols, strict=True))
+    asked = sum(n * seeds if _is_seeded(name) else n for (name, _), n in zip(settings, protocols, strict=True))
     models = sum(1 + (isinstance(each, Mapping) and bool(each.get("post_trained"))) for each in _list(grid.get("models")))
     require_few(models * len(_list(grid.get("tasks"))) * asked)
     if sum(protocols) > MOST_PROTOCOLS:
@@ -339,6 +329,10 @@ def _of_protocol(item: Any) -> tuple[str, Mapping[str, Any]]:
     """The name and the settings of a protocol as they are written, whatever they are."""
     name, settings = next(iter(item.items()), ("", None)) if isinstance(item, Mapping) else (str(item), None)
     return name, settings if isinstance(settings, Mapping) else {}
+
+
+def _is_seeded(name: str) -> bool:
+    return name not in PROTOCOLS or PROTOCOLS[name].seeded
 
 
 def _sweeps(name: str, key: str, value: Any) -> bool:
@@ -379,52 +373,8 @@ def _judge(item: Any, base: Path) -> JudgeConfig:
     if isinstance(item.get("model"), str):
         item["model"] = _from_base(item["model"], base)
     if "engine" in item:
-        item["engine"] = _engine(item["engine"], "judge.engine")
+        item["engine"] = read_engine(item["engine"], "judge.engine")
     return read(JudgeConfig, item, "judge")
-
-
-ENGINE_KEYS = ("kind", "window", "scoring", "injection")
-"""Of a grid's `engine:`, those that are spt-fast's own; all others are the engine's."""
-ENGINE_KINDS = ("vllm", "transformers", "echo")
-ENGINE_OURS = (
-    *("model", "enable_prompt_embeds", "tokenizer", "revision", "trust_remote_code"),
-    *("tensor_parallel_size", "pipeline_parallel_size", "nnodes", "node_rank", "master_addr", "master_port"),
-)
-ENGINE_NUMBERS: Mapping[str, Range] = {
-    "window": Range(least=1, most=1_000_000, whole=True),
-    "gpu_memory_utilization": Range(above=0, most=1),
-    "max_model_len": Range(least=-1, most=2**31 - 1, whole=True),  # -1: what fits
-    "max_num_seqs": Range(least=1, most=2**20, whole=True),
-    "max_num_batched_tokens": Range(least=1, most=2**31 - 1, whole=True),
-    "block_size": Range(least=1, most=2**16, whole=True),
-    "swap_space": Range(least=0, most=1e6),
-    "cpu_offload_gb": Range(least=0, most=1e6),
-    "seed": SEED,
-}
-"""What numbers of the engine's settings may be; text there is for vLLM to read (max_model_len: 32k)."""
-VLLM_KEYS = ("enforce_eager", "enable_prefix_caching", "kv_cache_dtype", "quantization", "max_logprobs", "load_format")
-"""Settings of vLLM that people write elsewhere; which there are vLLM itself knows."""
-ENGINE_CHOICES = {"scoring": ("auto", "forced", "prompt_logprobs"), "injection": ("auto", "rows", "short", "mixed")}
-
-
-def _engine(item: Any, place: str) -> dict[str, Any]:
-    engine = {str(key): value for key, value in mapping_of(item or {}, place).items()}
-    kind = engine.get("kind", "vllm")
-    if kind not in ENGINE_KINDS:
-        raise ConfigError(f"{place}.kind: must be one of {', '.join(ENGINE_KINDS)}, not {shortened(kind)}")
-    for key, choices in ENGINE_CHOICES.items():
-        if (chosen := engine.get(key, "auto")) not in choices:
-            raise ConfigError(f"{place}.{key}: must be one of {', '.join(choices)}, not {shortened(chosen)}")
-    for key, allowed in ENGINE_NUMBERS.items():
-        if (given := engine.get(key)) is not None and not (isinstance(given, str) and key != "window"):
-            require(allowed, given, f"{place}.{key}")
-    for key in ENGINE_OURS:
-        if key in engine:
-            name = key.removesuffix("_size")
-            mend = f"; set {name} of the model" if name != key else ""
-            raise ConfigError(f"{place}.{key}: is set by spt-fast{mend}")
-    require_plain(engine, place)
-    return engine
 
 
 def _no_duplicates(config: GridConfig) -> None:
@@ -469,10 +419,26 @@ def _from_base(path: str, base: Path) -> str:
     return str(beside) if there else path
 
 
+_OPTIONAL: Mapping[str, Callable[[Any, Path], Any]] = {
+    "protocols": lambda item, base: _protocols(filled(item, "protocols"), base),
+    "seeds": lambda item, _: _seeds(item),
+    "limit": lambda item, _: scalar(int, item, "limit"),
+    "engine": lambda item, _: read_engine(item, "engine"),
+    "judge": lambda item, base: _judge(item, base),
+    "truth": lambda item, _: known_scores(item, "truth"),
+    "output": lambda item, _: scalar(str, item, "output"),
+    "rerun": lambda item, _: share_of(item, "rerun"),
+    "price": lambda item, _: _price(item),
+}
+"""Key of a grid that may be left out -> how it is read, in the order in which mistakes are told."""
+
+_NAMED_FIRST = ("few_shot", "soft_prompt", "lora", "ensemble", "transfer", "shuffled_labels", "random_vectors", "zero_shot")
+"""Our protocols, as one after the other is named where a setting belongs to several."""
+
 # Where a key belongs that somebody writes elsewhere; in this order they are named.
 home(GridConfig, of="the grid", where="at its top level: {key}: ...")
 home(TaskConfig, of="a task", where="tasks: [{{task: ..., {key}: ...}}]")
-for _each in (FewShot, SoftPromptConfig, Lora, Ensemble, Transfer, ShuffledLabels, RandomVectors, ZeroShot):
+for _each in map(PROTOCOLS.__getitem__, _NAMED_FIRST):
     _how = f"protocols: [{{{{{_each.name}: {{{{{{key}}: ...}}}}}}}}]"
     home(_each, of=_each.name, call=f"a setting of {_each.name}", where=_how)
 home(ModelConfig, of="a model", where="models: [{{id: ..., {key}: ...}}]")
@@ -484,7 +450,7 @@ home(
     call="a setting of the engine",
     where="engine: {{{key}: ...}}",
 )
-home(PROTOCOLS, of="protocols", call="a protocol", where="protocols: [{key}]")
+home(PROTOCOLS.ours, of="protocols", call="a protocol", where="protocols: [{key}]")
 home(("address", "dry_run", "fresh", "only"), of="the command", call="an option of the command", where="spt-fast run --{key}")
 # The files beside a grid; where their own modules are imported, they tell all their keys.
 home(("checks", "largest_drop"), of="a policy", where="in the file of `gate --policy`, {key}: ...")

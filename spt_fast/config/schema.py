@@ -23,11 +23,11 @@ from spt_fast.config import (
     Protocol,
     SoftPromptConfig,
     TaskConfig,
-    Vectors,
 )
 from spt_fast.config.described import Key, keys
+from spt_fast.config.engines import ENGINE_CHOICES, ENGINE_NUMBERS, ENGINE_OURS, ENGINES
 from spt_fast.config.ranges import PART, SCORE, Allowed, Choice, Range, Text
-from spt_fast.config.reader import ENGINE_CHOICES, ENGINE_KINDS, ENGINE_NUMBERS, ENGINE_OURS, PRESET
+from spt_fast.config.reader import PRESET
 from spt_fast.config.strict import is_list
 
 Schema: TypeAlias = dict[str, Any]
@@ -97,10 +97,14 @@ def _settings(cls: type[Protocol], shared: dict[str, Schema]) -> Schema:
     own: dict[str, Schema] = {"from": {"anyOf": [_PATH, _list_of(_PATH)]}}
     found = keys(cls)
     properties = {key.name: {**_help(key), **own.get(key.name, _swept(key))} for key in found}
-    if "targets" in properties:
-        properties["targets"]["anyOf"].append(_PATH)
-    if issubclass(cls, Vectors):
-        properties[PRESET] = {"enum": [*PRESETS, None], "description": "Settings that go together, for those not given here."}
+    for key in found:
+        if key.kind == tuple[str, ...]:  # one text stands for a list of it
+            properties[key.name]["anyOf"].append(_PATH)
+    if cls.presets:
+        properties[PRESET] = {
+            "enum": [*cls.presets, None],
+            "description": "Settings that go together, for those not given here.",
+        }
     mapping: Schema = {
         "type": "object",
         "additionalProperties": False,
@@ -111,7 +115,7 @@ def _settings(cls: type[Protocol], shared: dict[str, Schema]) -> Schema:
         mapping["allOf"] = [_once(shared, f"rule_{name}", rule) for name, rule in rules.items()]
     choices = [mapping]
     if PRESET in properties:
-        choices.append({"enum": list(PRESETS)})
+        choices.append({"enum": list(cls.presets)})
     if not mapping["required"]:
         choices.append(_NULL)
     return {"description": (cls.__doc__ or "").partition("\n\n")[0].replace("\n    ", " "), "anyOf": choices}
@@ -128,7 +132,7 @@ def _together(cls: type[Protocol], found: tuple[Key, ...]) -> dict[str, Schema]:
     """What must stand beside what, by the key: `init_text` goes with `init: text`, and the other way round."""
     by_field = {key.field: key for key in found}
     rules = {key.name: _goes_with(key, by_field[key.goes_with[0]]) for key in found if key.goes_with}
-    if issubclass(cls, Vectors):
+    if cls.attaches == "soft_prompt":
         for start, field in STARTS_FROM.items():
             is_start = {"required": ["init"], "properties": {"init": _some({"const": start})}}
             rules[f"start_{start}"] = {"if": is_start, "then": {"required": [field], "properties": {field: {"not": _NULL}}}}
@@ -246,7 +250,7 @@ def _engine() -> Schema:
         for key in ENGINE_OURS
     }
     choices = {key: {"enum": list(choices)} for key, choices in ENGINE_CHOICES.items()}
-    kind = {"kind": {"enum": list(ENGINE_KINDS), "default": "vllm"}}
+    kind = {"kind": {"enum": list(ENGINES), "default": "vllm"}}
     return {"anyOf": [_NULL, {"type": "object", "properties": {**kind, **choices, **numbers, **fixed}}]}
 
 

@@ -18,12 +18,14 @@ Decisions:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
-from spt_fast.config.reader import ENGINE_KEYS
-from spt_fast.engine.base import Engine, EngineConfig, EngineKind
+from spt_fast.config.engines import ENGINE_KEYS
+from spt_fast.engine.base import Engine, EngineConfig, engine_of
+from spt_fast.errors import EngineError
 from spt_fast.models.identity import Model
+
+__all__ = ["OURS", "Engine", "EngineConfig", "config_of", "engine_of", "import_engine", "open_engine"]
 
 OURS = ENGINE_KEYS
 
@@ -32,33 +34,23 @@ def open_engine(config: EngineConfig) -> Engine:
     """Start an engine.
 
     Raises:
-        EngineError, ModelError: it cannot be started; `OutOfMemoryError` where less might do (`caution.Caution`).
+        EngineError, ModelError: it cannot be started; `OutOfMemoryError` where less might do (`oom_backoff`).
     """
-    if config.kind == "echo":
-        from spt_fast.engine.echo import EchoEngine
-
-        return EchoEngine(config)
-    if config.kind == "transformers":
-        from spt_fast.engine.transformers import TransformersEngine
-
-        return TransformersEngine(config)
-    from spt_fast.engine.vllm.engine import VllmEngine
-
-    return VllmEngine(config)
+    found = engine_of(config.kind)
+    known = config.options if found.options is None else found.options
+    if unknown := sorted(set(config.options) - set(known)):
+        there = ", ".join(sorted(known)) or "none"
+        raise EngineError(f"engine: {config.kind} has no setting {unknown[0]!r}; there are {there}")
+    return found(config)
 
 
-def import_engine(kind: EngineKind) -> None:
+def import_engine(kind: str) -> None:
     """Import what `open_engine` will need of the engine's library: most of what passes before it loads a model.
 
     Raises:
         ImportError: the library is not installed.
     """
-    if kind == "vllm":
-        from spt_fast.engine.vllm.start import import_vllm
-
-        import_vllm()
-    elif kind == "transformers":
-        import_module("spt_fast.engine.transformers")
+    engine_of(kind).prepare()
 
 
 def config_of(model: Model, settings: Mapping[str, object]) -> EngineConfig:

@@ -11,14 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
+from spt_fast.config.engines import ENGINES
 from spt_fast.errors import EngineError
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Request, Score
 
-EngineKind: TypeAlias = Literal["vllm", "transformers", "echo"]
 Scoring: TypeAlias = Literal["auto", "forced", "prompt_logprobs"]
 """How vLLM scores a continuation: as tokens that it is made to write behind the prompt, or as part of the prompt."""
 Injection: TypeAlias = Literal["auto", "rows", "short", "mixed"]
@@ -45,7 +45,8 @@ class Adapters:
 class EngineConfig:
     """How to start an engine for one model."""
 
-    kind: EngineKind = "vllm"
+    kind: str = "vllm"
+    """Of `config.engines.ENGINES`."""
     model: str
     """A folder or a Hub id."""
     revision: str | None = None
@@ -104,10 +105,34 @@ class Partners(ABC):
 class Engine(ABC):
     """Answers requests. A context manager: leaving it closes it, whatever happened."""
 
+    options: ClassVar[frozenset[str] | None] = None
+    """The settings of `engine:` that it takes beside ours, which it finds in `EngineConfig.options`; None: it looks itself."""
+    takes_less: ClassVar[bool] = False
+    """Whether it may be started with less when it ran out of memory: vLLM's settings of batches and of its share of a GPU."""
     hidden_size: int
     """`H`: what the vectors of every soft prompt must have."""
     max_model_len: int
     """Most positions of one request: soft, prompt and generated together."""
+
+    def __init__(self, config: EngineConfig) -> None:  # noqa: B027  (of ours each has its own)
+        """Start it.
+
+        Raises:
+            EngineError, ModelError: it cannot be.
+        """
+
+    @classmethod  # noqa: B027  (the module of most imports what they need)
+    def prepare(cls) -> None:
+        """Import what a start needs, ahead of it; touches no device.
+
+        Raises:
+            ImportError: a library is not installed.
+        """
+
+    @classmethod
+    def setting_names(cls) -> frozenset[str] | None:
+        """The settings that `engine:` may hold for it; None: that cannot be told here."""
+        return cls.options
 
     @abstractmethod
     def add(self, soft_prompt: SoftPrompt) -> str:
@@ -174,6 +199,19 @@ class Engine(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def engine_of(kind: str) -> type[Engine]:
+    """The class of an engine: one of ours, or of an installed package (entry points `spt_fast.engines`).
+
+    Raises:
+        EngineError: no package offers it here.
+        ConfigError: one does, and it cannot be imported.
+    """
+    if kind not in ENGINES:
+        raise EngineError(f"engine: kind {kind!r} is of a package that is not installed here; there are {', '.join(ENGINES)}")
+    found: type[Engine] = ENGINES[kind]
+    return found
 
 
 def require_room(ready: Adapters | None, adapter: LoraAdapter) -> None:

@@ -51,16 +51,16 @@ OPTIONS = frozenset(
 class EchoEngine(Engine):
     """Answers without a model."""
 
+    options = OPTIONS
+    takes_less = True
+
     def __init__(self, config: EngineConfig) -> None:
         """Read the model's config and tokenizer; never its weights.
 
         Raises:
-            EngineError: an option it does not have, or `refuse`.
+            EngineError: `refuse`.
             OutOfMemoryError: more of a setting than `most` says.
         """
-        unknown = sorted(set(config.options) - OPTIONS)
-        if unknown:
-            raise EngineError(f"engine: echo has no setting {unknown[0]!r}; there are {', '.join(sorted(OPTIONS))}")
         if config.options.get("refuse"):
             raise EngineError(f"starting echo for {config.model}: refused, as asked")
         most: Mapping[str, float] = config.options.get("most", {})

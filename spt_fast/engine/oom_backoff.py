@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spt_fast.engine.base import EngineConfig
+from spt_fast.engine.base import EngineConfig, engine_of
 from spt_fast.errors import EngineError, OutOfMemoryError, Remedy
 from spt_fast.models import memory
 
@@ -58,8 +58,8 @@ def lowered(first: EngineConfig, rung: Rung, *, on_gpu: bool) -> EngineConfig:
         rung: how far to lower it.
         on_gpu: on a CPU no share is asked for unless the grid does.
     """
-    if first.kind == "transformers":
-        return first  # halves its batches itself, and asks for no share
+    if not engine_of(first.kind).takes_less:
+        return first
     options = first.options
     less: dict[str, Any] = {}
     if rung.batches:

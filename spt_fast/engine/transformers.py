@@ -37,19 +37,18 @@ WINDOW_BATCHES = 8
 
 
 class TransformersEngine(Engine):
-    """A frozen Transformers model that answers requests."""
+    """A frozen Transformers model that answers requests. It halves its batches itself when it runs out of memory."""
+
+    options = OPTIONS
 
     def __init__(self, config: EngineConfig) -> None:
         """Load model and tokenizer.
 
         Raises:
-            EngineError: a setting that it does not have, or that makes no sense.
+            EngineError: a setting that makes no sense.
             ModelError: the model cannot be loaded.
         """
         self._model: FrozenModel | None = None
-        unknown = sorted(set(config.options) - OPTIONS)
-        if unknown:
-            raise EngineError(f"engine: transformers has no setting {unknown[0]!r}; there are {', '.join(sorted(OPTIONS))}")
         if config.tensor_parallel * config.pipeline_parallel != 1:
             raise EngineError(
                 "engine: transformers runs a model on one device; leave tensor_parallel and pipeline_parallel out"

@@ -9,25 +9,28 @@ without a standard error: they answer the same rows.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spt_fast.config import plugins
 from spt_fast.config.output import Location, location
-from spt_fast.errors import ConfigError
+from spt_fast.errors import ConfigError, boundary
 from spt_fast.storage.files import write_whole
 
 if TYPE_CHECKING:
     from spt_fast.analysis.runs import Run
     from spt_fast.export.source import Written
 
-FORMATS: Mapping[str, str] = {
+    Write = Callable[[Run, Path], Written]
+
+_OURS: Mapping[str, str] = {
     "lm-eval": "results_*.json and samples_*.jsonl of lm-evaluation-harness 0.4",
     "eee": "Every Eval Ever 0.3: a record a cell, with raw and extracted text",
     "peft": "soft prompts as PEFT prompt-tuning adapters; also of one soft prompt's file",
@@ -40,7 +43,34 @@ FORMATS: Mapping[str, str] = {
 }
 """Name -> what comes of it."""
 
-_MODULES: Mapping[str, str] = {"lm-eval": "lm_eval", "csv": "tables", "parquet": "tables"}
+_FUNCTIONS: Mapping[str, str] = {
+    "lm-eval": "lm_eval:write",
+    "csv": "tables:write_csv",
+    "parquet": "tables:write_parquet",
+}
+EXPORTS: plugins.Plugins[Write] = plugins.Plugins(
+    plugins.EXPORTS,
+    "export",
+    {name: f"spt_fast.export.{_FUNCTIONS.get(name, name + ':write')}" for name in _OURS},
+    plugins.callable_,
+)
+"""Name -> a function that writes what a `Run` holds into a folder, and says what was `Written`. One soft prompt, which is
+no run folder, goes another way (`_converted`)."""
+
+
+def formats() -> Mapping[str, str]:
+    """Each format, ours first, and what comes of it: of another package's the first line of the function's docstring."""
+    theirs = (name for name in EXPORTS if name not in _OURS)
+    return {**_OURS, **{name: _summary(name) for name in theirs}}
+
+
+def _summary(name: str) -> str:
+    try:
+        return (inspect.getdoc(EXPORTS[name]) or "").partition("\n")[0]
+    except ConfigError as e:  # the help of a command is no place to fail
+        return str(e)
+
+
 _WHO = re.compile(r"//[^/@]*@")
 """Name and password in a URI."""
 RECORD = "export.json"
@@ -67,7 +97,7 @@ def export(source: Location, format: str, to: Location | None = None) -> Exporte
 
     Args:
         source: a run folder or its URL. For `peft` also the file of a soft prompt; for `soft-prompt` the folder of an adapter.
-        format: a name of `FORMATS`.
+        format: a name of `EXPORTS`.
         to: a folder of this machine [default: `export-<format>` in the run folder, or beside the file]; for `soft-prompt` a
             file; for `mlflow` also the URI of a tracking server.
 
@@ -75,8 +105,8 @@ def export(source: Location, format: str, to: Location | None = None) -> Exporte
         ConfigError: there is no such format, the source is not what the format takes, or a client's package is missing.
         StoreError: a file is damaged, or nothing can be written there.
     """
-    if format not in FORMATS:
-        raise ConfigError(f"--format: there is no {format!r}; there are {', '.join(FORMATS)}")
+    if format not in EXPORTS:
+        raise ConfigError(f"--format: there is no {format!r}; there are {', '.join(EXPORTS)}")
     source = location(source)
     to = None if to is None else location(to)
     if format == "soft-prompt" or (format == "peft" and isinstance(source, Path) and _one_prompt(source)):
@@ -84,13 +114,13 @@ def export(source: Location, format: str, to: Location | None = None) -> Exporte
     from spt_fast.analysis.runs import read_run
 
     run = read_run(source)
-    module = import_module(f"spt_fast.export.{_MODULES.get(format, format)}")
+    write = EXPORTS[format]
     server = os.environ.get("MLFLOW_TRACKING_URI") if to is None else to
     if format == "mlflow" and isinstance(server, str):  # nothing of ours is written there
-        return _told(run, _WHO.sub("//", server), module.write(run, server))
+        return _told(run, _WHO.sub("//", server), write(run, server))  # type: ignore[arg-type]
     folder = _folder(source, format, to)
-    more = (format,) if format in ("csv", "parquet") else ()
-    told = _told(run, str(folder), module.write(run, folder, *more))
+    with boundary(ConfigError, f"--format {format}"):
+        told = _told(run, str(folder), write(run, folder))
     record = {
         "format": format,
         "run": run.name,

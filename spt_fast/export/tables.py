@@ -93,17 +93,25 @@ _NOT_CARRIED = {
 }
 
 
-def write(source: Run, to: Path, format: str) -> Written:
-    """Write both tables into `to`.
-
-    Args:
-        source: the run folder.
-        to: made where it is not there.
-        format: csv or parquet.
+def write_csv(source: Run, to: Path) -> Written:
+    """Write both tables into `to` as CSV.
 
     Raises:
         StoreError: a file is damaged, or nothing can be written there.
     """
+    return _write(source, to, "csv")
+
+
+def write_parquet(source: Run, to: Path) -> Written:
+    """Write both tables into `to` as Parquet.
+
+    Raises:
+        StoreError: a file is damaged, or nothing can be written there.
+    """
+    return _write(source, to, "parquet")
+
+
+def _write(source: Run, to: Path, format: str) -> Written:
     table = _csv if format == "csv" else _parquet
     partner_of = {m["post_trained"]: m["id"] for m in source.grid["models"] if m["post_trained"]}
     with table(to / f"results.{format}", RESULTS) as put_results, table(to / f"samples.{format}", SAMPLES) as put_samples:

@@ -10,7 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from spt_fast import tasks
-from spt_fast.config import MOST_LEFT_OUT, Protocol, SoftPromptConfig, Vectors
+from spt_fast.config import MOST_LEFT_OUT, PROTOCOLS, Protocol
+from spt_fast.config.plugins import Plugins
+from spt_fast.config.ranges import Choice, range_of
+from spt_fast.errors import ConfigError, boundary
 from spt_fast.models.identity import Model
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows, load_rows
@@ -115,7 +118,7 @@ class Cell:
             "results_version": RESULTS_VERSION,
             "model": self.model.content,
             "task": _content(self.task),
-            "protocol": {"name": self.protocol.name, **_settings(self.protocol), **self._start},
+            "protocol": {"name": self.protocol.name, **_settings(self.protocol), **self._start, **_code(self.protocol)},
             "seed": self.seed,
             "engine": _engine_content(self.engine),
         }
@@ -171,9 +174,8 @@ class Cell:
         """The cell whose last vectors this one's start from, where they are a soft prompt that is learnt for it."""
         if self.starts_on is None:
             return None
-        assert isinstance(self.protocol, Vectors)
-        settings = {f.name: getattr(self.protocol, f.name) for f in fields(self.protocol) if f.name in _LEARNING}
-        protocol = SoftPromptConfig(**{**settings, "init": "vocabulary", "init_from": None, "evaluate_at": ()})
+        protocol = self.protocol.first()
+        assert protocol is not None
         label = f"{protocol.name} to start {self.label}"
         return replace(self, task=self.starts_on, protocol=protocol, label=label, learnt_on=None, starts_on=None)
 
@@ -205,8 +207,18 @@ class Cell:
                 "learns": self.protocol.learns,
                 "shuffled": self.protocol.shuffles,
                 "seed": self.seed,
+                **_training_code(self.protocol),
             }
         )
+
+    @cached_property
+    def asked_task(self) -> Task:
+        """Its task as its protocol asks it: template, sampling, and how an answer is read.
+
+        Raises:
+            ConfigError: see `asked_by`.
+        """
+        return asked_by(self.protocol, self.task.task)
 
     @property
     def title(self) -> str:
@@ -216,7 +228,24 @@ class Cell:
         return " · ".join([self.model.name, self.task.name, self.label, *seed, *judged])
 
 
-_LEARNING = frozenset(each.name for each in fields(SoftPromptConfig))
+def asked_by(protocol: Protocol, task: Task) -> Task:
+    """A task as a protocol asks it.
+
+    Raises:
+        ConfigError: the protocol fails on it, or changes what it must not.
+    """
+    with boundary(ConfigError, f"{protocol.name}: asking {task.name}"):
+        found = protocol.asks(task)
+    if found is task:
+        return task
+    if not isinstance(found, Task):
+        raise ConfigError(f"{protocol.name}: asks() must return the task, not {type(found).__name__}")
+    for name in ("name", "version", "source", "read_row", "closed_ended", "random_baseline"):
+        if getattr(found, name) != getattr(task, name):
+            raise ConfigError(f"{protocol.name}: asks() must leave {name} of {task.name} as it is")
+    if task.library is not None:
+        raise ConfigError(f"{protocol.name}: {task.name} has its prompts from a library, which asks() cannot change")
+    return found
 
 
 def _settings(protocol: Protocol) -> dict[str, Any]:
@@ -224,6 +253,22 @@ def _settings(protocol: Protocol) -> dict[str, Any]:
     # Numbers, text and tuples of them: there is nothing for `asdict` to copy, which takes ten times as long.
     found = ((each, getattr(protocol, each.name)) for each in fields(protocol))
     return {each.name: value for each, value in found if not (each.metadata.get("later") and value == each.default)}
+
+
+def _code(protocol: Protocol) -> dict[str, Any]:
+    """Content hashes of the modules of other packages that it rests on: an edit makes new cells. Of ours there is nothing."""
+    found = {"code": PROTOCOLS.code(protocol.name)} if protocol.name in PROTOCOLS else {}
+    for each in fields(protocol):
+        allowed = range_of(each)
+        if isinstance(allowed, Choice) and isinstance(allowed.words, Plugins):
+            found[f"{each.name}_code"] = allowed.words.code(getattr(protocol, each.name))
+    return {name: code for name, code in found.items() if code}
+
+
+def _training_code(protocol: Protocol) -> dict[str, Any]:
+    """What tells the training of another package's protocol from all others'."""
+    code = _code(protocol)
+    return {"by": {"name": protocol.name, **code}} if code else {}
 
 
 def _content(rows: TaskRows) -> dict[str, Any]:

@@ -8,32 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from spt_fast import tasks
-from spt_fast.config import GridConfig, ModelConfig, Protocol, TaskConfig, Transfer, Vectors, ZeroShot
+from spt_fast.config import GridConfig, ModelConfig, Protocol, TaskConfig, Transfer
 from spt_fast.config.reader import overridden, require_few
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.models.identity import Model, resolve
-from spt_fast.plan.cell import Cell, Judge, TaskRows
+from spt_fast.plan.cell import Cell, Judge, TaskRows, asked_by
 from spt_fast.plan.labels import labels
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.judge_prompts import RULES
+from spt_fast.scoring.metrics import registered
 from spt_fast.tasks.base import typical
 from spt_fast.tasks.forms import written
 from spt_fast.tasks.rows import content_hash, is_cut
 
 MOST_REASONS = 3
 """Models of which a refusal says what is wrong with them."""
-MOST_JUDGED = 200_000
-"""Completions that a judge is handed at once, with their prompts: some hundred megabytes, held by the driver and the worker."""
-
-MOST_DEATHS = 3
-"""Engines or workers of a model that die one after the other, with no cell done between: then all its cells fail."""
-
-MOST_SETTINGS = 3
-"""Settings that a protocol's label names; where protocols differ in more, those at their defaults are left out of it."""
-
-UNLIMITED = 20_000
-"""Test rows that a task without a limit is taken to have; the largest of ours has about as many."""
 
 
 def expand(config: GridConfig) -> list[Cell]:
@@ -43,13 +33,17 @@ def expand(config: GridConfig) -> list[Cell]:
         ConfigError: a model or task that is not there.
     """
     tasks.read_files_again()
+    registered()  # a metric of a package that cannot be used is no matter of a cell
     rows = _all_rows(config)
     places = {id(asked): f"protocols[{i}]" for i, asked in enumerate(config.protocols)}
     protocols = _spread(config.protocols, rows)
     sources = {
-        i: _source(protocol, rows, f"{places[id(asked)]}.transfer.from") for i, (asked, protocol) in enumerate(protocols)
+        i: _source(protocol, rows, f"{places[id(asked)]}.{protocol.name}.from") for i, (asked, protocol) in enumerate(protocols)
     }
     starts: dict[Protocol, tuple[TaskRows | None, str]] = {}
+    for asked, protocol in protocols:
+        for task in rows:
+            _require_askable(protocol, task, f"{places[id(asked)]}.")
     models = _models(config)
     _check_truth(config, models, rows)
     require_few(len(models) * len(rows) * sum(len(config.seeds) if protocol.seeded else 1 for _, protocol in protocols))
@@ -178,7 +172,7 @@ def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:
         task = tasks.get(entry.task)
         # A library draws shots itself, from whatever rows are not learnt from.
         if task.library is None:
-            learns = any(not isinstance(protocol, ZeroShot) for protocol in config.protocols)
+            learns = any(protocol.takes_other_rows for protocol in config.protocols)
         else:
             learns = any(protocol.attaches != "nothing" for protocol in config.protocols)
         content = content_hash(task, entry.data_files)
@@ -202,13 +196,14 @@ def _spread(protocols: Sequence[Protocol], rows: Sequence[TaskRows]) -> list[tup
     found: list[tuple[Protocol, Protocol]] = []
     named: set[Protocol] = set()
     for asked in protocols:
-        if isinstance(asked, Transfer) and asked.from_task == Transfer.ALL:
+        if asked.source == Transfer.ALL:
             forms = Counter(form_of(task) for task in rows)
-            each = [replace(asked, from_task=task.ref or task.name) for task in rows if forms[form_of(task)] > 1]
+            each = [asked.on(task.ref or task.name) for task in rows if forms[form_of(task)] > 1]
             named = named or set(protocols)
             if not each:
+                place = f"protocols[{protocols.index(asked)}].{asked.name}.from"
                 raise ConfigError(
-                    f"protocols[{protocols.index(asked)}].transfer.from: no two tasks of the grid have answers of one form, "
+                    f"{place}: no two tasks of the grid have answers of one form, "
                     "so all stands for nothing; name the tasks to learn on"
                 )
             # What the grid names by itself is not there twice.
@@ -216,6 +211,13 @@ def _spread(protocols: Sequence[Protocol], rows: Sequence[TaskRows]) -> list[tup
         else:
             found.append((asked, asked))
     return found
+
+
+def _require_askable(protocol: Protocol, task: TaskRows, place: str) -> None:
+    try:
+        asked_by(protocol, task.task)
+    except ConfigError as e:
+        raise ConfigError(f"{place}{e}") from None
 
 
 def form_of(task: TaskRows) -> str:
@@ -241,7 +243,7 @@ def _check_truth(config: GridConfig, models: Sequence[Model], rows: Sequence[Tas
 
 def _source(protocol: Protocol, rows: Sequence[TaskRows], place: str) -> TaskRows | None:
     """The task that a transfer learns on: the grid's entry of it, with its data files, or else the task itself."""
-    return _rows_of(protocol.from_task, rows, place) if isinstance(protocol, Transfer) else None
+    return None if protocol.source is None else _rows_of(protocol.source, rows, place)
 
 
 def _rows_of(name: str, rows: Sequence[TaskRows], place: str) -> TaskRows:
@@ -258,17 +260,18 @@ def _rows_of(name: str, rows: Sequence[TaskRows], place: str) -> TaskRows:
 
 def _start(protocol: Protocol, rows: Sequence[TaskRows], place: str) -> tuple[TaskRows | None, str]:
     """What `init_from` stands for: the rows of a task, or the content hash of a file's vectors."""
-    if not isinstance(protocol, Vectors) or protocol.init_from is None:
+    start = protocol.starts_from
+    if start is None:
         return None, ""
-    if not is_prompt_file(protocol.init_from):
-        return _rows_of(protocol.init_from, rows, f"{place}.init_from"), ""
+    if not is_prompt_file(start):
+        return _rows_of(start, rows, f"{place}.init_from"), ""
     try:
-        prompt = SoftPrompt.load(protocol.init_from)
+        prompt = SoftPrompt.load(start)
     except StoreError as e:
         raise ConfigError(f"{place}.init_from: {e}") from None
-    if prompt.length != protocol.length:
+    if prompt.length != protocol.soft_length:
         raise ConfigError(
-            f"{place}.init_from: {protocol.init_from} holds {prompt.length} vectors, and length is {protocol.length}; "
+            f"{place}.init_from: {start} holds {prompt.length} vectors, and length is {protocol.soft_length}; "
             f"set length: {prompt.length}"
         )
     return None, prompt.key

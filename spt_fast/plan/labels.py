@@ -7,14 +7,12 @@ from dataclasses import fields
 from pathlib import PurePath
 
 from spt_fast import tasks
-from spt_fast.config import Protocol, Transfer, Vectors, is_unused
+from spt_fast.config import Protocol, is_unused
+from spt_fast.config.strict import key_of
 from spt_fast.prompts.soft_prompt import is_prompt_file
 
 MOST_SETTINGS = 3
 """Settings that a protocol's label names; where protocols differ in more, those at their defaults are left out of it."""
-
-UNLIMITED = 20_000
-"""Test rows that a task without a limit is taken to have; the largest of ours has about as many."""
 
 
 def labels(protocols: Sequence[Protocol]) -> list[str]:
@@ -30,8 +28,8 @@ def labels(protocols: Sequence[Protocol]) -> list[str]:
         differ = [name for name in own if len(values[protocol.name, name]) > 1]
         if len(differ) > 1:  # a longer training is evaluated at more steps, too
             differ = [name for name in differ if name not in ("evaluate_at", "repeat_rows")] or differ
-        if isinstance(protocol, Transfer):  # where the vectors come from is said even where there is one
-            differ = ["from_task", *(name for name in differ if name != "from_task")]
+        always = [f.name for f in fields(protocol) if f.metadata.get("in_label")]
+        differ = [*always, *(name for name in differ if name not in always)]
         if len(differ) > MOST_SETTINGS:
             defaults = {f.name: f.default for f in fields(protocol)}
             differ = [name for name in differ if own[name] != defaults[name]]
@@ -47,13 +45,14 @@ def settings_in_use(protocol: Protocol) -> dict[str, object]:
 
 
 def _setting(protocol: Protocol, name: str) -> str:
-    if isinstance(protocol, Transfer) and name == "from_task":
-        return f"from={tasks.get(protocol.from_task).name}"  # not the path of a task file
-    if isinstance(protocol, Vectors) and name == "init_from" and protocol.init_from is not None:
-        if not is_prompt_file(protocol.init_from):
-            return f"init_from={tasks.get(protocol.init_from).name}"
-        return f"init_from={'/'.join(PurePath(protocol.init_from).parts[-2:])}"  # the file of a cell is in a folder of its own
-    return f"{name}={_plain(getattr(protocol, name))}"
+    (key, named) = next((key_of(f), f.metadata.get("task")) for f in fields(protocol) if f.name == name)
+    value = getattr(protocol, name)
+    return f"{key}={_named(value) if named and value is not None else _plain(value)}"
+
+
+def _named(task: str) -> str:
+    """A task's name, not the path of its file; of a soft prompt its file, which for a cell is in a folder of its own."""
+    return "/".join(PurePath(task).parts[-2:]) if is_prompt_file(task) else tasks.get(task).name
 
 
 def _plain(value: object) -> str:

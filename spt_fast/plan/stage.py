@@ -15,21 +15,6 @@ MOST_JUDGED = 200_000
 MOST_DEATHS = 3
 """Engines or workers of a model that die one after the other, with no cell done between: then all its cells fail."""
 
-MOST_SETTINGS = 3
-"""Settings that a protocol's label names; where protocols differ in more, those at their defaults are left out of it."""
-
-UNLIMITED = 20_000
-"""Test rows that a task without a limit is taken to have; the largest of ours has about as many."""
-
-MOST_DEATHS = 3
-"""Engines or workers of a model that die one after the other, with no cell done between: then all its cells fail."""
-
-MOST_SETTINGS = 3
-"""Settings that a protocol's label names; where protocols differ in more, those at their defaults are left out of it."""
-
-UNLIMITED = 20_000
-"""Test rows that a task without a limit is taken to have; the largest of ours has about as many."""
-
 UNLIMITED = 20_000
 """Test rows that a task without a limit is taken to have; the largest of ours has about as many."""
 

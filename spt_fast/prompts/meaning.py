@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from spt_fast.config import protocol_of
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Metric
 
@@ -219,7 +220,7 @@ def kinships(prompts: Sequence[Placed]) -> list[Kinship]:
     as the task's that they were learnt on.
     """
     own: dict[tuple[str, str], Placed] = {}
-    for each in sorted(prompts, key=lambda each: each.protocol.startswith("transfer")):
+    for each in sorted(prompts, key=lambda each: protocol_of(each.protocol).transfers):
         own.setdefault((each.model, each.prompt.key), each)
     groups: dict[tuple[str, str, int], list[Placed]] = {}
     for each in own.values():

@@ -16,6 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from spt_fast.config import plugins
+from spt_fast.config.plugins import Plugins
+from spt_fast.errors import ConfigError, ScoringError, boundary
 from spt_fast.scoring.statistics import mean, proportion
 from spt_fast.tasks.forms import written
 from spt_fast.types import Metric, Sample
@@ -239,9 +242,28 @@ _MEMBERS = {"_member_mean": "mean member", "_member_best": "best member"}
 """Ending of an ensemble's metrics -> what it says."""
 
 
+def _checked(name: str, found: Any) -> MetricSpec:
+    if not isinstance(found, MetricSpec):
+        raise ConfigError(f"is {type(found).__name__}, and must be a spt_fast.scoring.metrics.MetricSpec")
+    if found.name != name:
+        raise ConfigError(f"its name is {found.name!r}; the entry point and the metric have one name")
+    if name in _BUILT_IN:
+        raise ConfigError("has the name of a metric of spt-fast; rename it")
+    if found.value is None or found.columns:
+        raise ConfigError("must have a value, a function of a sample, and no columns")
+    return found
+
+
+_REGISTERED: Plugins[MetricSpec] = Plugins(plugins.METRICS, "metric", {}, _checked)
+
+
 def registered() -> tuple[MetricSpec, ...]:
-    """Metrics of other packages."""
-    return ()
+    """Metrics of other packages.
+
+    Raises:
+        ConfigError: one cannot be used.
+    """
+    return tuple(_REGISTERED.values())
 
 
 def table() -> Mapping[str, MetricSpec]:
@@ -285,10 +307,23 @@ def judged_aggregate(samples: Sequence[Sample]) -> tuple[Metric, ...]:
 
 
 def with_registered(sample: Sample) -> Sample:
-    """A sample with the values of other packages' metrics among its scores."""
-    values = {each.name: each.of(sample) for each in registered()}
-    more = {name: float(value) for name, value in values.items() if value is not None}
+    """A sample with the values of other packages' metrics among its scores.
+
+    Raises:
+        ScoringError: one fails, or gives no number from 0 to 1.
+    """
+    values = {each.name: _value_of(each, sample) for each in registered()}
+    more = {name: value for name, value in values.items() if value is not None}
     return replace(sample, scores={**sample.scores, **more}) if more else sample
+
+
+def _value_of(each: MetricSpec, sample: Sample) -> float | None:
+    with boundary(ScoringError, f"metric {each.name}: example {sample.example}"):
+        found = each.of(sample)
+        value = None if found is None else float(found)
+    if value is not None and not 0 <= value <= 1:
+        raise ScoringError(f"metric {each.name}: example {sample.example}: {value} is not from 0 to 1")
+    return value
 
 
 def _has(each: MetricSpec, samples: Sequence[Sample]) -> bool:

@@ -21,15 +21,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module
 
-from spt_fast.config import TaskConfig
+from spt_fast.config import TaskConfig, plugins
 from spt_fast.config.reader import LM_EVAL, TASK_FILES
 from spt_fast.errors import ConfigError
 from spt_fast.tasks.base import Task
-
-ENTRY_POINTS = "spt_fast.tasks"
-"""Group of the entry points that other packages offer tasks by."""
 
 _WHERE: Mapping[str, tuple[str, str]] = {
     "zoo-mcq": ("spt_fast.tasks.benchmarks.zoo", "ZOO_MCQ"),
@@ -67,7 +64,7 @@ _WHERE: Mapping[str, tuple[str, str]] = {
 
 def names() -> tuple[str, ...]:
     """The names of all tasks, in the order in which they are listed: ours, then those of installed packages."""
-    return (*_WHERE, *(name for name in sorted(_offered()) if name not in _WHERE))
+    return (*_WHERE, *(name for name in sorted(plugins.offered(plugins.TASKS)) if name not in _WHERE))
 
 
 @cache
@@ -94,7 +91,7 @@ def get(name: str) -> Task:
         module, constant = _WHERE[name]
         task: Task = getattr(import_module(module), constant)
         return task
-    if name in (offered := _offered()):
+    if name in (offered := plugins.offered(plugins.TASKS)):
         from spt_fast.tasks.custom import from_entry_point
 
         return from_entry_point(offered[name])
@@ -131,8 +128,3 @@ def _formed(base: str, form: str) -> Task:
         if form == known:
             return in_form(task, known)
     raise ConfigError(f"task: {base} has the forms {', '.join(f'{base}:{known}' for known in INSTRUCTIONS)}, not {form!r}")
-
-
-@cache
-def _offered() -> dict[str, metadata.EntryPoint]:
-    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from dataclasses import replace
-
 from spt_fast.errors import DataError, ModelError
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.training.batches import TuningRow
-from spt_fast.types import Example
 
 
 def tuning_row(tokenizer: Tokenizer, prompt: str, target: str, *, chat: bool = False) -> TuningRow:
@@ -45,31 +40,3 @@ def lesson_row(tokenizer: Tokenizer, prompt: str, continued: str) -> TuningRow:
         raise DataError("a tuning row with an empty target")
     target_ids = tokenizer.ids_behind(prompt, continued)
     return TuningRow(prompt_ids=tokenizer.prompt_ids(prompt), target_ids=(*target_ids, tokenizer.eos_token_id))
-
-
-def shuffled_targets(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
-    """Examples whose targets have the form and tell nothing: a control.
-
-    Closed-ended: any of a row's own options, the right one as likely as the others, so that it cannot even be learnt to
-    avoid. Open-ended: the target of another row; the same ones in all, each somewhere else.
-
-    Args:
-        examples: the tuning rows.
-        seed: of the cell; the same one gives the same targets.
-
-    Raises:
-        DataError: a single open-ended row, which has no other to take a target from.
-    """
-    drawn = random.Random(f"shuffled labels {seed}")
-    closed = [bool(example.options) for example in examples]
-    if all(closed):
-        return tuple(replace(example, target=drawn.choice(example.options)) for example in examples)
-    if len(examples) == 1:
-        raise DataError("shuffled_labels needs at least two tuning rows")
-    # Along one random cycle, nobody keeps their own.
-    order = list(range(len(examples)))
-    drawn.shuffle(order)
-    moved = list(examples)
-    for here, there in zip(order, [*order[1:], order[0]], strict=True):
-        moved[here] = replace(examples[here], target=examples[there].target)
-    return tuple(moved)

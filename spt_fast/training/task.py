@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spt_fast import tasks
-from spt_fast.config import AUTO, ENCODER_RATE, RATE, Learning, Lora, ModelConfig, ShuffledLabels, SoftPromptConfig, Vectors
-from spt_fast.errors import ConfigError, DataError, ModelError
+from spt_fast.config import AUTO, ENCODER_RATE, RATE, Learning, Lora, ModelConfig, Protocol, SoftPromptConfig, Vectors
+from spt_fast.errors import ConfigError, DataError, ModelError, boundary
 from spt_fast.models.identity import Model, require_resolved, resolve
-from spt_fast.prompts.initialize import initialize, root_mean_square
+from spt_fast.prompts.initialize import Vocabulary, initialize, root_mean_square
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.score import follows_format
 from spt_fast.tasks.library import chat_of
@@ -119,6 +119,7 @@ def tuning_job(
         ModelError: the tokenizer has no BOS for `after_bos`.
     """
     require_rows(task, rows, config)
+    task = config.asks(task)
     config = settled(config, model, tokenizer)
     from spt_fast.training.run import TuningJob
 
@@ -193,6 +194,7 @@ def learn_task_by_lora(
         TrainingError: it came to nothing.
     """
     require_rows(task, rows, config)
+    task = config.asks(task)
     from spt_fast.training.lora import learn_lora
 
     return learn_lora(
@@ -208,9 +210,10 @@ def learn_task_by_lora(
 
 
 def _tuning_rows(tokenizer: Tokenizer, task: Task, rows: Rows, config: Learning, *, seed: int, chat: bool) -> list[TuningRow]:
-    from spt_fast.training.rows import lesson_row, shuffled_targets, tuning_row
+    from spt_fast.training.rows import lesson_row, tuning_row
 
-    examples = shuffled_targets(rows.tuning, seed) if isinstance(config, ShuffledLabels) else rows.tuning
+    with boundary(DataError, f"{config.name}: choosing what to learn from"):
+        examples = config.learns_from(rows.tuning, seed)
     if task.library is not None:
         prompts = task.library.prompts(rows, chat=chat_of(tokenizer) if chat else None)
         return [lesson_row(tokenizer, *prompts.lesson(example)) for example in examples]
@@ -265,30 +268,40 @@ def start(
 
     answers = answer_words(rows.tuning) if config.init == "answers" else ()
     vocabulary = ModelVocabulary(model, tokenizer)
+    if (own := _first_vectors(config, vocabulary, model.hidden_size, seed)) is not None:
+        return own
     return initialize(config, model.hidden_size, seed, vocabulary, answers=answers, given=given)
 
 
-def require_rows(task: Task, rows: Rows, config: Learning) -> None:
+def _first_vectors(config: Vectors, vocabulary: Vocabulary, hidden_size: int, seed: int) -> npt.NDArray[np.float32] | None:
+    """What a protocol of another package starts from, checked."""
+    with boundary(DataError, f"{config.name}: making its vectors"):
+        found = config.first_vectors(vocabulary, hidden_size, seed)
+        if found is None:
+            return None
+        vectors = SoftPrompt(vectors=found).vectors
+    if vectors.shape != (config.length, hidden_size):
+        raise DataError(
+            f"{config.name}: made vectors of shape {list(vectors.shape)}, and must make {[config.length, hidden_size]} "
+            "(length, the model's width)"
+        )
+    return vectors
+
+
+def require_rows(task: Task, rows: Rows, config: Protocol) -> None:
     """Refuse to tune on rows that are not there, or on the same few again and again unless that is asked for.
 
     Raises:
         DataError: says how many there are and what can be done.
     """
-    found, wanted = len(rows.tuning), config.rows_needed
+    found = len(rows.tuning)
     if not found:
         raise DataError(
             f"{task.name}: there is nothing to tune on: its only rows are test rows; leave {config.name} out for this task, "
             "or give tuning rows as data_files"
         )
-    if found < wanted and not (config.repeat_rows or task.repeat_rows):
-        held_out = wanted - config.steps * config.batch_size
-        steps = max(0, found - held_out) // config.batch_size
-        fewer = f"lower steps to {steps}, or " if steps else ""
-        raise DataError(
-            f"{task.name}: {config.steps} steps of {config.batch_size}{f' and {held_out} held out' if held_out else ''} "
-            f"take {wanted} tuning rows, and there are {found}; "
-            f"{fewer}set repeat_rows: true of {config.name} to go through them {wanted / found:.1f} times"
-        )
+    if not task.repeat_rows and (said := config.too_few(found)):
+        raise DataError(f"{task.name}: {said}")
 
 
 def provenance(model: Model, task: Task, seed: int) -> dict[str, str]:

@@ -100,7 +100,7 @@ def test_wrong_requests_and_settings_are_sentences(engine: TransformersEngine, l
         with pytest.raises(EngineError, match=said):
             engine.generate([request])
     with pytest.raises(EngineError, match="has no setting 'max_num_seqs'"):
-        TransformersEngine(EngineConfig(kind="transformers", model=str(llama), options={"max_num_seqs": 1}))
+        open_engine(EngineConfig(kind="transformers", model=str(llama), options={"max_num_seqs": 1}))
     with pytest.raises(EngineError, match="batch_size"):
         TransformersEngine(EngineConfig(kind="transformers", model=str(llama), options={"batch_size": 0}))
 

@@ -16,7 +16,7 @@ from spt_fast.analysis.runs import read_run
 from spt_fast.cli import main
 from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError, StoreError
-from spt_fast.export import FORMATS, export
+from spt_fast.export import export, formats
 from spt_fast.export.files import growing
 from spt_fast.export.lm_eval import folder_of
 from spt_fast.export.source import done_cells
@@ -185,7 +185,7 @@ def test_a_file_that_is_cut_short_does_not_appear(tmp_path: Path) -> None:
 def test_the_help_names_every_format(capsys: pytest.CaptureFixture[str]) -> None:
     assert spt_fast("export", "--help") == 0
     told = capsys.readouterr().out
-    assert all(f"{name:12} {what}" in told for name, what in FORMATS.items())
+    assert all(f"{name:12} {what}" in told for name, what in formats().items())
 
 
 # Names

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from spt_fast import tasks
+from spt_fast.config import plugins
 from spt_fast.errors import ConfigError, DataError
 from spt_fast.scoring.score import score
 from spt_fast.tasks.base import HubSource, Task
@@ -131,7 +132,7 @@ def rivers(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def fresh_registry() -> Iterator[None]:
-    caches = (tasks.get, tasks._offered)
+    caches = (tasks.get, plugins.offered)
     for cached in caches:
         cached.cache_clear()
     yield
@@ -800,7 +801,7 @@ def install(folder: Path, name: str, module: str, text: str) -> None:
     info = folder / f"{module}-1.2.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text(f"[{tasks.ENTRY_POINTS}]\n{name} = {module}:TASK\n")
+    (info / "entry_points.txt").write_text(f"[{plugins.TASKS}]\n{name} = {module}:TASK\n")
     (folder / f"{module}.py").write_text(text)
 
 
@@ -830,7 +831,7 @@ def test_a_wrong_entry_point_is_one_sentence(
     module = f"rivers_package_{abs(hash((name, text)))}"
     install(rivers.parent, name, module, text)
     monkeypatch.syspath_prepend(str(rivers.parent))
-    (point,) = metadata.entry_points(group=tasks.ENTRY_POINTS, module=module)
+    (point,) = metadata.entry_points(group=plugins.TASKS, module=module)
     with pytest.raises(ConfigError) as caught:
         from_entry_point(point)
     assert str(caught.value).startswith(f"task {name} ({module}:TASK of {module}): {says}")

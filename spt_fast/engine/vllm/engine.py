@@ -26,7 +26,7 @@ from spt_fast.engine.base import Engine, EngineConfig, check_request, require_ro
 from spt_fast.engine.vllm import equivalence
 from spt_fast.engine.vllm.oom_messages import Printed, shortage
 from spt_fast.engine.vllm.requests import Forcing, answer, engine_input, sampling_params
-from spt_fast.engine.vllm.start import PLAIN, WAYS, prepare_environment, start
+from spt_fast.engine.vllm.start import PLAIN, WAYS, import_vllm, prepare_environment, setting_names, start
 from spt_fast.errors import EngineError, ModelError, OutOfMemoryError, boundary, first_line
 from spt_fast.models import memory
 from spt_fast.models.fits import contradiction
@@ -56,6 +56,8 @@ _log = logging.getLogger(__name__)
 
 class VllmEngine(Engine):
     """One vLLM engine for one model."""
+
+    takes_less = True
 
     def __init__(self, config: EngineConfig) -> None:
         """Start it.
@@ -96,6 +98,23 @@ class VllmEngine(Engine):
                     raise
                 self._obstacles[self._proving] = str(e)
                 self._alive = True
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Import vLLM.
+
+        Raises:
+            ImportError: it is not installed.
+        """
+        import_vllm()
+
+    @classmethod
+    def setting_names(cls) -> frozenset[str] | None:
+        """The settings that this vLLM has; None: it is not installed."""
+        try:
+            return setting_names()
+        except ImportError:
+            return None
 
     def _open(self, config: EngineConfig, *, on_cpu: bool) -> None:
         # What vLLM and its imports warn of is not for our users to mend.

@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from spt_fast.config import ranges
+from spt_fast.config import plugins, ranges
 from spt_fast.config.documents import read_bytes
 from spt_fast.config.output import at_home
 from spt_fast.config.ranges import Allowed, range_of, require
@@ -77,18 +77,9 @@ def from_entry_point(point: importlib.metadata.EntryPoint) -> Task:
     Raises:
         ConfigError: it cannot be imported, or is no task.
     """
-    package = point.dist.name if point.dist else "a package"
-    place = f"task {point.name} ({point.value} of {package})"
-    try:
-        found = point.load()
-    except (Exception, SystemExit) as e:
-        raise ConfigError(f"{place}: cannot be imported ({_words(e)}); mend or remove the package") from None
-    module = sys.modules.get(point.module)
-    file = Path(getattr(module, "__file__", None) or "")
-    try:
-        data = file.read_bytes()
-    except OSError:  # inside an archive, or made by code: then the release stands for it
-        data = f"{point.value} {point.dist.version if point.dist else ''}".encode()
+    found = plugins.load(point, "task")
+    file, data = plugins.source_of(point)
+    place = plugins.place_of(point, "task")
     task = _finished(_task(found, place), data, file.parent, place, _PYTHON)
     if task.name != point.name:
         raise ConfigError(f"{place}: TASK.name: is {task.name!r}; the entry point and the task have one name")

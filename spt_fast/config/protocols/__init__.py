@@ -1,0 +1,104 @@
+"""Protocols: the ways of asking that a grid can name. Frozen values, checked when built; no torch, nothing heavy.
+
+A field's docstring is its help; beside it stand the values that it may have (`ranges`), which are checked whoever builds it.
+A protocol is one class and one line below; other packages add theirs by an entry point of the group `spt_fast.protocols`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any
+
+from spt_fast.config import plugins
+from spt_fast.config.protocols.base import Protocol, is_unused
+from spt_fast.config.protocols.learning import OPTIMIZERS, RATE, Learning, Schedule
+from spt_fast.config.protocols.lora import Lora
+from spt_fast.config.protocols.plain import FewShot, ZeroShot
+from spt_fast.config.protocols.soft_prompt import (
+    ENCODER_RATE,
+    Encoder,
+    Ensemble,
+    PatienceOn,
+    ShuffledLabels,
+    SoftPromptConfig,
+    Transfer,
+)
+from spt_fast.config.protocols.vectors import (
+    AUTO,
+    PAPER,
+    PRESETS,
+    STARTS_FROM,
+    Init,
+    Place,
+    RandomVectors,
+    Vectors,
+    with_preset,
+)
+from spt_fast.errors import ConfigError, SptError
+
+__all__ = [
+    "AUTO",
+    "ENCODER_RATE",
+    "OPTIMIZERS",
+    "PAPER",
+    "PRESETS",
+    "PROTOCOLS",
+    "RATE",
+    "STARTS_FROM",
+    "Encoder",
+    "Ensemble",
+    "FewShot",
+    "Init",
+    "Learning",
+    "Lora",
+    "PatienceOn",
+    "Place",
+    "Protocol",
+    "RandomVectors",
+    "Schedule",
+    "ShuffledLabels",
+    "SoftPromptConfig",
+    "Transfer",
+    "Vectors",
+    "ZeroShot",
+    "is_unused",
+    "protocol_of",
+    "with_preset",
+]
+
+
+def _checked(name: str, found: Any) -> type[Protocol]:
+    if not (isinstance(found, type) and issubclass(found, Protocol)):
+        raise ConfigError("is no protocol; derive a class from spt_fast.config.Protocol")
+    if not (is_dataclass(found) and "__dataclass_fields__" in vars(found)):
+        raise ConfigError("is no dataclass; write @dataclass(frozen=True, kw_only=True) above the class")
+    if found.name != name:
+        raise ConfigError(f"its name is {found.name!r}; the entry point and the protocol have one name")
+    return found
+
+
+PROTOCOLS: plugins.Plugins[type[Protocol]] = plugins.Plugins(
+    plugins.PROTOCOLS,
+    "protocol",
+    {p.name: p for p in (ZeroShot, FewShot, SoftPromptConfig, Ensemble, ShuffledLabels, RandomVectors, Transfer, Lora)},
+    _checked,
+)
+"""By name, in the order in which they are listed."""
+
+
+def protocol_of(label: str) -> type[Protocol]:
+    """The protocol of a label, for its traits: `soft_prompt[length=5]` is of `SoftPromptConfig`.
+
+    A run folder may name one of a package that is not installed here: of that the name is known, and nothing else.
+    """
+    name = label.partition("[")[0]
+    try:
+        return PROTOCOLS[name]
+    except (KeyError, SptError):
+        return _unknown(name)
+
+
+@cache
+def _unknown(name: str) -> type[Protocol]:
+    return type("Unknown", (Protocol,), {"name": name})
