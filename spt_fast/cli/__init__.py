@@ -401,10 +401,15 @@ def tasks() -> None:
 
 
 @tasks.command("list")
-def tasks_list() -> int:
-    """List the tasks."""
+@click.argument("what", default="")
+@click.option("--include-path", default="", help="Of lm-eval: a folder of YAML files that goes before its own tasks.")
+def tasks_list(what: str, include_path: str) -> int:
+    """List the tasks; WHAT: lm-eval, for what can be done with its tasks, or 'lm-eval:mmlu*' for those of such names."""
     from spt_fast import tasks as registry
 
+    if what:
+        click.echo(registry.listing(what, include_path))
+        return 0
     names = registry.names()
     width = max(map(len, names))
     for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from spt_fast import tasks
@@ -35,39 +36,53 @@ def show_task(
     try:
         rows: Rows | None = _loaded(task, data_files)
     except DataError as e:
+        if task.library is not None and data_files is None:
+            return "\n".join([*_about(task, [f"rows       none could be read: {e}"], regex=regex), "", *tasks.described(name)])
         if task.sample is None or data_files is not None or not isinstance(task.source, HubSource):
             raise
         rows, why = None, str(e)
     example, worked = _shown(task, rows, shots)
-    prompt = task.template.prompt(example, worked)
+    prompt, target = task.template.prompt(example, worked), f" {example.target}"
+    if task.library is not None and rows is not None:
+        prompts = task.library.prompts(rows, shots=shots, seed=0)
+        prompt, target = prompts.of(example).text, prompts.lesson(example)[1]
     whose = "a made-up row" if rows is None else "the first test row" if rows.test else "a row"
-    lines = [
-        f"{task.name} (version {task.version}): {task.summary}",
+    about = [
         f"rows       {_sizes(task) if rows is None else _read(rows)}",
         *([] if rows is not None else [f"           {why}"]),
         *([] if rows is None else [f"           {sentence}" for sentence in rows.losses.told(task.name)]),
-        f"from       {_source(task)}",
-        f"licence    {task.licence}",
-        f"form       {task.form_in_words}",
-        *([f"expression {_expression(task)}"] if regex else []),
-        f"extractor  {_extractor(task)}",
-        *([f"cloze      {cloze.item!r}, and the texts of the options"] if (cloze := task.cloze_template) is not None else []),
-        *([f"scores     {', '.join(task.scores)}"] if task.scores else []),
-        f"decoding   at most {task.sampling.max_tokens} tokens, stops {_strings(task.sampling.stop)}",
-        f"guessing   {task.random_baseline:.3g}",
     ]
-    if task.notes:
-        lines.append(f"notes      {task.notes}")
+    lines = _about(task, about, regex=regex)
     if has_forms(task):
         others = ", ".join(f"{task.name}:{form}" for form in INSTRUCTIONS)
         lines.append(f"forms      also {others}")
     lines += ["", f"prompt of {whose} (· space, → tab, ↵ line break):", "", visible(prompt), ""]
-    lines += [f"target     {visible(' ' + example.target)}", f"answers    {_strings(example.answers)}"]
+    lines += [f"target     {visible(target)}", f"answers    {_strings(example.answers)}"]
     if example.options:
         lines.append(f"options    {_strings(example.options)}")
     if model is not None:
         lines += ["", *_tokens(model, prompt, example)]
     return "\n".join(lines)
+
+
+def _about(task: Task, rows: Sequence[str], *, regex: bool = False) -> list[str]:
+    """What is known of a task; `rows` are the lines that tell of its rows."""
+    cloze = task.cloze_template
+    guessing = "one in the number of options" if math.isnan(task.random_baseline) else f"{task.random_baseline:.3g}"
+    return [
+        f"{task.name} (version {task.version}): {task.summary}",
+        *rows,
+        f"from       {_source(task)}",
+        f"licence    {task.licence}",
+        f"form       {task.form_in_words}",
+        *([f"expression {_expression(task)}"] if regex else []),
+        f"extractor  {_extractor(task)}",
+        *([f"cloze      {cloze.item!r}, and the texts of the options"] if cloze is not None else []),
+        *([f"scores     {', '.join(task.scores)}"] if task.scores else []),
+        f"decoding   at most {task.sampling.max_tokens} tokens, stops {_strings(task.sampling.stop)}",
+        f"guessing   {guessing}",
+        *([f"notes      {task.notes}"] if task.notes else []),
+    ]
 
 
 def _loaded(task: Task, data_files: str | None) -> Rows:
@@ -111,7 +126,7 @@ def _source(task: Task) -> str:
     if isinstance(task.source, FileSource):
         return f"local files: {task.source.files}" + _cut(task.cut)
     if isinstance(task.source, LibrarySource):
-        return f"{task.source}" + _cut(task.cut)
+        return str(task.source)
     return f"made by the package ({task.source.content})"
 
 
@@ -137,6 +152,8 @@ def _expression(task: Task) -> str:
 
 
 def _extractor(task: Task) -> str:
+    if task.library is not None and not task.closed_ended:
+        return "the filters of lm-eval"
     if task.extract is None:
         return "none: knowledge is the likeliest option"
     summary = (task.extract.__doc__ or "").strip().splitlines()

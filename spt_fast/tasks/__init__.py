@@ -113,6 +113,28 @@ def entries(entry: TaskConfig) -> list[TaskConfig]:
     return lm_eval.entries(entry)
 
 
+def listing(what: str, include_path: str = "") -> str:
+    """What there is of lm-eval: `lm-eval`, or `lm-eval:PATTERN`.
+
+    Raises:
+        ConfigError: it is something else, lm-eval is not installed, or nothing matches.
+    """
+    name, _, pattern = what.partition(":")
+    if f"{name}:" != LM_EVAL:
+        raise ConfigError(f"tasks list: {what!r} is no list; there are lm-eval and lm-eval:PATTERN, and ours without a word")
+    from spt_fast.tasks.lm_eval.listing import listing as of_lm_eval
+
+    return of_lm_eval(pattern, include_path)
+
+
+def described(name: str) -> list[str]:
+    """How a task of lm-eval asks, as its config has it: lines to show where its rows cannot be read."""
+    from spt_fast.tasks.lm_eval import known_of
+    from spt_fast.tasks.lm_eval.listing import without_rows
+
+    return without_rows(known_of(name))
+
+
 def read_files_again() -> None:
     """Forget what was read: a notebook runs one grid after the other, and its user edits the task's file in between."""
     get.cache_clear()

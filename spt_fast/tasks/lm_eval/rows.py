@@ -30,7 +30,8 @@ class LmEvalRows(Opener):
 
     def __str__(self) -> str:
         splits = ", ".join(f"{what} = {name}" for what, name in self.task.splits.items())
-        return f"{self.task.hub}{f' ({self.task.config})' if self.task.config else ''}; {splits}"
+        cut = "" if self.task.learnt else "; where something is learnt, it is from a cut of the scored rows"
+        return f"{self.task.hub}{f' ({self.task.config})' if self.task.config else ''}; {splits}{cut}"
 
     def locate(self, data_files: str | Mapping[str, str]) -> dict[str, tuple[Path, ...]]:
         """The local files by the data set's own names of its splits."""
