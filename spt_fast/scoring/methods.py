@@ -212,15 +212,6 @@ def _above(metrics: Sequence[Metric | None], baseline: float) -> bool:
     return any(metric.value - wider * (metric.value - metric.ci_low) > baseline for metric in found)
 
 
-ABILITIES: Mapping[Ability, str] = {
-    "both": "knowledge shows by the listed options and by cloze",
-    "cloze only": "knowledge shows by cloze only: this model does not bind letters to texts yet",
-    "listed only": "knowledge shows by the listed options only",
-    "neither": "both by the listed options and by cloze this is a guess",
-}
-"""What each means, in words."""
-
-
 def letters(samples: Sequence[Sample]) -> dict[str, tuple[float, float]]:
     """How often each place in the list is chosen by the listed options, and how often it is right: shares, by letter.
 

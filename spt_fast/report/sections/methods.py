@@ -9,7 +9,7 @@ from spt_fast.report.grid import Grid
 from spt_fast.report.parts import Cell, Group, Part, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.words import ABSENT, measured, visible
-from spt_fast.scoring.methods import ABILITIES, METHODS
+from spt_fast.scoring.methods import METHODS
 from spt_fast.scoring.metrics import spec
 
 _METRICS = (*METHODS.values(), "letter_binding")
@@ -23,10 +23,12 @@ def section(recorded: Recorded) -> Section | None:
     if not tables:
         return None
     said = (
-        "Knowledge of closed-ended tasks by every method of scoring the options: the likeliest option as the prompt lists it; "
-        "the same less what its place in the list has by itself; and by cloze, the likeliest text behind the question alone: "
-        "whole, per byte, and against its likelihood behind the bare cue (PMI). The best method is chosen on tuning rows. "
-        "Letter binding: of the completions in form, the share whose text is that of the letter in front of it."
+        "Knowledge of closed-ended tasks by each scoring method, which chooses one of the options. Listed: the likeliest one "
+        "as the prompt lists it. Debiased: the same, less the prior of each place in the list. Cloze: the likeliest text "
+        "behind the question alone; per byte, or less its likelihood behind the bare cue (PMI). The best method is chosen on "
+        "tuning rows. Letter binding: of the completions in form, the share whose text is that of the letter in front of it. "
+        "Above chance: the methods that are better than guessing, both, listed only, cloze only (the model does not bind "
+        "letters to texts yet), or neither."
     )
     parts: list[Part] = [Prose(text=said), *tables]
     return Section(id="methods", title="Scoring methods", parts=parts)
@@ -40,7 +42,7 @@ def _table(grid: Grid, task: str) -> Table | None:
             groups.append(Group(title=grid.name(model), rows=rows))
     if not groups:
         return None
-    head = ["protocol", *_HEADS, "best on tuning rows", "what it can do", "a guess", "chosen (right), by place"]
+    head = ["protocol", *_HEADS, "best on tuning rows", "above chance", "chance", "chosen (right), by letter"]
     return Table(caption=f"{visible(task)}: knowledge by each method", head=head, groups=groups, folded=True)
 
 
@@ -53,12 +55,11 @@ def _row(grid: Grid, place: Place, told: list[CellReport]) -> list[Cell]:
     best = dict.fromkeys(cell.provenance.get("knowledge_best", "").replace("_", " ") for cell in told)
     can = dict.fromkeys(cell.provenance["knowledge_by"] for cell in told)
     guesses = dict.fromkeys(cell.provenance.get("knowledge_guess", "") for cell in told)
-    words = " / ".join(said for name, said in ABILITIES.items() if name in can)
     return [
         visible(place.protocol),
         *numbers,
         visible(" / ".join(best)),
-        words,
+        visible(" / ".join(can)),
         visible(" / ".join(guesses)),
         visible(_letters(told[0])),
     ]
