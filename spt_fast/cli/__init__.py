@@ -431,6 +431,21 @@ def tasks_show(task: str, model: str | None, shots: int, data_files: str | None,
     return 0
 
 
+# lm-evaluation-harness
+
+
+@cli.command("lm-eval", context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def lm_eval(arguments: tuple[str, ...]) -> int:
+    """Run lm_eval with the model spt_fast: its own command line, behind the soft prompts of a run folder.
+
+    spt-fast lm-eval run --model spt_fast --model_args pretrained=zoo/base-40,soft_prompts=runs/x --tasks arc_easy
+    """
+    from spt_fast.harness.command import run_lm_eval
+
+    return run_lm_eval(arguments)
+
+
 # The zoo
 
 

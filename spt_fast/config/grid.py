@@ -129,6 +129,8 @@ class TaskConfig:
     allow_left_out: float = field(default=MOST_LEFT_OUT, metadata=number(least=0, most=1))
     """Greatest share of test rows that may be left out, for want of an answer, a question or an option: 0.3 or 30%. Where more
     are, the task's cells fail. Rows that are no questions of the task are told, and do not count."""
+    shots: int | None = field(default=None, metadata=whole(least=1, most=10_000))
+    """Of `few_shot`, for this task in place of the protocol's own; null: those."""
     include_path: str | None = field(default=None, metadata=path())
     """Of `lm-eval:` tasks: a folder of YAML files that goes before lm-eval's own tasks, as `lm_eval --include_path` has it."""
     unsafe_code: bool = False

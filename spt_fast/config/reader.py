@@ -51,6 +51,8 @@ MOST_CELLS, MOST_PROTOCOLS = 10_000_000, 10_000
 
 TASK_FILES = (".yaml", ".yml", ".py")
 """How the path of a task file ends."""
+SUITE = "suite:"
+"""What stands in front of the name, or the file, of a suite of tasks."""
 LM_EVAL = "lm-eval:"
 """What stands in front of the name, or the file, of a task of lm-evaluation-harness."""
 
@@ -401,8 +403,9 @@ def _refuse_twice(items: Sequence[T], what: str, name: Any) -> None:
 
 def _task_from_base(name: str, base: Path) -> str:
     """A task by name, or by the path of its file, behind which may stand another form of the answer (`file.yaml:letter`)."""
-    if name.startswith(LM_EVAL):
-        return LM_EVAL + _from_base(name.removeprefix(LM_EVAL), base)
+    for prefix in (LM_EVAL, SUITE):
+        if name.startswith(prefix):
+            return prefix + _from_base(name.removeprefix(prefix), base)
     path, colon, form = name.rpartition(":")
     return f"{_from_base(path, base)}:{form}" if colon and path.endswith(TASK_FILES) else _from_base(name, base)
 

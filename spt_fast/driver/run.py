@@ -37,6 +37,7 @@ from spt_fast.scheduling.foresight import Foresight
 from spt_fast.scoring.rerun import COLUMNS, Rerun, rerun_of
 from spt_fast.store import Failure, Results, Store, StoredResult
 from spt_fast.store.reuse import look_no_more, reuse
+from spt_fast.tasks import means
 from spt_fast.tasks.base import FileSource, GeneratedSource
 from spt_fast.tasks.lengths import MOST_ROWS, lengths
 from spt_fast.tasks.rows import load_rows
@@ -478,6 +479,7 @@ def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> 
             }
             for task in rows.values()
         ],
+        "means": [dict(found) for entry in config.tasks if (found := means(entry)) is not None],
         "protocols": [
             {p.name: {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(p).items()}} for p in config.protocols
         ],

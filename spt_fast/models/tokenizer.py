@@ -141,6 +141,11 @@ class Tokenizer:
         """Whether prompts can be asked through a chat template."""
         return self._inner.chat_template is not None
 
+    @property
+    def chat_template_source(self) -> str:
+        """The chat template as it is written; empty where there is none."""
+        return self._template if self.has_chat_template else ""
+
     @cached_property
     def chat_template_hash(self) -> str | None:
         """Content hash of the chat template (16 hexadecimal digits); None where there is none."""

@@ -55,6 +55,8 @@ class TaskRows:
     """What the registry knows it by where that is not its name: the path of a task file."""
     cut: bool = True
     """Whether rows to be learnt from are cut from test rows where there are no others; False in a grid that learns nothing."""
+    shots: int | None = None
+    """Of `few_shot`, in place of the protocol's own. No part of its content: the protocol has them."""
     allow_left_out: float = MOST_LEFT_OUT
     """Greatest share of test rows that may be left out. No part of a key: it changes no row."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from spt_fast import tasks
-from spt_fast.config import GridConfig, ModelConfig, Protocol, TaskConfig, Transfer
+from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, TaskConfig, Transfer
 from spt_fast.config.reader import overridden, require_few
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError, StoreError
@@ -62,6 +62,8 @@ def expand(config: GridConfig) -> list[Cell]:
                 if source is not None and protocol is not asked and form_of(source) != form_of(task):
                     continue
                 own = overridden(protocol, model.soft_prompt, f"{model.name}: soft_prompt")
+                if task.shots is not None and isinstance(own, FewShot):
+                    own = replace(own, shots=task.shots)
                 if own not in starts:
                     starts[own] = _start(own, rows, f"{places[id(asked)]}.{own.name}")
                 starts_on, starts_with = starts[own]
@@ -187,6 +189,7 @@ def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:
         limit=entry.limit if entry.limit is not None else config.limit,
         data_files=entry.data_files,
         cut=cut,
+        shots=entry.shots,
         allow_left_out=entry.allow_left_out,
     )
 

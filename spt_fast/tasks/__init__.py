@@ -22,9 +22,10 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 from spt_fast.config import TaskConfig, plugins
-from spt_fast.config.reader import LM_EVAL, TASK_FILES
+from spt_fast.config.reader import LM_EVAL, SUITE, TASK_FILES
 from spt_fast.errors import ConfigError
 from spt_fast.tasks.base import Task
 
@@ -101,16 +102,38 @@ def get(name: str) -> Task:
 
 
 def entries(entry: TaskConfig) -> list[TaskConfig]:
-    """What an entry of a grid stands for: itself, or each task of a group of lm-eval's.
+    """What an entry of a grid stands for: itself, or each task of a suite, or of a group of lm-eval's.
 
     Raises:
-        ConfigError: there is no such group.
+        ConfigError: there is no such suite or group.
     """
+    if entry.task.startswith(SUITE):
+        from spt_fast.tasks import suites
+
+        return [one for member in suites.entries(entry) for one in entries(member)]
     if not entry.task.startswith(LM_EVAL):
         return [entry]
     from spt_fast.tasks import lm_eval
 
     return lm_eval.entries(entry)
+
+
+def means(entry: TaskConfig) -> Mapping[str, Any] | None:
+    """The mean over its tasks that an entry of a grid has in the report: `tasks` by name -> weight, `by_rows`, `metrics`.
+
+    None: it is one task.
+    """
+    if entry.task.startswith(SUITE):
+        from spt_fast.tasks import suites
+
+        suite = suites.load(entry.task)
+        weights = {get(one.task).name: each.weight for each in suite.members for one in entries(TaskConfig(task=each.task))}
+        return {"name": f"{SUITE}{suite.name}", "tasks": weights, "by_rows": False, "metrics": []}
+    if entry.task.startswith(LM_EVAL) and len(found := entries(entry)) > 1:
+        from spt_fast.tasks import lm_eval
+
+        return {"name": entry.task, "tasks": {get(one.task).name: 1.0 for one in found}, **lm_eval.means(entry)}
+    return None
 
 
 def listing(what: str, include_path: str = "") -> str:

@@ -20,6 +20,7 @@ from spt_fast.report.recorded import Recorded
 
 SECTIONS = (
     "overview",
+    "means",
     "against",
     "curves",
     "sweeps",

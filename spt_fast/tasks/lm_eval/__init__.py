@@ -85,6 +85,19 @@ def entries(entry: TaskConfig) -> list[TaskConfig]:
     return [replace(plain, task=each, data_files=_files_of(entry, each)) for each in references]
 
 
+def means(entry: TaskConfig) -> dict[str, Any]:
+    """How a group weighs its tasks in its mean, and which metrics it has; a tag has none of its own.
+
+    Several metrics of a group are weighed alike in all of lm-eval's own groups.
+    """
+    name, settings = parsed(entry.task)
+    group = index(str(entry.include_path or settings.get("include_path", ""))).groups.get(name)
+    if group is None:
+        return {"by_rows": True, "metrics": []}
+    weighed = [each.get("weight_by_size", True) for each in group.means if isinstance(each, Mapping)]
+    return {"by_rows": all(weighed), "metrics": [str(each["metric"]) for each in group.means if isinstance(each, Mapping)]}
+
+
 def _files_of(entry: TaskConfig, reference: str) -> str | Mapping[str, str] | None:
     if not isinstance(entry.data_files, str):
         return entry.data_files

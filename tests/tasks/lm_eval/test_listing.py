@@ -1,0 +1,54 @@
+"""`tasks list lm-eval` and `tasks show lm-eval:X`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from spt_fast import tasks
+from spt_fast.cli.showing import show_task
+from spt_fast.errors import ConfigError
+from spt_fast.tasks.lm_eval.index import index
+from tests.tasks.lm_eval.test_tasks import files
+
+
+def test_the_counts_are_of_all_tasks_of_the_installed_version() -> None:
+    """Each task is counted once, and those that cannot be asked have their reasons."""
+    lines = tasks.listing("lm-eval").splitlines()
+    total = int(re.search(r"([\d,]+) tasks", lines[0])[1].replace(",", ""))  # type: ignore[index]
+    counted = [line for line in lines if re.match(r" {0,6}[\d,]+  \w", line)]
+    numbers = [int(line.split()[0].replace(",", "")) for line in counted]
+    assert len(numbers) == 4
+    assert sum(numbers) == total == len(index().tasks)
+    refused = lines[lines.index(counted[3]) + 1 :]
+    reasons = [int(line.split()[0].replace(",", "")) for line in refused if line.startswith(" " * 10)]
+    assert sum(reasons) == numbers[3]
+
+
+def test_names_are_listed_by_pattern_and_a_wrong_one_is_refused() -> None:
+    """With what each task is, and which groups there are."""
+    listed = tasks.listing("lm-eval:leaderboard_bbh*")
+    assert "group  leaderboard_bbh: 24 tasks" in listed
+    assert "cut     leaderboard_bbh_boolean_expressions" in listed
+    with pytest.raises(ConfigError, match="no task, group or tag"):
+        tasks.listing("lm-eval:nothing-like-it*")
+    with pytest.raises(ConfigError, match="is no list"):
+        tasks.listing("lighteval")
+
+
+def test_a_task_is_shown_with_its_own_prompt_and_target(tmp_path: Path) -> None:
+    """From local rows: prompt, target with its delimiter, form in words, splits."""
+    shown = show_task("lm-eval:gsm8k", data_files=files(tmp_path, "gsm8k", train=30, test=4), shots=1)
+    assert "training = train, test = test, fewshot = train" in shown
+    assert "any words that end with what the filter 'strict-match' looks for" in shown
+    assert shown.count("Question:·") == 2
+    assert re.search(r"target     ·\w+", shown)
+
+
+def test_without_rows_a_task_is_shown_as_its_config_has_it() -> None:
+    """Offline, with nothing in the cache."""
+    shown = show_task("lm-eval:mmlu_anatomy")
+    assert "none could be read" in shown
+    assert "doc_to_choice    ['A', 'B', 'C', 'D']" in shown
