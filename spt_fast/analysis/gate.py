@@ -190,7 +190,7 @@ def decide(compared: Compared, policy: Policy) -> Gate:
     for i, check in enumerate(policy.checks):
         found = _drafts(check, compared)
         if not found:
-            raise ConfigError(f"checks[{i}]: nothing in {compared.a} matches it; a check of nothing would always pass")
+            raise ConfigError(f"checks[{i}]: matches nothing in {compared.a}; correct its metric, tasks, protocols or models")
         drafts += found
     adjusted = iter(holm_adjusted(draft.p for draft in drafts if draft.parts))
     findings = tuple(_finding(draft, policy, next(adjusted) if draft.parts else math.nan) for draft in drafts)

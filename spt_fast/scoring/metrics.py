@@ -12,7 +12,7 @@ ranked, compared, gated and exported like all others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,15 +82,17 @@ class MetricSpec:
         """What a sample counts in it; None: nothing."""
         if self.value is not None:
             return self.value(sample)
-        return self._first(getattr(sample, column) for column in self.columns)
+        for column in self.columns:
+            if (value := getattr(sample, column)) is not None:
+                return float(value)
+        return None
 
     def of_row(self, row: Mapping[str, Any]) -> float | None:
         """The same of a row of samples.parquet, with `columns` or, where there are none, `scores`."""
-        return self._first(row.get(column) for column in self.columns) if self.columns else row["scores"].get(self.name)
-
-    @staticmethod
-    def _first(values: Iterable[Any]) -> float | None:
-        return next((value for value in values if value is not None), None)
+        for column in self.columns:
+            if (value := row.get(column)) is not None:
+                return float(value)
+        return None if self.columns else dict(row["scores"] or ()).get(self.name)
 
 
 def _is(column: str) -> Value:
@@ -273,13 +275,16 @@ def table() -> Mapping[str, MetricSpec]:
 
 def spec(name: str) -> MetricSpec:
     """A metric by its name. One that is not in the table is a task's own score (`f1`), or an ensemble's of its members."""
+    if name in _BUILT_IN:  # first: it is asked for each row, and other packages are not to be looked for then
+        return _BUILT_IN[name]
     known = table()
     if name in known:
         return known[name]
     for ending, words in _MEMBERS.items():
         if name.endswith(ending):
             whole = spec(name.removesuffix(ending))
-            return replace(whole, name=name, words=f"{whole.words}, {words}", heading=words, about=f"{whole.about}: {words}")
+            about = f"{whole.about}: {words}"
+            return replace(whole, name=name, words=f"{whole.words}, {words}", heading=words, about=about, columns=())
     words = name.replace("_", " ")
     return MetricSpec(name=name, words=words, about=f"the task's {name}", share=False, tasks="some")
 

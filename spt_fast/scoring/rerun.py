@@ -17,6 +17,7 @@ from spt_fast.types import Metric, Sample
 
 FLIPS: Mapping[str, str] = {"completion": "completion", **{name: spec(name).columns[0] for name in RERUN}}
 """What may come out otherwise, and the column of samples.parquet that it is in. `completion` is compared as text."""
+_VERDICTS = tuple(spec(name).columns[0] for name in RERUN)
 COLUMNS = ("example", *FLIPS.values(), "option_logprobs")
 """What of the first answers is wanted."""
 MOST_FLIPPED = 20
@@ -83,7 +84,7 @@ def rerun_of(before: Iterable[Mapping[str, Any]], after: Sequence[Sample], *, sh
     for row, sample in pairs:
         # As the store keeps it: a lone surrogate does not come back.
         text = sample.completion.encode("utf-8", "replace").decode()
-        now = {"completion": text, **{spec(name).columns[0]: spec(name).of(sample) for name in RERUN}}
+        now = {"completion": text, **{column: getattr(sample, column) for column in _VERDICTS}}
         what = tuple(name for name, column in FLIPS.items() if row[column] != now[column])
         for name in what:
             flips[name] += 1

@@ -185,7 +185,9 @@ def test_a_cell_that_has_failed_in_b_leaves_the_mean_undecided(tmp_path: Path) -
 
 
 def test_a_check_that_nothing_matches_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"checks\[0\]: nothing in .* matches it; a check of nothing would always pass"):
+    with pytest.raises(
+        ConfigError, match=r"checks\[0\]: matches nothing in .*; correct its metric, tasks, protocols or models"
+    ):
         judged(tmp_path, [True] * 1000, Policy(checks=(Check(largest_drop=0.01, tasks=("mmlu",)),)))
 
 

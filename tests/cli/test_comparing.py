@@ -109,7 +109,7 @@ def test_a_gate_says_why_it_does_not_pass(capsys: pytest.CaptureFixture[str]) ->
     ("policy", "sentence"),
     [
         ("checks: [{largest_drop: 2}]", "p.yaml: checks[0].largest_drop: must be a number from 1e-06 to below 1"),
-        ("checks: [{largest_drop: 0.1, tasks: mmlu}]", "p.yaml: checks[0]: nothing in a matches it"),
+        ("checks: [{largest_drop: 0.1, tasks: mmlu}]", "p.yaml: checks[0]: matches nothing in a"),
         ("checks: [{largest_drop: 0.1, metric: f1}]", "no metric 'f1'"),
         ("nonsense", "p.yaml: policy: must be a mapping"),
     ],
