@@ -6,6 +6,7 @@ GiB), which the engine, whose memory is another process's, would then lack.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import gc
 import os
@@ -44,12 +45,22 @@ def ran_out(error: BaseException) -> bool:
 
 
 def release() -> None:
-    """Give back what nothing points to any more, to the device too."""
+    """Give back what nothing points to any more: to the device, and to the system what the C library would keep."""
     import torch
 
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    trim()
+
+
+def trim() -> None:
+    """Give the system the free memory that the C library holds between pieces in use. Other libraries than glibc: nothing.
+
+    After some steps on a CPU that were 1.1 GB of 2.1, which the engine that is started next would have had to do without.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def on_gpu() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
 from spt_fast.engine.vllm.engine import VllmEngine
 from spt_fast.errors import EngineError
+from spt_fast.models import memory
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Completion, Generate, LogLikelihood, Request, Sampling, Score
@@ -57,6 +59,22 @@ def test_an_fp32_checkpoint_is_run_in_fp32_as_it_was_trained(engine: VllmEngine,
     held = engine._held[engine.add(prompt)]
     assert str(held.dtype) == "torch.float32"
     assert np.array_equal(held.numpy(), prompt.vectors)
+
+
+def test_vllm_copies_no_tokenizer_for_threads_that_are_not_there(engine: VllmEngine) -> None:
+    from vllm.renderers import hf
+    from vllm.tokenizers.hf import ThreadSafeHFTokenizerMixin, maybe_make_thread_pool
+
+    assert engine._engine is not None
+    assert not isinstance(engine._engine.get_tokenizer(), ThreadSafeHFTokenizerMixin)
+    assert hf.maybe_make_thread_pool is maybe_make_thread_pool, "and vLLM is as it was"
+
+
+@pytest.mark.skipif(memory.on_gpu(), reason="a GPU's allocator keeps memory itself")
+def test_the_sampler_of_a_cpu_keeps_its_buffers(engine: VllmEngine) -> None:
+    worker = "model_executor.driver_worker.worker.model_runner.sampler"
+    sampler = attrgetter(f"engine_core.engine_core.{worker}")(engine._engine)
+    assert type(sampler).__name__ == "LightSampler"
 
 
 def test_completions_equal_those_of_transformers_in_batches_of_mixed_lengths(

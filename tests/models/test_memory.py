@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -293,3 +294,22 @@ def test_a_model_that_shares_a_gpu_waits_for_room_keeps_to_its_share_and_takes_t
     model.free()
     assert turns == [True, True]
     assert not held(memory._lock_file())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries give it back or not, as they like")
+def test_memory_between_pieces_in_use_goes_back_to_the_system() -> None:
+    pieces = [b"x" * 40_000 for _ in range(5000)]
+    held_pieces = pieces[::100]
+    full = resident()
+    del pieces
+    kept = resident()
+    memory.release()
+    assert full - resident() > 150e6
+    assert kept - resident() > 100e6, "without it the C library would have it still"
+    assert len(held_pieces) == 50
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
