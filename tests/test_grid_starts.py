@@ -23,7 +23,7 @@ from spt_fast.training import trainer
 from spt_fast.training.task import require_rows, tune
 from spt_fast.training.trainer import learn_many
 from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event
-from spt_fast.worker.worker import run_stage
+from spt_fast.worker.stage import run_stage
 
 from .tiny import tiny_model
 

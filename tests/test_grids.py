@@ -16,7 +16,7 @@ from spt_fast.config.reader import load_grid
 from spt_fast.driver.run import run_cells, with_options
 from spt_fast.tasks import loading
 from spt_fast.worker.events import CellDone, CellFailed, Event
-from spt_fast.worker.worker import run_stage
+from spt_fast.worker.stage import run_stage
 
 GRIDS = Path(__file__).parents[1] / "benchmarks" / "grids"
 ROWS = Path(__file__).parents[2] / "shared" / "data"

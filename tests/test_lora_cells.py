@@ -26,10 +26,12 @@ from spt_fast.store import Store
 from spt_fast.store.reuse import copy_learnt
 from spt_fast.tasks.rows import load_rows
 from spt_fast.types import CellResult, Completion
+from spt_fast.worker.answers import CellAnswers
 from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, PhaseStarted
-from spt_fast.worker.lease import More, Sharing
-from spt_fast.worker.requests import Asked, Questions, questions, requests_of
-from spt_fast.worker.worker import run_stage
+from spt_fast.worker.lease import Lease, More
+from spt_fast.worker.questions import Questions, questions
+from spt_fast.worker.requests import requests_of
+from spt_fast.worker.stage import run_stage
 
 from .helpers.reports import markdown
 from .tiny import tiny_model
@@ -146,7 +148,7 @@ def test_results_say_how_much_each_protocol_trains_and_stores_and_with_which_set
     assert "stored parameters" not in markdown(reports[:1])
 
 
-class Later(Sharing):
+class Later(Lease):
     """Hands one more cell out when nothing is left, as a scheduler does that moves work."""
 
     def __init__(self, more: More) -> None:
@@ -247,14 +249,14 @@ def test_lora_and_an_ensemble_are_asked_in_one_vllm_engine_and_transformers_agre
     assert isinstance(adapter, LoraAdapter)
     tokenizer = load_tokenizer(lora.model)
     rows = load_rows(lora.task.task, limit=8, need={"test"})
-    asked = Asked(lora, lora.steps, Questions(questions(lora, rows, tokenizer, chat=False)))
+    asked = CellAnswers(lora, lora.steps, Questions(questions(lora, rows, tokenizer, chat=False)))
     room = Adapters(rank=adapter.rank, targets=frozenset(adapter.targets), count=1)
     with open_engine(replace(config_of(lora.model, {"kind": "transformers"}), adapters=room)) as engine:
         planned = list(requests_of(asked, engine, learnt))
         for index, answer in engine.stream(request for _, request in planned):
             asked.answers[planned[index][0]] = answer
-    first = found[lora.key].samples[: len(asked.asks.test)]
-    assert [sample.example for sample in first] == [question.example.key for question in asked.asks.test]
+    first = found[lora.key].samples[: len(asked.questions.test)]
+    assert [sample.example for sample in first] == [question.example.key for question in asked.questions.test]
     np.testing.assert_allclose(
         [sample.option_logprobs for sample in first], [each.listed for each in asked.scores(30)], atol=1e-3
     )

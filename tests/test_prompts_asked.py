@@ -26,7 +26,7 @@ from spt_fast.report.folder import write_tables
 from spt_fast.store import Store
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import load_rows
-from spt_fast.worker.requests import questions
+from spt_fast.worker.questions import questions
 
 from .test_run import run_grid
 from .tiny import CHAT_TEMPLATE, byte_tokenizer, tiny_model

@@ -29,7 +29,7 @@ from spt_fast.scheduling.scheduler import Resources
 from spt_fast.store import Store
 from spt_fast.worker.events import CellDone, CellTrained, Event, PhaseStarted
 from spt_fast.worker.lease import Given
-from spt_fast.worker.worker import run_stage
+from spt_fast.worker.stage import run_stage
 
 from .tiny import tiny_model
 

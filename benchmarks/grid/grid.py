@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from spt_fast.plan.cell import Cell
     from spt_fast.tasks.rows import Rows
     from spt_fast.types import Metric
-    from spt_fast.worker.requests import Question
+    from spt_fast.worker.questions import Question
 
 PEERS = Path(__file__).parent / "peers"
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
@@ -111,7 +111,7 @@ def jobs_of(grid: Path, folder: Path) -> list[Job]:
     from spt_fast.models.tokenizer import load_tokenizer
     from spt_fast.plan import expand
     from spt_fast.tasks.rows import load_rows
-    from spt_fast.worker.requests import questions
+    from spt_fast.worker.questions import questions
 
     cells = expand(load_grid(grid))
     kinds = [(cell.task.name, cell.label) for cell in cells]

@@ -28,7 +28,7 @@ from spt_fast.worker.events import (
     WorkerEnded,
     WorkerStarted,
 )
-from spt_fast.worker.throughput import Pace
+from spt_fast.worker.throughput import Throughput
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -57,7 +57,7 @@ class Watcher(ABC):
         learning = (cell for cell in cells.values() if cell.judge is None and not cell.members)
         self.to_learn = sum(cell.protocol.attaches != "nothing" for cell in learning)
         self.began = time.monotonic()
-        self.pace = Pace()
+        self.throughput = Throughput()
         self.gpus: dict[tuple[str, int], float] = {}
         """Of each worker there is."""
         self._outlook: tuple[float, float] | None = None
@@ -70,7 +70,7 @@ class Watcher(ABC):
     def count(self, stage: Stage, event: Event) -> None:
         """Keep the books."""
         worker = (stage.model.name, stage.worker)
-        self.pace.take(worker, event, time.monotonic())
+        self.throughput.take(worker, event, time.monotonic())
         match event:
             case Outlook(seconds_left=left):
                 self._outlook = left, time.monotonic()
@@ -259,7 +259,7 @@ class BarWatcher(Watcher):
         if len(self.gpus) > 1:
             gpus = sum(self.gpus.values())
             parts.append(f"{len(self.gpus)} workers{f' on {counted(gpus)}' if gpus else ''}")
-            if rate := self.pace.per_s(time.monotonic()):
+            if rate := self.throughput.per_s(time.monotonic()):
                 parts.append(f"{rate:.0f} requests/s")
         return ", ".join([*parts, *([self.time_left] if self.time_left else [])])
 

@@ -14,7 +14,7 @@ from spt_fast.models.identity import Model
 from spt_fast.models.tokenizer import Tokenizer, load_tokenizer, uses_chat
 from spt_fast.plan.cell import Cell
 from spt_fast.tasks.rows import Rows
-from spt_fast.worker.requests import questions, require_no_thought, seam_of, thought_of
+from spt_fast.worker.questions import questions, require_no_thought, seam_of, thought_of
 
 MOST_ROWS = 32
 """Test rows of a task whose prompts are looked at; a run looks at all of them."""

@@ -57,7 +57,7 @@ from spt_fast.worker.events import (
     WorkerStarted,
 )
 from spt_fast.worker.lease import Given
-from spt_fast.worker.throughput import Pace
+from spt_fast.worker.throughput import Throughput
 
 MOST_MEASURED = 1000
 """Done cells that are read to guess from how long others take."""
@@ -398,7 +398,7 @@ class _Pulse:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._pace = Pace()
+        self._pace = Throughput()
         self._in_flight: dict[str, tuple[str, int]] = {}
         """Cell -> whose it is."""
         self._told = time.monotonic()

@@ -23,8 +23,8 @@ from spt_fast.executors.desk import Claim, Packed, WantsMore, YourTurn, unsent
 from spt_fast.executors.partners import BeginParts, EndParts
 from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, StageDone
 from spt_fast.worker.judge import run_judging
-from spt_fast.worker.lease import More, Sharing
-from spt_fast.worker.worker import run_stage
+from spt_fast.worker.lease import Lease, More
+from spt_fast.worker.stage import run_stage
 
 
 def main(fd: int) -> None:
@@ -61,7 +61,7 @@ def _leave_nothing_behind(fd: int) -> None:
     os.close(parent)
 
 
-class _Line(Sharing, Partners):
+class _Line(Lease, Partners):
     """The socket: events go up, questions too, and answers come down."""
 
     def __init__(self, connection: Connection) -> None:
@@ -90,7 +90,7 @@ class _Line(Sharing, Partners):
         more: More | None = self._answers.get()
         return more
 
-    def turn(self, meanwhile: Callable[[], None]) -> None:
+    def wait_for_device(self, meanwhile: Callable[[], None]) -> None:
         if not self._turn.is_set():
             meanwhile()
         self._turn.wait()
@@ -109,10 +109,13 @@ class _Line(Sharing, Partners):
 
     def _send(self, message: object) -> None:
         # Pickled first: a message is sent whole, or the failure to pickle it is ours and visible here.
-        self._connection.send_bytes(pickle.dumps(message))
+        data = pickle.dumps(message)
+        try:
+            self._connection.send_bytes(data)
+        except OSError:
+            _end_group()
 
     def _listen(self) -> None:
-        """End this process group as soon as the driver is gone: nothing may go on holding a GPU for nobody."""
         try:
             while True:
                 message = self._connection.recv()
@@ -121,7 +124,12 @@ class _Line(Sharing, Partners):
                 else:
                     self._answers.put(message)
         except (EOFError, OSError):
-            os.killpg(os.getpgrp(), signal.SIGKILL)
+            _end_group()
+
+
+def _end_group() -> None:
+    """End this process group as soon as the driver is gone: nothing may go on holding a GPU for nobody."""
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from spt_fast.analysis.paired import paired_difference
 from spt_fast.config import ZeroShot
 from spt_fast.engine.base import Engine, check_request
-from spt_fast.errors import EngineError
 from spt_fast.models.identity import Model
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan.cell import Cell, TaskRows
@@ -26,8 +25,10 @@ from spt_fast.scoring.metrics import ABLATION, aggregate, counted
 from spt_fast.scoring.score import score
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows
-from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Position, Request, Sample, Score
-from spt_fast.worker.requests import Question, questions
+from spt_fast.types import Answer, Completion, LogLikelihood, Position, Request, Sample
+from spt_fast.worker.questions import Question, questions
+from spt_fast.worker.requests import Prefix
+from spt_fast.worker.stream import Plan, Stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,39 +45,87 @@ class Subject:
     """Ask behind these tokens instead of the vectors: the nearest ones, `[P]`. Empty: do not."""
 
 
-class _Way(NamedTuple):
-    """One way of asking the rows of a task: what stands in front of them."""
+@dataclass(frozen=True)
+class _Input:
+    """What stands in front of the prompts of a task: vectors, or tokens instead of them, or nothing."""
 
     task: str
-    soft_prompt: str | None = None
-    position: Position = "front"
-    length: int = 0
+    prefix: Prefix = field(default_factory=Prefix)
     token_ids: tuple[int, ...] = ()
 
 
-@dataclass
-class _Asked:
-    """The rows of a task, asked one way."""
+class _Variant(NamedTuple):
+    """One of the variants of a subject."""
 
-    way: _Way
-    questions: Sequence[Question]
-    answers: dict[tuple[int, int], Answer] = field(default_factory=dict)
-    """Row, and option from 1 (0: the completion)."""
+    name: str
+    left_out: int | None
+    """Which vector is left out."""
+    input: _Input
 
-    def samples(self, task: Task) -> tuple[Sample, ...]:
+
+class _Ablation(Plan[tuple[int, int]]):
+    """The rows of a task behind one input; the place of an answer is its row, and its option from 1 (0: the completion)."""
+
+    def __init__(self, input: _Input, task: Task, questions: Sequence[Question], tokenizer: Tokenizer) -> None:
+        self.input = input
+        self._task = task
+        self._questions = questions
+        self._tokenizer = tokenizer
+        self._answers: dict[tuple[int, int], Answer] = {}
+
+    @property
+    def expected(self) -> int:
+        """A completion of each row, and the log-likelihood of each option."""
+        return sum(1 + len(question.options) for question in self._questions)
+
+    def begin(self, engine: Engine) -> Sequence[tuple[tuple[int, int], Request]]:
+        """Build the requests.
+
+        Raises:
+            EngineError: one does not fit the model.
+        """
+        most, length = engine.max_model_len, self.input.prefix.length
+        planned = [
+            ((i, k), request)
+            for i, question in enumerate(self._questions)
+            for k, request in enumerate(self._requests(question, most))
+        ]
+        for _, request in planned:
+            check_request(request, soft_length=length, max_model_len=most)
+        return planned
+
+    def take(self, place: tuple[int, int], answer: Answer) -> None:
+        """Keep an answer."""
+        self._answers[place] = answer
+
+    def samples(self) -> tuple[Sample, ...]:
         """A verdict a row."""
-        completions = [self.answers[i, 0] for i in range(len(self.questions))]
+        questions = self._questions
+        completions = [self._answers[i, 0] for i in range(len(questions))]
         logprobs = [
-            [each.total for k in range(len(q.options)) if isinstance(each := self.answers[i, k + 1], LogLikelihood)]
-            for i, q in enumerate(self.questions)
+            [each.total for k in range(len(q.options)) if isinstance(each := self._answers[i, k + 1], LogLikelihood)]
+            for i, q in enumerate(questions)
         ]
         return score(
-            task,
-            [question.example for question in self.questions],
+            self._task,
+            [question.example for question in questions],
             [each for each in completions if isinstance(each, Completion)],
-            logprobs if task.closed_ended else None,
-            prompts=[question.prompt for question in self.questions],
+            logprobs if self._task.closed_ended else None,
+            prompts=[question.prompt for question in questions],
         )
+
+    def _requests(self, question: Question, most: int) -> Iterator[Request]:
+        prefix, sampling = self.input.prefix, self._task.sampling
+        ids = self._behind_tokens(question.token_ids)
+        left = most - prefix.length - len(ids)
+        yield prefix.generate(ids, replace(sampling, max_tokens=max(1, min(sampling.max_tokens, left))))
+        for prompt_ids, option in question.options:
+            yield prefix.score((self._behind_tokens(prompt_ids), option))
+
+    def _behind_tokens(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        bos = self._tokenizer.prefix_ids
+        begin = len(bos) if ids[: len(bos)] == bos else 0
+        return (*ids[:begin], *self.input.token_ids, *ids[begin:])
 
 
 def probe(
@@ -107,15 +156,14 @@ def probe(
         EngineError: a request does not fit the model, or the engine died.
         ScoringError: an answer cannot be judged.
     """
-    ways = [list(_ways(subject, engine)) for subject in subjects]
+    variants = [list(_variants(subject, engine)) for subject in subjects]
     tasks = {subject.task.name: subject.task for subject in subjects}
-    asked_of = {name: _questions(model, task, rows[name], tokenizer, chat=chat) for name, task in tasks.items()}
-    asked = {way: _Asked(way, asked_of[way.task]) for each in ways for _, _, way in each}
-    _ask(list(asked.values()), tasks, engine, tokenizer, tell)
-    return [
-        _judged(subject, each, {way: asked[way].samples(subject.task.task) for _, _, way in each}, tokenizer)
-        for subject, each in zip(subjects, ways, strict=True)
-    ]
+    asked = {name: _questions(model, task, rows[name], tokenizer, chat=chat) for name, task in tasks.items()}
+    inputs = dict.fromkeys(variant.input for each in variants for variant in each)  # each once, however many want it
+    plans = [_Ablation(input, tasks[input.task].task, asked[input.task], tokenizer) for input in inputs]
+    telling = None if tell is None else lambda done, total, _: tell(done, total)
+    samples = {plan.input: plan.samples() for plan in Stream(engine, plans, telling)}
+    return [_judged(subject, each, samples, tokenizer) for subject, each in zip(subjects, variants, strict=True)]
 
 
 def _questions(model: Model, task: TaskRows, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> list[Question]:
@@ -123,82 +171,31 @@ def _questions(model: Model, task: TaskRows, rows: Rows, tokenizer: Tokenizer, *
     return questions(plainly, rows, tokenizer, chat=chat)
 
 
-def _ways(subject: Subject, engine: Engine) -> Iterator[tuple[str, int | None, _Way]]:
-    """Name of a variant, which vector is left out, and how the rows are asked; each way once, however many want it."""
-    task = subject.task.name
+def _variants(subject: Subject, engine: Engine) -> Iterator[_Variant]:
+    task, vectors = subject.task.name, subject.prompt.vectors
 
-    def behind(vectors: npt.NDArray[np.float32]) -> _Way:
+    def behind(vectors: npt.NDArray[np.float32]) -> _Input:
         if not len(vectors):
-            return _Way(task)
+            return _Input(task)
         prompt = SoftPrompt(vectors=vectors)
-        return _Way(task, engine.add(prompt), subject.position, prompt.length)
+        return _Input(task, Prefix(engine.add(prompt), subject.position, length=prompt.length))
 
-    vectors = subject.prompt.vectors
-    yield "zero_shot", None, _Way(task)
-    yield "soft_prompt", None, behind(vectors)
+    yield _Variant("zero_shot", None, _Input(task))
+    yield _Variant("soft_prompt", None, behind(vectors))
     if subject.token_ids:
-        yield "tokens", None, _Way(task, token_ids=subject.token_ids)
+        yield _Variant("tokens", None, _Input(task, token_ids=subject.token_ids))
     if subject.leave_one_out:
         for p in range(subject.prompt.length):
-            yield "without", p, behind(np.delete(vectors, p, axis=0))
-
-
-def _ask(
-    asked: Sequence[_Asked],
-    tasks: Mapping[str, TaskRows],
-    engine: Engine,
-    tokenizer: Tokenizer,
-    tell: Callable[[int, int], None] | None,
-) -> None:
-    """Stream the requests of all ways."""
-    total = sum(1 + len(question.options) for each in asked for question in each.questions)
-    places: list[tuple[_Asked, tuple[int, int]]] = []
-
-    def requests() -> Iterator[Request]:
-        for each in asked:
-            for i, question in enumerate(each.questions):
-                for k, request in enumerate(_requests(each.way, question, tasks[each.way.task].task, engine, tokenizer)):
-                    check_request(request, soft_length=each.way.length, max_model_len=engine.max_model_len)
-                    places.append((each, (i, k)))
-                    yield request
-
-    answered = 0
-    for index, answer in engine.stream(requests()):
-        each, place = places[index]
-        each.answers[place] = answer
-        answered += 1
-        if tell is not None:
-            tell(answered, total)
-    if answered < total:
-        raise EngineError("the engine ended its stream before every request was answered")
-
-
-def _requests(way: _Way, question: Question, task: Task, engine: Engine, tokenizer: Tokenizer) -> Iterator[Request]:
-    """A completion, and the log-likelihood of each option."""
-
-    prefix = tokenizer.prefix_ids
-
-    def behind_tokens(ids: tuple[int, ...]) -> tuple[int, ...]:
-        begin = len(prefix) if ids[: len(prefix)] == prefix else 0
-        return (*ids[:begin], *way.token_ids, *ids[begin:])
-
-    ids = behind_tokens(question.token_ids)
-    room = engine.max_model_len - way.length - len(ids)
-    sampling = replace(task.sampling, max_tokens=max(1, min(task.sampling.max_tokens, room)))
-    yield Generate(token_ids=ids, sampling=sampling, soft_prompt=way.soft_prompt, position=way.position)
-    for prompt_ids, option in question.options:
-        yield Score(
-            token_ids=behind_tokens(prompt_ids), continuation=option, soft_prompt=way.soft_prompt, position=way.position
-        )
+            yield _Variant("without", p, behind(np.delete(vectors, p, axis=0)))
 
 
 def _judged(
     subject: Subject,
-    ways: Sequence[tuple[str, int | None, _Way]],
-    samples: Mapping[_Way, tuple[Sample, ...]],
+    variants: Sequence[_Variant],
+    samples: Mapping[_Input, tuple[Sample, ...]],
     tokenizer: Tokenizer,
 ) -> Probe:
-    whole = samples[next(way for name, _, way in ways if name == "soft_prompt")]
+    whole = samples[next(variant.input for variant in variants if variant.name == "soft_prompt")]
     return Probe(
         prompt=subject.prompt.key,
         task=subject.task.name,
@@ -208,10 +205,10 @@ def _judged(
             Variant(
                 name=name,
                 left_out=left_out,
-                metrics=tuple(metric for metric in aggregate(samples[way]) if metric.name in ABLATION),
-                changes={metric: _change(whole, samples[way], metric) for metric in ABLATION},
+                metrics=tuple(metric for metric in aggregate(samples[input]) if metric.name in ABLATION),
+                changes={metric: _change(whole, samples[input], metric) for metric in ABLATION},
             )
-            for name, left_out, way in ways
+            for name, left_out, input in variants
         ),
     )
 

@@ -1,285 +1,181 @@
-"""One judge, start to finish: one engine rules on the completions of all cells that wait for it.
+"""JUDGE: one engine judges the completions of all cells that wait for it, start to finish.
 
-    JUDGE     two requests a completion, knowledge and format, all cells in one stream; then the metrics anew
-
-As in worker.py, a cell that fails says why and leaves the others alone, and nothing is written here.
+Two requests a completion, knowledge and format, all cells in one stream; then the metrics anew. As in stage.py, a cell that
+fails says why and leaves the others alone, and nothing is written here.
 """
 
 from __future__ import annotations
 
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
-from spt_fast.engine import config_of, open_engine
-from spt_fast.engine.base import Engine, check_request
-from spt_fast.engine.oom_backoff import Caution
-from spt_fast.errors import DataError, EngineError, ModelError, OutOfMemoryError, ScoringError, SptError, boundary
+from spt_fast.engine import config_of
+from spt_fast.engine.base import Engine
+from spt_fast.errors import DataError, ModelError, ScoringError, SptError, boundary
 from spt_fast.models.identity import require_resolved
 from spt_fast.models.tokenizer import load_tokenizer, uses_chat
-from spt_fast.plan import MOST_DEATHS, Stage, one_by_one
+from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
 from spt_fast.scoring import judge_prompts
 from spt_fast.scoring.judge_prompts import NO, QUESTIONS, YES, Question, Ruling
 from spt_fast.scoring.metrics import judged_aggregate
-from spt_fast.types import CellResult, Completion, Example, Generate, Metric, Sample, Sampling
-from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, Progress, Throttled
-from spt_fast.worker.lease import Alone, More, Sharing
-from spt_fast.worker.requests import rows_of, thought_of
+from spt_fast.types import Answer, CellResult, Completion, Metric, Request, Sample
+from spt_fast.worker.backlog import Backlog
+from spt_fast.worker.engine_loop import CellPlan, EngineLoop
+from spt_fast.worker.events import Event, PhaseStarted
+from spt_fast.worker.judge_requests import JudgeRequests
+from spt_fast.worker.lease import Lease, More, SoleLease
+from spt_fast.worker.questions import thought_of
+from spt_fast.worker.stream import Stream
 
-REPLY = Sampling(max_tokens=16, choices=(YES, NO))
-"""Enough tokens for one of the two words under any tokenizer."""
-
-CUT = "\n[...]\n"
-"""Stands for the middle of a completion that is too long for the judge."""
-
-_Place: TypeAlias = tuple[int, Question]
+Place: TypeAlias = tuple[int, Question]
 """Which sample of a cell, and what is to be decided of it."""
 
 
 def run_judging(
-    stage: Stage, asked: Mapping[str, CellResult], emit: Callable[[Event], None], sharing: Sharing | None = None
+    stage: Stage, results: Mapping[str, CellResult], emit: Callable[[Event], None], lease: Lease | None = None
 ) -> None:
     """Have the stage's judge rule on its cells; each ends in `CellDone` or `CellFailed`.
 
     Args:
         stage: the judge and the cells.
-        asked: cell key -> what the cell came to by the task's rules, samples included.
+        results: cell key -> the cell's result by the task's rules, samples included.
         emit: told of what happens.
-        sharing: asked before a cell is begun, and for more when nothing is left; None: no other worker has this judge.
+        lease: asked before a cell is begun, and for more when nothing is left; None: no other worker has this judge.
     """
-    assert stage.judge is not None
-    work = _Work(stage, dict(asked), emit, sharing or Alone())
+    backlog = Backlog(stage, emit, lease or SoleLease(), blame=f"judge {stage.model.name}: ")
     try:
-        work.prepare()
-        while work.left:
-            began = time.perf_counter()
-            emit(PhaseStarted(phase="engine", note=work.caution.note))
-            try:
-                with open_engine(work.caution.config) as engine:
-                    work.engine_start_s = time.perf_counter() - began
-                    emit(PhaseStarted(phase="judge"))
-                    while work.rule(engine):
-                        if not work.left and (more := work.sharing.more()) is not None:
-                            work.receive(more)
-                        if not work.left:
-                            break
-            except OutOfMemoryError as e:  # at its start
-                if (failure := work.caution.failure(e)) is not None:
-                    raise failure from e
+        judging = Judging(backlog, dict(results))
+        judging.prepare()
+        judging.run()
     except SptError as e:  # of the judge, not of one cell
-        work.fail(list(work.left.values()), e)
+        backlog.fail_all(e)
 
 
-@dataclass
-class _Open:
-    """A cell whose requests are in the stream."""
+class JudgePlan(CellPlan[Place]):
+    """What the judge is asked of a cell's completions."""
 
-    cell: Cell
-    waiting: int
-    verdicts: dict[_Place, bool] = field(default_factory=dict)
+    phase = "judge"
+
+    def __init__(self, cell: Cell, judging: Judging) -> None:
+        super().__init__(cell, judging.backlog)
+        self._judging = judging
+        self._places = to_decide(judging.results[cell.key])
+        self.verdicts: dict[Place, bool] = {}
+
+    @property
+    def expected(self) -> int:
+        """How many requests there are."""
+        return len(self._places)
+
+    def build(self, engine: Engine) -> Sequence[tuple[Place, Request]]:
+        """One request for each thing to decide."""
+        requests, samples = self._judging.requests, self._judging.results[self.cell.key].samples
+        return [((i, what), requests.of(self.cell.task, samples[i], what, engine)) for i, what in self._places]
+
+    def take(self, place: Place, answer: Answer) -> None:
+        """Keep a verdict.
+
+        Raises:
+            ModelError: the judge's logits are not finite.
+            ScoringError: it is no verdict.
+        """
+        assert isinstance(answer, Completion)
+        if not answer.finite:
+            from spt_fast.models import finite
+
+            model = self._judging.backlog.stage.model
+            why = finite.why(model.source, model.revision, model.dtype)
+            raise ModelError(f"logits are not finite (NaN or infinite): {why}")
+        self.verdicts[place] = _verdict(answer.text)
 
 
-@dataclass
-class _Work:
-    """What is left of a stage, and what its steps share."""
+class Judging(EngineLoop[JudgePlan]):
+    """Has a judge rule on the cells of a stage."""
 
-    stage: Stage
-    asked: dict[str, CellResult]
-    emit: Callable[[Event], None]
-    sharing: Sharing
-    left: dict[str, Cell] = field(init=False)
-    alone: set[str] = field(init=False)
-    engine_start_s: float = 0.0
-    deaths: int = 0
-    """Of engines, since a cell was last done."""
+    phase = "judge"
+    unit = "verdicts"
 
-    def __post_init__(self) -> None:
-        self.left = dict(self.stage.by_key)
-        self.alone = set(self.stage.alone)
-        self.examples: dict[str, dict[str, Example]] = {}
-        self.shown: dict[str, str] = {}
-        assert self.stage.judge is not None
-        config = config_of(self.stage.model, self.stage.judge.engine)
-        self.caution = Caution(replace(config, nodes=self.stage.nodes, partners=self.sharing.partners))
+    def __init__(self, backlog: Backlog, results: dict[str, CellResult]) -> None:
+        stage = backlog.stage
+        assert stage.judge is not None
+        config = config_of(stage.model, stage.judge.engine)
+        super().__init__(backlog, replace(config, nodes=stage.nodes, partners=backlog.lease.partners))
+        self.results = results
+        """By cell key, by the task's rules."""
+        self._engine_start_s = 0.0
 
     def prepare(self) -> None:
-        """Read the judge's tokenizer, and of each task what was asked, what is right, and an answer that shows the form."""
-        self.emit(PhaseStarted(phase="load"))
-        require_resolved(self.stage.model)
-        self.tokenizer = load_tokenizer(self.stage.model)
-        self.chat = uses_chat(self.stage.model, self.tokenizer)
-        if self.chat and (thought := thought_of(self.tokenizer, "a judge has to answer at once, in one word")):
+        """Read the judge's tokenizer, and of each task what was asked and what is right.
+
+        Raises:
+            ModelError: there is no such judge, or it cannot answer at once.
+        """
+        model = self.backlog.stage.model
+        self.backlog.emit(PhaseStarted(phase="load"))
+        require_resolved(model)
+        tokenizer = load_tokenizer(model)
+        chat = uses_chat(model, tokenizer)
+        if chat and (thought := thought_of(tokenizer, "a judge has to answer at once, in one word")):
             raise ModelError(thought)
+        self.requests = JudgeRequests(self.backlog.stage, tokenizer, chat=chat)
         self._read_tasks()
 
     def receive(self, more: More) -> None:
         """Take further cells on."""
-        self.left.update((cell.key, cell) for cell in more.cells)
-        self.asked.update(more.given)  # type: ignore[arg-type]  # what a judge's cells are given are results
+        self.backlog.add(more.cells)
+        self.results.update(more.given)  # type: ignore[arg-type]  # what a judge's cells are given are results
         self._read_tasks()
 
-    def _read_tasks(self) -> None:
-        lost = [cell for cell in self.left.values() if cell.key not in self.asked]
-        self.fail(lost, DataError("what it is to rule on cannot be read in the run folder; do the cell again with --fresh"))
-        for name in dict.fromkeys(cell.task.name for cell in self.left.values() if cell.task.name not in self.examples):
-            cells = [cell for cell in self.left.values() if cell.task.name == name]
-            task = cells[0].task
-            try:
-                rows = rows_of(self.stage, task)
-            except SptError as e:
-                self.fail(cells, e)
-                continue
-            self.examples[name] = {example.key: example for example in rows.test}
-            # Of a row that is not asked, where there is one.
-            self.shown[name] = next(iter((*rows.few_shot, *rows.tuning, *rows.test))).target
+    def started(self, engine: Engine, seconds: float) -> None:
+        """Take note of what it has cost to start."""
+        self._engine_start_s = seconds
 
-    def rule(self, engine: Engine) -> bool:
-        """Stream the requests of cells that are left; return whether they are ruled on, or the engine is dead."""
-        cells = one_by_one(list(self.left.values()), self.alone, self.deaths)
-        places: list[tuple[_Open, _Place]] = []
-        open_cells: dict[str, _Open] = {}
-        total = sum(len(self._to_decide(cell)) for cell in cells)
-        tell, began, answered = Throttled(self.emit), time.perf_counter(), 0
+    def plan(self, cell: Cell) -> JudgePlan:
+        """What the judge is asked of a cell."""
+        return JudgePlan(cell, self)
 
-        def requests() -> Iterator[Generate]:
-            nonlocal total
-            for cell in cells:
-                if not self.sharing.claim([cell.key]):  # another worker's now
-                    total -= len(self._to_decide(self.left.pop(cell.key)))
-                    continue
-                self.emit(CellStarted(key=cell.key, phase="judge"))
-                try:
-                    with boundary(EngineError, "preparing the judge's requests"):
-                        planned = [(place, self._request(cell, place, engine)) for place in self._to_decide(cell)]
-                except SptError as e:
-                    self.fail([cell], e)
-                    continue
-                opened = _Open(cell, waiting=len(planned))
-                if not planned:  # nothing was written at all
-                    self._finish(opened, 0.0)
-                    continue
-                open_cells[cell.key] = opened
-                for place, request in planned:
-                    places.append((opened, place))
-                    yield request
-
-        try:
-            for index, answer in engine.stream(requests()):
-                opened, place = places[index]
-                assert isinstance(answer, Completion)
-                if not answer.finite:
-                    raise ModelError(f"logits are not finite (NaN or infinite): {self._why_not_finite()}")
-                opened.verdicts[place] = _verdict(answer.text)
-                opened.waiting -= 1
-                answered += 1
-                seconds = time.perf_counter() - began
-                tell(Progress(phase="judge", done=answered, total=total, note=f"{answered / seconds:.0f} verdicts/s"))
-                if opened.waiting == 0:
-                    del open_cells[opened.cell.key]
-                    self._finish(opened, seconds)
-            if open_cells:
-                raise EngineError("the judge's engine ended its stream before every request was answered")
-        except (EngineError, ScoringError) as e:
-            failure = self.caution.failure(e) if isinstance(e, EngineError) else e
-            if failure is not None:
-                in_flight = [opened.cell for opened in open_cells.values()] or cells
-                self.deaths += 1
-                if self.deaths >= MOST_DEATHS:
-                    self.fail(list(self.left.values()), failure)
-                elif len(in_flight) == 1:
-                    self.fail(in_flight, failure)
-                else:  # of which it died shows when they are ruled on one by one
-                    self.alone.update(cell.key for cell in in_flight)
-            return False
-        return True
-
-    def _why_not_finite(self) -> str:
-        from spt_fast.models import finite
-
-        model = self.stage.model
-        return finite.why(model.source, model.revision, model.dtype)
-
-    def _to_decide(self, cell: Cell) -> list[_Place]:
-        samples = self.asked[cell.key].samples
-        return [(i, what) for i, sample in enumerate(samples) for what in QUESTIONS if judge_prompts.needs_judge(sample, what)]
-
-    def _request(self, cell: Cell, place: _Place, engine: Engine) -> Generate:
-        """One request; a completion that is too long for the judge loses its middle, the question nothing.
-
-        Raises:
-            DataError: the row is not there any more.
-            EngineError: the question alone is too long for the judge.
-        """
-        i, question = place
-        sample, task = self.asked[cell.key].samples[i], cell.task.task
-        example = self.examples[cell.task.name].get(sample.example)
-        if example is None:
-            raise DataError(f"{cell.task.name}: row {sample.example} is not among the test rows any more; run it with --fresh")
-
-        def ids_with(completion: str) -> tuple[int, ...]:
-            text = judge_prompts.prompt(
-                question,
-                asked=task.template.render(example),
-                instruction=task.template.instruction,
-                example=self.shown[cell.task.name],
-                answers=example.answers,
-                completion=completion,
-            )
-            return self.tokenizer.prompt_ids(self.tokenizer.render(text, chat=self.chat))
-
-        most = engine.max_model_len - REPLY.max_tokens
-        ids, written = ids_with(sample.completion), self.tokenizer.text_ids(sample.completion)
-        keep = len(written)
-        while len(ids) > most and keep > 0:
-            # Encoded anew, what is left can be a little longer than it was as a part: hence the few more, and the loop.
-            keep = max(0, keep - (len(ids) - most) - 8)
-            head, tail = written[: (keep + 1) // 2], written[len(written) - keep // 2 :]
-            ids = ids_with(self.tokenizer.decode(head) + CUT + self.tokenizer.decode(tail))
-        request = Generate(token_ids=ids, sampling=REPLY)
-        check_request(request, soft_length=0, max_model_len=engine.max_model_len)
-        return request
-
-    def _finish(self, opened: _Open, seconds: float) -> None:
+    def finish(self, plan: JudgePlan, stream: Stream[JudgePlan]) -> None:
         """Put the verdicts in place of the rules', and count anew."""
-        cell, by_rules = opened.cell, self.asked[opened.cell.key]
-        rulings = {
-            i: Ruling(
-                knows=opened.verdicts.get((i, "knowledge"), False),
-                format_ok=opened.verdicts.get((i, "format"), False),
-            )
-            for i in range(len(by_rules.samples))
-        }
         try:
             with boundary(ScoringError, "scoring what the judge said"):
-                samples = judge_prompts.ruled(by_rules.samples, rulings)
-                metrics = _by_step(cell, samples)
+                result = self._judged(plan, seconds=stream.seconds)
         except SptError as e:
-            self.fail([cell], e)
-            return
-        costs = {**by_rules.costs, "judge_engine_start_s": self.engine_start_s, "judge_s": seconds}
-        judge = {
-            "judge": self.stage.model.name,
-            "judge_fingerprint": self.stage.model.fingerprint,
-            "judge_rules": judge_prompts.RULES,
-        }
-        if self.caution.note:
-            judge["judge_engine_lowered"] = self.caution.note
-        result = CellResult(metrics=metrics, samples=samples, costs=costs, provenance={**by_rules.provenance, **judge})
-        del self.left[cell.key]
-        self.deaths = 0
-        self.emit(CellDone(key=cell.key, result=result))
+            self.backlog.fail([plan.cell], e)
+        else:
+            self.backlog.done(plan.cell, result)
 
-    def fail(self, cells: Sequence[Cell], error: SptError) -> None:
-        """Fail these cells with a reason; where it came from stands in the log."""
-        if error.__cause__ is not None:
-            traceback.print_exception(error.__cause__)
-        for cell in cells:
-            if self.left.pop(cell.key, None) is not None:  # else it has failed already
-                reason = f"judge {self.stage.model.name}: {error}"
-                self.emit(CellFailed(key=cell.key, kind=type(error).__name__, reason=reason))
+    def _read_tasks(self) -> None:
+        left = list(self.backlog.left.values())
+        gone = DataError("what it is to rule on cannot be read in the run folder; do the cell again with --fresh")
+        self.backlog.fail([cell for cell in left if cell.key not in self.results], gone)
+        for task in {cell.task.name: cell.task for cell in self.backlog.left.values()}.values():
+            try:
+                self.requests.read(task)
+            except SptError as e:
+                self.backlog.fail([cell for cell in left if cell.task.name == task.name], e)
+
+    def _judged(self, plan: JudgePlan, *, seconds: float) -> CellResult:
+        by_rules = self.results[plan.cell.key]
+        samples = judge_prompts.ruled(by_rules.samples, _rulings(plan.verdicts, len(by_rules.samples)))
+        model = self.backlog.stage.model
+        judge = {"judge": model.name, "judge_fingerprint": model.fingerprint, "judge_rules": judge_prompts.RULES}
+        if self.backoff.note:
+            judge["judge_engine_lowered"] = self.backoff.note
+        return CellResult(
+            metrics=_by_step(plan.cell, samples),
+            samples=samples,
+            costs={**by_rules.costs, "judge_engine_start_s": self._engine_start_s, "judge_s": seconds},
+            provenance={**by_rules.provenance, **judge},
+        )
+
+
+def to_decide(result: CellResult) -> list[Place]:
+    """What of a cell's samples a judge has to decide."""
+    return [
+        (i, what) for i, sample in enumerate(result.samples) for what in QUESTIONS if judge_prompts.needs_judge(sample, what)
+    ]
 
 
 def _verdict(reply: str) -> bool:
@@ -288,6 +184,13 @@ def _verdict(reply: str) -> bool:
     if word not in (YES, NO):
         raise ScoringError(f"a judge's reply must be {YES} or {NO}, and is {word[:40]!r}")
     return word == YES
+
+
+def _rulings(verdicts: Mapping[Place, bool], samples: int) -> dict[int, Ruling]:
+    return {
+        i: Ruling(knows=verdicts.get((i, "knowledge"), False), format_ok=verdicts.get((i, "format"), False))
+        for i in range(samples)
+    }
 
 
 def _by_step(cell: Cell, samples: Sequence[Sample]) -> dict[int | None, tuple[Metric, ...]]:

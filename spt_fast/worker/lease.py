@@ -1,4 +1,4 @@
-"""How the cells of one model are shared by several workers: each begins only what nobody else has been given meanwhile."""
+"""How several workers share the cells of one model: each begins only the cells that it still holds a lease on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from spt_fast.prompts.lora import Learnt
 from spt_fast.types import CellResult
 
 Given: TypeAlias = Mapping[str, Mapping[int, Learnt]] | Mapping[str, CellResult]
-"""By cell key, what is there when a worker gets a cell: step -> what was learnt, of cells that were trained already; or of a
-cell that is to be judged, what it came to by rules."""
+"""By cell key, what earlier work has for a cell: step -> what was trained; or, of a cell that is to be judged, its result by
+rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +25,19 @@ class More:
     given: Given
 
 
-class Sharing(ABC):
-    """What a worker asks whoever hands out the work."""
+class Lease(ABC):
+    """What a worker asks its work queue."""
 
     @abstractmethod
     def claim(self, keys: Sequence[str]) -> Collection[str]:
-        """Asked before cells are learnt, and again before they are asked: those of them that are still this worker's."""
+        """Asked before cells are trained, and again before they are evaluated: those that this worker still holds."""
 
     @abstractmethod
     def more(self) -> More | None:
         """Asked when nothing is left, with the engine open; may take a while. None: the worker is to end."""
 
-    def turn(self, meanwhile: Callable[[], None]) -> None:
-        """Asked when all is read, before anything is put on the device; returns when the device is this worker's.
+    def wait_for_device(self, meanwhile: Callable[[], None]) -> None:
+        """Asked when all is read, before anything is put on the device; returns when no other worker holds any of it.
 
         Args:
             meanwhile: what is worth doing where that takes a while.
@@ -50,8 +50,8 @@ class Sharing(ABC):
         return None
 
 
-class Alone(Sharing):
-    """Nobody else is at work on the model."""
+class SoleLease(Lease):
+    """No other worker is at work on the model."""
 
     def claim(self, keys: Sequence[str]) -> Collection[str]:
         """All of them."""

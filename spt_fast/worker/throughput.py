@@ -11,7 +11,7 @@ WINDOW_S = 30.0
 """What is older does not count."""
 
 
-class Pace:
+class Throughput:
     """Counts answers as workers tell of their progress."""
 
     def __init__(self) -> None:

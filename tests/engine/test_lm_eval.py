@@ -43,7 +43,7 @@ from spt_fast.tasks.rows import content_hash, load_rows
 from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Sample, Sampling, Score
 from spt_fast.worker.events import CellDone, CellFailed, Event
-from spt_fast.worker.worker import run_stage
+from spt_fast.worker.stage import run_stage
 from tests.tiny import BOS, CHAT_TEMPLATE, EOS, byte_tokenizer, tiny_model
 
 pytestmark = pytest.mark.slow

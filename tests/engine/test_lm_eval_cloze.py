@@ -24,7 +24,7 @@ from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.tasks.rows import load_rows
 from spt_fast.types import Sample
 from spt_fast.worker.events import CellDone, CellFailed, Event
-from spt_fast.worker.worker import run_stage
+from spt_fast.worker.stage import run_stage
 from tests.tiny import byte_tokenizer, tiny_model
 
 pytestmark = pytest.mark.slow

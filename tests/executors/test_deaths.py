@@ -22,11 +22,10 @@ from spt_fast.executors.local import run_here
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import MOST_DEATHS, Stage, expand, stages
 from spt_fast.types import Answer, CellResult, Request
-from spt_fast.worker import judge
 from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, StageDone
 from spt_fast.worker.judge import run_judging
 from spt_fast.worker.lease import Given
-from spt_fast.worker.worker import run_stage
+from spt_fast.worker.stage import run_stage
 
 from ..tiny import tiny_model
 
@@ -60,8 +59,7 @@ def fragile(
     monkeypatch: pytest.MonkeyPatch, dies_of: Collection[str], death: Callable[[str], BaseException] = EngineError
 ) -> None:
     """Have workers and judges open engines that die of some tasks."""
-    for module in (engines, judge):
-        monkeypatch.setattr(module, "open_engine", lambda config: Fragile(config, dies_of, death))
+    monkeypatch.setattr(engines, "open_engine", lambda config: Fragile(config, dies_of, death))
 
 
 @pytest.fixture(scope="module")

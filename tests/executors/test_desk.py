@@ -19,8 +19,8 @@ from spt_fast.executors.ray.executor import ModelWorker, Partner
 from spt_fast.plan import Stage, expand, stages
 from spt_fast.plan.cell import Cell
 from spt_fast.worker.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress
-from spt_fast.worker.lease import More, Sharing
-from spt_fast.worker.worker import run_stage
+from spt_fast.worker.lease import Lease, More
+from spt_fast.worker.stage import run_stage
 
 from ..tiny import tiny_model
 
@@ -117,7 +117,7 @@ def test_of_two_threads_that_want_the_same_cells_each_cell_goes_to_one(stage: St
         assert sorted([*begun, *back]) == sorted(keys(stage.cells))
 
 
-class Shared(Sharing):
+class Shared(Lease):
     """Withholds some cells, and has others to give once."""
 
     def __init__(self, withheld: Sequence[str] = (), more: Sequence[More] = ()) -> None:

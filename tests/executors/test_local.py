@@ -17,8 +17,8 @@ from spt_fast.executors.local import LocalExecutor
 from spt_fast.executors.process import _Line
 from spt_fast.plan import Stage, expand, stages
 from spt_fast.worker.events import CellDone, CellFailed, Event, PhaseStarted, StageDone
-from spt_fast.worker.lease import Alone, Given
-from spt_fast.worker.worker import run_stage
+from spt_fast.worker.lease import Given, SoleLease
+from spt_fast.worker.stage import run_stage
 
 from ..tiny import tiny_model
 
@@ -145,8 +145,8 @@ def test_nothing_is_put_on_the_device_before_a_workers_turn(two: list[Stage]) ->
     events: list[Event] = []
     before: list[Event] = []
 
-    class Waits(Alone):
-        def turn(self, meanwhile: Callable[[], None]) -> None:
+    class Waits(SoleLease):
+        def wait_for_device(self, meanwhile: Callable[[], None]) -> None:
             meanwhile()
             before.extend(events)
 
@@ -160,6 +160,6 @@ def test_a_worker_works_ahead_only_as_long_as_it_waits() -> None:
     line = object.__new__(_Line)  # without its thread, which ends this process when the other end is gone
     line._turn = threading.Event()
     did: list[str] = []
-    line.turn(lambda: (did.append("imported"), line._turn.set())[0])
-    line.turn(lambda: did.append("too late"))
+    line.wait_for_device(lambda: (did.append("imported"), line._turn.set())[0])
+    line.wait_for_device(lambda: did.append("too late"))
     assert did == ["imported"]

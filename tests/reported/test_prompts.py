@@ -16,7 +16,8 @@ from spt_fast.plan import Stage, expand
 from spt_fast.plan.cell import Cell
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import load_rows
-from spt_fast.worker.requests import draw_shots, rows_of
+from spt_fast.worker.questions import draw_shots
+from spt_fast.worker.rows import rows_of
 from tests.tiny import CHAT_TEMPLATE, byte_tokenizer, tiny_model
 
 RIDDLES = """\

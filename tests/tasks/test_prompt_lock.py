@@ -23,7 +23,7 @@ from spt_fast.tasks.multiple_choice import INSTRUCTIONS, has_forms
 from spt_fast.tasks.rows import load_rows
 from spt_fast.training.rows import tuning_row
 from spt_fast.types import Example
-from spt_fast.worker.requests import texts_of
+from spt_fast.worker.questions import texts_of
 
 LOCK = Path(__file__).with_name("prompt_lock.json")
 TOKENIZER = Path(__file__).parents[2] / "spt_fast" / "zoo" / "weights" / "base-40"

@@ -58,7 +58,7 @@ from spt_fast.worker.events import (
     WorkerStarted,
 )
 from spt_fast.worker.lease import Given
-from spt_fast.worker.throughput import Pace
+from spt_fast.worker.throughput import Throughput
 
 POLL_S = 2.0
 """Longest that an actor waits for something to tell before it answers that nothing has happened, or only progress."""
@@ -775,7 +775,7 @@ class _Metrics:
         from ray.util.metrics import Gauge
 
         self._left, self._done, self._failed = cells, 0, 0
-        self._pace = Pace()
+        self._pace = Throughput()
         self._cells = Gauge("spt_fast_cells", "Cells of the run", tag_keys=("state",))
         self._workers = Gauge("spt_fast_workers", "Workers that are placed")
         self._gpus = Gauge("spt_fast_gpus", "GPUs that workers hold")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from spt_fast import engine as engines
 from spt_fast import plan, zoo
 from spt_fast.config import GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import run_cells
@@ -21,10 +22,11 @@ from spt_fast.scoring.judge_prompts import Ruling
 from spt_fast.scoring.metrics import judged_aggregate
 from spt_fast.store import Store
 from spt_fast.types import Answer, CellResult, Completion, Generate, Metric, Request, Sample, Sampling
-from spt_fast.worker import judge
 from spt_fast.worker.events import CellDone, CellFailed, Event
+from spt_fast.worker.judge import run_judging
+from spt_fast.worker.judge_requests import CUT, REPLY
 
-from .tiny import byte_tokenizer, tiny_model
+from ..tiny import byte_tokenizer, tiny_model
 
 
 def sample(example: str, completion: str, *, format_ok: bool = False, knows: bool = False, length: bool = False) -> Sample:
@@ -251,9 +253,9 @@ def stage_of(grid: GridConfig) -> tuple[plan.Stage, dict[str, CellResult]]:
 def test_a_scripted_judges_word_is_what_the_cells_come_to(grid: GridConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     stage, asked = stage_of(grid)
     engine = Scripted()
-    monkeypatch.setattr(judge, "open_engine", lambda config: engine)
+    monkeypatch.setattr(engines, "open_engine", lambda config: engine)
     events: list[Event] = []
-    judge.run_judging(stage, asked, events.append)
+    run_judging(stage, asked, events.append)
     done = {event.key: event.result for event in events if isinstance(event, CellDone)}
     assert set(done) == {cell.key for cell in stage.cells}
     for key, result in done.items():
@@ -269,19 +271,19 @@ def test_a_long_completion_loses_its_middle_and_the_question_nothing(grid: GridC
     stage, asked = stage_of(grid)
     engine = Scripted()
     engine.max_model_len = 1600
-    monkeypatch.setattr(judge, "open_engine", lambda config: engine)
+    monkeypatch.setattr(engines, "open_engine", lambda config: engine)
     long = {
         key: replace(result, samples=tuple(replace(s, completion="begin " + "x" * 5000 + " end") for s in result.samples))
         for key, result in asked.items()
     }
-    judge.run_judging(stage, long, lambda event: None)
+    run_judging(stage, long, lambda event: None)
     assert engine.asked
     for request in engine.asked:
         text = read(request)
-        assert len(request.token_ids) <= 1600 - judge.REPLY.max_tokens
+        assert len(request.token_ids) <= 1600 - REPLY.max_tokens
         assert "begin xx" in text
         assert "xx end" in text
-        assert judge.CUT in text
+        assert CUT in text
         assert "Reply with yes or no." in text
 
 
@@ -289,9 +291,9 @@ def test_a_judge_that_says_another_word_fails_its_cells_with_it(grid: GridConfig
     stage, asked = stage_of(grid)
     engine = Scripted()
     engine.reply = "perhaps"
-    monkeypatch.setattr(judge, "open_engine", lambda config: engine)
+    monkeypatch.setattr(engines, "open_engine", lambda config: engine)
     events: list[Event] = []
-    judge.run_judging(stage, asked, events.append)
+    run_judging(stage, asked, events.append)
     failed = [event for event in events if isinstance(event, CellFailed)]
     assert {event.key for event in failed} == {cell.key for cell in stage.cells}
     assert all("must be yes or no, and is 'perhaps'" in event.reason for event in failed)
@@ -308,7 +310,7 @@ def test_both_engines_hold_a_completion_to_the_choices_and_choose_alike() -> Non
     tokenizer = Tokenizer.load(source)
     texts = ("Question: Is that right?\nAnswer:", "Reply with yes or no.", "no no no", "yes", "")
     prompts = [tokenizer.prompt_ids(text) for text in texts]
-    requests = [Generate(token_ids=ids, sampling=judge.REPLY) for ids in prompts]
+    requests = [Generate(token_ids=ids, sampling=REPLY) for ids in prompts]
     free = [Generate(token_ids=ids, sampling=Sampling(max_tokens=8)) for ids in prompts]
     found = []
     for kind in ("vllm", "transformers"):

