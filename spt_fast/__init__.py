@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from spt_fast.analysis.runs import read_run
     from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig
     from spt_fast.config.reader import load_grid
-    from spt_fast.driver.run import GridResult, run_grid
+    from spt_fast.driver.result import GridResult
+    from spt_fast.driver.run import run_grid
     from spt_fast.errors import (
         ConfigError,
         DataError,
@@ -33,7 +34,7 @@ _HOME = {
     "DataError": "errors",
     "EngineError": "errors",
     "GridConfig": "config",
-    "GridResult": "driver.run",
+    "GridResult": "driver.result",
     "ModelConfig": "config",
     "ModelError": "errors",
     "ScoringError": "errors",

@@ -13,7 +13,8 @@ from spt_fast import plan
 from spt_fast.cli.checking import check_grid
 from spt_fast.config import Ensemble, Learning, Lora, SoftPromptConfig, Transfer
 from spt_fast.config.reader import load_grid
-from spt_fast.driver.run import run_cells, with_options
+from spt_fast.driver.options import with_options
+from spt_fast.driver.run import run_cells
 from spt_fast.tasks import loading
 from spt_fast.worker.events import CellDone, CellFailed, Event
 from spt_fast.worker.stage import run_stage

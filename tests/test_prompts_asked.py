@@ -17,7 +17,7 @@ from spt_fast.cli import main
 from spt_fast.cli.checking import Checked, check_grid
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.config.reader import load_grid
-from spt_fast.driver.run import GridResult
+from spt_fast.driver.result import GridResult
 from spt_fast.errors import ConfigError, DataError
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import expand

@@ -11,7 +11,8 @@ import pytest
 
 from spt_fast.cli.checking import check_grid
 from spt_fast.config import FewShot, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import GridResult, run_cells
+from spt_fast.driver.result import GridResult
+from spt_fast.driver.run import run_cells
 
 from .test_run import Inline
 from .tiny import tiny_model

@@ -16,7 +16,8 @@ from spt_fast.analysis.runs import open_run
 from spt_fast.cli.dry_run import dry_run
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.config.reader import load_grid, parse_grid, share_of
-from spt_fast.driver.run import GridResult, with_options
+from spt_fast.driver.options import with_options
+from spt_fast.driver.result import GridResult
 from spt_fast.errors import ConfigError
 from spt_fast.report import CellReport, summary
 from spt_fast.report.folder import write_tables

@@ -16,7 +16,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from spt_fast.cli.dry_run import dry_run
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.config.output import Location, day_of, joined, parent
-from spt_fast.driver.run import Interrupted, with_options
+from spt_fast.driver.options import with_options
+from spt_fast.driver.result import Interrupted
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.models.identity import Model
 from spt_fast.plan.cell import Cell, Judge, TaskRows

@@ -20,7 +20,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import GridResult, Interrupted
+from spt_fast.driver.result import GridResult, Interrupted
 from spt_fast.driver.run import run_cells as run_in_workers
 from spt_fast.executors.base import Executor
 from spt_fast.plan import Stage

@@ -137,7 +137,7 @@ def hash_of(task: str, i: int) -> int:
 def record(folder: Path, rows: int, models: int, tasks: int) -> int:
     """Write the run folder; how many samples it holds."""
     from spt_fast.config import FewShot, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-    from spt_fast.driver.run import resolved
+    from spt_fast.driver.resolved import resolved
     from spt_fast.scoring.metrics import aggregate
     from spt_fast.store import Store
     from spt_fast.types import CellResult

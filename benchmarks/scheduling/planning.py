@@ -161,7 +161,7 @@ def plan_it(grid: Path) -> tuple[dict[str, float], list[Cell]]:
 
 def keep(folder: Path, cells: Sequence[Cell]) -> dict[str, Any]:
     """What the driver does with a result when it comes, a cell at a time."""
-    from spt_fast.driver import run
+    from spt_fast.driver import keep as keeping
     from spt_fast.plan import Stage
     from spt_fast.store import Store
     from spt_fast.worker.events import CellDone
@@ -172,7 +172,7 @@ def keep(folder: Path, cells: Sequence[Cell]) -> dict[str, Any]:
     took: dict[str, list[float]] = {}
     for cell in cells[:KEPT]:
         event = CellDone(key=cell.key, result=made_up(cell))
-        took.setdefault(cell.label, []).append(seconds(partial(run._keep, stage, event, store))[0])
+        took.setdefault(cell.label, []).append(seconds(partial(keeping.keep, stage, event, store))[0])
     store.close()
     probe = folder / "probe"
 

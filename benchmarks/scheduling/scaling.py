@@ -29,7 +29,6 @@ from benchmarks.harness import Benchmark, Ratio
 if TYPE_CHECKING:
     from spt_fast.config import GridConfig
     from spt_fast.plan import Stage
-    from spt_fast.store import Store
     from spt_fast.worker.events import Event
     from spt_fast.worker.lease import Given
 
@@ -95,21 +94,22 @@ class Clock:
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Time the driver's `_keep` while the context is open."""
-        from spt_fast.driver import run
+        """Time what the driver keeps while the context is open."""
+        from spt_fast.driver.stages import StageRunner
 
-        original = run._keep
+        original = StageRunner.keep
 
-        def keep(stage: Stage, event: Event, store: Store) -> None:
+        def keep(runner: StageRunner, stage: Stage, event: Event) -> Event:
             begin = time.perf_counter()
-            original(stage, event, store)
+            kept = original(runner, stage, event)
             self.keep_s += time.perf_counter() - begin
+            return kept
 
-        run._keep = keep
+        StageRunner.keep = keep  # type: ignore[method-assign]
         try:
             yield
         finally:
-            run._keep = original
+            StageRunner.keep = original  # type: ignore[method-assign]
 
 
 def measure(workers: int, cells: int, cell_s: float, folder: Path) -> dict[str, Any]:

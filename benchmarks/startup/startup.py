@@ -110,7 +110,8 @@ class Clock:
 def night(folder: Path, name: str, *, ahead: bool) -> tuple[dict[str, Any], list[Any]]:
     """The grid, once: its seconds, and what its cells came to."""
     from spt_fast.config.reader import load_grid
-    from spt_fast.driver.run import run_cells, with_options
+    from spt_fast.driver.options import with_options
+    from spt_fast.driver.run import run_cells
     from spt_fast.executors.local import LocalExecutor
 
     logs = folder / f"{name}-logs"

@@ -130,7 +130,9 @@ def run(
     """Run a grid. Again: go on where it stopped; what is done is not done twice."""
     from spt_fast.cli import progress
     from spt_fast.config.reader import load_grid, share_of
-    from spt_fast.driver.run import Interrupted, run_cells, with_options
+    from spt_fast.driver.options import with_options
+    from spt_fast.driver.result import Interrupted
+    from spt_fast.driver.run import run_cells
 
     again = None if rerun is None else share_of(rerun, "--rerun")
     config = with_options(load_grid(grid), limit=limit, output=output, rerun=again)

@@ -8,7 +8,8 @@ from contextlib import closing
 from spt_fast import plan
 from spt_fast.cli.progress import counted, spoken
 from spt_fast.config import GridConfig, PriceConfig
-from spt_fast.driver.run import ahead_of, lengths_of, measured
+from spt_fast.driver.ahead import ahead_of
+from spt_fast.driver.estimates import lengths_of, measured
 from spt_fast.executors import LOCAL, open_executor
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell

@@ -5,15 +5,43 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from spt_fast.errors import DataError, ScoringError, boundary
+from spt_fast.driver.keep import keep
+from spt_fast.driver.stages import Shows
+from spt_fast.errors import ConfigError, DamagedError, DataError, ScoringError, boundary
+from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
 from spt_fast.scoring.ensemble import ensemble_metrics, majority_vote
 from spt_fast.scoring.methods import METHODS, commonest, knowledge_told
+from spt_fast.store import Store
 from spt_fast.types import CellResult, Example, Sample
 from spt_fast.version import version
+from spt_fast.worker.events import CellDone, CellFailed, Event
 
 THEIRS = ("fingerprint", "source", "chat_template", "chat_date", "seam", "rows", "platform", "tuning")
 """Of the members' provenance, what is the same for all."""
+
+
+def vote(cells: Sequence[Cell], named: Collection[str], store: Store, shows: Shows) -> None:
+    """Put the answers of ensembles together: here, for all that it takes is in the run folder.
+
+    Args:
+        cells: the ensembles.
+        named: keys of the cells of the grid.
+        store: the run folder.
+        shows: is told of each.
+    """
+    examples: dict[str, dict[str, Example]] = {}
+    for cell in cells:
+        stage = Stage(model=cell.model, cells=(cell,))
+        event: Event
+        try:
+            if cell.task.name not in examples:
+                examples = {cell.task.name: examples_of(cell)}  # of one task at a time
+            members = [store.cell_result(member.key) for member in cell.members]
+            event = CellDone(key=cell.key, result=voted(cell, members, examples[cell.task.name], named))
+        except (ConfigError, DataError, ScoringError, DamagedError) as e:
+            event = CellFailed(key=cell.key, kind=type(e).__name__, reason=str(e))
+        shows.show(stage, keep(stage, event, store))
 
 
 def examples_of(cell: Cell) -> dict[str, Example]:

@@ -11,7 +11,7 @@ import pytest
 from spt_fast.analysis.compare import compare_runs
 from spt_fast.analysis.runs import Run, read_run
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import resolved
+from spt_fast.driver.resolved import resolved
 from spt_fast.models.identity import Model
 from spt_fast.plan.cell import Cell
 from spt_fast.store import Store

@@ -12,7 +12,7 @@ import pytest
 
 from spt_fast.cli.status import status_of
 from spt_fast.config import FewShot, GridConfig, ModelConfig, TaskConfig
-from spt_fast.driver import run
+from spt_fast.driver.heartbeat import Heartbeat
 from spt_fast.driver.run import run_cells
 from spt_fast.executors.base import Executor
 from spt_fast.plan import Stage
@@ -96,7 +96,7 @@ class Looking:
 
 @pytest.fixture
 def looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Looking:
-    monkeypatch.setattr(run._Pulse, "EVERY_S", 0.0)
+    monkeypatch.setattr(Heartbeat, "EVERY_S", 0.0)
     grid = GridConfig(
         name="g",
         models=(ModelConfig(id="zoo/base-40"),),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import GridResult
+from spt_fast.driver.result import GridResult
 from spt_fast.driver.run import run_cells as run_in_workers
 from spt_fast.engine import config_of, oom_backoff
 from spt_fast.engine.base import EngineConfig

@@ -29,7 +29,8 @@ from safetensors.numpy import load_file, save_file
 
 from spt_fast.cli.dry_run import dry_run
 from spt_fast.config import FewShot, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import GridResult, run_cells
+from spt_fast.driver.result import GridResult
+from spt_fast.driver.run import run_cells
 from spt_fast.executors.ray.executor import RayExecutor
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import TaskRows

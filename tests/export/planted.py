@@ -12,7 +12,7 @@ import numpy as np
 
 from spt_fast import tasks
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import resolved
+from spt_fast.driver.resolved import resolved
 from spt_fast.models.identity import Model
 from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.prompts.soft_prompt import SoftPrompt

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.run import GridResult
+from spt_fast.driver.result import GridResult
 from spt_fast.report.folder import write_tables
 from spt_fast.types import Completion
 from spt_fast.worker.context_window import ContextWindow

@@ -1,0 +1,103 @@
+"""The grid of a run as it was resolved, for the run folder's grid.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from spt_fast.config import GridConfig
+from spt_fast.config.output import Location
+from spt_fast.models.identity import Model
+from spt_fast.plan.cell import Cell, TaskRows
+from spt_fast.tasks import means
+from spt_fast.version import version
+
+
+def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> dict[str, Any]:
+    """The grid with defaults filled in, and what its names stood for: commits, fingerprints, versions, cell keys."""
+    models = {cell.model.name: cell.model for cell in cells}
+    rows = {cell.task.name: cell.task for cell in cells}
+    return {
+        "name": config.name,
+        "models": [_model(model) for model in models.values()],
+        "tasks": [_task(task) for task in rows.values()],
+        "means": [dict(found) for entry in config.tasks if (found := means(entry)) is not None],
+        "protocols": [
+            {p.name: {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(p).items()}} for p in config.protocols
+        ],
+        "seeds": list(config.seeds),
+        "limit": config.limit,
+        "judge": _judge(cells),
+        "truth": {task: dict(known) for task, known in config.truth.items()},
+        "engine": dict(config.engine),
+        "rerun": config.rerun,
+        "price": None if config.price is None else asdict(config.price),
+        "output": str(folder),
+        "spt_fast": version(),
+        "cells": {cell.key: _cell(cell) for cell in cells},
+    }
+
+
+def _model(model: Model) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "source": model.source,
+        "revision": model.revision,
+        "fingerprint": model.fingerprint,
+        "post_trained": model.post_trained,
+        "tensor_parallel": model.tensor_parallel,
+        "pipeline_parallel": model.pipeline_parallel,
+        "gpus": model.gpus,
+        "dtype": model.dtype,
+        "chat_template": model.chat_template,
+        "chat_template_kwargs": dict(model.chat_template_kwargs),
+        "chat_date": model.chat_date,
+        "trust_remote_code": model.trust_remote_code,
+        "soft_prompt": dict(model.soft_prompt),
+        "engine": dict(model.engine),
+    }
+
+
+def _task(rows: TaskRows) -> dict[str, Any]:
+    return {
+        "task": rows.name,
+        "version": rows.version,
+        "content": rows.content,
+        "format": rows.task.format,
+        "form": rows.task.form_in_words,
+        "limit": rows.limit,
+        "cut": rows.cut,
+        "allow_left_out": rows.allow_left_out,
+        "data_files": dict(rows.data_files) if isinstance(rows.data_files, Mapping) else rows.data_files,
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    members = {"members": [member.key for member in cell.asked]} if cell.unjudged.members else {}
+    return {
+        "model": cell.model.name,
+        "task": cell.task.name,
+        "protocol": cell.label,
+        "seed": cell.seed,
+        "closed_ended": cell.task.task.closed_ended,
+        "rests_on": None if cell.judge is None else cell.unjudged.key,
+        **members,
+    }
+
+
+def _judge(cells: Sequence[Cell]) -> dict[str, Any] | None:
+    judge = next((cell.judge for cell in cells if cell.judge is not None), None)
+    if judge is None:
+        return None
+    return {
+        "model": judge.model.name,
+        "source": judge.model.source,
+        "revision": judge.model.revision,
+        "fingerprint": judge.model.fingerprint,
+        "chat_template": judge.model.chat_template,
+        "chat_template_kwargs": dict(judge.model.chat_template_kwargs),
+        "chat_date": judge.model.chat_date,
+        "engine": dict(judge.engine),
+        "prompts": judge.prompts,
+    }

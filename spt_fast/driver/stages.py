@@ -1,0 +1,105 @@
+"""Running stages: handed to an executor, and what comes back is kept, shown, and held against the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from spt_fast.driver.estimates import TimeLeft
+from spt_fast.driver.heartbeat import Heartbeat
+from spt_fast.driver.keep import keep
+from spt_fast.errors import DamagedError
+from spt_fast.executors.base import Executor
+from spt_fast.plan import Stage
+from spt_fast.scheduling.estimates import Measured
+from spt_fast.store import Store
+from spt_fast.worker.events import CellDone, CellFailed, Event
+from spt_fast.worker.lease import Given
+
+
+class Shows(Protocol):
+    """What a run tells events to: `progress.Watcher` is one."""
+
+    def show(self, stage: Stage, event: Event) -> None:
+        """Show one event."""
+
+
+class Silence:
+    """Shows nothing."""
+
+    def show(self, stage: Stage, event: Event) -> None:
+        """Nothing is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRunner:
+    """Runs stages, and keeps what comes of them."""
+
+    executor: Executor
+    store: Store
+    known: Sequence[Measured] = ()
+    """What cells that are done have cost."""
+    say: Callable[[str], None] | None = None
+    """Is told in a sentence what of earlier work is of no use."""
+
+    def run(self, stages: Sequence[Stage], shows: Shows) -> dict[str, str]:
+        """Run stages to their end; why cells failed, by key."""
+        failed = self._refuse([stage for stage in stages if stage.model.unresolved is not None], shows)
+        stages = [stage for stage in stages if stage.model.unresolved is None]
+        return failed | self._run(stages, shows) if stages else failed
+
+    def keep(self, stage: Stage, event: Event) -> Event:
+        """Write an event to the run folder; what is to be told of it."""
+        return keep(stage, event, self.store)
+
+    def _run(self, stages: Sequence[Stage], shows: Shows) -> dict[str, str]:
+        failed: dict[str, str] = {}
+        ended: set[str] = set()
+        heartbeat = Heartbeat(self.store)
+        time_left = TimeLeft(stages, self.executor, self.store, self.known)
+        with closing(self.executor.run(stages, lambda stage: given(stage, self.store, self.say), self.known)) as events:
+            for stage, told in events:
+                key = getattr(told, "key", None)
+                if key is not None and (key in ended or key not in stage.by_key):
+                    continue  # what is said of a cell that has ended counts no more
+                event = self.keep(stage, told)
+                for each in (event, *time_left.after(stage, event)):
+                    shows.show(stage, each)
+                    heartbeat.take(stage, each)
+                if isinstance(event, CellDone | CellFailed):
+                    ended.add(event.key)
+                if isinstance(event, CellFailed):
+                    failed[event.key] = event.reason
+        return failed
+
+    def _refuse(self, stages: Sequence[Stage], shows: Shows) -> dict[str, str]:
+        """Fail the cells of models that are known to be of no use: no worker need start for that."""
+        failed: dict[str, str] = {}
+        for stage in stages:
+            for cell in stage.cells:
+                failed[cell.key] = reason = stage.model.unresolved or ""
+                shows.show(stage, self.keep(stage, CellFailed(key=cell.key, kind="ModelError", reason=reason)))
+        return failed
+
+
+def given(stage: Stage, store: Store, say: Callable[[str], None] | None = None) -> Given:
+    """What earlier work has for a stage: soft prompts that are learnt already, or the completions to be judged. What is damaged
+    is not there: vectors are learnt again, and a judge's worker fails the cell."""
+    found: dict[str, Any] = {}
+    done = store.done() if stage.rerun else ()
+    for cell in stage.cells:
+        try:
+            has = store.learnt.of(cell) if stage.judge is None else store.cell_result(cell.unjudged.key)
+        except DamagedError as e:
+            again = stage.judge is None and cell.key not in done
+            if again:
+                store.learnt.forget(cell.key)
+            if say is not None:
+                mend = "so it is learnt again" if again else "so the cell cannot be gone on with"
+                say(f"{cell.title}: {str(e).partition('; ')[0]}, {mend}")
+            continue
+        if has is not None:
+            found[cell.key] = has
+    return found
