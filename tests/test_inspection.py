@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from spt_fast import tasks
-from spt_fast.cli.inspecting import Wanted, inspect
+from spt_fast.cli.inspecting import inspect
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, Transfer, ZeroShot
 from spt_fast.driver.run import run_cells
 from spt_fast.engine.base import EngineConfig
@@ -21,6 +21,7 @@ from spt_fast.engine.echo import EchoEngine
 from spt_fast.engine.transformers import TransformersEngine
 from spt_fast.errors import ConfigError, ModelError, StoreError
 from spt_fast.inspection.ablation import Subject, probe
+from spt_fast.inspection.inspected import Wanted
 from spt_fast.models import nearest_tokens
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.identity import Model

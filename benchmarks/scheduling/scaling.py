@@ -105,7 +105,7 @@ class Clock:
             self.keep_s += time.perf_counter() - begin
             return kept
 
-        StageRunner.keep = keep  # type: ignore[method-assign]
+        StageRunner.keep = keep  # type: ignore[assignment, method-assign]
         try:
             yield
         finally:

@@ -387,8 +387,8 @@ def inspect(prompt: Location, only: str | None, as_json: bool, **options: Any) -
     answered is kept there, and report.html shows it.
     """
     _settle_threads()
-    from spt_fast.cli.inspecting import Wanted
     from spt_fast.cli.inspecting import inspect as inspected
+    from spt_fast.inspection.inspected import Wanted
 
     terminal.show(inspected(prompt, Wanted(only=_only(only), **options), as_json=as_json, say=_say))
     return 0

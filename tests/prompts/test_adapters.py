@@ -14,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spt_fast.cli.inspecting import Wanted, inspect
+from spt_fast.cli.inspecting import inspect
 from spt_fast.errors import ConfigError, StoreError
+from spt_fast.inspection.inspected import Wanted
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.adapters import load_adapter, save_adapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
