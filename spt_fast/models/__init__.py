@@ -2,7 +2,8 @@
 
     identity, hub, weights, faults, fits    which model it is, how large, and what is wrong with it; no weights are loaded
     tokenizer, chat                         text -> token ids; what a chat template does to a prompt
-    frozen_model, lora, loading             the model that soft prompts and adapters are trained through
+    frozen_model, lora                      the model that soft prompts and adapters are trained through
+    load, load_errors, head, layers         how it is loaded, and what it is made of
     memory, finite                          memory of the device; why logits are not finite
 
 Decisions:

@@ -11,12 +11,9 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,19 +21,16 @@ import transformers
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import logging as transformers_logging
 
-from spt_fast.errors import ModelError, first_line
+from spt_fast.errors import ModelError
 from spt_fast.models import finite, memory
-from spt_fast.models.loading import loading
+from spt_fast.models.head import head_of
+from spt_fast.models.layers import calling, last_mlp, layers_of
+from spt_fast.models.load import load_module, put_on
 from spt_kernels import linear_logprob
 
 NO_LIMIT = 1 << 20
 """Positions of a model whose config names no limit (ALiBi, recurrent ones)."""
-
-WORKING_SHARE = 0.1
-"""Of a GPU's memory, what the work on a model takes beside its weights at the least."""
 
 WORK_OF_A_THREAD = 150_000_000
 """Multiplications in a layer that are worth waking one more thread for, on a CPU. From steps of models of 64 to 1,024 hidden
@@ -46,34 +40,6 @@ the zoo's models take half as long on one."""
 _PROBE_TOKENS = 8
 # Largest difference of two logits that are the same number, relative to the largest logit: products in another order.
 _SAME = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """From hidden states to logits: `softcap(scale * (hidden @ weight.T + bias))`."""
-
-    weight: Tensor
-    """`[V, H]`."""
-    bias: Tensor | None = None
-    """`[V]`."""
-    scale: float = 1.0
-    """Cohere's `logit_scale`; one over Granite's `logits_scaling`."""
-    softcap: float | None = None
-    """`c` of `c * tanh(logits / c)`: Gemma's `final_logit_softcapping`."""
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether the logits are `hidden @ weight.T` and nothing else."""
-        return self.bias is None and self.scale == 1.0 and self.softcap is None
-
-    def logits(self, hidden_NH: Tensor) -> Tensor:
-        """`[N, H]` -> `[N, V]`."""
-        logits_NV = torch.nn.functional.linear(hidden_NH, self.weight, self.bias)
-        if self.scale != 1.0:
-            logits_NV = logits_NV * self.scale
-        if self.softcap is not None:
-            logits_NV = torch.tanh(logits_NV / self.softcap) * self.softcap
-        return logits_NV
 
 
 class FrozenModel:
@@ -93,7 +59,7 @@ class FrozenModel:
         self._module: transformers.PreTrainedModel | None = module.requires_grad_(False)
         module.train(False)
         self.name = name
-        self.head = _head(module)
+        self.head = head_of(module)
         """How hidden states become logits; None: only the model's own forward knows."""
         self.most_positions: int | None = None
         """Most positions `B * T` that memory has room for in one training pass; None: none were too many so far."""
@@ -106,7 +72,7 @@ class FrozenModel:
         self._last_mlp: torch.nn.Module | None = None
         """Gets the positions that are asked for and no others; None: this family needs them all, or calls it otherwise."""
         self._gpus = 1.0
-        layers = _layers(module) or [module]
+        layers = layers_of(module) or [module]
         self._layer_weights = sum(weight.numel() for layer in layers for weight in layer.parameters()) // len(layers)
         parameters = inspect.signature(module.base_model.forward).parameters
         self._takes_positions = "position_ids" in parameters
@@ -139,64 +105,15 @@ class FrozenModel:
                 unknown, or the device has too little memory for it.
         """
         name = os.fspath(path)
-        spread = gpus > 1 and device == "auto" and memory.on_gpu()
-        if spread and find_spec("accelerate") is None:
-            raise ModelError(f"{name}: to spread a model over {gpus:g} GPUs takes accelerate: pip install accelerate")
-        room = memory.room(lambda total: (1 - WORKING_SHARE) * total, devices=int(gpus)) if spread else nullcontext()
-        source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        with loading(name), room, _without_progress_bars():
-            config = transformers.AutoConfig.from_pretrained(name, **source)
-            if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-                raise ModelError(f"{name}: {dtype!r} is not a dtype")
-            _require_safetensors(name)
-            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                name,
-                config=config,
-                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-                use_safetensors=True,
-                attn_implementation=_attention(config),
-                output_loading_info=True,
-                **({"device_map": "auto"} if spread else {}),
-                **source,
-            )
-        module, report = loaded
-        # Transformers fills missing weights with random numbers and goes on; nobody wants scores of those.
-        if missing := sorted(report["missing_keys"]):
-            raise ModelError(f"{name}: {len(missing)} weights are not in its files, among them {missing[0]}")
-        if spread:
+        spread_over = int(gpus) if gpus > 1 and device == "auto" and memory.on_gpu() else None
+        module = load_module(name, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, spread_over=spread_over)
+        if spread_over is not None:
             return cls(module, name=name)
         if device == "auto":
             device = "cuda" if memory.on_gpu() else "cpu"
-        return cls._on(device, module, name=name, gpus=gpus)
-
-    @classmethod
-    def _on(cls, device: str, module: transformers.PreTrainedModel, *, name: str, gpus: float) -> FrozenModel:
-        """Put a model on its device; on a GPU, as soon as there is room for it.
-
-        Raises:
-            ModelError: there is none.
-        """
-        weights = sum(parameter.nbytes for parameter in module.parameters())
-        on_gpu = torch.device(device).type == "cuda"
-        room = memory.room(lambda total: weights + WORKING_SHARE * gpus * total, gpus=gpus) if on_gpu else nullcontext()
-        with room:
-            if on_gpu:
-                memory.limit(gpus)
-            try:
-                model = cls(module.to(device), name=name)
-            except Exception as e:
-                if not memory.ran_out(e):
-                    raise
-                said = first_line(e)
-            else:
-                model._gpus = gpus if on_gpu else 1.0
-                return model
-            module.to("meta")  # whoever holds it still: what was moved already is freed
-            memory.release()
-        raise ModelError(
-            f"{name}: its weights of {memory.gib(weights)} GiB do not fit ({memory.described()}: {said}); it needs a GPU with "
-            "more memory, or a larger share of one (gpus)"
-        )
+        model = put_on(device, module, partial(cls, name=name), name=name, gpus=gpus)
+        model._gpus = gpus if model.device.type == "cuda" else 1.0
+        return model
 
     @property
     def module(self) -> transformers.PreTrainedModel:
@@ -342,7 +259,7 @@ class FrozenModel:
     @property
     def can_recompute(self) -> bool:
         """Whether Transformers says what the layers of this model are."""
-        return bool(_layers(self.module))
+        return bool(layers_of(self.module))
 
     @contextmanager
     def recomputing(self) -> Iterator[None]:
@@ -353,8 +270,8 @@ class FrozenModel:
         Transformers' own switch works in training mode alone, where there is dropout.
         """
         with ExitStack() as stack:
-            for layer in _layers(self.module)[:-1]:
-                stack.enter_context(_calling(layer, partial(checkpoint, layer.forward, use_reentrant=False)))
+            for layer in layers_of(self.module)[:-1]:
+                stack.enter_context(calling(layer, partial(checkpoint, layer.forward, use_reentrant=False)))
             yield
 
     @contextmanager
@@ -377,7 +294,7 @@ class FrozenModel:
             said_1NH = forward(hidden_BTH.flatten(0, 1)[places_N][None])
             return torch.zeros_like(hidden_BTH).flatten(0, 1).index_copy(0, places_N, said_1NH[0]).view_as(hidden_BTH)
 
-        with _calling(self._last_mlp, at_positions):
+        with calling(self._last_mlp, at_positions):
             yield
 
     def fault(self) -> str | None:
@@ -423,7 +340,7 @@ class FrozenModel:
                 f"{self.name}: {type(self.module).__name__} answers differently to token ids and to their embeddings, "
                 "so soft prompts cannot stand among its tokens"
             )
-        self._last_mlp = _last_mlp(self.module)
+        self._last_mlp = last_mlp(self.module)
         if not self._same_at_some(self.embed(ids), everywhere[1::3], expected[1::3]):
             self._last_mlp = None
 
@@ -435,82 +352,9 @@ class FrozenModel:
             return False
 
 
-def _layers(module: torch.nn.Module) -> list[torch.nn.Module]:
-    return [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
-
-
-def _last_mlp(module: torch.nn.Module) -> torch.nn.Module | None:
-    """What the last layer does with each position for itself, where it goes by the usual name."""
-    layers = _layers(module)
-    mlp = getattr(layers[-1], "mlp", None) if layers else None
-    return mlp if isinstance(mlp, torch.nn.Module) else None
-
-
-@contextmanager
-def _calling(module: torch.nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """A module that does this instead, for a while. Accelerate's hooks, which do the same, are put back afterwards."""
-    before = vars(module).get("forward")
-    vars(module)["forward"] = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            vars(module)["forward"] = before
-
-
-def _head(module: transformers.PreTrainedModel) -> Head | None:
-    """The head of the families that are known; a wrong guess is found by `FrozenModel._check`."""
-    linear = module.get_output_embeddings()
-    if not isinstance(linear, torch.nn.Linear) or module.base_model is module:
-        return None
-    config = module.config.get_text_config()
-    scale = getattr(config, "logit_scale", None)
-    if scale is None and (divisor := getattr(config, "logits_scaling", None)) is not None:
-        scale = 1 / divisor
-    return Head(
-        weight=linear.weight,
-        bias=linear.bias,
-        scale=1.0 if scale is None else float(scale),
-        softcap=getattr(config, "final_logit_softcapping", None),
-    )
-
-
 def _same(ours: Tensor, theirs: Tensor, dtype: torch.dtype) -> bool:
     ours, theirs = ours.to(theirs.device).double(), theirs.double()
     # Not finite on both sides: the weights are at fault, not the way we call them.
     if not theirs.isfinite().all():
         return not ours.isfinite().all()
     return bool((ours - theirs).abs().max() <= _SAME.get(dtype, 1e-1) * theirs.abs().max())
-
-
-def _attention(config: transformers.PreTrainedConfig) -> str | None:
-    """Which attention to ask Transformers for; None: its default.
-
-    SDPA ignores Gemma 2's cap on attention logits without a word (transformers 5.19, integrations/sdpa_attention.py).
-    """
-    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
-    return "eager" if capped else None
-
-
-def _require_safetensors(name: str) -> None:
-    folder = Path(name)
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
-        return
-    pickles = [p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"))]
-    if pickles:
-        raise ModelError(f"{name}: its weights are pickles ({pickles[0]}), which are never loaded; save them as safetensors")
-    raise ModelError(f"{name}: there are no weights (*.safetensors) in this folder")
-
-
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Progress is shown by the command line, a model at a time, not by Transformers, a tensor at a time."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()

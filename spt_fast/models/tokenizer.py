@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from spt_fast.config import CHAT_DATE
 from spt_fast.errors import DataError, ModelError
 from spt_fast.models.chat import SWITCHES, Clock, first_missing, has_thought, is_found, open_thought
-from spt_fast.models.loading import loading
+from spt_fast.models.load_errors import loading
 
 if TYPE_CHECKING:
     from spt_fast.models.identity import Model
