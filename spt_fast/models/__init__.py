@@ -22,6 +22,6 @@ Decisions:
 * How many threads a pass on a CPU takes follows from its size and is not timed, so that a result is a function of its
   inputs.
 * Memory is found by trying: a batch, half of it, ..., one row, then the same with activations recomputed. What fitted is
-  kept with the model.
+  remembered as long as the model is loaded (`training/memory_plan.py`).
 * Engines that share a GPU start one after the other (`memory`): vLLM measures its memory by what is free before and after.
 """

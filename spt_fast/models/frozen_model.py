@@ -61,14 +61,6 @@ class FrozenModel:
         self.name = name
         self.head = head_of(module)
         """How hidden states become logits; None: only the model's own forward knows."""
-        self.most_positions: int | None = None
-        """Most positions `B * T` that memory has room for in one training pass; None: none were too many so far."""
-        self.recompute_from: int | None = None
-        """Rows of so many positions do not fit into a training pass one by one, unless it is `recomputing`."""
-        self.most_recomputed: int | None = None
-        """As `most_positions`, while `recomputing`."""
-        self.prompts_at_once: int | None = None
-        """How many soft prompts are learnt in one pass; None: not measured yet."""
         self._last_mlp: torch.nn.Module | None = None
         """Gets the positions that are asked for and no others; None: this family needs them all, or calls it otherwise."""
         self._gpus = 1.0

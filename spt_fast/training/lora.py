@@ -15,9 +15,10 @@ from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.lora import LearningLora
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.training.batches import TuningRow, batches, collate
+from spt_fast.training.memory_plan import as_memory_allows
 from spt_fast.training.optimizers import optimizer, schedule
 from spt_fast.training.run import check_rows, require_finite
-from spt_fast.training.trainer import as_memory_allows, target_loss
+from spt_fast.training.trainer import target_loss
 from spt_fast.types import TrainingStep
 
 

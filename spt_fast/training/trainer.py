@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -15,12 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spt_fast.config import SoftPromptConfig
-from spt_fast.errors import TrainingError, first_line
-from spt_fast.models import memory
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.training.at_once import AtOnce
 from spt_fast.training.batches import Batch, OwnedRow, TuningRow, collate, collate_joint, cut_by_length, cut_evenly
+from spt_fast.training.memory_plan import as_memory_allows, plan_of
 from spt_fast.training.run import Run, Share, TuningJob
 from spt_fast.types import Position, TrainingStep
 from spt_kernels import linear_cross_entropy, splice_embeds
@@ -114,7 +112,7 @@ def learn_many(
         Each as soon as it is done. One that fails says why, and the others go on.
     """
     measured = at_once is None and not fills_up(model.device)
-    size = AtOnce(model.prompts_at_once if measured else at_once or 1)
+    size = AtOnce(plan_of(model).prompts_at_once if measured else at_once or 1)
     waiting = iter(jobs)
     running: list[Run] = []
     while True:
@@ -129,7 +127,7 @@ def learn_many(
         group = running[: size.most()]
         failed = _step(model, group, size, pad_id)
         if measured:
-            model.prompts_at_once = size.chosen
+            plan_of(model).prompts_at_once = size.chosen
         for run in group:
             if (error := failed.get(run)) is not None or run.has_ended:
                 running.remove(run)
@@ -247,59 +245,6 @@ def mean_loss(
 
         summed += as_memory_allows(model, list(map(len, batch_rows)), len(vectors_PH), part)[0]
     return summed / sum(len(row.target_ids) for row in rows)
-
-
-def as_memory_allows(
-    model: FrozenModel, lengths: Sequence[int], soft_positions: int, work: Callable[[int], T]
-) -> tuple[T, int]:
-    """What comes of work on rows with so many of them at once, and how many they were: as many as memory has room for.
-
-    Where one is too many, activations are computed twice instead of kept, and as many are tried as then fit.
-
-    Args:
-        model: remembers what has fitted.
-        lengths: tokens of each row.
-        soft_positions: that stand in a row beside.
-        work: is given the number of rows.
-
-    Raises:
-        TrainingError: one row alone does not fit.
-    """
-    width = max(lengths) + soft_positions
-    while True:
-        recomputes = torch.is_grad_enabled() and model.recompute_from is not None and width >= model.recompute_from
-        size = _micro_batch(len(lengths), width, model.most_recomputed if recomputes else model.most_positions)
-        try:
-            with model.suited_to(size * width), model.recomputing() if recomputes else nullcontext():
-                return work(size), size
-        except Exception as e:
-            if not memory.ran_out(e):
-                raise
-            said = first_line(e)
-        # Not while it is handled: the frames that an error comes with hold what the pass had taken.
-        memory.release()
-        # Between the whole, which was too much, and its half: lengths vary, and neither is to be tried in vain often.
-        most = size * width * 3 // 4
-        if size > 1 and recomputes:
-            model.most_recomputed = most
-        elif size > 1:
-            model.most_positions = most
-        elif torch.is_grad_enabled() and model.can_recompute and not recomputes:
-            model.recompute_from = width
-        else:
-            raise TrainingError(
-                f"out of memory with {len(lengths)} tuning rows taken one by one, {max(lengths)} tokens the longest, "
-                f"and {soft_positions} soft positions ({memory.described()} without it: {said}); give the task shorter rows "
-                "as data_files or the model a GPU with more memory, or leave the task out for this model"
-            )
-
-
-def _micro_batch(rows: int, width: int, most_positions: int | None) -> int:
-    """How many rows of a batch are worked on at once: all, half, a quarter, ..., and at least one."""
-    size = rows
-    while most_positions is not None and size > 1 and size * width > most_positions:
-        size //= 2
-    return size
 
 
 def _accumulated(

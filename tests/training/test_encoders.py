@@ -13,6 +13,7 @@ from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.initialize import initialize
 from spt_fast.training.batches import TuningRow
 from spt_fast.training.encoders import encoder
+from spt_fast.training.memory_plan import plan_of
 from spt_fast.training.trainer import learn
 from spt_fast.types import TrainingStep
 from tests.tiny import tiny_model
@@ -80,11 +81,11 @@ def test_only_vectors_are_kept_and_step_0_is_what_the_network_makes_of_the_start
 
 def test_micro_batches_change_nothing_for_an_encoder(model: FrozenModel) -> None:
     whole = learn(model, ROWS, config("mlp", 4), seed=0)[4]
-    model.most_positions = 40
+    plan_of(model).most_positions = 40
     try:
         parts = learn(model, ROWS, config("mlp", 4), seed=0)[4]
     finally:
-        model.most_positions = None
+        plan_of(model).most_positions = None
     assert parts.provenance["micro_batch"] != "6"
     torch.testing.assert_close(
         torch.from_numpy(parts.vectors.copy()), torch.from_numpy(whole.vectors.copy()), rtol=0, atol=1e-5

@@ -19,6 +19,7 @@ from spt_fast.models.lora import targets
 from spt_fast.prompts.lora import adapters_as_bytes, load_adapters
 from spt_fast.training.batches import TuningRow, batches, collate
 from spt_fast.training.lora import learn_lora
+from spt_fast.training.memory_plan import plan_of
 from spt_fast.training.trainer import learn
 from spt_fast.types import TrainingStep
 from tests.tiny import tiny_model
@@ -130,11 +131,11 @@ def test_dropout_acts_in_training_and_is_drawn_by_seed(model: FrozenModel) -> No
 
 def test_a_batch_in_parts_has_the_same_gradient(model: FrozenModel) -> None:
     whole = learn_lora(model, some_rows(), CONFIG, seed=0)[6]
-    model.most_positions = 20
+    plan_of(model).most_positions = 20
     try:
         parts = learn_lora(model, some_rows(), CONFIG, seed=0)[6]
     finally:
-        model.most_positions = None
+        plan_of(model).most_positions = None
     assert parts.provenance["micro_batch"] == "1"
     for name, tensor in whole.tensors.items():
         np.testing.assert_allclose(tensor, parts.tensors[name], atol=2e-5)

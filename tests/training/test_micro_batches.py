@@ -18,6 +18,7 @@ from spt_fast.errors import TrainingError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.training.batches import TuningRow, collate
+from spt_fast.training.memory_plan import plan_of
 from spt_fast.training.rows import tuning_row
 from spt_fast.training.run import Share
 from spt_fast.training.trainer import learn, losses_and_gradients, target_loss
@@ -55,7 +56,7 @@ def cannot_allocate() -> None:
 def cramped(model: FrozenModel, most: float, fail: Callable[[], None] = out_of_memory) -> tuple[FrozenModel, list[int]]:
     """The model where a pass over more than `most` rows fails, and the rows of each pass that was tried."""
     small, tried = copy.copy(model), []
-    small.most_positions = None
+    plan_of(small).most_positions = None
 
     def hidden_at(inputs_BTH: Tensor, positions_N: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         tried.append(len(inputs_BTH))
@@ -206,4 +207,4 @@ def test_rows_that_do_not_fit_one_by_one_are_learnt_with_activations_computed_tw
     assert tried[:6] == [8, 4, 2, 1, 8, 4]
     assert tried[6 : 6 + 2 * 5 - 1] == [4] * 9  # the other half of the first step, then four steps
     assert 8 in tried[15:]
-    assert small.recompute_from == 105
+    assert plan_of(small).recompute_from == 105

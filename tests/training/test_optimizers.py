@@ -19,6 +19,7 @@ from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.initialize import initialize
 from spt_fast.training import trainer
 from spt_fast.training.batches import TuningRow, collate
+from spt_fast.training.memory_plan import plan_of
 from spt_fast.training.optimizers import optimizer, rate
 from spt_fast.training.run import TuningJob
 from spt_fast.training.trainer import learn, learn_many, mean_loss, target_loss
@@ -188,8 +189,8 @@ def test_the_loss_on_held_out_rows_is_the_mean_over_their_tokens_whatever_the_ba
     vectors = torch.from_numpy(initialize(SoftPromptConfig.paper(length=3, init_std=0.5), 64, 0))
     expected = target_loss(model, vectors, collate(ROWS)).item()
     assert mean_loss(model, vectors, ROWS, 8) == pytest.approx(expected, abs=1e-5)
-    model.most_positions = 40
+    plan_of(model).most_positions = 40
     try:
         assert mean_loss(model, vectors, ROWS, 8) == pytest.approx(expected, abs=1e-5)
     finally:
-        model.most_positions = None
+        plan_of(model).most_positions = None

@@ -18,6 +18,7 @@ from spt_fast.errors import DataError, TrainingError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.training.at_once import PASSES, AtOnce
 from spt_fast.training.batches import PASS_POSITIONS, TuningRow, cut_by_length, cut_evenly
+from spt_fast.training.memory_plan import plan_of
 from spt_fast.training.run import TuningJob
 from spt_fast.training.trainer import Tuned, learn, learn_many
 from spt_fast.types import TrainingStep
@@ -165,7 +166,7 @@ def test_a_pass_that_fails_is_taken_again_one_by_one_and_only_the_culprit_fails(
 def test_a_row_too_long_for_memory_fails_its_own_soft_prompt(model: FrozenModel) -> None:
     long = TuningJob(rows=[TuningRow(prompt_ids=(65,) * 200, target_ids=(66, 257))] * 9, config=CONFIGS[0], seed=0)
     small, _ = cramped(model, 100)
-    small.most_positions = small.most_recomputed = 60
+    plan_of(small).most_positions = plan_of(small).most_recomputed = 60
     small.hidden_at = lambda inputs_BTH, positions_N: (  # type: ignore[method-assign,misc,assignment]
         model.hidden_at(inputs_BTH, positions_N) if inputs_BTH.shape[1] < 150 else torch.empty(2**60)
     )
@@ -234,7 +235,7 @@ def test_what_was_best_is_measured_in_the_training_itself_and_remembered(
     monkeypatch.setattr("time.perf_counter", lambda: float(next(ticks)))
     monkeypatch.setattr("spt_fast.training.trainer.fills_up", lambda device: False)
     configs = [SoftPromptConfig.paper(steps=9, length=2, batch_size=2)] * 9
-    assert model.prompts_at_once is None
+    assert plan_of(model).prompts_at_once is None
     same = [TuningJob(rows=rows(0), config=config, seed=i) for i, config in enumerate(configs)]
     try:
         found = list(learn_many(model, same))
@@ -242,7 +243,7 @@ def test_what_was_best_is_measured_in_the_training_itself_and_remembered(
         for tuned in found:
             assert_as_alone(model, tuned)
     finally:
-        model.prompts_at_once = None
+        plan_of(model).prompts_at_once = None
 
 
 @pytest.mark.parametrize("most_rows", [2, 3, 12])
