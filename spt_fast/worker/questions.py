@@ -93,9 +93,7 @@ def _asking(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> Call
     if task.library is None:
         shots = _shots(cell, rows)
         return lambda example: _question(example, shots, task, tokenizer, chat=chat)
-    prompts = task.library.prompts(
-        rows, shots=cell.protocol.shots, seed=cell.seed, chat=chat_of(tokenizer) if chat else None
-    )
+    prompts = task.library.prompts(rows, shots=cell.protocol.shots, seed=cell.seed, chat=chat_of(tokenizer) if chat else None)
     return lambda example: _library_question(example, prompts.of(example), tokenizer)
 
 
