@@ -28,6 +28,8 @@ from spt_fast.signals import INTERRUPTED, interrupting
 
 SOME_FAILED = 1
 WRONG_REQUEST = 2
+MOST_NAMED = 8
+"""Names that a sentence lists; of more, how many there are."""
 SCHEMA = "spt-fast.schema.json"
 """What `init` writes beside a grid: the first line of the grid names it."""
 MOST_OF_A_WORD, MOST_OF_A_SENTENCE = 300, 3000
@@ -202,7 +204,10 @@ def check(grid: Path) -> int:
     for sentence in (*checked.series, *checked.notes):
         click.echo(f"{grid}: {sentence}")
     if checked.unseen:
-        click.echo(f"{grid}: not looked at, because the Hub cannot be reached from here: {', '.join(checked.unseen)}")
+        some = ", ".join(checked.unseen[:MOST_NAMED])
+        more = len(checked.unseen) - MOST_NAMED
+        names = f"{some} and {more:,} more" if more > 0 else some
+        click.echo(f"{grid}: not looked at, because the Hub cannot be reached from here: {names}")
     if checked.wrong:
         return WRONG_REQUEST
     click.echo(f"{grid}: good; {checked.cells} cells")

@@ -53,6 +53,8 @@ def majority_vote(task: Task, example: Example, ballots: Sequence[Sample], best:
         cloze=_means([ballot.cloze_logprobs for ballot in ballots]),
         unconditional=_means([ballot.unconditional_logprobs for ballot in ballots]),
     )
+    if task.library is not None:
+        kept = replace(kept, scores={})  # those are of one member's likelihoods
     return replace(kept, **choices(example.options, example.gold, scores, best))
 
 

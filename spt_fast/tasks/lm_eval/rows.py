@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spt_fast.config.output import at_home
-from spt_fast.errors import ConfigError, DataError, first_line
+from spt_fast.errors import ConfigError, DataError, SptError, first_line
 from spt_fast.tasks import loading
 from spt_fast.tasks.base import LeftOut, Row, row_key
 from spt_fast.tasks.library import Opened, Opener
@@ -76,6 +76,8 @@ class LmEvalRows(Opener):
             apart = shown is not None and shown not in (task.scored, task.splits.get(task.learnt or ""))
             if apart or not learns or "samples" in of_rows(task, data).get("fewshot_config", {}):
                 docs["few_shot"] = ready.pool
+        except SptError:
+            raise
         except Exception as e:
             where = "the Hub" if files is None else ", ".join(str(file) for each in files.values() for file in each)
             raise DataError(

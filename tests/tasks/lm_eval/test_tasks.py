@@ -267,3 +267,24 @@ def test_guessing_is_known_of_the_rows_where_the_config_does_not_tell() -> None:
     """arc has a column of options; mmlu lists four letters."""
     assert tasks.get("lm-eval:mmlu_anatomy").random_baseline == 0.25
     assert math.isnan(tasks.get("lm-eval:arc_easy").random_baseline)
+
+
+def test_python_that_cannot_be_imported_is_said_as_such(tmp_path: Path) -> None:
+    """With what is missing, before any row is looked at."""
+    yaml = tmp_path / "mine.yaml"
+    yaml.write_text("task: mine\ntest_split: test\ndataset_path: json\ndoc_to_text: !function code.text\ndoc_to_target: x\n")
+    (tmp_path / "code.py").write_text("import no_such_library_at_all\n\n\ndef text(doc):\n    return 'x'\n")
+    with pytest.raises(ConfigError, match=r"its Python cannot be imported .*no_such_library_at_all.*; install"):
+        load_rows(tasks.get(f"lm-eval:{yaml}"), data_files=files(tmp_path / "rows", "arc", test=5), need={"test"}, cut=False)
+
+
+def test_a_row_without_its_answer_is_left_out_and_counted(tmp_path: Path) -> None:
+    """lm-eval would count it as wrong."""
+    folder = files(tmp_path, "arc", train=20, test=5)
+    with (tmp_path / "test.jsonl").open("a") as file:
+        file.write(
+            json.dumps({**made("arc", "more", 1)[0], "answerKey": "A", "choices": {"text": ["", "b"], "label": ["A", "B"]}})
+        )
+    rows = loaded("arc_easy", folder)
+    assert len(rows.test) == 5
+    assert [loss.why for loss in rows.losses.left_out] == ["whose answer is none of its options"]
