@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import RESULTS, ROOT, Benchmark
-from benchmarks.lm_eval.cases import CASES, Case
-from benchmarks.lm_eval.made_rows import made
+from benchmarks.lm_eval.parts.cases import CASES, Case
+from benchmarks.lm_eval.parts.made_rows import made
 from spt_fast.analysis.runs import open_run
 from spt_fast.config import FewShot, GridConfig, ModelConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import run_grid
@@ -121,7 +121,7 @@ def theirs(
         ],
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    script = Path(__file__).with_name("theirs.py")
+    script = Path(__file__).parent / "parts" / "theirs.py"
     with (folder / "theirs.log").open("wb") as log:
         subprocess.run(
             [sys.executable, str(script), str(folder / "job.json"), str(folder / "theirs.json")],

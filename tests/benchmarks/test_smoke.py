@@ -31,6 +31,7 @@ DEAR = {
     "engine/prompt_embeds.py": "times_faster_than_peft",
     "grid/crossover.py": "times_faster_than_script",
     "grid/grid.py": "process_a_cell",
+    "lm_eval/equal.py": "likelihoods",
     "ranking/ladder.py": "pairs_decided_rightly",
     "scheduling/scaling.py": "efficiency_first_to_last",
     "startup/startup.py": "ahead_times_faster",

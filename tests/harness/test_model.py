@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.lm_eval.made_rows import made
+from benchmarks.lm_eval.parts.made_rows import made
 from spt_fast import tasks
 from spt_fast.analysis.runs import open_run
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot

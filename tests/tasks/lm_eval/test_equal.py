@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.lm_eval.cases import CASES
 from benchmarks.lm_eval.equal import Counts, run
+from benchmarks.lm_eval.parts.cases import CASES
 from spt_fast.config import ModelConfig
 from spt_fast.models.identity import resolve
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.lm_eval.made_rows import made
+from benchmarks.lm_eval.parts.made_rows import made
 from spt_fast import tasks
 from spt_fast.config import TaskConfig
 from spt_fast.errors import ConfigError, DataError

@@ -1,6 +1,6 @@
 """What `lm_eval` itself says of some tasks and one model, in a process of its own.
 
-    python benchmarks/lm_eval/theirs.py JOB.json OUT.json
+    python benchmarks/lm_eval/parts/theirs.py JOB.json OUT.json
 
 Nothing of spt-fast is imported here.
 """
