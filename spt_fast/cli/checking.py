@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from spt_fast import plan
+from spt_fast import plan, tasks
 from spt_fast.cli.prompts import look_at_prompts
 from spt_fast.config import GridConfig
 from spt_fast.config.reader import require_few
@@ -59,7 +59,7 @@ def check_grid(config: GridConfig) -> Checked:
         unseen=(*unseen, *rows_unseen),
         cells=count,
         series=_series(cells),
-        notes=tuple(dict.fromkeys([*_left_out(cells, loaded), *notes])),
+        notes=tuple(dict.fromkeys([*filter(None, map(tasks.left_out, config.tasks)), *_left_out(cells, loaded), *notes])),
     )
 
 

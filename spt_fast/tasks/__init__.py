@@ -136,6 +136,15 @@ def means(entry: TaskConfig) -> Mapping[str, Any] | None:
     return None
 
 
+def left_out(entry: TaskConfig) -> str:
+    """Which tasks of a group of lm-eval's are left out, because they cannot be asked, in a sentence; empty: none."""
+    if not entry.task.startswith(LM_EVAL):
+        return ""
+    from spt_fast.tasks import lm_eval
+
+    return lm_eval.left_out(entry)
+
+
 def listing(what: str, include_path: str = "") -> str:
     """What there is of lm-eval: `lm-eval`, or `lm-eval:PATTERN`.
 

@@ -6,6 +6,7 @@ own. What is ours is what stands around that: soft prompts, format following and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -66,10 +67,29 @@ def expanded(reference: str) -> list[str]:
     members = found.expand(name) if found.has(name) else []
     if not members:
         return [reference]  # `load` says what is wrong with it
-    usable = [each for each in members if not each.obstacle and (not each.unsafe or settings.get("unsafe_code"))]
+    usable = [each for each in members if _can_be_asked(each, settings)]
     if not usable:
         raise ConfigError(f"{PREFIX}{name}: none of its {len(members)} tasks can be asked: {members[0].why}; leave it out")
     return [written(f"{name}/{each.name}" if each.overrides else each.name, settings) for each in usable]
+
+
+def _can_be_asked(task: Known, settings: Mapping[str, str]) -> bool:
+    return not task.obstacle and (not task.unsafe or bool(settings.get("unsafe_code")))
+
+
+def left_out(entry: TaskConfig) -> str:
+    """Which tasks of a group are left out, because they cannot be asked, and why; empty: none."""
+    name, settings = parsed(entry.task)
+    found = index(str(entry.include_path or settings.get("include_path", "")))
+    if is_file(name) or name in found.tasks or not found.has(name):
+        return ""
+    members = found.expand(name)
+    out = [each for each in members if not _can_be_asked(each, settings | {"unsafe_code": str(entry.unsafe_code or "")})]
+    if not out:
+        return ""
+    reasons = Counter(each.why for each in out)
+    said = "; ".join(f"{count:,}: {why}" for why, count in reasons.most_common())
+    return f"{entry.task}: {len(out):,} of its {len(members):,} tasks cannot be asked, and are left out ({said})"
 
 
 def entries(entry: TaskConfig) -> list[TaskConfig]:

@@ -213,6 +213,18 @@ def test_a_group_and_a_tag_stand_for_their_tasks(tmp_path: Path) -> None:
     assert tagged == ["lm-eval:arc_challenge", "lm-eval:arc_easy"]
 
 
+def test_what_of_a_group_cannot_be_asked_is_left_out_and_said() -> None:
+    """Rather than refused, or silently asked without it."""
+    entry = TaskConfig(task="lm-eval:mmmu_val")
+    with pytest.raises(ConfigError, match=r"none of its \d+ tasks can be asked: it asks about images"):
+        tasks.entries(entry)
+    mixed = TaskConfig(task="lm-eval:pythia")
+    said = tasks.left_out(mixed)
+    assert "lm-eval:pythia: 1 of its 133 tasks cannot be asked, and are left out (1: it is the perplexity of a text" in said
+    assert len(tasks.entries(mixed)) == 132
+    assert tasks.left_out(TaskConfig(task="lm-eval:mmlu")) == ""
+
+
 def test_a_folder_of_the_users_goes_before_lm_evals_own(tmp_path: Path) -> None:
     """`include_path`: a task of one's own, and one of the same name as theirs."""
     (tmp_path / "mine.yaml").write_text(
