@@ -89,5 +89,6 @@ CASES = (
     Case(task="colon.yaml", rows="boolq", covers="a user's YAML: target delimiter ':'"),
     Case(task="glued.yaml", rows="mmlu", covers="a user's YAML: no delimiter, options that begin with a space"),
     Case(task="prefix.yaml", rows="nq_open", covers="a user's YAML: gen_prefix, f1 of several targets"),
+    Case(task="mc2.yaml", rows="truthfulqa", covers="a user's YAML and Python: mc2", shots=0),
     Case(task="line.yaml", rows="boolq", covers="a user's YAML: a line break as delimiter"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,8 @@ def read_row(row: Row, *, closed: bool) -> Example:
         return Example(**shared, target="?", answers=("?",), options=("?",) if closed else (), gold=0 if closed else None)
     choices, target = [str(each) for each in row["choices"]], row["target"]
     if not closed:
-        texts = [str(choices[each]) if choices and isinstance(each, int) else str(each) for each in _all(target)]
+        known = [(_index(each, choices), each) for each in _all(target)]
+        texts = [str(each) if gold is None or isinstance(each, str) else choices[gold] for gold, each in known]
         answers = tuple(text.strip() for text in texts if text.strip())
         if not answers:
             raise LeftOut("with no answer")
@@ -144,9 +146,8 @@ def _all(target: Any) -> list[Any]:
 def _index(target: Any, choices: Sequence[str]) -> int | None:
     if isinstance(target, str):
         return choices.index(target) if target in choices else None
-    if isinstance(target, bool | int) or (isinstance(target, float) and math.isfinite(target) and target == int(target)):
-        return int(target) if 0 <= int(target) < len(choices) else None
-    return None
+    value = float(target) if isinstance(target, Real) else math.nan  # numpy's numbers, too
+    return int(value) if value.is_integer() and 0 <= value < len(choices) else None
 
 
 def _words(e: Exception) -> str:

@@ -275,6 +275,13 @@ def test_files_without_the_scored_split_are_refused(tmp_path: Path) -> None:
         content_hash(tasks.get("lm-eval:piqa"), files(tmp_path, "piqa", train=5))
 
 
+def test_a_target_may_be_a_number_of_numpys(tmp_path: Path) -> None:
+    """toxigen rounds a mean to the number of an option."""
+    rows = loaded("toxigen", files(tmp_path, "toxigen", train=30, test=9), learns=False)
+    assert len(rows.test) == 9
+    assert {example.target for example in rows.test} == {"No", "Yes"}
+
+
 def test_guessing_is_known_of_the_rows_where_the_config_does_not_tell() -> None:
     """arc has a column of options; mmlu lists four letters."""
     assert tasks.get("lm-eval:mmlu_anatomy").random_baseline == 0.25
