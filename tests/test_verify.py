@@ -16,7 +16,10 @@ from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
 from spt_fast.engine.vllm.engine import VllmEngine
 from spt_fast.errors import ConfigError
-from spt_fast.inspection.verify import STEPS, Asked, Repeat, VerifyReport, compare, verify
+from spt_fast.inspection.verify import STEPS, verify
+from spt_fast.inspection.verify_compare import Repeat, compare
+from spt_fast.inspection.verify_report import VerifyReport
+from spt_fast.inspection.verify_requests import Asked
 from spt_fast.types import Answer, Completion, LogLikelihood, Score
 from tests.engine.asking import generate, ids, score, soft
 from tests.engine.faults import FAULTS, Remembered

@@ -1,4 +1,8 @@
-"""What soft prompts and engines are: ablations of vectors, and vLLM compared with Transformers.
+"""What soft prompts and engines are: nearest tokens, ablations of vectors, and vLLM compared with Transformers.
+
+    prompts, inspected, origin, findings             soft prompts of a file or a run folder, and finding out what is not known
+    ablation                                         what the vectors do: test rows without some of them
+    verify, verify_requests, _compare, _report       the same requests to vLLM and to Transformers
 
 Decisions:
 

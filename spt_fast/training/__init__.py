@@ -2,7 +2,8 @@
 
     task       one soft prompt for one model and task: rows, start, rate
     batches    rows in batches; encoders, optimizers, vocabulary
-    trainer    the passes; `run` one soft prompt while it is trained, `at_once` how many share a pass
+    trainer    the passes; `run` one soft prompt while it is trained, `at_once` how many share a pass,
+               `memory_plan` how many rows memory has room for
 
 Decisions:
 
