@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -12,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from spt_fast.export import export
-from spt_fast.export.tables import RESULTS, SAMPLES
+from spt_fast.export.tables import PLACE, RESULTS, SAMPLES
 from spt_fast.scoring.metrics import aggregate
+from spt_fast.types import Sample
 
 from .planted import CELLS, HOSTILE, WAITING, sample
 
@@ -75,3 +77,7 @@ def test_a_spreadsheet_runs_nothing_and_the_rest_is_as_it_was(exported: Path) ->
     wanted[4] = wanted[4].replace("\0", "\ufffd")
     assert told == wanted
     assert "-5" in told, "a number is no formula"
+
+
+def test_every_field_of_a_sample_is_exported() -> None:
+    assert {field.name for field in fields(Sample)} == set(SAMPLES) - set(PLACE) | {"step"}
