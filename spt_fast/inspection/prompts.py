@@ -93,7 +93,7 @@ def _of_run(root: Location, key: str | None, wanted: Wanted, say: Callable[[str]
     """The prompts of a run folder, or that of one cell. What is found out is kept there."""
     store = Store(root)
     grid = store.resolved()
-    cells = {name: cell for name, cell in grid["cells"].items() if cell.get("rests_on") is None and key in (None, name)}
+    cells = {name: cell for name, cell in grid["cells"].items() if key in (None, name)}
     learnt = store.learnt.among(list(cells))
     chosen = {name: cell for name, cell in cells.items() if name in learnt and _matches(cell, wanted.only)}
     # What LoRA has learnt is no soft prompt.

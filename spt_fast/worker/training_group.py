@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from spt_fast.config import Lora, RandomVectors, SoftPromptConfig
+from spt_fast.config import Lora, SoftPromptConfig, Vectors
 from spt_fast.plan.cell import Cell
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
@@ -81,7 +81,7 @@ class TrainingGroup:
     def random_vectors(self, model: FrozenModel, given: SoftPrompt | None) -> dict[int, SoftPrompt]:
         """The vectors of a control that trains nothing."""
         protocol = self.longest.protocol
-        assert isinstance(protocol, RandomVectors)
+        assert isinstance(protocol, Vectors)
         vectors = start(model, self.work.tokenizer, self._rows, protocol, seed=self._seed, given=given)
         origin = provenance(self.work.model, self._task, self._seed)
         position = place(protocol, self.work.tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 
 from spt_fast import engine as engines
 from spt_fast import plan, zoo
+from spt_fast.cli.inspecting import inspect
 from spt_fast.config import GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import run_cells
 from spt_fast.engine import open_engine
 from spt_fast.engine.base import Engine, EngineConfig
+from spt_fast.inspection.inspected import Wanted
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import expansion
 from spt_fast.prompts.soft_prompt import SoftPrompt
@@ -217,6 +220,9 @@ def test_a_judged_grid_is_whole_and_a_judge_added_later_trains_and_asks_nothing_
     assert {step: prompt.key for step, prompt in kept.items()} == {step: prompt.key for step, prompt in given.items()}
     trained = [event for event in store.events() if event["event"] == "trained"]
     assert len(trained) == 2  # one a task, in the first run
+    shown = json.loads(inspect(grid.folder, Wanted(), as_json=True))["prompts"]
+    assert soft.key in {each["cell"] for each in shown}, "the vectors of a judged cell are inspected as those of others"
+    assert len(shown) == 2
 
 
 def test_a_judge_that_cannot_be_had_fails_the_judged_cells_only_and_is_tried_again(grid: GridConfig) -> None:
