@@ -1,6 +1,7 @@
 """Seconds and peak memory of a tuning step: spt-fast's trainer against PEFT's prompt tuning, side by side in one run.
 
     python benchmarks/training/step.py [--smoke] [--save] [--case NAME ...] [--output FILE]
+    python benchmarks/training/step.py --model DIR --tasks gsm8k,triviaqa --data DIR [--save]
 
 Random Llama-shaped weights; every step sees the same 8 rows of 128 tokens, 6 of them targets, behind 10 vectors that start
 alike and are learnt in fp32 by AdamW. PEFT runs in a plain loop and in the Trainer of Transformers. Each side is a process of
@@ -8,6 +9,11 @@ its own, so that its peak memory is its own, and the sides take turns, a step ea
 PEFT's `generate` is seen to depend on its vectors, before anything is reported. `together` is a step of several soft prompts
 in one pass. With CUDA the shapes are Llama's of 1 and 8 B parameters in bf16. What share of the machine's matrix rate a step
 has is said beside.
+
+With `--model` the weights are a real model's, and the rows the first 8 of each task, of the lengths that they have; DIR of
+`--data` has a folder a task. Then there are two sides, spt-fast and the plain loop, and they learn slowly: a model in bf16
+whose embeddings are fifty times the vectors' start makes whole nats of what is rounded otherwise. The result is kept in
+training-real.json.
 """
 
 from __future__ import annotations
@@ -19,9 +25,10 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,6 +36,8 @@ from typing import Any
 from benchmarks.harness import Benchmark, Ratio, Timing
 
 BATCH, PROMPT, TARGET, LENGTH, LR = 8, 122, 6, 10, 1e-3
+LR_REAL = 1e-5
+"""Of a real model's vectors."""
 ENDLESS = 100_000
 """Steps that nobody waits for: a side is stopped when it has taken as many as are wanted."""
 
@@ -48,6 +57,14 @@ class Case:
     reason: str
     together: int
     """Soft prompts of the side `together`."""
+    head_dim: int | None = None
+    """None: `hidden / heads`."""
+    model: str = ""
+    """A folder with real weights; empty: random ones."""
+    task: str = ""
+    """Whose rows are learnt on; empty: random ones, all of one length."""
+    data: str = ""
+    """The folder that its rows are in."""
     at_least: float | None = None
     """Wanted: times as many examples a second as PEFT in a plain loop."""
     together_at_least: float | None = None
@@ -60,16 +77,27 @@ class Case:
     @property
     def body(self) -> int:
         """Parameters that a position goes through, without embeddings and head."""
-        attention = 2 * self.hidden**2 + 2 * self.hidden * self.hidden // self.heads * self.kv_heads
+        attention = 2 * self.hidden * self._width * (self.heads + self.kv_heads)
         return self.layers * (attention + 3 * self.hidden * self.inner)
 
     @property
     def flops(self) -> int:
         """Of a step: forward, and backward through activations only; head and last MLP at the targets, the rest everywhere."""
-        attention = 2 * self.layers * self.hidden * (PROMPT + TARGET + LENGTH)
         last_mlp = 3 * self.hidden * self.inner
-        everywhere = (PROMPT + TARGET + LENGTH) * (self.body - last_mlp + attention)
-        return 4 * BATCH * (everywhere + TARGET * (last_mlp + self.hidden * self.vocab))
+        rows = make_rows(self)
+        lengths = [len(row) + LENGTH for row in rows]
+        everywhere = sum(n * (self.body - last_mlp + 2 * self.layers * self.heads * self._width * n) for n in lengths)
+        targets = sum(len(row.target_ids) for row in rows)
+        return 4 * (everywhere + targets * (last_mlp + self.hidden * self.vocab))
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Those that are run."""
+        return ("spt_fast", "peft_loop") if self.model else tuple(SIDES)
+
+    @property
+    def _width(self) -> int:
+        return self.head_dim or self.hidden // self.heads
 
 
 def _small(name: str, *, vocab: int, hidden: int, dtype: str, reason: str, **wanted: float) -> Case:
@@ -135,6 +163,9 @@ IMPORTED = ["peft", "spt_fast.training.trainer", "transformers.trainer", "transf
 SAME_LOSS = {"float32": 1e-3, "bfloat16": 3e-2}
 """Nats by which losses of the same step may differ: sums in another order, over all steps so far."""
 
+SAME_LOSS_REAL = 0.1
+"""Of a real model in bfloat16, over the few target tokens of 8 rows: one is padded with a mask, the other without."""
+
 Pause = Callable[[float | None], bool]
 """Given the loss of a step (None before the first) when it is done; says whether another one is wanted."""
 
@@ -152,6 +183,9 @@ def build(case: Case) -> Any:
     import transformers
 
     torch.manual_seed(0)
+    if case.model:
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(case.model, use_safetensors=True)
+        return loaded.to(device()).eval()
     config = transformers.LlamaConfig(
         vocab_size=case.vocab,
         hidden_size=case.hidden,
@@ -172,16 +206,54 @@ def make_rows(case: Case, seed: int = 0) -> list[Any]:
     """A batch, the same for all sides and for every step."""
     from spt_fast.training.batches import TuningRow
 
+    if case.task:
+        return real_rows(case)
     rng = random.Random(seed)
     ids = [tuple(rng.randrange(case.vocab) for _ in range(PROMPT + TARGET)) for _ in range(BATCH)]
     return [TuningRow(prompt_ids=row[:PROMPT], target_ids=row[PROMPT:]) for row in ids]
 
 
-def settings() -> Any:
+@cache
+def real_rows(case: Case) -> list[Any]:
+    """The first rows that a task has to learn on."""
+    from spt_fast import tasks
+    from spt_fast.models.tokenizer import Tokenizer
+    from spt_fast.tasks.rows import load_rows
+    from spt_fast.training.rows import tuning_row
+
+    task, tokenizer = tasks.get(case.task), Tokenizer.load(case.model)
+    rows = load_rows(task, data_files=f"{case.data}/{case.task}", need={"tuning"}).tuning[:BATCH]
+    return [tuning_row(tokenizer, task.template.prompt(row), row.target) for row in rows]
+
+
+def real_case(model: str, task: str, data: str) -> Case:
+    """A task on a real model."""
+    import transformers
+
+    config: Any = transformers.AutoConfig.from_pretrained(model).get_text_config()
+    return Case(
+        name=f"{Path(model).name}, {task}",
+        vocab=config.vocab_size,
+        hidden=config.hidden_size,
+        layers=config.num_hidden_layers,
+        inner=config.intermediate_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=getattr(config, "head_dim", None),
+        dtype=str(config.dtype).removeprefix("torch."),
+        reason="a real model on real rows",
+        together=1,
+        model=model,
+        task=task,
+        data=data,
+    )
+
+
+def settings(case: Case) -> Any:
     """What all sides learn with."""
     from spt_fast.config import SoftPromptConfig
 
-    return SoftPromptConfig.paper(length=LENGTH, steps=ENDLESS, batch_size=BATCH, lr=LR)
+    return SoftPromptConfig.paper(length=LENGTH, steps=ENDLESS, batch_size=BATCH, lr=LR_REAL if case.model else LR)
 
 
 def ours(case: Case, pause: Pause) -> None:
@@ -190,7 +262,7 @@ def ours(case: Case, pause: Pause) -> None:
     from spt_fast.training.trainer import learn
 
     model = FrozenModel(build(case))
-    _until_stopped(pause, lambda on_step: learn(model, make_rows(case), settings(), seed=0, on_step=on_step))
+    _until_stopped(pause, lambda on_step: learn(model, make_rows(case), settings(case), seed=0, on_step=on_step))
 
 
 def together(case: Case, pause: Pause) -> None:
@@ -207,7 +279,7 @@ def together(case: Case, pause: Pause) -> None:
         # The last one is told of last: then the step is done.
         told = [first.append, *([None] * (count - 2)), lambda _: on_step(first[-1])]
         jobs = [
-            TuningJob(rows=make_rows(case, seed), config=settings(), seed=seed, on_step=told[seed]) for seed in range(count)
+            TuningJob(rows=make_rows(case, seed), config=settings(case), seed=seed, on_step=told[seed]) for seed in range(count)
         ]
         for tuned in learn_many(model, jobs, at_once=count):
             raise tuned.error or AssertionError("so many steps were never wanted")
@@ -252,6 +324,7 @@ def _peft(case: Case) -> Any:
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=2,
+            min_new_tokens=2,
             do_sample=False,
             pad_token_id=0,
             output_scores=True,
@@ -260,14 +333,21 @@ def _peft(case: Case) -> Any:
         scores.append(torch.stack(written.scores).float())
     if torch.allclose(scores[0], scores[1], rtol=1e-3, atol=1e-3):
         raise SystemExit(f"{case.name}: PEFT's generate ignores the soft prompt, so nothing is measured against it")
-    vectors.data.copy_(torch.from_numpy(initialize(settings(), case.hidden, 0)))
+    vectors.data.copy_(torch.from_numpy(initialize(settings(case), case.hidden, 0)))
     return model
 
 
 def _labelled(case: Case) -> list[dict[str, Any]]:
     """The rows as PEFT is given them."""
-    rows = [[*row.prompt_ids, *row.target_ids] for row in make_rows(case)]
-    return [{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [-100] * PROMPT + ids[PROMPT:]} for ids in rows]
+    rows = make_rows(case)
+    longest = max(map(len, rows))
+    found = []
+    for row in rows:
+        ids, padding = [*row.prompt_ids, *row.target_ids], longest - len(row)
+        labels = [-100] * len(row.prompt_ids) + [*row.target_ids, *[-100] * padding]
+        mask = [1] * len(ids) + [0] * padding
+        found.append({"input_ids": ids + [0] * padding, "attention_mask": mask, "labels": labels})
+    return found
 
 
 def peft_loop(case: Case, pause: Pause) -> None:
@@ -275,7 +355,7 @@ def peft_loop(case: Case, pause: Pause) -> None:
     import torch
 
     model = _peft(case)
-    optimizer = torch.optim.AdamW([model.prompt_encoder["default"].embedding.weight], lr=LR, weight_decay=0.0)
+    optimizer = torch.optim.AdamW([model.prompt_encoder["default"].embedding.weight], lr=settings(case).lr, weight_decay=0.0)
     rows = _labelled(case)
     loss = None
     while pause(loss):
@@ -312,7 +392,7 @@ def peft_trainer(case: Case, pause: Pause) -> None:
             output_dir=folder,
             per_device_train_batch_size=BATCH,
             max_steps=ENDLESS,
-            learning_rate=LR,
+            learning_rate=settings(case).lr,
             lr_scheduler_type="constant",
             weight_decay=0.0,
             max_grad_norm=0.0,
@@ -387,7 +467,7 @@ def running(case: Case) -> Iterator[dict[str, Connection]]:
     links: dict[str, Connection] = {}
     processes = []
     try:
-        for side in SIDES:
+        for side in case.sides:
             links[side], theirs = context.Pipe()
             processes.append(context.Process(target=serve, args=(side, case, theirs), daemon=True))
             processes[-1].start()
@@ -406,8 +486,8 @@ def measure(case: Case, steps: int, warm_up: int) -> dict[str, Any]:
     Raises:
         SystemExit: their losses differ, or a side has died.
     """
-    losses: dict[str, list[float]] = {side: [] for side in SIDES}
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    losses: dict[str, list[float]] = {side: [] for side in case.sides}
+    seconds: dict[str, list[float]] = {side: [] for side in case.sides}
     memory: dict[str, tuple[int, int]] = {}
     with running(case) as links:
         try:
@@ -419,7 +499,7 @@ def measure(case: Case, steps: int, warm_up: int) -> dict[str, Any]:
                     if i >= warm_up:
                         seconds[side].append(took)
                 at_step = {side: each[-1] for side, each in losses.items()}
-                if max(at_step.values()) - min(at_step.values()) > SAME_LOSS[case.dtype]:
+                if max(at_step.values()) - min(at_step.values()) > (SAME_LOSS_REAL if case.model else SAME_LOSS[case.dtype]):
                     raise SystemExit(f"{case.name}, step {i + 1}: the losses differ, so nothing is reported: {at_step}")
             for side, link in links.items():
                 link.send(False)
@@ -449,6 +529,10 @@ def summary(case: Case, measured: dict[str, Any], rate: float) -> dict[str, Any]
     """What a case came to."""
     medians = {side: statistics.median(each) for side, each in measured["seconds"].items()}
     above = {side: each[1] for side, each in measured["memory"].items()}
+    others = {}
+    if not case.model:
+        others["times_faster_than_peft_in_the_trainer"] = medians["peft_trainer"] / medians["spt_fast"]
+        others["together_against_one_by_one"] = case.together * medians["spt_fast"] / medians["together"]
     return {
         "case": measured["case"],
         "last_loss": {side: each[-1] for side, each in measured["losses"].items()},
@@ -458,9 +542,8 @@ def summary(case: Case, measured: dict[str, Any], rate: float) -> dict[str, Any]
         },
         "peak_bytes_above_the_idle_model": above,
         "times_faster_than_peft": medians["peft_loop"] / medians["spt_fast"],
-        "times_faster_than_peft_in_the_trainer": medians["peft_trainer"] / medians["spt_fast"],
         "memory_against_peft": above["spt_fast"] / above["peft_loop"],
-        "together_against_one_by_one": case.together * medians["spt_fast"] / medians["together"],
+        **others,
         "flops_a_second": case.flops / medians["spt_fast"],
         "matrix_rate": rate,
         "share_of_matrix_rate": case.flops / medians["spt_fast"] / rate,
@@ -470,29 +553,14 @@ def summary(case: Case, measured: dict[str, Any], rate: float) -> dict[str, Any]
 def ratios(case: Case, found: dict[str, Any]) -> list[Ratio]:
     """The lines of the table in docs/speed.md."""
     name = f"training, {case.name}"
-    return [
-        Ratio(
-            what=f"{name}, examples/s",
-            against="PEFT prompt tuning in a plain loop",
-            value=found["times_faster_than_peft"],
-            at_least=case.at_least,
-        ),
-        Ratio(
-            what=f"{name}, examples/s",
-            against="PEFT prompt tuning in the Trainer",
-            value=found["times_faster_than_peft_in_the_trainer"],
-        ),
+    peft = "PEFT prompt tuning in a plain loop"
+    lines = [
+        Ratio(what=f"{name}, examples/s", against=peft, value=found["times_faster_than_peft"], at_least=case.at_least),
         Ratio(
             what=f"{name}, peak memory above the weights",
-            against="PEFT prompt tuning in a plain loop",
+            against=peft,
             value=found["memory_against_peft"],
             at_most=case.memory_at_most,
-        ),
-        Ratio(
-            what=f"{name}, {case.together} soft prompts in one pass, examples/s",
-            against="one by one",
-            value=found["together_against_one_by_one"],
-            at_least=case.together_at_least,
         ),
         Ratio(
             what=f"{name}, operations/s",
@@ -501,6 +569,20 @@ def ratios(case: Case, found: dict[str, Any]) -> list[Ratio]:
             at_least=case.rate_at_least,
         ),
     ]
+    if case.model:
+        return lines
+    in_trainer = Ratio(
+        what=f"{name}, examples/s",
+        against="PEFT prompt tuning in the Trainer",
+        value=found["times_faster_than_peft_in_the_trainer"],
+    )
+    at_once = Ratio(
+        what=f"{name}, {case.together} soft prompts in one pass, examples/s",
+        against="one by one",
+        value=found["together_against_one_by_one"],
+        at_least=case.together_at_least,
+    )
+    return [lines[0], in_trainer, lines[1], at_once, lines[2]]
 
 
 def main() -> None:
@@ -509,9 +591,18 @@ def main() -> None:
     benchmark = Benchmark("training-step", __doc__, smoke="one tiny case, in seconds", packages=packages, on_gpu=True)
     benchmark.parser.add_argument("--case", nargs="*", help="which cases; all of this device")
     benchmark.parser.add_argument("--steps", type=int, default=5, help="timed steps a side")
+    benchmark.parser.add_argument("--model", help="a folder with a real model, for --tasks and --data")
+    benchmark.parser.add_argument("--tasks", default="gsm8k,triviaqa", help="by commas [gsm8k,triviaqa]")
+    benchmark.parser.add_argument("--data", help="a folder with a folder a task")
     arguments = benchmark.start()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # an idle side must not spin on the cores of the one that is timed
-    cases = {case.name: case for case in ([SMOKE] if arguments.smoke else CUDA if device().type == "cuda" else CPU)}
+    if (arguments.model is None) != (arguments.data is None):
+        benchmark.parser.error("--model and --data: give both or none of them")
+    usual: Sequence[Case] = [SMOKE] if arguments.smoke else CUDA if device().type == "cuda" else CPU
+    if arguments.model is not None:
+        benchmark.name = "training-real"
+        usual = [real_case(arguments.model, task, arguments.data) for task in arguments.tasks.split(",")]
+    cases = {case.name: case for case in usual}
     if unknown := set(arguments.case or cases) - set(cases):
         benchmark.parser.error(f"--case: there is no {sorted(unknown)[0]!r} here; there are {', '.join(cases)}")
     results, timings, lines = [], [], []
@@ -521,7 +612,10 @@ def main() -> None:
         results.append(summary(case, measured, matrix_rate(case.dtype, arguments.smoke)))
         timings += [Timing(case=name, side=side, values=each) for side, each in measured["seconds"].items()]
         lines += ratios(case, results[-1])
-    batch = {"rows": BATCH, "tokens": PROMPT + TARGET, "targets": TARGET, "soft_positions": LENGTH}
+    made = [make_rows(cases[name]) for name in arguments.case or cases]
+    tokens = [sum(len(row.prompt_ids) + len(row.target_ids) for row in rows) / len(rows) for rows in made]
+    targets = [sum(len(row.target_ids) for row in rows) / len(rows) for rows in made]
+    batch = {"rows": BATCH, "tokens": tokens, "targets": targets, "soft_positions": LENGTH}
     benchmark.end({"batch": batch, "results": results}, timings=timings, ratios=lines)
 
 
