@@ -6,7 +6,7 @@ import os
 
 import hypothesis
 
-from spt_fast.executors.local import ENVIRONMENT
+from spt_fast.executors.worker_process import ENVIRONMENT
 
 from .places import bucket, place, url
 

@@ -26,11 +26,9 @@ from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfi
 from spt_fast.driver.run import run_cells
 from spt_fast.errors import FolderGoneError, StoreError
 from spt_fast.executors.base import Executor
-from spt_fast.executors.desk import Packed
+from spt_fast.executors.messages import Packed
 from spt_fast.plan import Stage
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.scheduling.estimates import Measured
-from spt_fast.scheduling.scheduler import Resources
 from spt_fast.store import Store
 from spt_fast.types import Metric, TrainingStep
 from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, RowsRead
@@ -51,18 +49,13 @@ class Saying(Executor):
         self._what = what
         self.given: dict[str, Any] = {}
 
-    def run(
-        self, stages: Sequence[Stage], given: Callable[[Stage], Given], measured: Sequence[Measured] = ()
-    ) -> Generator[tuple[Stage, Event]]:
+    def run(self, stages: Sequence[Stage], earlier: Callable[[Stage], Given]) -> Generator[tuple[Stage, Event]]:
         for stage in stages:
-            self.given |= given(stage)
+            self.given |= earlier(stage)
             for i, cell in enumerate(stage.cells):
                 good = CellDone(key=cell.key, result=GOOD[cell.steps[-1]])
                 for event in self._what(cell.key) if i == 0 else [good]:
                     yield stage, event
-
-    def room(self) -> tuple[dict[str, Resources], bool]:
-        return {"here": {"CPU": 1.0}}, False
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,6 @@ from spt_fast.driver.result import GridResult, Interrupted
 from spt_fast.driver.run import run_cells as run_in_workers
 from spt_fast.executors.base import Executor
 from spt_fast.plan import Stage
-from spt_fast.scheduling.estimates import Measured
-from spt_fast.scheduling.scheduler import Resources
 from spt_fast.store import Store
 from spt_fast.worker.events import CellDone, CellTrained, Event, PhaseStarted
 from spt_fast.worker.lease import Given
@@ -64,17 +62,12 @@ def grid(models: Path, tmp_path: Path) -> GridConfig:
 class Inline(Executor):
     """Stages in this process: what a worker does, without the seconds that a process takes to import torch."""
 
-    def run(
-        self, stages: Sequence[Stage], given: Callable[[Stage], Given], measured: Sequence[Measured] = ()
-    ) -> Generator[tuple[Stage, Event]]:
+    def run(self, stages: Sequence[Stage], earlier: Callable[[Stage], Given]) -> Generator[tuple[Stage, Event]]:
         for stage in stages:
             events: list[Event] = []
-            run_stage(stage, given(stage), events.append)
+            run_stage(stage, earlier(stage), events.append)
             for event in events:
                 yield stage, event
-
-    def room(self) -> tuple[dict[str, Resources], bool]:
-        return {"here": {"CPU": 1.0}}, False
 
 
 def run_grid(grid: GridConfig, **settings: Any) -> GridResult:

@@ -126,11 +126,10 @@ def measure(workers: int, cells: int, cell_s: float, folder: Path) -> dict[str, 
     class Expecting(RayExecutor):
         """Knows beforehand how long a cell takes, as in a grid of which some cells are done."""
 
-        def run(
-            self, stages: Sequence[Stage], given: Callable[[Stage], Given], measured: Sequence[Measured] = ()
-        ) -> Generator[tuple[Stage, Event]]:
+        def run(self, stages: Sequence[Stage], earlier: Callable[[Stage], Given]) -> Generator[tuple[Stage, Event]]:
             costs = {"answer_s": cell_s, "engine_start_s": START_S}
-            return super().run(stages, given, [Measured(cell=cell, costs=costs) for stage in stages for cell in stage.cells])
+            self.measured = [Measured(cell=cell, costs=costs) for stage in stages for cell in stage.cells]
+            return super().run(stages, earlier)
 
     grid, clock = grid_of(cells, cell_s, folder), Clock()
     executor = Expecting("auto", Store(folder).log)

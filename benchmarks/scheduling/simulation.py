@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.harness import Benchmark, Ratio
 
 if TYPE_CHECKING:
-    from spt_fast.scheduling.scheduler import Job, Scheduler
+    from spt_fast.scheduling.messages import Job
+    from spt_fast.scheduling.scheduler import Scheduler
     from spt_fast.scheduling.simulation import Outcome, Troubles
 
 SIZES = ((0.5, 1), (1, 1), (1.5, 1), (3, 1), (4, 1), (7, 1), (8, 1), (8, 1), (14, 1), (32, 2), (70, 4), (70, 8))
@@ -61,7 +62,7 @@ def nights() -> dict[str, Troubles]:
 
 def make_grid(models: int, tasks: int) -> tuple[Job, ...]:
     """Jobs with the seconds that a cell of such a model and task takes, roughly."""
-    from spt_fast.scheduling.scheduler import Job, Piece
+    from spt_fast.scheduling.messages import Job, Piece
 
     dice = random.Random(0)
     sizes = [dice.lognormvariate(-0.7, 0.5) if task % 5 < 3 else dice.lognormvariate(0.5, 0.6) for task in range(tasks)]
@@ -83,6 +84,7 @@ def make_grid(models: int, tasks: int) -> tuple[Job, ...]:
 
 def make_scheduler(name: str, jobs: Sequence[Job]) -> Scheduler:
     """One of `SCHEDULERS`."""
+    from spt_fast.scheduling.limits import Limits
     from spt_fast.scheduling.scheduler import Scheduler
 
     if name in ("without estimates", "a worker a model, in order"):
@@ -90,7 +92,7 @@ def make_scheduler(name: str, jobs: Sequence[Job]) -> Scheduler:
             replace(job, start_s=120.0, pieces=tuple(replace(piece, train_s=30.0, answer_s=30.0) for piece in job.pieces))
             for job in jobs
         ]
-    return Scheduler(jobs, least_s=float("inf")) if name.startswith("a worker") else Scheduler(jobs)
+    return Scheduler(jobs, Limits(least_s=float("inf"))) if name.startswith("a worker") else Scheduler(jobs)
 
 
 class Watch:
@@ -102,11 +104,11 @@ class Watch:
         self.collecting = self.since = 0.0
         handle = scheduler.handle
 
-        def timed(happening: Any, now: float) -> Any:
+        def timed(observation: Any, now: float) -> Any:
             self.collecting = 0.0
             begin = time.perf_counter()
-            actions = handle(happening, now)
-            self.steps.append((time.perf_counter() - begin, self.collecting, now, type(happening).__name__))
+            actions = handle(observation, now)
+            self.steps.append((time.perf_counter() - begin, self.collecting, now, type(observation).__name__))
             return actions
 
         scheduler.handle = timed  # type: ignore[method-assign]
@@ -179,7 +181,7 @@ def counts(outcome: Outcome) -> dict[str, Any]:
         "lost_nodes": outcome.lost_nodes,
         "done_twice": sum(times > 1 for times in outcome.done.values()),
         "failed": len(outcome.failed),
-        "happenings": outcome.happenings,
+        "observations": outcome.observations,
     }
 
 

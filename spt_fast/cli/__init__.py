@@ -570,7 +570,7 @@ class _Named:
 
 def _settle_threads() -> None:
     """Give a verb that computes in this process what workers get in theirs; before torch is imported."""
-    from spt_fast.executors.local import ENVIRONMENT
+    from spt_fast.executors.worker_process import ENVIRONMENT
 
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

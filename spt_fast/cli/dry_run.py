@@ -11,12 +11,13 @@ from spt_fast.config import GridConfig, PriceConfig
 from spt_fast.driver.ahead import ahead_of
 from spt_fast.driver.estimates import lengths_of, measured
 from spt_fast.executors import LOCAL, open_executor
+from spt_fast.executors.scheduled import runs_on
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
 from spt_fast.report.costs import money
 from spt_fast.scheduling import outlook
 from spt_fast.scheduling.estimates import Estimates
-from spt_fast.scheduling.scheduler import Resources
+from spt_fast.scheduling.messages import Resources
 from spt_fast.store import Store
 from spt_fast.store.reuse import reusable
 
@@ -43,12 +44,12 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     lines += [f"{each.what} would be reused from {each.source.root}" for each in reused]
     there = {cell.key: cell for cell in cells}
     known = {store: done & there.keys(), **{each.source: each.done & there.keys() for each in reused}}
-    with closing(open_executor(address, store.log)) as executor:
-        room, gpu = executor.room()
+    with closing(open_executor(address, store.log, needs=[stage.model.gpus for stage in stages])) as executor:
+        nodes, gpu = runs_on(executor)
     estimates = Estimates(measured(cells, known), gpu=gpu, lengths=lengths_of(missing, store))
     for stage in stages:
         adapters = len({cell.tuning_key for cell in stage.cells if cell.protocol.attaches == "adapter"})
-        learn = len(estimates.lessons(stage.cells)) - adapters
+        learn = len(estimates.trainings(stage.cells)) - adapters
         beside = f", {adapters} LoRA adapters" if adapters else ""
         device = counted(stage.model.gpus) if gpu else "the CPU"
         takes = f"about {spoken(estimates.stage(stage).total_s)} on {device}"
@@ -64,7 +65,7 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     if again := sum(len(stage.cells) for stage in ahead if stage.rerun):
         lines.append(f"\n{100 * config.rerun:g}% of the rows of {again} cells are asked again, to see which answers flip")
     if ahead:
-        lines += _time(ahead, estimates, room, config.price, gpu=gpu, cluster=address != LOCAL)
+        lines += _time(ahead, estimates, nodes, config.price, gpu=gpu, local=address == LOCAL)
     return "\n".join(lines)
 
 
@@ -75,28 +76,32 @@ def _how(cell: Cell) -> str:
 def _time(
     stages: Sequence[Stage],
     estimates: Estimates,
-    room: Mapping[str, Resources],
+    nodes: Mapping[str, Resources] | None,
     price: PriceConfig | None,
     *,
     gpu: bool,
-    cluster: bool,
+    local: bool,
 ) -> list[str]:
     """When it would be done, and what it would cost."""
-    expected = outlook.expected(stages, estimates, room, gpu=gpu, cluster=cluster)
-    if cluster:
-        gpus = sum(node.get("GPU", 0.0) for node in room.values())
-        nodes = f"{len(room)} node{'s' * (len(room) != 1)}"
-        where = f"on {nodes} with {counted(gpus)}" if gpu and gpus else f"on {nodes}"
-    else:
-        where = "on this machine, one model after the other"
+    expected = outlook.expected(stages, estimates, nodes, gpu=gpu)
+    where = _where(nodes, gpu=gpu, local=local)
     hours = f", {expected.gpu_hours:.1f} GPU-hours" if gpu else ""
     if price is not None:
         hours += f", {money(price, 3600 * (expected.gpu_hours if gpu else expected.worker_hours))}"
     lines = [f"\ntime: about {spoken(expected.seconds)} {where}{hours} ({estimates.basis})"]
     lines += [f"  cannot be run there: {sentence}" for sentence in expected.impossible]
-    if gpu and not cluster and expected.seconds > LONG_S:
-        there = [
-            f"{n} GPUs {spoken(outlook.on_cluster(stages, estimates, outlook.nodes(n), gpu=True).seconds)}" for n in (8, 64)
-        ]
-        lines.append(f"  on a Ray cluster (--address): {', '.join(there)}")
+    if gpu and local and expected.seconds > LONG_S:
+        there = {n: outlook.on_cluster(stages, estimates, outlook.nodes_of_eight(n), gpu=True).seconds for n in (8, 64)}
+        lines.append(f"  on a Ray cluster (--address): {', '.join(f'{n} GPUs {spoken(s)}' for n, s in there.items())}")
     return lines
+
+
+def _where(nodes: Mapping[str, Resources] | None, *, gpu: bool, local: bool) -> str:
+    """What it would be done on, in words."""
+    if nodes is None:
+        return "on this machine, one model after the other"
+    gpus = sum(node.get("GPU", 0.0) for node in nodes.values())
+    if local:
+        return f"on the {gpus:g} GPUs of this machine"
+    there = f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
+    return f"on {there} with {counted(gpus)}" if gpu and gpus else f"on {there}"

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from spt_fast.errors import DamagedError, SptError
 from spt_fast.executors.base import Executor
+from spt_fast.executors.scheduled import runs_on
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
 from spt_fast.scheduling import outlook
@@ -55,7 +56,7 @@ def lengths_of(cells: Iterable[Cell], store: Store) -> dict[str, Mapping[str, fl
     return {name: known for name, known in found.items() if known}
 
 
-def expect(ahead: Sequence[Stage], executor: Executor, store: Store, known: Sequence[Measured], *, cluster: bool) -> None:
+def expect(ahead: Sequence[Stage], executor: Executor, store: Store, known: Sequence[Measured]) -> None:
     """Keep how long a run is expected to take, as `--dry-run` tells it, to be held against what it becomes.
 
     Args:
@@ -63,12 +64,11 @@ def expect(ahead: Sequence[Stage], executor: Executor, store: Store, known: Sequ
         executor: where.
         store: whose events.jsonl is told.
         known: what cells that are done have cost.
-        cluster: whether several stages are done at once.
     """
-    room, gpu = executor.room()
+    nodes, gpu = runs_on(executor)
     read = lengths_of((cell for stage in ahead for cell in stage.cells), store)
     estimates = Estimates(known, gpu=gpu, lengths=read)
-    expected = outlook.expected(ahead, estimates, room, gpu=gpu, cluster=cluster)
+    expected = outlook.expected(ahead, estimates, nodes, gpu=gpu)
     hours = expected.gpu_hours if gpu else expected.worker_hours
     seconds = {"seconds": round(expected.seconds, 1), "gpu_seconds": round(3600 * hours, 1)}
     store.event("expected", **seconds, basis=estimates.basis)
@@ -86,9 +86,10 @@ class TimeLeft:
             known: what cells that are done have cost.
         """
         self._foresight: Foresight | None = None
-        if not executor.foresees:
+        nodes, gpu = runs_on(executor)
+        if nodes is None:
             lengths = lengths_of((cell for stage in stages for cell in stage.cells), store)
-            self._foresight = Foresight(stages, known, gpu=executor.room()[1], lengths=lengths)
+            self._foresight = Foresight(stages, known, gpu=gpu, lengths=lengths)
 
     def after(self, stage: Stage, event: Event) -> list[Event]:
         """What there is to tell after an event: an `Outlook`, or nothing."""

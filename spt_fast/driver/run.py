@@ -20,6 +20,7 @@ from spt_fast.driver.stages import Shows, Silence, StageRunner
 from spt_fast.errors import LostError
 from spt_fast.executors import LOCAL, open_executor
 from spt_fast.executors.base import Executor
+from spt_fast.executors.scheduled import ScheduledExecutor
 from spt_fast.plan.cell import Cell
 from spt_fast.store import Store
 from spt_fast.store.reuse import look_no_more, reuse
@@ -102,10 +103,11 @@ def run_cells(
         if not ahead:
             return standing(config, cells, store)
         store.event("run", cells=len(cells), todo=len(ahead.cells), pid=os.getpid())
-        where = closing(open_executor(address, store.log, store.log_name)) if executor is None else nullcontext(executor)
+        needs = [cell.model.gpus for cell in ahead.cells.values()]
+        where = nullcontext(executor) if executor else closing(open_executor(address, store.log, store.log_name, needs=needs))
         try:
             with where as stage_executor:
-                not_rerun = run.do(ahead, stage_executor, cluster=address != LOCAL)
+                not_rerun = run.do(ahead, stage_executor)
         except (KeyboardInterrupt, LostError) as e:
             store.event("interrupted")
             raise Interrupted(standing(config, cells, store), str(e)) from None
@@ -136,11 +138,13 @@ class _Run:
         for reused in reuse(self.config, self.store, self.cells):
             self.say(str(reused))
 
-    def do(self, ahead: Ahead, executor: Executor, *, cluster: bool) -> dict[str, str]:
+    def do(self, ahead: Ahead, executor: Executor) -> dict[str, str]:
         """Do what is ahead; why rows could not be asked again, by cell key."""
         store, done = self.store, self.store.done()
         known = measured(self.cells, {store: done})
-        expect(ahead_of(self.config, self.chosen, store, done), executor, store, known, cluster=cluster)
+        if isinstance(executor, ScheduledExecutor):
+            executor.measured = known
+        expect(ahead_of(self.config, self.chosen, store, done), executor, store, known)
         runner = StageRunner(executor=executor, store=store, known=known, say=self.say)
         with self._watching(ahead.cells, sum(cell.key in done for cell in self.cells)) as shows:
             runner.run(ahead.stages, shows)

@@ -12,6 +12,7 @@ from spt_fast.driver.heartbeat import Heartbeat
 from spt_fast.driver.keep import keep
 from spt_fast.errors import DamagedError
 from spt_fast.executors.base import Executor
+from spt_fast.executors.scheduled import ScheduledExecutor
 from spt_fast.plan import Stage
 from spt_fast.scheduling.estimates import Measured
 from spt_fast.store import Store
@@ -57,9 +58,11 @@ class StageRunner:
     def _run(self, stages: Sequence[Stage], shows: Shows) -> dict[str, str]:
         failed: dict[str, str] = {}
         ended: set[str] = set()
+        if self.say is not None and isinstance(self.executor, ScheduledExecutor) and (said := self.executor.in_words(stages)):
+            self.say(said)
         heartbeat = Heartbeat(self.store)
         time_left = TimeLeft(stages, self.executor, self.store, self.known)
-        with closing(self.executor.run(stages, lambda stage: given(stage, self.store, self.say), self.known)) as events:
+        with closing(self.executor.run(stages, lambda stage: given(stage, self.store, self.say))) as events:
             for stage, told in events:
                 key = getattr(told, "key", None)
                 if key is not None and (key in ended or key not in stage.by_key):

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from spt_fast.executors.base import Executor
+from spt_fast.models.memory import count_gpus
 
 LOCAL = "local"
 
 
-def open_executor(address: str, log: Callable[[str], Path], log_name: Callable[[str], str] | None = None) -> Executor:
-    """This machine (`local`), or a Ray cluster (`auto`, HOST:PORT).
+def open_executor(
+    address: str,
+    log: Callable[[str], Path],
+    log_name: Callable[[str], str] | None = None,
+    *,
+    needs: Collection[float] = (),
+) -> Executor:
+    """This machine (`local`), with all of its GPUs, or a Ray cluster (`auto`, HOST:PORT).
 
     Args:
         address: as `--address` has it.
         log: names the file that a model's worker prints to.
         log_name: what a person is told to look into; None: that file.
+        needs: GPUs that a worker of each model takes. Where no two fit on this machine, they run one after the other.
 
     Raises:
         ConfigError: there is no cluster at this address.
     """
     if address == LOCAL:
+        if 2 * min(needs, default=1.0) <= count_gpus() > 1:
+            from spt_fast.executors.gpus import GpusExecutor
+
+            return GpusExecutor(log, log_name)
         from spt_fast.executors.local import LocalExecutor
 
         return LocalExecutor(log, log_name)

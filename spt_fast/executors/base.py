@@ -1,41 +1,38 @@
-"""Executor: where stages run. Stages in; events out, in the driver's process, until every cell is done or has failed."""
+"""Executor: where cells run.
+
+The contract, for an executor of one's own:
+
+* `run` gets stages (a model, and the cells of it that are to be done) and yields `(stage, event)` in the driver's process, in
+  the order in which things happen: `WorkerStarted`, whatever the worker tells, `WorkerEnded`.
+* Each cell ends in one `CellDone` or `CellFailed`, whatever becomes of its worker.
+* Where the iterator is closed early (Ctrl-C), the workers are ended before `close()` of the iterator returns.
+
+It writes nothing to the run folder: the driver keeps what the events bring. `supervisor.run_here` runs one stage in a process
+of its own on the machine that calls it, and starts a new process as often as one dies; so an executor decides when and where
+it is called, and passes its events on. One that works on several models at once is a `scheduled.ScheduledExecutor`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Generator, Sequence
 
 from spt_fast.plan import Stage
-from spt_fast.scheduling.estimates import Measured
-from spt_fast.scheduling.scheduler import Resources
 from spt_fast.worker.events import Event
 from spt_fast.worker.lease import Given
 
 
 class Executor(ABC):
-    """Runs stages. Whatever becomes of a worker, each of its cells ends in `CellDone` or `CellFailed`, once."""
-
-    foresees: ClassVar[bool] = False
-    """Whether it tells how long the rest takes itself (`Outlook`)."""
+    """Runs stages."""
 
     @abstractmethod
-    def run(
-        self, stages: Sequence[Stage], given: Callable[[Stage], Given], measured: Sequence[Measured] = ()
-    ) -> Generator[tuple[Stage, Event]]:
-        """Run the stages and tell what happens.
-
-        Closing the iterator early ends the workers, and awaits their end.
+    def run(self, stages: Sequence[Stage], earlier: Callable[[Stage], Given]) -> Generator[tuple[Stage, Event]]:
+        """Run the stages and yield what happens, each event with its stage.
 
         Args:
-            stages: what is to be done.
-            given: asked when a worker gets cells, as a stage of only those: what they have already.
-            measured: cells that were done earlier, to guess from how long others take.
+            stages: what is to be done. A worker may get some of a stage's cells: `replace(stage, cells=...)`.
+            earlier: called when a worker gets cells, with a stage of these: what earlier runs have of them, for that worker.
         """
-
-    @abstractmethod
-    def room(self) -> tuple[Mapping[str, Resources], bool]:
-        """What there is to run on, for an estimate: node -> its CPUs and GPUs, and whether workers take GPUs."""
 
     def close(self) -> None:  # noqa: B027  (most hold nothing)
         """Give back what the executor holds. Closing twice is no error."""

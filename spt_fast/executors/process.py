@@ -1,7 +1,7 @@
 """A worker process: `python -m spt_fast.executors.process FD`.
 
-Takes one job from the socket, sends events, waits for its turn, asks what it may begin and what comes after, ends. Or the
-job is a part of another node's engine: then it runs that until it is ended.
+Takes one job from the socket, sends events, waits until the device is free, asks what it may begin and what comes after, ends.
+Or the job is a part of another node's engine: then it runs that until it is ended.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from typing import Any
 
 from spt_fast.engine.base import Part, Partners
 from spt_fast.errors import UnstorableError
-from spt_fast.executors.desk import Claim, Packed, WantsMore, YourTurn, unsent
-from spt_fast.executors.partners import BeginParts, EndParts
+from spt_fast.executors.messages import BeginFollowers, Claim, DeviceFree, EndFollowers, Packed, WantsMore, unsent
 from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, StageDone
 from spt_fast.worker.judge import run_judging
 from spt_fast.worker.lease import Lease, More
@@ -38,9 +37,9 @@ def main(fd: int) -> None:
 
         follow(job)
         return
-    stage, given = job
+    stage, earlier = job
     run = run_stage if stage.judge is None else run_judging
-    run(stage, given, line.emit, line)
+    run(stage, earlier, line.emit, line)
     line.emit(StageDone())
 
 
@@ -67,7 +66,7 @@ class _Line(Lease, Partners):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._turn = threading.Event()
+        self._device_free = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def emit(self, event: Event) -> None:
@@ -91,20 +90,20 @@ class _Line(Lease, Partners):
         return more
 
     def wait_for_device(self, meanwhile: Callable[[], None]) -> None:
-        if not self._turn.is_set():
+        if not self._device_free.is_set():
             meanwhile()
-        self._turn.wait()
+        self._device_free.wait()
 
     @property
     def partners(self) -> Partners:
         return self
 
     def begin(self, parts: Sequence[Part]) -> None:
-        self._send(BeginParts(tuple(parts)))
+        self._send(BeginFollowers(tuple(parts)))
         self._answers.get()
 
     def end(self) -> None:
-        self._send(EndParts())
+        self._send(EndFollowers())
         self._answers.get()
 
     def _send(self, message: object) -> None:
@@ -119,8 +118,8 @@ class _Line(Lease, Partners):
         try:
             while True:
                 message = self._connection.recv()
-                if isinstance(message, YourTurn):
-                    self._turn.set()
+                if isinstance(message, DeviceFree):
+                    self._device_free.set()
                 else:
                     self._answers.put(message)
         except (EOFError, OSError):

@@ -90,6 +90,11 @@ def count_gpus() -> int:
         return 0
 
 
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them: an index or a UUID each."""
+    return _visible(count_gpus())
+
+
 def free_and_total(devices: int = 1) -> tuple[int, int] | None:
     """Free and total bytes of that of this process's first `devices` GPUs that has the least free.
 

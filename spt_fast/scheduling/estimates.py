@@ -2,8 +2,8 @@
 
 For the order of work (the longest model first) and for `run --dry-run`. A guess counts floating-point operations:
 
-    asking     2 x parameters x tokens          (Kaplan et al., arXiv 2001.08361, section 2.1)
-    learning   4 x parameters x tokens          forward, and backward to the vectors; the frozen weights need no gradient
+    answering  2 x parameters x tokens          (Kaplan et al., arXiv 2001.08361, section 2.1)
+    training   4 x parameters x tokens          forward, and backward to the vectors; the frozen weights need no gradient
 
 and adds a floor for each request, update and start, which is all that there is of a small model. What was measured corrects it:
 measured seconds / guessed seconds, the median of the cells that are nearest.
@@ -21,7 +21,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from spt_fast.config import FewShot, Learning, Protocol, Vectors
+from spt_fast.config import Learning, Protocol
 from spt_fast.models.identity import Model
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell, TaskRows
@@ -31,7 +31,7 @@ from spt_fast.tasks.library import LibrarySource
 GPU_FLOPS = 3e14
 """Operations a second of one GPU: a third of what an H100 has in bf16. With `WRITTEN`, 9,000 tokens a second of an 8B model."""
 CPU_FLOPS = 2e11
-"""Operations a second of two CPU cores: learning on 2 cores of an AMD EPYC (benchmarks/results/cpu/training-step.json)."""
+"""Operations a second of two CPU cores: training on 2 cores of an AMD EPYC (benchmarks/results/cpu/training-step.json)."""
 WRITTEN = 2.0
 """A token that is written costs as much as so many that are read: writing waits for memory."""
 REQUEST_S = 0.0015
@@ -45,7 +45,7 @@ GPU_START_S = 45.0
 CPU_START_S = 5.0
 """Start of vLLM on a CPU beside reading the weights."""
 LOAD_S = 0.5
-"""Load of a model for learning beside reading the weights."""
+"""Load of a model for training beside reading the weights."""
 
 CHARACTERS = 4.0
 """Characters of a token, about, in English."""
@@ -124,36 +124,36 @@ class Estimates:
         return f"going by {self.measured} cell{'s' * (self.measured > 1)} done"
 
     def start_s(self, model: Model, *, training: bool) -> float:
-        """Expected seconds before a worker of a model does anything useful: its engine's start, and the load to learn with."""
+        """Expected seconds before a worker of a model does anything useful: its engine's start, and the load to train with."""
         seconds = self._guess.start_s(model) * self._starts(model.fingerprint)
         return seconds + self._guess.load_s(model) * self._loads(model.fingerprint) if training else seconds
 
     def train_s(self, cell: Cell) -> float:
-        """Expected seconds of learning a cell's vectors, which cells of one `tuning_key` do together; 0 without any."""
-        if not isinstance(cell.protocol, Learning):
+        """Expected seconds to train a cell's vectors, which cells of one `tuning_key` do together; 0 without any."""
+        if not cell.protocol.learns:
             return 0.0
-        return self._guess.train_s(cell) * self._trains(*_train_place(cell))
+        return self._guess.train_s(cell) * self._trains(*_train_key(cell))
 
     def answer_s(self, cell: Cell) -> float:
-        """Expected seconds of asking a cell, at all its steps; of a judged cell, those of its judge's rulings."""
-        return self._guess.answer_s(cell) * self._answers(*_answer_place(cell))
+        """Expected seconds to evaluate a cell, at all its steps; of a judged cell, those of its judge's rulings."""
+        return self._guess.answer_s(cell) * self._answers(*_answer_key(cell))
 
     def rerun_s(self, cell: Cell, share: float) -> float:
-        """Expected seconds of asking a share of a cell's rows again, at its last step."""
+        """Expected seconds to evaluate a share of a cell's rows again, at its last step."""
         return share * self.answer_s(cell) / len(cell.steps)
 
-    def lessons(self, cells: Iterable[Cell]) -> dict[str, float]:
-        """Tuning key -> expected seconds, of all that one worker learns for cells: each once, what others start from too."""
-        learnt: dict[str, float] = {}
+    def trainings(self, cells: Iterable[Cell]) -> dict[str, float]:
+        """Tuning key -> expected seconds, of all that one worker trains for cells: each once, what others start from too."""
+        found: dict[str, float] = {}
         for cell in cells:
-            for lesson in (cell, cell.first):
-                if lesson is not None and (seconds := self.train_s(lesson)):
-                    learnt[lesson.tuning_key] = max(seconds, learnt.get(lesson.tuning_key, 0.0))
-        return learnt
+            for each in (cell, cell.first):
+                if each is not None and (seconds := self.train_s(each)):
+                    found[each.tuning_key] = max(seconds, found.get(each.tuning_key, 0.0))
+        return found
 
     def stage(self, stage: Stage) -> Seconds:
         """Expected seconds of a stage in one worker; cells that share their vectors learn them once."""
-        learnt = self.lessons(stage.cells) if stage.judge is None and not stage.rerun else {}
+        learnt = self.trainings(stage.cells) if stage.judge is None and not stage.rerun else {}
         return Seconds(
             start_s=self.start_s(stage.model, training=bool(learnt)),
             train_s=sum(learnt.values()),
@@ -183,13 +183,13 @@ class Estimates:
             cell = max((cell for cell, _ in group.values()), key=self._guess.train_s)
             # Its seconds count what it starts from: that was learnt for it, or for another one in its place.
             if guessed := self._guess.train_s(cell) + (self._guess.train_s(cell.first) if cell.first is not None else 0.0):
-                yield _Point(*_train_place(cell), sum(seconds for _, seconds in group.values()) / guessed)
+                yield _Point(*_train_key(cell), sum(seconds for _, seconds in group.values()) / guessed)
 
     def _measured_answers(self, measured: Iterable[Measured]) -> Iterable[_Point]:
         for each in measured:
             asked = each.cell.unjudged
             if seconds := _seconds(each.costs, "answer_s"):
-                yield _Point(*_answer_place(asked), seconds / self._guess.answer_s(asked))
+                yield _Point(*_answer_key(asked), seconds / self._guess.answer_s(asked))
 
     def _measured_rulings(self, measured: Iterable[Measured]) -> Iterable[_Point]:
         """A judge counts its seconds from its start, so those of its last cell are those of all."""
@@ -201,7 +201,7 @@ class Estimates:
         for group in engines.values():
             took = max(each.costs["judge_s"] for each in group)
             ratio = took / sum(self._guess.answer_s(each.cell) for each in group)
-            yield from (_Point(*_answer_place(each.cell), ratio) for each in group)
+            yield from (_Point(*_answer_key(each.cell), ratio) for each in group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +247,11 @@ def _seconds(costs: Mapping[str, float], name: str) -> float:
     return value if math.isfinite(value) and value > 0 else 0.0
 
 
-def _train_place(cell: Cell) -> tuple[str, Hashable, Hashable]:
+def _train_key(cell: Cell) -> tuple[str, Hashable, Hashable]:
     return cell.model.fingerprint, cell.source.name, cell.protocol
 
 
-def _answer_place(cell: Cell) -> tuple[str, Hashable, Hashable]:
+def _answer_key(cell: Cell) -> tuple[str, Hashable, Hashable]:
     if cell.judge is None:
         return cell.model.fingerprint, cell.task.name, cell.protocol
     return cell.judge.model.fingerprint, ("ruling", cell.task.name), cell.protocol
@@ -292,7 +292,7 @@ class _Guess:
         return (GPU_START_S if self._gpu else CPU_START_S) + _weight_bytes(model) / READ_BYTES
 
     def load_s(self, model: Model) -> float:
-        """Of the model that is learnt with."""
+        """Of the model that is trained with."""
         return LOAD_S + _weight_bytes(model) / READ_BYTES
 
     def train_s(self, cell: Cell) -> float:
@@ -313,10 +313,11 @@ class _Guess:
 
     def _train_s(self, cell: Cell) -> float:
         protocol = cell.protocol
-        if not isinstance(protocol, Learning):
+        if not protocol.learns:
             return 0.0
+        assert isinstance(protocol, Learning)
         shape = self._shape(cell.source)
-        tokens = _soft_positions(protocol) + shape.instruction + shape.item + shape.target
+        tokens = protocol.soft_length + shape.instruction + shape.item + shape.target
         operations = 4 * _parameters(cell.model) * protocol.batch_size * tokens
         return protocol.steps * (UPDATE_S + operations / self._flops(cell.model))
 
@@ -407,12 +408,8 @@ def _made(source: GeneratedSource) -> Sequence[Row]:
 
 
 def _prompt_tokens(shape: _Shape, protocol: Protocol) -> float:
-    shots = protocol.shots if isinstance(protocol, FewShot) else 0
-    return _soft_positions(protocol) + shape.instruction + shots * (shape.item + shape.target) + shape.item
-
-
-def _soft_positions(protocol: Protocol) -> int:
-    return protocol.length if isinstance(protocol, Vectors) else 0
+    shown = protocol.shots * (shape.item + shape.target)
+    return protocol.soft_length + shape.instruction + shown + shape.item
 
 
 def _parameters(model: Model) -> float:

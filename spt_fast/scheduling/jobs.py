@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from spt_fast.config import Learning, Vectors
 from spt_fast.plan import Stage
 from spt_fast.scheduling.estimates import Estimates
-from spt_fast.scheduling.scheduler import Job, Piece, Resources
+from spt_fast.scheduling.messages import Job, Piece, Resources
 
 
 def job(name: str, stage: Stage, estimates: Estimates, *, gpu: bool) -> Job:
@@ -21,7 +20,7 @@ def job(name: str, stage: Stage, estimates: Estimates, *, gpu: bool) -> Job:
         gpu: whether its workers take GPUs; else a CPU core.
     """
     learns = stage.judge is None and not stage.rerun
-    trains = learns and any(isinstance(cell.protocol, Learning) for cell in stage.cells)
+    trains = learns and any(cell.protocol.learns for cell in stage.cells)
     parts = stage.model.pipeline_parallel
     return Job(
         name=name,
@@ -45,7 +44,7 @@ def _pieces(stage: Stage, estimates: Estimates) -> Iterator[Piece]:
         for cell in stage.cells:
             yield Piece(key=cell.key, group=None, answer_s=estimates.rerun_s(cell, stage.rerun))
         return
-    learning = [cell for cell in stage.cells if stage.judge is None and isinstance(cell.protocol, Vectors | Learning)]
+    learning = [cell for cell in stage.cells if stage.judge is None and cell.protocol.attaches != "nothing"]
     first = {cell.key: cell.first for cell in learning}
     # What cells start from is learnt once a worker: in even parts by all groups that start from it.
     starts = Counter(start.tuning_key for start in {cell.tuning_key: first[cell.key] for cell in learning}.values() if start)

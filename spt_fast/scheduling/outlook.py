@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from spt_fast.plan import Stage
 from spt_fast.scheduling.estimates import Estimates
 from spt_fast.scheduling.jobs import job
-from spt_fast.scheduling.scheduler import Resources
+from spt_fast.scheduling.messages import Resources
 from spt_fast.scheduling.simulation import simulate
 
 
@@ -33,37 +33,34 @@ def on_one_machine(stages: Sequence[Stage], estimates: Estimates, *, gpu: bool) 
     return Expected(seconds=sum(seconds), gpu_hours=hours if gpu else 0.0, worker_hours=sum(seconds) / 3600)
 
 
-def expected(
-    stages: Sequence[Stage], estimates: Estimates, room: Mapping[str, Resources], *, gpu: bool, cluster: bool
-) -> Expected:
-    """On this machine, or on a cluster's nodes.
+def expected(stages: Sequence[Stage], estimates: Estimates, nodes: Mapping[str, Resources] | None, *, gpu: bool) -> Expected:
+    """On nodes where several models are worked on at once; or, None, on this machine, one model after the other.
 
     Args:
         stages: what is to be done.
         estimates: of how long it takes.
-        room: node -> its CPUs and GPUs.
+        nodes: node -> its CPUs and GPUs.
         gpu: whether workers take GPUs.
-        cluster: whether several models are worked on at once.
     """
-    return on_cluster(stages, estimates, room, gpu=gpu) if cluster else on_one_machine(stages, estimates, gpu=gpu)
+    return on_one_machine(stages, estimates, gpu=gpu) if nodes is None else on_cluster(stages, estimates, nodes, gpu=gpu)
 
 
-def on_cluster(stages: Sequence[Stage], estimates: Estimates, room: Mapping[str, Resources], *, gpu: bool) -> Expected:
-    """On nodes, as the scheduler would share the stages out.
+def on_cluster(stages: Sequence[Stage], estimates: Estimates, nodes: Mapping[str, Resources], *, gpu: bool) -> Expected:
+    """On nodes, as the scheduler would divide the stages.
 
     Args:
         stages: what is to be done.
         estimates: of how long it takes.
-        room: node -> its CPUs and GPUs.
+        nodes: node -> its CPUs and GPUs.
         gpu: whether workers take GPUs.
     """
     jobs = [job(f"{i} {stage.model.name}", stage, estimates, gpu=gpu) for i, stage in enumerate(stages)]
-    outcome = simulate(jobs, room)
+    outcome = simulate(jobs, nodes)
     impossible = tuple(f"{name.partition(' ')[2]}: {reason}" for name, reason in outcome.waits.items())
     hours = sum(estimates.stage(stage).total_s for stage in stages) / 3600
     return Expected(seconds=outcome.seconds, gpu_hours=outcome.gpu_s / 3600, worker_hours=hours, impossible=impossible)
 
 
-def nodes(count: int) -> Mapping[str, Resources]:
+def nodes_of_eight(count: int) -> Mapping[str, Resources]:
     """A cluster of so many GPUs, eight to a node."""
     return {f"node {i}": {"GPU": 8.0, "CPU": 64.0} for i in range(count // 8)}

@@ -32,7 +32,7 @@ def grid(tmp_path: Path) -> GridConfig:
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No GPU here, whatever the machine has."""
-    monkeypatch.setattr("spt_fast.executors.local.count_gpus", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     return monkeypatch
 
 
@@ -74,7 +74,7 @@ def test_on_gpus_it_says_what_they_cost_and_that_a_long_grid_is_worth_a_cluster(
 ) -> None:
     from huggingface_hub import constants
 
-    gpus.setattr("spt_fast.executors.local.count_gpus", lambda: 2)
+    gpus.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     gpus.setattr(constants, "HF_HUB_OFFLINE", True)
     large = replace(
         grid,

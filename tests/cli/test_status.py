@@ -14,10 +14,9 @@ from spt_fast.cli.status import status_of
 from spt_fast.config import FewShot, GridConfig, ModelConfig, TaskConfig
 from spt_fast.driver.heartbeat import Heartbeat
 from spt_fast.driver.run import run_cells
-from spt_fast.executors.base import Executor
+from spt_fast.executors.crew import Crew
+from spt_fast.executors.scheduled import ScheduledExecutor
 from spt_fast.plan import Stage
-from spt_fast.scheduling.estimates import Measured
-from spt_fast.scheduling.scheduler import Resources
 from spt_fast.worker.events import (
     CellDone,
     CellFailed,
@@ -35,14 +34,10 @@ from spt_fast.worker.lease import Given
 from ..test_store import result
 
 
-class Scripted(Executor):
+class Scripted(ScheduledExecutor):
     """Two workers of one model, four cells: one cell is done, one fails, one is in flight, and nobody has the last."""
 
-    foresees = True
-
-    def run(
-        self, stages: Sequence[Stage], given: Callable[[Stage], Given], measured: Sequence[Measured] = ()
-    ) -> Generator[tuple[Stage, Event]]:
+    def run(self, stages: Sequence[Stage], earlier: Callable[[Stage], Given]) -> Generator[tuple[Stage, Event]]:
         (stage,) = stages
         first, second, third, _ = stage.by_key
 
@@ -70,8 +65,14 @@ class Scripted(Executor):
         for worker, event in story:
             yield replace(stage, worker=worker), event
 
-    def room(self) -> tuple[dict[str, Resources], bool]:
-        return {"node-a": {"GPU": 1.0}}, True
+    def nodes(self) -> dict[str, dict[str, float]]:
+        return {"node-a": {"GPU": 1.0, "CPU": 4.0}}
+
+    def uses_gpus(self) -> bool:
+        return True
+
+    def crew(self, stages: Sequence[Stage]) -> Crew:
+        raise AssertionError("nobody runs anything")
 
 
 class Looking:

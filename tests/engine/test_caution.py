@@ -219,13 +219,13 @@ def test_an_engine_that_runs_out_of_memory_costs_no_cell(
 class JudgedHere(Inline):
     """Judges in this process too."""
 
-    def run(self, stages: Sequence[Stage], given: Callable[[Stage], Any], *more: Any) -> Generator[tuple[Stage, Event]]:
+    def run(self, stages: Sequence[Stage], earlier: Callable[[Stage], Any]) -> Generator[tuple[Stage, Event]]:
         for stage in stages:
             if stage.judge is None:
-                yield from super().run([stage], given, *more)
+                yield from super().run([stage], earlier)
             else:
                 events: list[Event] = []
-                run_judging(stage, given(stage), events.append)
+                run_judging(stage, earlier(stage), events.append)
                 yield from ((stage, event) for event in events)
 
 

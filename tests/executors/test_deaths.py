@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +16,9 @@ from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, TaskC
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.echo import EchoEngine
 from spt_fast.errors import EngineError
-from spt_fast.executors import local
-from spt_fast.executors.desk import Claim, Desk, WantsMore, YourTurn
-from spt_fast.executors.local import run_here
+from spt_fast.executors import supervisor
+from spt_fast.executors.messages import Claim, DeviceFree, WantsMore
+from spt_fast.executors.supervisor import run_here
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.plan import MOST_DEATHS, Stage, expand, stages
 from spt_fast.types import Answer, CellResult, Request
@@ -195,7 +195,9 @@ class Here:
 
     born = 0
 
-    def __init__(self, log: Path, log_name: str, *, offline: bool) -> None:
+    alive = True
+
+    def __init__(self, log: Path, log_name: str, *, offline: bool, environment: Mapping[str, str] | None = None) -> None:
         type(self).born += 1
 
     def __enter__(self) -> Here:
@@ -204,8 +206,8 @@ class Here:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def send(self, job: tuple[Stage, Given] | YourTurn) -> None:
-        if not isinstance(job, YourTurn):
+    def send(self, job: tuple[Stage, Given] | DeviceFree) -> None:
+        if not isinstance(job, DeviceFree):
             self._stage, self._given = job
 
     def messages(self) -> Iterator[Event | Claim | WantsMore]:
@@ -224,9 +226,9 @@ class Here:
 def here(stage: Stage, dies_of: Collection[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Event], int]:
     """Run a stage in workers that die of some tasks: what they tell, and how many it took."""
     fragile(monkeypatch, dies_of, Killed)
-    monkeypatch.setattr(local, "WorkerProcess", Here)
+    monkeypatch.setattr(supervisor, "WorkerProcess", Here)
     monkeypatch.setattr(Here, "born", 0)
-    return list(run_here(stage, Desk(stage.cells, {}), tmp_path / "log", "the log")), Here.born
+    return list(run_here(stage, {}, tmp_path / "log")), Here.born
 
 
 @pytest.mark.parametrize("culprits", [(), TASKS[:1], TASKS[-1:], *pairwise(TASKS)], ids="+".join)

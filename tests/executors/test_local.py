@@ -1,19 +1,19 @@
-"""One worker process a model on this machine: the next one starts early, puts nothing on the device before its turn, and is
+"""One worker process a model on this machine: the next one starts early, puts nothing on the device before it is free, and is
 never left behind."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from spt_fast.config import GridConfig, ModelConfig, TaskConfig, ZeroShot
-from spt_fast.executors import local
-from spt_fast.executors.desk import YourTurn
+from spt_fast.executors import supervisor
 from spt_fast.executors.local import LocalExecutor
+from spt_fast.executors.messages import DeviceFree
 from spt_fast.executors.process import _Line
 from spt_fast.plan import Stage, expand, stages
 from spt_fast.worker.events import CellDone, CellFailed, Event, PhaseStarted, StageDone
@@ -43,16 +43,16 @@ class Here:
     """A worker that is no process of its own, and remembers what happened to it."""
 
     born: list[Here]
-    alive_at_turns: list[list[bool]]
-    """At each turn, in order: which of the workers before it were still there."""
+    alive_when_free: list[list[bool]]
+    """Each time the device was free, in order: which of the workers before it were still there."""
 
-    def __init__(self, log: Path, log_name: str, *, offline: bool) -> None:
+    def __init__(self, log: Path, log_name: str, *, offline: bool, environment: Mapping[str, str] | None = None) -> None:
         self.alive = True
         self.born.append(self)
 
-    def send(self, job: tuple[Stage, Given] | YourTurn) -> None:
-        if isinstance(job, YourTurn):
-            self.alive_at_turns.append([worker.alive for worker in self.born if worker is not self])
+    def send(self, job: tuple[Stage, Given] | DeviceFree) -> None:
+        if isinstance(job, DeviceFree):
+            self.alive_when_free.append([worker.alive for worker in self.born if worker is not self])
         else:
             self._stage, _ = job
 
@@ -74,8 +74,8 @@ class Here:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
-    monkeypatch.setattr(local, "WorkerProcess", Here)
-    Here.born, Here.alive_at_turns = [], []
+    monkeypatch.setattr(supervisor, "WorkerProcess", Here)
+    Here.born, Here.alive_when_free = [], []
     return Here
 
 
@@ -100,7 +100,7 @@ def done(rest: Generator[tuple[Stage, Event]]) -> list[str]:
     return found
 
 
-def test_the_next_worker_starts_while_a_model_is_asked_and_has_its_turn_when_that_has_ended(
+def test_the_next_worker_starts_while_a_model_is_asked_and_has_the_device_when_that_has_ended(
     two: list[Stage], tmp_path: Path, here: type[Here]
 ) -> None:
     run = events_of(two, tmp_path)
@@ -108,7 +108,7 @@ def test_the_next_worker_starts_while_a_model_is_asked_and_has_its_turn_when_tha
     assert [worker.alive for worker in here.born] == [True, True]
     assert done(run) == ["one", "two"]
     assert len(here.born) == 2
-    assert here.alive_at_turns == [[], [False]]
+    assert here.alive_when_free == [[], [False]]
 
 
 def test_a_worker_that_dies_while_it_waits_costs_nothing(two: list[Stage], tmp_path: Path, here: type[Here]) -> None:
@@ -134,14 +134,14 @@ def test_no_worker_starts_early_where_that_is_not_wanted(two: list[Stage], tmp_p
 
 
 def test_a_worker_that_waits_ends_when_its_driver_is_gone(two: list[Stage], tmp_path: Path) -> None:
-    with local._employ(two[0], {}, tmp_path / "log", "the log") as worker:
+    with supervisor.employ(two[0], {}, tmp_path / "log", "the log") as worker:
         assert worker.alive
         worker._connection.close()  # as the system does for a driver that was killed
         assert worker._process.wait(60) == -signal.SIGKILL
         assert not worker.alive
 
 
-def test_nothing_is_put_on_the_device_before_a_workers_turn(two: list[Stage]) -> None:
+def test_nothing_is_put_on_the_device_before_the_device_is_free(two: list[Stage]) -> None:
     events: list[Event] = []
     before: list[Event] = []
 
@@ -158,8 +158,8 @@ def test_nothing_is_put_on_the_device_before_a_workers_turn(two: list[Stage]) ->
 
 def test_a_worker_works_ahead_only_as_long_as_it_waits() -> None:
     line = object.__new__(_Line)  # without its thread, which ends this process when the other end is gone
-    line._turn = threading.Event()
+    line._device_free = threading.Event()
     did: list[str] = []
-    line.wait_for_device(lambda: (did.append("imported"), line._turn.set())[0])
+    line.wait_for_device(lambda: (did.append("imported"), line._device_free.set())[0])
     line.wait_for_device(lambda: did.append("too late"))
     assert did == ["imported"]

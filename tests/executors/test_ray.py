@@ -36,6 +36,7 @@ from spt_fast.plan import Stage
 from spt_fast.plan.cell import TaskRows
 from spt_fast.report.folder import write_tables
 from spt_fast.scheduling.estimates import Measured
+from spt_fast.scheduling.limits import Limits
 from spt_fast.store import Store
 from spt_fast.tasks.rows import load_rows
 from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, Progress, WorkerEnded, WorkerStarted
@@ -142,7 +143,7 @@ def actors() -> list[psutil.Process]:
 
 def none_is_left() -> bool:
     """Whether all actors and workers have ended; those that are about to are awaited. A killed actor's worker ends itself."""
-    found = [*actors(), *processes("ray::Partner"), *processes("spt_fast.executors.process"), *processes("VllmWorker")]
+    found = [*actors(), *processes("ray::Follower"), *processes("spt_fast.executors.process"), *processes("VllmWorker")]
     _, alive = psutil.wait_procs(found, timeout=60)
     return not alive
 
@@ -159,9 +160,9 @@ def no_room_is_held() -> bool:
     return True
 
 
-def partner() -> psutil.Process:
+def follower() -> psutil.Process:
     """The actor that has the second part of a worker."""
-    (found,) = processes("ray::Partner")
+    (found,) = processes("ray::Follower")
     return found
 
 
@@ -267,7 +268,7 @@ def test_a_cell_that_actors_die_of_is_set_aside_with_its_reason_and_the_rest_goe
             return key
 
     watcher = Cursed(lambda event: False, lambda: None)
-    result = run_cells(one, watch=watcher, executor=RayExecutor("auto", Store(one.folder).log, attempts=2))
+    result = run_cells(one, watch=watcher, executor=RayExecutor("auto", Store(one.folder).log, limits=Limits(attempts=2)))
     (failure,) = result.failures.values()
     assert "2 times in this cell" in failure.reason
     assert len(result.results) == len(result.cells) - 1 == 1
@@ -277,7 +278,7 @@ def test_a_cell_that_actors_die_of_is_set_aside_with_its_reason_and_the_rest_goe
 def test_an_engine_that_hangs_is_given_up_and_the_other_models_go_on(cluster: Any, grid: GridConfig) -> None:
     hangs = replace(grid.models[0], engine={"kind": "echo", "delay_s": 3600})
     mixed = replace(grid, models=(hangs, *grid.models[1:2]), tasks=grid.tasks[1:], protocols=(ZeroShot(),))
-    result = run_cells(mixed, executor=RayExecutor("auto", Store(mixed.folder).log, stalled_s=20, attempts=1))
+    result = run_cells(mixed, executor=RayExecutor("auto", Store(mixed.folder).log, limits=Limits(stalled_s=20, attempts=1)))
     failed = {cell.model.name for cell in result.cells if cell.key in result.failures}
     assert failed == {result.cells[0].model.name}
     assert all("nothing has happened for 20 s, once in this cell" in failure.reason for failure in result.failures.values())
@@ -308,9 +309,10 @@ def test_a_model_that_cannot_be_loaded_fails_its_cells_once(
 class Expecting(RayExecutor):
     """Expects every cell to take so long that another worker is worth its start."""
 
-    def run(self, stages: Sequence[Stage], given: Callable[[Stage], Given], measured: Sequence[Measured] = ()) -> Events:
+    def run(self, stages: Sequence[Stage], earlier: Callable[[Stage], Given]) -> Events:
         costs = {"answer_s": 100.0, "train_s": 100.0, "engine_start_s": 1.0, "load_s": 1.0}
-        return super().run(stages, given, [Measured(cell=cell, costs=costs) for stage in stages for cell in stage.cells])
+        self.measured = [Measured(cell=cell, costs=costs) for stage in stages for cell in stage.cells]
+        return super().run(stages, earlier)
 
 
 def test_a_model_with_much_to_do_has_a_worker_on_every_node_also_on_one_that_comes_later(
@@ -374,7 +376,7 @@ def test_rows_are_read_once_for_all_workers_and_each_says_itself_what_it_cannot_
         (rows / "test.jsonl").unlink()  # whoever looks for it now looks in vain
         return found
 
-    monkeypatch.setattr("spt_fast.executors.ray.executor._read", counted)
+    monkeypatch.setattr("spt_fast.executors.ray.executor.read_rows", counted)
     result = run_cells(both, executor=RayExecutor("auto", Store(both.folder).log))
     assert result.complete, result.failures
     assert reads.read_text() == "gsm8k\n", "once for two models; rows that are made are not sent"
@@ -396,7 +398,7 @@ def test_models_share_a_gpu_where_the_grid_says_so_and_one_that_no_node_can_hold
     large = ModelConfig(id=str(models / "large"), tensor_parallel=2)
     both = replace(grid, models=(*shared, large), protocols=(ZeroShot(),), engine={"kind": "echo", "delay_s": 0.1})
     watcher = Interfering(lambda event: False, lambda: None)
-    result = run_cells(both, watch=watcher, executor=RayExecutor("auto", Store(both.folder).log, room_s=3))
+    result = run_cells(both, watch=watcher, executor=RayExecutor("auto", Store(both.folder).log, limits=Limits(node_wait_s=3)))
     cluster.remove_node(node)
     started = [event for event in watcher.events if isinstance(event, WorkerStarted)]
     assert [event.gpus for event in started] == [0.5, 0.5]
@@ -544,7 +546,7 @@ def test_a_model_larger_than_a_node_is_on_two_and_a_lost_part_of_its_worker_cost
 ) -> None:
     slow = {"kind": "echo", "delay_s": 0.1}
     large = replace(grid, models=(replace(grid.models[0], pipeline_parallel=2),), protocols=(ZeroShot(),), engine=slow)
-    watcher = Interfering(lambda event: isinstance(event, CellDone), lambda: partner().kill())
+    watcher = Interfering(lambda event: isinstance(event, CellDone), lambda: follower().kill())
     result = run_cells(large, watch=watcher, executor=RayExecutor("auto", Store(large.folder).log))
     assert result.complete, result.failures
     assert [event.where.count(" + ") for event in watcher.events if isinstance(event, WorkerStarted)] == [1, 1]
@@ -609,7 +611,7 @@ def test_a_node_that_goes_without_a_word_costs_nothing_but_time(cluster: Any, gr
                 self.noticed = time.monotonic()
 
     watcher = Clocked(lambda event: isinstance(event, CellDone), take_away)
-    result = run_cells(slow, watch=watcher, executor=Expecting("auto", Store(slow.folder).log, silent_s=5))
+    result = run_cells(slow, watch=watcher, executor=Expecting("auto", Store(slow.folder).log, limits=Limits(silent_s=5)))
     assert result.complete, result.failures
     done = [event.key for event in watcher.events if isinstance(event, CellDone)]
     assert len(done) == len(set(done)) == len(result.cells)

@@ -63,8 +63,8 @@ def test_what_no_node_could_hold_is_said_and_the_rest_is_expected_still() -> Non
 
 
 def test_a_cluster_of_so_many_gpus_has_them_on_nodes_of_eight() -> None:
-    assert sum(node["GPU"] for node in outlook.nodes(64).values()) == 64
-    assert len(outlook.nodes(64)) == 8
+    assert sum(node["GPU"] for node in outlook.nodes_of_eight(64).values()) == 64
+    assert len(outlook.nodes_of_eight(64)) == 8
 
 
 def test_a_job_learns_once_for_the_cells_that_share_vectors_and_a_judge_learns_nothing() -> None:

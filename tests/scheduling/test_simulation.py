@@ -10,27 +10,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spt_fast.scheduling.scheduler import (
+from spt_fast.scheduling.limits import Limits
+from spt_fast.scheduling.messages import (
     Action,
-    Answered,
+    Assign,
     Began,
     Ended,
     Fail,
     Finished,
-    Give,
-    GiveUp,
-    Happening,
+    Heartbeat,
     Idle,
     Job,
+    Kill,
     Lost,
     Nodes,
+    Observation,
     Piece,
     Release,
     Resources,
-    Scheduler,
+    Revoked,
     Start,
-    TookBack,
 )
+from spt_fast.scheduling.scheduler import Scheduler
 from spt_fast.scheduling.simulation import Outcome, Troubles, lower_bound, realised, simulate
 
 NEEDS: tuple[Resources, ...] = ({"GPU": 1.0}, {"GPU": 2.0}, {"GPU": 4.0, "CPU": 2.0}, {"GPU": 0.5}, {"GPU": 0.3, "CPU": 1.0})
@@ -56,12 +57,12 @@ class Recorded(Scheduler):
     """
 
     def __init__(self, jobs: Sequence[Job], **settings: Any) -> None:
-        super().__init__(jobs, **settings)
+        super().__init__(jobs, Limits(**settings))
         self.by_name = {job.name: job for job in jobs}
-        self.told: list[tuple[float, Happening]] = []
+        self.told: list[tuple[float, Observation]] = []
         self.said: list[list[Action]] = []
-        self.rooms: Mapping[str, Resources] = {}
-        self.leaving: set[str] = set()
+        self.capacity: Mapping[str, Resources] = {}
+        self.draining: set[str] = set()
         self.workers: dict[int, tuple[str, tuple[str, ...]]] = {}
         """Worker -> its job, the node of each of its parts."""
         self.cells: dict[str, int] = {}
@@ -70,31 +71,31 @@ class Recorded(Scheduler):
         self.over: set[str] = set()
         """Cells that have ended or failed."""
 
-    def handle(self, happening: Happening, now: float) -> list[Action]:
-        actions = super().handle(happening, now)
-        self.told.append((now, happening))
+    def handle(self, observation: Observation, now: float) -> list[Action]:
+        actions = super().handle(observation, now)
+        self.told.append((now, observation))
         self.said.append(actions)
-        self._take_in(happening)
+        self._take_in(observation)
         for action in actions:
             self._carry_out(action)
         return actions
 
-    def _take_in(self, happening: Happening) -> None:
-        if isinstance(happening, Nodes):
-            self.rooms, self.leaving = happening.room, set(happening.leaving)
+    def _take_in(self, observation: Observation) -> None:
+        if isinstance(observation, Nodes):
+            self.capacity, self.draining = observation.capacity, set(observation.draining)
             return
-        if getattr(happening, "worker", None) not in self.workers:
+        if getattr(observation, "worker", None) not in self.workers:
             return
-        match happening:
-            case Answered(worker=id, node=node, others=others):
-                self.workers[id] = (self.workers[id][0], (node, *others))
+        match observation:
+            case Heartbeat(worker=id, nodes=nodes):
+                self.workers[id] = (self.workers[id][0], nodes)
             case Ended(worker=id, key=key):
                 assert self.cells.pop(key) == id
                 assert key not in self.over
                 self.over.add(key)
             case Began(worker=id, key=key):
                 assert self.cells[key] == id
-            case TookBack(worker=id, keys=keys):
+            case Revoked(worker=id, keys=keys):
                 assert all(self.cells.pop(key) == id for key in keys)
             case Idle(worker=id):
                 self.idle.add(id)
@@ -105,24 +106,23 @@ class Recorded(Scheduler):
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case Start(worker=id, job=job, node=node, keys=keys, parts=parts, others=others):
+            case Start(worker=id, job=job, nodes=nodes, keys=keys, parts=parts):
                 assert id not in self.workers
-                nodes = () if node is None else (node, *others)
-                assert self.rooms.keys() - self.leaving >= set(nodes)
+                assert self.capacity.keys() - self.draining >= set(nodes)
                 assert parts in (1, self.by_name[job].parts)
                 assert len(nodes) in (0, parts)
                 self.workers[id] = (job, nodes)
                 self._hand(id, keys)
                 for each in nodes:
                     self._check_room(each)
-            case Give(worker=id, keys=keys):
-                assert self.leaving.isdisjoint(self.workers[id][1])
+            case Assign(worker=id, keys=keys):
+                assert self.draining.isdisjoint(self.workers[id][1])
                 self.idle.remove(id)
                 self._hand(id, keys)
             case Release(worker=id):
                 self.idle.remove(id)
                 assert id not in self.cells.values()
-            case GiveUp(worker=id):
+            case Kill(worker=id):
                 self._without(id)
             case Fail(key=key):
                 assert key not in self.over
@@ -146,7 +146,7 @@ class Recorded(Scheduler):
         taken = [(self.by_name[job], nodes) for job, nodes in self.workers.values()]
         needs = [job.need if len(nodes) == 1 else job.part for job, nodes in taken for node in nodes if node == name]
         for kind in {kind for need in needs for kind in need}:
-            assert sum(need.get(kind, 0.0) for need in needs) <= self.rooms[name].get(kind, 0.0) + 1e-6
+            assert sum(need.get(kind, 0.0) for need in needs) <= self.capacity[name].get(kind, 0.0) + 1e-6
 
 
 @st.composite
@@ -215,7 +215,7 @@ def test_the_same_seed_is_the_same_night_and_a_replay_gives_the_same_actions(
     second, _ = night(jobs, nodes, of, seed)
     assert first == second
     again = Scheduler(jobs)
-    assert [again.handle(happening, now) for now, happening in recorded.told] == recorded.said
+    assert [again.handle(observation, now) for now, observation in recorded.told] == recorded.said
 
 
 @settings(max_examples=60, deadline=None)
@@ -228,7 +228,7 @@ def test_no_night_is_shorter_than_the_bound(jobs: tuple[Job, ...], nodes: dict[s
     assert outcome.seconds >= lower_bound(could, gpus) - 1e-6
     assert {key.split("-")[0] for key in outcome.failed} == {name[1:] for name in outcome.waits}
     assert outcome.lost_workers == outcome.lost_nodes == 0
-    given_up = {action.reason for actions in scheduler.said for action in actions if isinstance(action, GiveUp)}
+    given_up = {action.reason for actions in scheduler.said for action in actions if isinstance(action, Kill)}
     assert not [reason for reason in given_up if "silent" in reason or "nothing" in reason or "not ended" in reason]
 
 

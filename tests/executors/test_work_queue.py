@@ -1,4 +1,4 @@
-"""A cell is begun by a worker or taken back by the driver, never both."""
+"""A cell is begun by a worker or revoked by the driver, never both."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.engine.base import EngineConfig, Part
-from spt_fast.executors.desk import Desk
-from spt_fast.executors.ray.executor import ModelWorker, Partner
+from spt_fast.executors.ray.actors import Follower, ModelWorker
+from spt_fast.executors.work_queue import WorkQueue
 from spt_fast.plan import Stage, expand, stages
 from spt_fast.plan.cell import Cell
 from spt_fast.worker.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress
@@ -50,53 +50,53 @@ def keys(cells: Sequence[Cell]) -> list[str]:
     return [cell.key for cell in cells]
 
 
-def test_a_cell_that_was_taken_back_cannot_be_begun_and_one_that_was_begun_cannot_be_taken_back(stage: Stage) -> None:
+def test_a_cell_that_was_revoked_cannot_be_begun_and_one_that_was_begun_cannot_be_revoked(stage: Stage) -> None:
     first, second, *_ = keys(stage.cells)
-    desk = Desk(stage.cells, {})
-    assert desk.claim([first]) == (first,)
-    assert desk.take_back([first, second]) == (second,)
-    assert desk.claim([first, second]) == (first,)
-    assert second not in keys(desk.left()[0])
+    queue = WorkQueue(stage.cells, {})
+    assert queue.claim([first]) == (first,)
+    assert queue.revoke([first, second]) == (second,)
+    assert queue.claim([first, second]) == (first,)
+    assert second not in keys(queue.left()[0])
 
 
 def test_a_cell_whose_vectors_are_learnt_can_go_elsewhere_until_it_is_asked(stage: Stage) -> None:
     first, *_ = keys(stage.cells)
-    desk = Desk(stage.cells, {})
-    desk.claim([first])
-    desk.learnt(first, {2: "vectors"})
-    assert desk.take_back([first]) == (first,)
-    again = Desk(stage.cells, {})
+    queue = WorkQueue(stage.cells, {})
+    queue.claim([first])
+    queue.trained(first, {2: "vectors"})
+    assert queue.revoke([first]) == (first,)
+    again = WorkQueue(stage.cells, {})
     again.claim([first])
-    again.learnt(first, {2: "vectors"})
+    again.trained(first, {2: "vectors"})
     assert again.claim([first]) == (first,)
-    assert again.take_back([first]) == ()
+    assert again.revoke([first]) == ()
 
 
 def test_a_new_process_gets_what_is_left_with_the_vectors_that_are_learnt(stage: Stage) -> None:
     first, second, *_ = keys(stage.cells)
-    desk = Desk(stage.cells, {})
-    desk.claim([first, second])
-    desk.ended(first)
-    desk.learnt(second, {2: "vectors"})
-    cells, given = desk.left()
+    queue = WorkQueue(stage.cells, {})
+    queue.claim([first, second])
+    queue.ended(first)
+    queue.trained(second, {2: "vectors"})
+    cells, given = queue.left()
     assert keys(cells) == keys(stage.cells)[1:]
     assert given == {second: {2: "vectors"}}
 
 
 def test_a_worker_alone_has_no_more_to_wait_for(stage: Stage) -> None:
-    desk = Desk(stage.cells, {})
-    assert not desk.waits
-    assert desk.more() is None
+    queue = WorkQueue(stage.cells, {})
+    assert not queue.waits
+    assert queue.more() is None
 
 
-def test_a_shared_worker_waits_until_it_is_given_more_or_released(stage: Stage) -> None:
-    desk = Desk((), {}, shared=True)
+def test_a_shared_worker_waits_until_it_is_assigned_more_or_released(stage: Stage) -> None:
+    queue = WorkQueue((), {}, shared=True)
     found: list[More | None] = []
-    waiting = threading.Thread(target=lambda: found.extend([desk.more(), desk.more()]))
+    waiting = threading.Thread(target=lambda: found.extend([queue.more(), queue.more()]))
     waiting.start()
-    assert desk.waits
-    desk.give(stage.cells[:1], {stage.cells[0].key: {2: "vectors"}})  # type: ignore[dict-item]
-    desk.release()
+    assert queue.waits
+    queue.assign(stage.cells[:1], {stage.cells[0].key: {2: "vectors"}})  # type: ignore[dict-item]
+    queue.release()
     waiting.join(timeout=10)
     assert not waiting.is_alive()
     assert found == [More(cells=stage.cells[:1], given={stage.cells[0].key: {2: "vectors"}}), None]  # type: ignore[dict-item]
@@ -104,15 +104,15 @@ def test_a_shared_worker_waits_until_it_is_given_more_or_released(stage: Stage) 
 
 def test_of_two_threads_that_want_the_same_cells_each_cell_goes_to_one(stage: Stage) -> None:
     for seed in range(50):
-        desk = Desk(stage.cells, {})
+        queue = WorkQueue(stage.cells, {})
         order = keys(stage.cells)
         random.Random(seed).shuffle(order)
         begun: list[str] = []
         worker = threading.Thread(
-            target=lambda desk=desk, begun=begun: begun.extend(k for k in keys(stage.cells) if desk.claim([k]))
+            target=lambda queue=queue, begun=begun: begun.extend(k for k in keys(stage.cells) if queue.claim([k]))
         )
         worker.start()
-        back = [key for key in order if desk.take_back([key])]
+        back = [key for key in order if queue.revoke([key])]
         worker.join()
         assert sorted([*begun, *back]) == sorted(keys(stage.cells))
 
@@ -168,11 +168,11 @@ def progress(done: int) -> Progress:
     return Progress(phase="evaluate", done=done, total=100)
 
 
-def test_an_actor_that_has_not_begun_yet_gives_nothing_back_and_keeps_what_it_is_given(stage: Stage) -> None:
+def test_an_actor_that_has_not_begun_yet_gives_up_nothing_and_keeps_what_it_is_assigned(stage: Stage) -> None:
     actor = ModelWorker("m")
-    assert actor.take_back(keys(stage.cells)) == ()
-    actor.give(pickle.dumps((stage.cells[:1], {})))
-    assert actor.take_back(keys(stage.cells)) == (stage.cells[0].key,)
+    assert actor.revoke(keys(stage.cells)) == ()
+    actor.assign(pickle.dumps((stage.cells[:1], {})))
+    assert actor.revoke(keys(stage.cells)) == (stage.cells[0].key,)
 
 
 def test_an_actor_that_has_only_progress_to_tell_waits_and_tells_of_the_last() -> None:
@@ -206,9 +206,9 @@ def part_process() -> psutil.Process:
 
 
 def test_a_part_of_an_engine_that_ends_by_itself_is_told_and_one_that_is_ended_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spt_fast.executors.ray.executor.GRACE_S", 0.2)
+    monkeypatch.setattr("spt_fast.executors.ray.actors.GRACE_S", 0.2)
     before = psutil.Process().children()
-    actor = Partner("m")
+    actor = Follower("m")
     actor.begin(pickle.dumps(PART))
     first = part_process()
     actor.begin(pickle.dumps(PART))
