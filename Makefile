@@ -31,7 +31,7 @@ fuzz: install ## nearly valid input for all that reads files (MINUTES=30 ARGS='-
 
 docs: install ## the documentation, into build/site; a link that leads nowhere is an error (SERVE=1: at localhost:8000, as you write)
 	@$(PYTHON) requirements/docs.py
-	@.venv-docs/bin/mkdocs $(if $(SERVE),serve,build --strict --quiet --site-dir build/site)
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs $(if $(SERVE),serve,build --strict --quiet --site-dir build/site)
 	@$(if $(SERVE),,echo "the documentation is in build/site/index.html")
 
 bench: install $(if $(SMOKE),,bench-peers) ## the benchmarks, into benchmarks/results (SMOKE=1: a minute each, to see that they run)

@@ -361,16 +361,37 @@ def run_folder() -> str:
 # Python
 
 
+FIRST = (
+    "run_grid",
+    "GridResult",
+    "load_grid",
+    "tune",
+    "SoftPrompt",
+    "read_run",
+    "compare_runs",
+    "compare_protocols",
+    "rank_run",
+)
+"""What the page about Python begins with."""
+
+
 def python() -> str:
     """The public names, for mkdocstrings."""
-    told = {name: f"spt_fast.{spt_fast._HOME[name]}.{name}" for name in spt_fast.__all__ if not name.endswith("Error")}
+    names = [name for name in spt_fast.__all__ if not name.endswith("Error")]
     parts = [
         "# Python\n",
         '```python\nimport spt_fast\n\nresult = spt_fast.run_grid("grid.yaml")\nprint(result.complete, result.folder)\n```\n',
-        "The names below are public: `from spt_fast import run_grid`. Errors have [a page of their own](errors.md).\n",
-        *(f"::: {path}\n    options:\n      heading: {name}\n      toc_label: {name}\n" for name, path in told.items()),
+        "The names below are public: `from spt_fast import run_grid`. Errors have [a page of their own](errors.md); the fields "
+        "of the config classes are the keys of [grid.yaml](grid.md).\n",
+        *(_documented(name) for name in sorted(names, key=lambda name: (*FIRST, name).index(name))),
     ]
     return "\n".join(parts)
+
+
+def _documented(name: str) -> str:
+    members = "\n      members: false" if name.endswith("Config") else ""
+    path = f"spt_fast.{spt_fast._HOME[name]}.{name}"
+    return f"::: {path}\n    options:\n      heading: {name}\n      toc_label: {name}{members}\n"
 
 
 def error_classes() -> str:

@@ -224,7 +224,7 @@ def test_every_field_has_its_help_and_its_default(cls: type[Any]) -> None:
 def test_the_schema_says_what_each_key_means() -> None:
     schema = grid_schema()
     jsonschema.Draft7Validator.check_schema(schema)
-    assert schema["properties"]["limit"]["description"] == "Most test rows a task; null: all."
+    assert schema["properties"]["limit"]["description"] == "Maximum number of test rows a task; null: all."
     assert schema["definitions"]["setting_steps"]["default"] == 80
     described = [schema["properties"], *(one["properties"] for one in schema["definitions"]["model"]["anyOf"][1:])]
     assert all(value["description"] for each in described for value in each.values())

@@ -57,36 +57,35 @@ class ModelConfig:
     """A model to evaluate."""
 
     id: str = field(metadata=path(empty=True))
-    """A Hub id, a folder, or zoo/<name>."""
+    """A Hub id, a folder, or `zoo/<name>`."""
     revision: str | None = field(default=None, metadata=path(200))
-    """Branch, tag or commit of a Hub id; resolved to a commit, which is recorded. A pattern ("step*") is a series: every
-    branch or tag that matches is a model, in natural order, named `<id>@<revision>`."""
+    """Branch, tag or commit of a Hub id; resolved to a commit, which is recorded. A pattern (`step*`) evaluates every branch or
+    tag that matches, in natural order, each as a model named `<id>@<revision>`."""
     post_trained: str | None = field(default=None, metadata=path())
-    """Its post-trained partner, evaluated too."""
+    """Its post-trained counterpart, evaluated too."""
     checkpoints: str | None = field(default=None, metadata=path())
-    """A pattern inside the folder `id`: every match is a model, in natural order ("step-*")."""
+    """A pattern of folders inside the folder `id` (`step-*`): every match is a model, in natural order."""
     tensor_parallel: int = field(default=1, metadata=whole(least=1, most=1024))
-    """GPUs that each layer of the model is spread over: of one node."""
+    """GPUs of one node that each layer is spread over."""
     pipeline_parallel: int = field(default=1, metadata=whole(least=1, most=1024))
-    """Stages that its layers are cut into, of `tensor_parallel` GPUs each: on a cluster whose nodes are too small for all of
-    them, on several nodes."""
+    """Stages that the layers are cut into, of `tensor_parallel` GPUs each. Where no node of a cluster has GPUs for all of them,
+    they run on several nodes."""
     gpus: float | None = field(default=None, metadata=number(above=0, most=1_048_576))
-    """GPUs a worker of it takes: a share (0.5) lets small models have one GPU together. Unset: `tensor_parallel` times
-    `pipeline_parallel`."""
+    """GPUs of a worker: a share (0.5) puts two small models on one GPU. Null: `tensor_parallel` times `pipeline_parallel`."""
     dtype: str = field(default="auto", metadata=one_of(*DTYPES))
     """`auto` (the checkpoint's), `bfloat16`, `float16` or `float32`."""
     chat_template: bool | None = None
-    """Ask through the tokenizer's chat template. Unset: for post-trained partners that have one, not for others."""
+    """Prompt through the tokenizer's chat template. Null: for post-trained counterparts that have one, not for others."""
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Given to the chat template: {enable_thinking: false} asks Qwen3 for its answer at once."""
+    """Arguments of the chat template: `{enable_thinking: false}` makes Qwen3 answer without a thought."""
     chat_date: str = CHAT_DATE
-    """The day that a chat template is told when it asks for today's ("2024-07-26", in quotes): the same tomorrow."""
+    """The date that a chat template gets for today's, in quotation marks, so that prompts are the same tomorrow."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the weights."""
+    """Run Python code that comes with the weights. Only for models that you trust."""
     soft_prompt: Mapping[str, Any] = field(default_factory=dict)
-    """Overrides of the grid's soft-prompt settings for this model."""
+    """Settings of soft prompts for this model, over those of the protocols: `{lr: 0.01}`."""
     engine: Mapping[str, Any] = field(default_factory=dict)
-    """Overrides of the grid's engine settings for this model."""
+    """Settings of the engine for this model, over the grid's: `{max_model_len: 8192}`."""
 
     def __post_init__(self) -> None:
         if not self.id.strip():
@@ -120,21 +119,21 @@ class TaskConfig:
     """A task to evaluate on."""
 
     task: str = field(metadata=path())
-    """A name (`spt-fast tasks list`)."""
+    """A name (`spt-fast tasks list`), or the path of a task file."""
     data_files: str | Mapping[str, str] | None = field(default=None, metadata=path())
-    """Local rows instead of the Hub's: a folder with one file a split, or {split: file}; .jsonl, .json, .csv (or one of
+    """Local rows instead of the Hub's: a folder with one file a split, or `{split: file}`; .jsonl, .json, .csv (or one of
     these in .gz) or .parquet."""
     limit: int | None = field(default=None, metadata=whole(least=1, most=2**31 - 1))
-    """Most test rows; null: the grid's `limit`."""
+    """Maximum number of test rows; null: the grid's `limit`."""
     allow_left_out: float = field(default=MOST_LEFT_OUT, metadata=number(least=0, most=1))
-    """Greatest share of test rows that may be left out, for want of an answer, a question or an option: 0.3 or 30%. Where more
-    are, the task's cells fail. Rows that are no questions of the task are told, and do not count."""
+    """Largest share of test rows that may be left out because an answer, a question or an option is missing: 0.3 or 30%. Where
+    more are, the task's cells fail. Rows that are no question of the task are reported, and do not count."""
     shots: int | None = field(default=None, metadata=whole(least=1, most=10_000))
-    """Of `few_shot`, for this task in place of the protocol's own; null: those."""
+    """Examples of `few_shot` for this task, in place of the protocol's number; null: the protocol's."""
     include_path: str | None = field(default=None, metadata=path())
-    """Of `lm-eval:` tasks: a folder of YAML files that goes before lm-eval's own tasks, as `lm_eval --include_path` has it."""
+    """For `lm-eval:` tasks: a folder of YAML files that goes before lm-eval's own tasks, as `lm_eval --include_path` has it."""
     unsafe_code: bool = False
-    """Of `lm-eval:` tasks: let those run that run the code which a model writes."""
+    """For `lm-eval:` tasks: allow those that run code which a model writes."""
 
     def __post_init__(self) -> None:
         ranges.check(self)
@@ -145,30 +144,30 @@ class TaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig:
-    """A model that rules on open-ended answers, once on knowledge and once on form, instead of the task's own rules."""
+    """A model that judges open-ended answers, once for knowledge and once for form, instead of the task's own rules."""
 
     model: str = field(metadata=path(empty=True))
     """A Hub id, a folder, or zoo/<name>."""
     revision: str | None = field(default=None, metadata=path(200))
     """Branch, tag or commit of a Hub id."""
     tensor_parallel: int = field(default=1, metadata=whole(least=1, most=1024))
-    """GPUs that each layer of the judge is spread over: of one node."""
+    """GPUs of one node that each layer is spread over."""
     pipeline_parallel: int = field(default=1, metadata=whole(least=1, most=1024))
-    """Stages that its layers are cut into, as of a model."""
+    """Stages that the layers are cut into, as of a model."""
     gpus: float | None = field(default=None, metadata=number(above=0, most=1_048_576))
-    """GPUs a worker of it takes: a share (0.5), or `tensor_parallel` times `pipeline_parallel`, which it is where unset."""
+    """GPUs of a worker, as of a model."""
     dtype: str = field(default="auto", metadata=one_of(*DTYPES))
     """`auto` (the checkpoint's), `bfloat16`, `float16` or `float32`."""
     chat_template: bool | None = None
-    """Ask through the tokenizer's chat template. Unset: where it has one."""
+    """Prompt through the tokenizer's chat template. Null: where it has one."""
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=lambda: {"enable_thinking": False})
-    """Given to the chat template. A judge that thinks aloud could not: its answer is held to one word."""
+    """Arguments of the chat template. A judge cannot think aloud: its answer is one word."""
     chat_date: str = CHAT_DATE
-    """The day that its chat template is told when it asks for today's, as of a model."""
+    """The date that the chat template gets for today's, as of a model."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the weights."""
+    """Run Python code that comes with the weights. Only for models that you trust."""
     engine: Mapping[str, Any] = field(default_factory=dict)
-    """Engine settings of the judge, instead of the grid's."""
+    """Settings of the judge's engine, instead of the grid's."""
 
     def __post_init__(self) -> None:
         if self.revision is not None and is_pattern(self.revision):
@@ -193,9 +192,9 @@ class PriceConfig:
     """What machines cost."""
 
     per_gpu_hour: float = field(metadata=number(least=0, most=1e9))
-    """An hour of one GPU; where there is none, an hour of a worker."""
+    """Price of one hour of one GPU; without a GPU, of one hour of a worker."""
     currency: str = ""
-    """USD, EUR, ..."""
+    """`USD`, `EUR`, ..."""
 
     def __post_init__(self) -> None:
         ranges.check(self)
@@ -208,32 +207,32 @@ class GridConfig:
     """Models x tasks x protocols x seeds."""
 
     name: str = field(metadata=path(MOST_NAME))
-    """What the grid is called; the run folder is runs/<name> unless `output` says otherwise."""
+    """Name of the grid. The run folder is `runs/<name>` unless `output` says otherwise."""
     models: tuple[ModelConfig, ...]
     """The models to evaluate, each an id or a mapping."""
     tasks: tuple[TaskConfig, ...]
     """The tasks to evaluate on, each a name, the path of a task file, or a mapping."""
     protocols: tuple[Protocol, ...] = (ZeroShot(), FewShot(), SoftPromptConfig())
-    """How each model is asked: a protocol's name, or {name: settings}. A setting that is a list of values makes a protocol for
-    each."""
+    """How each model is prompted: the name of a protocol, or `{name: settings}`. A setting that is a list of values is a
+    sweep: a protocol for each value."""
     seeds: tuple[int, ...] = field(default=(0,), metadata={"range": SEED})
-    """Of the vectors' start, the order of the tuning rows and the choice of shots."""
+    """Random seeds: of the vectors' start, the order of the training rows and the choice of shots."""
     limit: int | None = field(default=None, metadata=whole(least=1, most=2**31 - 1))
-    """Most test rows a task; null: all."""
+    """Maximum number of test rows a task; null: all."""
     judge: JudgeConfig | None = None
-    """Who rules on open-ended answers; null: the tasks' own rules."""
+    """A model that judges open-ended answers; null: the tasks' own rules."""
     engine: Mapping[str, Any] = field(default_factory=dict)
-    """`kind` (vllm, transformers or echo), `window`; the rest is passed to vLLM as it is."""
+    """Settings of the engine: `kind` and a few more; all others are passed to vLLM as they are."""
     truth: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # each a SCORE
-    """Task ("" for all) -> model -> what it is known to score: an order that `rank` and the report hold every protocol's
-    against, beside that of the post-trained partners. No cell depends on it."""
+    """Reference scores of models, used only to evaluate rankings: `{model: score}` for all tasks, or `{task: {model:
+    score}}`."""
     output: Location | None = field(default=None, metadata=path())
-    """The run folder, or its URL (s3://bucket/runs/x). With {date} in it, each day has a folder of its own, which begins with
-    what the days before have done; {name} is the grid's."""
+    """The run folder, or its URL (`s3://bucket/runs/x`); null: `runs/<name>`. `{name}` stands for the grid's name, `{date}` for
+    today: each day has a folder of its own, which reuses the completed cells of earlier days."""
     rerun: float = field(default=0.0, metadata=number(least=0, most=1, note="a share of the rows, 2% or 0.02"))
-    """Share of each cell's test rows that are asked once more, to see which answers flip (2%, or 0.02); changes no result."""
+    """Share of each cell's test rows to ask again, to see which answers flip: 2% or 0.02. Changes no result."""
     price: PriceConfig | None = None
-    """What an hour of a GPU costs, to say what the grid does; changes no result."""
+    """Price of an hour of a GPU, for the report's costs. Changes no result."""
 
     def __post_init__(self) -> None:
         ranges.check(self)
