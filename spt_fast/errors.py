@@ -13,7 +13,7 @@
   - UnstorableError  what a worker says of a cell cannot be kept
   - LostError       what a run goes on is gone in the middle of it: a cluster's head     (exit code 130)
 
-A message is one sentence that names the place and, where it can, the mend. No class takes arguments of its own beyond
+A message is one sentence that names the place and, where it can, the fix. No class takes arguments of its own beyond
 the message, so that every error survives pickling on its way from a worker.
 """
 
@@ -34,7 +34,7 @@ class SptError(Exception):
 
 
 class ConfigError(SptError, ValueError):
-    """The request is wrong. The message names the file, the key and the mend."""
+    """The request is wrong. The message names the file, the key and the fix."""
 
 
 class DataError(SptError):

@@ -42,7 +42,7 @@ def test_the_starter_grid_is_good_and_runs(capsys: pytest.CaptureFixture[str]) -
     assert spt_fast("run", "grid.yaml", "--limit", "3", "--json") == 0
     out, err = capsys.readouterr()
     assert len(json.loads(out)["cells"]) == 6, "results on stdout"
-    assert "asking" in err, "progress on stderr"
+    assert "evaluating" in err, "progress on stderr"
     assert spt_fast("status", "runs/grid") == 0
     assert "6 cells: 6 done, 0 failed, 0 left" in capsys.readouterr().out
     assert spt_fast("report", "runs/grid") == 0
@@ -177,4 +177,4 @@ def test_the_status_names_every_model_that_is_at_work_and_none_that_has_ended() 
     ]
     assert _doing(at_work) == ["a: learning soft prompts", "c: starting the engine"]
     many = _doing([phase(name, "evaluate") for name in "abcdef"])
-    assert many == ["a: asking", "b: asking", "c: asking", "d: asking", "2 more"]
+    assert many == ["a: evaluating", "b: evaluating", "c: evaluating", "d: evaluating", "2 more"]

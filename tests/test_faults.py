@@ -343,7 +343,7 @@ def test_a_closed_terminal_and_a_batch_system_end_a_run_as_ctrl_c_does(
         said = driver.stderr.read()
     assert driver.returncode == 130
     assert "interrupted: 1 of 2 cells are done" in said
-    assert "go on with: spt-fast run" in said
+    assert "resume with: spt-fast run" in said
     assert (tmp_path / "out" / "results.csv").is_file()
 
 

@@ -74,7 +74,7 @@ def test_a_shorter_training_of_a_sweep_keeps_the_points_of_the_curve_as_far_as_i
     ("written", "sentence"),
     [
         ("soft_prompt: {length: []}", r"protocols\[0\]\.soft_prompt\.length: is empty; name at least one"),
-        ("soft_prompt: {length: [1, 2, 1]}", r"protocols\[0\]\.soft_prompt\.length\[2\]: 1 is there twice; remove one"),
+        ("soft_prompt: {length: [1, 2, 1]}", r"protocols\[0\]\.soft_prompt\.length\[2\]: 1 appears twice; remove one"),
         ("soft_prompt: {length: [1, two]}", r"protocols\[0\]\.soft_prompt\.length: must be a whole number, not text \('two'\)"),
         (
             "soft_prompt: {lr: [0.1, -1]}",
@@ -86,7 +86,7 @@ def test_a_shorter_training_of_a_sweep_keeps_the_points_of_the_curve_as_far_as_i
             "soft_prompt: {length: [1, 2], init_text: x}",
             r"\.init_text: goes with init: text, and init is vocabulary",
         ),
-        ("soft_prompt: {length: [1, 10]}\n  - soft_prompt", r"protocols\[1\]: soft_prompt with these settings is there twice"),
+        ("soft_prompt: {length: [1, 10]}\n  - soft_prompt", r"protocols\[1\]: soft_prompt with these settings appears twice"),
         ("soft_prompt: {depth: 12}", r"protocols\[0\]\.soft_prompt\.depth: there are no per-layer prefixes: vLLM takes"),
         ("soft_prompt: {prefix: true}", r"protocols\[0\]\.soft_prompt\.prefix: there are no per-layer prefixes"),
     ],

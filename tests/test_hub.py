@@ -230,7 +230,7 @@ def test_rows_of_another_commit_are_never_taken_for_those_of_this_one(first: Sai
     without_files = Repo(kind="datasets", files={"README.md": CARD})
     with Hub({"openai/gsm8k": without_files}) as broken:
         answer = ask(environment(broken.endpoint, cache), script).answers["rows"]
-    assert answer.startswith(f"DataError: openai/gsm8k (test, commit {COMMIT[:8]}) cannot be had from the Hub (")
+    assert answer.startswith(f"DataError: openai/gsm8k (test, commit {COMMIT[:8]}) cannot be downloaded from the Hub (")
     assert answer.endswith("; check the connection and HF_TOKEN, or give the rows as data_files")
 
 
@@ -352,7 +352,7 @@ def test_a_gated_model_a_gated_data_set_and_changed_columns_fail_their_cells_and
         run = process(here, "-m", "spt_fast", "run", str(path))
         check = process(here, "-m", "spt_fast", "check", str(path))
     columns = (
-        "openai/gsm8k train, row 1: gsm8k wants a column 'answer'; there are question, solution; "
+        "openai/gsm8k train, row 1: gsm8k needs a column 'answer'; the row has question, solution; "
         "rename it, or name files that have it in data_files"
     )
     gated = {id: f"{id}: is gated; accept its licence on the Hub and set HF_TOKEN" for id in ("some/gated", "cais/mmlu")}

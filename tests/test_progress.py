@@ -70,9 +70,9 @@ def test_a_log_gets_a_line_a_phase_and_a_cell(cells: dict[str, Cell]) -> None:
     assert lines[:5] == [
         "m: reading the model's tokenizer and the rows",
         "m: learning soft prompts",
-        "learnt  m · t · soft_prompt · seed 0: loss 2.00 -> 1.00 in 2 steps",
+        "trained m · t · soft_prompt · seed 0: loss 2.00 -> 1.00 in 2 steps",
         "m: starting the engine",
-        "m: asking",
+        "m: evaluating",
     ]
     assert lines[5].startswith("done    m · t · zero_shot  [1/2, about ")
     assert lines[6] == "FAILED  m · t · soft_prompt · seed 0: it [bold]died[/bold]  [2/2]"

@@ -214,7 +214,7 @@ def test_a_product_of_lists_is_counted_and_not_built() -> None:
 def test_a_hundred_thousand_seeds_are_read() -> None:
     seeds = list(range(100_000))
     assert parse_grid(f"{GRID}seeds: {seeds}\n").seeds == tuple(seeds)
-    with pytest.raises(ConfigError, match=r"seeds\[100000\]: 7 is there twice"):
+    with pytest.raises(ConfigError, match=r"seeds\[100000\]: 7 appears twice"):
         parse_grid(f"{GRID}seeds: {[*seeds, 7]}\n")
 
 

@@ -351,7 +351,7 @@ def test_an_interrupted_command_says_how_to_go_on_and_exits_130(grid: GridConfig
     rest = driver.stderr.read()
     driver.stderr.close()
     assert driver.wait() == 130
-    assert "go on with: spt-fast run" in rest
+    assert "resume with: spt-fast run" in rest
     assert "Traceback" not in rest
 
 

@@ -279,7 +279,7 @@ def test_a_network_that_fails_is_a_sentence_and_nothing_is_taken_for_missing(mon
 @pytest.mark.parametrize(
     ("where", "told"),
     [
-        ("nope://bucket/x", "unknown scheme 'nope'; there are s3, gs, az"),
+        ("nope://bucket/x", "unknown scheme 'nope'; use s3, gs, az"),
         ("simplecache::s3://bucket/x", "is a URL inside another"),
         ("s3://bucket/runs*", "would be taken for a pattern"),
     ],

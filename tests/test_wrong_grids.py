@@ -19,7 +19,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "yaml that is not yaml": ("name: [", "line 2, column 1: not YAML"),
     "a list": ("- zero_shot", "must be a mapping"),
     "nothing": ("", "must be a mapping"),
-    "a key twice": (GOOD + "name: again\n", "'name' is there twice"),
+    "a key twice": (GOOD + "name: again\n", "'name' appears twice"),
     "unknown key": (GOOD.replace("models", "modles"), "did you mean 'models'?"),
     "missing key": (GOOD.replace("tasks: [zoo-mcq]", ""), "tasks: is missing"),
     "empty task list": (GOOD.replace("[zoo-mcq]", "[]"), "tasks: is empty"),
@@ -48,8 +48,8 @@ WRONG: dict[str, tuple[str, str]] = {
     "limit of zero": (GOOD + "limit: 0\n", "limit: must be a whole number from 1 to 2147483647, not 0"),
     "truth as a list": (GOOD + "truth: [1]\n", "truth: must be {model: value}"),
     "truth in words": (GOOD + "truth: {zoo/base-40: much}\n", "truth.zoo/base-40: must be a number"),
-    "truth of another model": (GOOD + "truth: {zoo/base-4: 0.4}\n", "truth: zoo/base-4 is no model of the grid; did you mean"),
-    "truth of another task": (GOOD + "truth: {zoo: {zoo/base-40: 0.4}}\n", "truth.zoo: is no task of the grid"),
+    "truth of another model": (GOOD + "truth: {zoo/base-4: 0.4}\n", "truth: zoo/base-4 is not a model of the grid"),
+    "truth of another task": (GOOD + "truth: {zoo: {zoo/base-40: 0.4}}\n", "truth.zoo: is not a task of the grid"),
     "a judge": (GOOD + "judge: {modell: x}\n", "judge"),
     "unknown scoring": (GOOD + "engine: {scoring: fast}\n", "engine.scoring: must be one of auto, forced, prompt_logprobs"),
     "unknown injection": (GOOD + "engine: {injection: row}\n", "engine.injection: must be one of auto, rows, short, mixed"),
@@ -60,9 +60,9 @@ WRONG: dict[str, tuple[str, str]] = {
     "a folder that is no model": (GOOD.replace("zoo/base-40", "."), "no config.json"),
     "a folder that is not there": (GOOD.replace("zoo/base-40", "./nothing/here"), "no such folder"),
     "a file as model": (GOOD.replace("zoo/base-40", "grid.yaml"), "is a file"),
-    "its own partner": (
+    "its own post-trained counterpart": (
         GOOD.replace("zoo/base-40", "{id: zoo/base-40, post_trained: zoo/base-40}"),
-        "its own partner",
+        "its own post-trained counterpart",
     ),
     "rows that are not there": (
         GOOD.replace("zoo-mcq", "{task: gsm8k, data_files: ./nothing}"),
@@ -133,8 +133,8 @@ def test_a_grid_that_is_no_text_is_one_sentence(
         (["tune", "zoo/base-40", "zoo-nothing"], "zoo-nothing"),
         (["tasks", "show", "zoo-mqc"], "zoo-mcq"),
         (["inspect", "nothing.safetensors"], "nothing.safetensors"),
-        (["status", "nowhere"], "is no run folder"),
-        (["report", "nowhere"], "is no run folder"),
+        (["status", "nowhere"], "is not a run folder"),
+        (["report", "nowhere"], "is not a run folder"),
         (["zoo", "build", "base-nothing"], "unknown zoo model"),
         (["verify", "zoo/base-nothing"], "unknown zoo model"),
         (["run", "g.yaml", "--address", "127.0.0.1:1"], "--address"),
@@ -166,7 +166,7 @@ def test_only_with_a_pattern_that_nothing_matches_says_what_there_is(
     with pytest.raises(SystemExit) as ended:
         main(["run", "g.yaml", "--only", "task=gsm*"])
     assert ended.value.code == 2
-    assert "there are zoo-mcq" in capsys.readouterr().err
+    assert "choose from zoo-mcq" in capsys.readouterr().err
 
 
 ELSEWHERE = {

@@ -604,7 +604,7 @@ def main() -> None:
         usual = [real_case(arguments.model, task, arguments.data) for task in arguments.tasks.split(",")]
     cases = {case.name: case for case in usual}
     if unknown := set(arguments.case or cases) - set(cases):
-        benchmark.parser.error(f"--case: there is no {sorted(unknown)[0]!r} here; there are {', '.join(cases)}")
+        benchmark.parser.error(f"--case: there is no {sorted(unknown)[0]!r} here; choose from {', '.join(cases)}")
     results, timings, lines = [], [], []
     for name in arguments.case or cases:
         case = cases[name]

@@ -357,7 +357,7 @@ def open_run(folder: Location | Store) -> Run:
         folder: a folder, the URL of one, or a store that has one open.
 
     Raises:
-        ConfigError: it is no run folder.
+        ConfigError: it is not a run folder.
     """
     store = folder if isinstance(folder, Store) else Store(folder)
     grid = store.resolved()
@@ -379,7 +379,7 @@ def read_run(folder: Location) -> Run:
         folder: a folder, or the URL of one.
 
     Raises:
-        ConfigError: it is no run folder, or nothing in it is done.
+        ConfigError: it is not a run folder, or nothing in it is done.
     """
     run = open_run(folder)
     if not run.done:

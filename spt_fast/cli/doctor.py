@@ -21,7 +21,7 @@ class Finding:
     what: str
     state: State
     said: str
-    """What was found, and where it is bad, the mend."""
+    """What was found, and where it is bad, the fix."""
 
 
 def examine() -> list[Finding]:

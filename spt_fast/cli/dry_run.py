@@ -53,17 +53,17 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
         beside = f", {adapters} LoRA adapters" if adapters else ""
         device = counted(stage.model.gpus) if gpu else "the CPU"
         takes = f"about {spoken(estimates.stage(stage).total_s)} on {device}"
-        lines.append(f"\n{stage.model.name}: {len(stage.cells)} cells, {learn} soft prompts{beside} to learn, {takes}")
+        lines.append(f"\n{stage.model.name}: {len(stage.cells)} cells, {learn} soft prompts{beside} to train, {takes}")
         if stage.model.unresolved:
             lines.append(f"  will fail: {stage.model.unresolved}")
         lines += [f"  {cell.key}  {cell.task.name} · {_how(cell)}" for cell in stage.cells]
     judge = next((cell.judge for cell in missing if cell.judge), None)
     if judge is not None:
         ruled = sum(cell.judge is not None for cell in missing)
-        lines.append(f"\n{judge.model.name}: rules on the completions of {ruled} cells")
+        lines.append(f"\n{judge.model.name}: judges the completions of {ruled} cells")
     ahead = ahead_of(config, chosen, store, kept)
     if again := sum(len(stage.cells) for stage in ahead if stage.rerun):
-        lines.append(f"\n{100 * config.rerun:g}% of the rows of {again} cells are asked again, to see which answers flip")
+        lines.append(f"\n{100 * config.rerun:g}% of the rows of {again} cells are rerun, to see which answers flip")
     if ahead:
         lines += _time(ahead, estimates, nodes, config.price, gpu=gpu, local=address == LOCAL)
     return "\n".join(lines)

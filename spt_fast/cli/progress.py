@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 DOING = {
     "wait": "waiting for room",
     "load": "reading the model's tokenizer and the rows",
-    "train": "learning soft prompts",
+    "train": "training soft prompts",
     "engine": "starting the engine",
-    "evaluate": "asking",
-    "rerun": "asking some rows again",
-    "judge": "ruling on completions",
+    "evaluate": "evaluating",
+    "rerun": "rerunning some rows",
+    "judge": "judging completions",
 }
 
 
@@ -179,7 +179,7 @@ class LineWatcher(Watcher):
             case Noticed(key=key, said=said):
                 self._line(f"note    {self.cells[key].title}: {said}")
             case CellTrained(key=key) if event.curve:  # else learnt for another cell, or not at all
-                self._line(f"learnt  {stage.by_key[key].title}: loss {_losses(event)}")
+                self._line(f"trained {stage.by_key[key].title}: loss {_losses(event)}")
             case CellDone(key=key):
                 self._line(f"{'again   ' if stage.rerun else 'done    '}{stage.by_key[key].title}  {self._tally}")
             case CellFailed(key=key, reason=reason):

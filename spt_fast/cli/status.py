@@ -18,7 +18,7 @@ def status_of(folder: Location) -> str:
     """Cells done, failed and left, what is being done now, and why cells failed.
 
     Raises:
-        ConfigError: the folder is no run folder.
+        ConfigError: the folder is not a run folder.
     """
     store = Store(folder)
     resolved = store.resolved()
@@ -62,8 +62,8 @@ def _now(events: list[dict[str, Any]], *, running: bool, left: int, failed: int)
     if not running:
         ended = {"end": "ended", "interrupted": "was interrupted"}.get(this[-1]["event"], "was killed")
         ago = spoken(max(0.0, time.time() - this[-1]["time"]))
-        mend = "; run the grid again to go on" if left or failed else ""
-        return f"the last run {ended} {ago} ago{mend}"
+        fix = "; run the grid again to go on" if left or failed else ""
+        return f"the last run {ended} {ago} ago{fix}"
     took = time.time() - this[0]["time"]
     finished = sum(event["event"] in ("done", "failed") for event in this)
     doing = "; ".join(_doing(this)) or "starting"

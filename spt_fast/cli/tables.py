@@ -26,7 +26,7 @@ def tell(folder: Location, *, as_json: bool) -> list[CellReport]:
         The cells that failed.
 
     Raises:
-        ConfigError: the folder is no run folder.
+        ConfigError: the folder is not a run folder.
         StoreError: a file in it is damaged.
     """
     store = Store(folder)

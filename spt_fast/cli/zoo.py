@@ -22,7 +22,7 @@ def build_with_progress(names: Sequence[str], *, into: Path | None, force: bool)
     if not force and into is None:
         built = [name for name in wanted if entries[name].built]
         if names and built:
-            raise ConfigError(f"{built[0]}: is there already, in {entries[built[0]].folder}; --force builds it again")
+            raise ConfigError(f"{built[0]}: already exists, in {entries[built[0]].folder}; --force builds it again")
         wanted = [name for name in wanted if name not in built]
     if not wanted:
         return []
@@ -46,5 +46,5 @@ def build_with_progress(names: Sequence[str], *, into: Path | None, force: bool)
 def _full(name: str, entries: dict[str, zoo.Entry]) -> str:
     full = name if name.startswith("zoo/") else f"zoo/{name}"
     if full not in entries:
-        raise ConfigError(f"unknown zoo model {name!r}; there are {', '.join(entries)}")
+        raise ConfigError(f"unknown zoo model {name!r}; choose from {', '.join(entries)}")
     return full

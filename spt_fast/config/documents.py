@@ -131,7 +131,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ConfigError(f"key {shortened(twice)} is there twice")
+        raise ConfigError(f"key {shortened(twice)} appears twice")
     return found
 
 
@@ -245,7 +245,7 @@ class _Document:
             if key is _Merge:
                 self._merge(value_event, value, merged)
             elif key in own:
-                _refuse(event, f"key {shortened(key)} is there twice")
+                _refuse(event, f"key {shortened(key)} appears twice")
             else:
                 own[key] = value
         return {**merged, **own}

@@ -66,7 +66,7 @@ def check(pattern: Location) -> None:
         if found not in (DATE, NAME):
             raise ConfigError(f"{pattern} has {found!r} in it; there are {DATE} (the day of the start) and {NAME}")
     if isinstance(pattern, str) and "{" in pattern.split("://", 1)[1].split("/", 1)[0]:
-        raise ConfigError(f"{pattern} has a placeholder in the name of the bucket; put it behind the first slash")
+        raise ConfigError(f"{pattern} has a placeholder in the name of the bucket; put it after the bucket")
 
 
 def folder_on(day: date | str, pattern: Location, *, name: str) -> Location:

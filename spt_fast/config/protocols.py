@@ -288,13 +288,13 @@ class Learning(Protocol):
         ranges.check(self, f"{self.name}.")
         if self.warmup >= self.steps and self.schedule != "constant":
             raise ConfigError(
-                f"{self.name}.warmup: must be below steps ({self.steps}), not {self.warmup}: the rate could not fall behind it"
+                f"{self.name}.warmup: must be below steps ({self.steps}), not {self.warmup}: the rate decays after it"
             )
         for step in self.evaluate_at:
             if step > self.steps:
                 raise ConfigError(f"{self.name}.evaluate_at: step {step} is outside 0..{self.steps} (steps: {self.steps})")
         if len(set(self.evaluate_at)) != len(self.evaluate_at):
-            raise ConfigError(f"{self.name}.evaluate_at: a step is there twice")
+            raise ConfigError(f"{self.name}.evaluate_at: a step appears twice")
         _refuse_unused(self)
 
     @property

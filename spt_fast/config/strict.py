@@ -195,7 +195,7 @@ def known_keys(mapping: Mapping[Any, Any], cls: type[Any], place: str) -> None:
             close = did_you_mean(str(key), names, 0.85 if elsewhere else 0.6)
             if close and elsewhere:
                 elsewhere = f" Or{elsewhere.removeprefix(';')}"
-            there = "" if elsewhere or close else f"; there are {', '.join(names)}"
+            there = "" if elsewhere or close else f"; choose from {', '.join(names)}"
             raise ConfigError(f"{where}unknown key {shortened(key)}{of if elsewhere else ''}{close}{elsewhere}{there}")
 
 

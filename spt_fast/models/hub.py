@@ -97,7 +97,7 @@ def revisions(model_id: str, pattern: str) -> dict[str, Revision]:
     told = _matching(names, pattern)
     if not told:
         there = ", ".join(sorted(names, key=natural)[:4]) + (", ..." if len(names) > 4 else "")
-        raise ModelError(f"{model_id}: revision: no branch or tag matches {pattern!r}; there are {there}")
+        raise ModelError(f"{model_id}: revision: no branch or tag matches {pattern!r}; choose from {there}")
     found = _looked_at(model_id, told, noted, _told_size(info))
     if not found:
         raise ModelError(f"{model_id}: revision: nothing with a config.json matches {pattern!r}")

@@ -170,7 +170,7 @@ def targets(model: FrozenModel, wanted: tuple[str, ...]) -> list[str]:
             mine = [name for name in linear if f".{name}".endswith(f".{each}")]
         if not mine:
             there = sorted({name.rpartition(".")[2] for name in linear})
-            raise ModelError(f"{model.name}: lora.targets: no linear layer is {each!r}; there are {', '.join(there)}")
+            raise ModelError(f"{model.name}: lora.targets: no linear layer is {each!r}; choose from {', '.join(there)}")
         found.update(mine)
     return sorted({_shortest(name, found, linear) for name in found})
 

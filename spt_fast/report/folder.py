@@ -29,7 +29,7 @@ def write_tables(folder: Location) -> tuple[list[CellReport], str]:
     """Write results.csv, results.json, report.md and report.html; the cells, and the text of results.json.
 
     Raises:
-        ConfigError: the folder is no run folder.
+        ConfigError: the folder is not a run folder.
         StoreError: a file in it is damaged.
     """
     from spt_fast.report.html.build import analysed, page, recorded  # not before it is needed: it computes with scipy
@@ -75,7 +75,7 @@ def write_page(folder: Location, *, samples: int | None, limited: bool, against:
         against: another run folder.
 
     Raises:
-        ConfigError: a folder is no run folder, or they have nothing in common.
+        ConfigError: a folder is not a run folder, or they have nothing in common.
         StoreError: a file is damaged.
     """
     from spt_fast.report.html.build import Wanted, page

@@ -451,7 +451,7 @@ def _opened(url: str) -> tuple[Any, str]:
 
     scheme = url.partition("://")[0]
     if scheme not in known_implementations and scheme not in registry:
-        raise ConfigError(f"{url}: unknown scheme {scheme!r}; there are s3, gs, az and what else fsspec knows, or a folder")
+        raise ConfigError(f"{url}: unknown scheme {scheme!r}; use s3, gs, az or another one that fsspec knows, or a folder")
     try:
         # Listings are large, and what others write is to be seen at once. Not every driver takes the word.
         fs, path = url_to_fs(url, **({"use_listings_cache": False} if scheme in DRIVERS else {}))

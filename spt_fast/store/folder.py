@@ -208,7 +208,7 @@ class Store:
         """What grid.yaml says, as a run has written it.
 
         Raises:
-            ConfigError: this is no run folder.
+            ConfigError: this is not a run folder.
         """
         return self.grid_file.resolved()
 

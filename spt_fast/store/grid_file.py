@@ -52,15 +52,15 @@ class GridFile:
         """What it says, as a run has written it.
 
         Raises:
-            ConfigError: this is no run folder.
+            ConfigError: this is not a run folder.
         """
         root = self._storage.root
         try:
             grid = self.read()
         except FileNotFoundError:
-            raise ConfigError(f"{root}: is no run folder: it has no grid.yaml") from None
+            raise ConfigError(f"{root}: is not a run folder: it has no grid.yaml") from None
         except OSError as e:
-            raise ConfigError(f"{root}: is no run folder: its grid.yaml cannot be read ({e.strerror or e})") from None
+            raise ConfigError(f"{root}: is not a run folder: its grid.yaml cannot be read ({e.strerror or e})") from None
         except ValueError:
             grid = None
         place = joined(root, GRID)

@@ -97,7 +97,7 @@ def _download(source: HubSource, config: str | None, split: Split) -> Sequence[R
             raise LookupError("datasets could not read it, and fell back on another commit in its cache")
     except Exception as e:  # `datasets` raises whatever its file systems and clients raise
         raise DataError(
-            f"{where} cannot be had from the Hub ({type(e).__name__}: {first_line(e)}); "
+            f"{where} cannot be downloaded from the Hub ({type(e).__name__}: {first_line(e)}); "
             "check the connection and HF_TOKEN, or give the rows as data_files"
         ) from e
     found: Sequence[Row] = rows
@@ -154,7 +154,7 @@ def locate(task: Task, data_files: str | Mapping[str, str]) -> dict[Split, tuple
     found: dict[Split, tuple[Path, ...]] = {}
     for name, file in data_files.items():
         if name not in known:
-            raise ConfigError(f"data_files: unknown split {name!r}; there are {', '.join(sorted(known))}")
+            raise ConfigError(f"data_files: unknown split {name!r}; choose from {', '.join(sorted(known))}")
         path = at_home(file)
         if not path.is_file():
             raise ConfigError(f"data_files: {name}: there is no file {str(path)!r}")
@@ -361,7 +361,7 @@ def _object(path: Path, place: str, row: Any) -> Row:
     if column := next((name for name, value in row.items() if _is_broken(name) or _is_broken(value)), None):
         raise DataError(
             f"{path}, {place}: column {shortened(column)} holds half of a surrogate pair (\\ud800 to \\udfff), "
-            "which is no text; mend it"
+            "which is not text; fix it"
         )
     return row
 
@@ -383,7 +383,7 @@ def _columns(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(name for name in found if sum(name == other for other, _ in pairs) > 1)
-        raise ValueError(f"column {shortened(twice)} is there twice")
+        raise ValueError(f"column {shortened(twice)} appears twice")
     return found
 
 
@@ -482,13 +482,13 @@ def _csv(path: Path, text: str) -> Iterator[tuple[str, Row]]:
     (_, head), *rows = _csv_cells(path, text) or [(1, [])]
     names = [name.strip() for name in head]
     if twice := next((name for name in names if name and names.count(name) > 1), None):
-        raise DataError(f"{path}, line 1: column {shortened(twice)} is there twice; rename one")
+        raise DataError(f"{path}, line 1: column {shortened(twice)} appears twice; rename one")
     for line, cells in rows:
         if not any(map(str.strip, cells)):
             continue  # an empty line, or one of commas, as spreadsheets leave behind
         if len(cells) != len(names):
-            mend = "put quotation marks around a text that has commas in it" if len(cells) > len(names) else "add the others"
-            raise DataError(f"{path}, line {line}: has {len(cells)} cells, and the head has {len(names)}; {mend}")
+            fix = "put quotation marks around a text that has commas in it" if len(cells) > len(names) else "add the others"
+            raise DataError(f"{path}, line {line}: has {len(cells)} cells, and the head has {len(names)}; {fix}")
         yield f"line {line}", dict(zip(names, cells, strict=True))
 
 
@@ -524,7 +524,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
         raise DataError(f"{path}: is not Parquet ({first_line(e)})") from None
     names = table.column_names
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise DataError(f"{path}: column {shortened(twice)} is there twice; rename one")
+        raise DataError(f"{path}: column {shortened(twice)} appears twice; rename one")
     columns = []
     for name, column in zip(names, table.columns, strict=True):
         try:

@@ -73,11 +73,11 @@ class Losses:
             sentences.append(f"{WARNING if self.share > WARN_SHARE else ''}{self._lost(task)}")
         if self.by_design:
             some = f"{_total(self.by_design):,} of {self.found:,} test rows"
-            sentences.append(f"{task}: {some} are no questions of the task, and not asked: {_listed(self.by_design)}")
+            sentences.append(f"{task}: {some} are no question of the task, and are not scored: {_listed(self.by_design)}")
         if self.cut:
             some = f"{sum(self.cut.values()):,} of {self.found:,} test rows"
             parts = " and ".join(f"{rows:,} for {_NEEDED_BY[split]}" for split, rows in self.cut.items())
-            sentences.append(f"{task}: {some} are cut off, {parts}; a grid that asks zero_shot alone cuts nothing")
+            sentences.append(f"{task}: {some} are cut off, {parts}; a grid with zero_shot alone cuts nothing")
         return sentences
 
     def refusal(self, task: str, allowed: float) -> str | None:
@@ -86,7 +86,7 @@ class Losses:
             return None
         enough = math.ceil(100 * self.share) / 100
         return (
-            f"{self._lost(task)}; at most {percent(allowed)} may be: mend the rows, or give the task "
+            f"{self._lost(task)}; at most {percent(allowed)} may be: fix the rows, or give the task "
             f"allow_left_out: {enough:g} in the grid"
         )
 

@@ -261,13 +261,13 @@ def _examples(task: Task, rows: Iterable[tuple[str, Row]], count: Count) -> Iter
             example, left_out = None, e
         except KeyError as e:
             raise DataError(
-                f"{place}: {task.name} wants a column {e}; there are {_columns(row)}; "
+                f"{place}: {task.name} needs a column {e}; the row has {_columns(row)}; "
                 "rename it, or name files that have it in data_files"
             ) from None
         except Exception as e:  # a user's own code may raise anything
             kind = "" if isinstance(e, TypeError | ValueError | AttributeError) else f"{type(e).__name__}: "
             raise DataError(
-                f"{place}: is not a row of {task.name} ({kind}{first_line(e)}); mend the row, or take it out"
+                f"{place}: is not a row of {task.name} ({kind}{first_line(e)}); fix the row, or remove it"
             ) from None
         count.take(place, left_out)
         if example is None:

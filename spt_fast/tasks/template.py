@@ -41,7 +41,7 @@ class Template:
             raise ConfigError(f"template item {self.item!r}: {e}; write {{{{ and }}}} for literal braces") from e
         unknown = sorted(names - set(FIELDS))
         if unknown:
-            raise ConfigError(f"template item: unknown field {{{unknown[0]}}}; there are {', '.join(FIELDS)}")
+            raise ConfigError(f"template item: unknown field {{{unknown[0]}}}; choose from {', '.join(FIELDS)}")
         if self.item != self.item.rstrip():
             raise ConfigError("template item: ends in white space; the space before the answer belongs to the target")
 

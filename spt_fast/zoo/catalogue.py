@@ -51,7 +51,7 @@ def recipe_named(name: str) -> Recipe:
     if short in RECIPES:
         return RECIPES[short]
     close = difflib.get_close_matches(short, RECIPES, n=1, cutoff=0.4)
-    mend = f"did you mean '{PREFIX}{close[0]}'?" if close else f"there are {', '.join(PREFIX + n for n in RECIPES)}"
+    mend = f"did you mean '{PREFIX}{close[0]}'?" if close else f"choose from {', '.join(PREFIX + n for n in RECIPES)}"
     raise ConfigError(f"unknown zoo model '{name}'; {mend}")
 
 

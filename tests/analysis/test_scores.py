@@ -36,7 +36,7 @@ def test_our_own_results_are_read_at_the_last_step_of_the_metric_asked_for(tmp_p
     found = {(s.protocol, s.seed): s.value for s in read_scores(path).scores}
     assert found == {("soft_prompt", "0"): 0.6, ("zero_shot", ""): 0.2}
     assert [s.value for s in read_scores(path, metric="knowledge").scores] == [0.7]
-    with pytest.raises(ConfigError, match="no metric 'f1'; there are exact_match, knowledge"):
+    with pytest.raises(ConfigError, match="no metric 'f1'; choose from exact_match, knowledge"):
         read_scores(path, metric="f1")
 
 

@@ -43,7 +43,7 @@ def test_a_grid_is_told_model_by_model_with_its_cells_and_its_time(
     assert lines[0] == f"6 cells, 0 done, 6 to do; run folder {tmp_path / 'run'}"
     models = [line for line in lines if line.startswith("zoo/")]
     assert [re.sub(r"about \d+", "about N", line) for line in models] == [
-        f"zoo/base-{n}: 3 cells, 1 soft prompts to learn, about N s on the CPU" for n in (40, 70)
+        f"zoo/base-{n}: 3 cells, 1 soft prompts to train, about N s on the CPU" for n in (40, 70)
     ], "80 steps are learnt once for both"
     assert sum("zoo-json · soft_prompt" in line for line in lines) == 4
     assert re.fullmatch(

@@ -118,17 +118,18 @@ def test_a_run_that_has_only_begun_waits_for_room(looking: Looking) -> None:
 
 def test_the_status_says_how_many_workers_are_at_it_on_what_and_how_fast_and_how_long_still(looking: Looking) -> None:
     assert looking.at(CellStarted) == (
-        "running for 0 s; 2 workers on 2 GPUs; zoo/base-40: asking; zoo/base-40: starting the engine; 0 of 4 cells in this run"
+        "running for 0 s; 2 workers on 2 GPUs; zoo/base-40: evaluating; zoo/base-40: starting the engine; "
+        "0 of 4 cells in this run"
     )
     assert looking.at(Progress, 1) == (
-        "running for 0 s; 2 workers on 2 GPUs; N requests/s; zoo/base-40: asking; "
+        "running for 0 s; 2 workers on 2 GPUs; N requests/s; zoo/base-40: evaluating; "
         "1 of 4 cells in this run, 2 in flight, about 20 min left"
     )
 
 
 def test_a_worker_that_is_lost_is_counted_no_more_and_nor_is_what_it_had_in_flight(looking: Looking) -> None:
     assert looking.at(CellFailed) == (
-        "running for 0 s; 1 worker on 1 GPU; N requests/s; zoo/base-40: asking; "
+        "running for 0 s; 1 worker on 1 GPU; N requests/s; zoo/base-40: evaluating; "
         "2 of 4 cells in this run, 1 in flight, about 20 min left"
     )
 

@@ -46,6 +46,6 @@ def test_a_head_that_dies_ends_the_run_with_the_sentence_that_resumes(tmp_path: 
     (last,) = said.strip().splitlines()[-1:]
     assert "interrupted (the head of the Ray cluster at" in last
     assert "1 of 2 cells are done and kept in" in last
-    assert f"go on with: spt-fast run {tmp_path / 'grid.yaml'} --address" in last
+    assert f"resume with: spt-fast run {tmp_path / 'grid.yaml'} --address" in last
     assert len(Store(tmp_path / "ray").done()) == 1
     assert (tmp_path / "ray" / "results.csv").is_file()

@@ -140,8 +140,8 @@ def test_soft_prompts_behind_bos_are_left_out_and_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "format", "to", "said"),
     [
-        ("run", "nosuch", None, r"--format: there is no 'nosuch'; there are lm-eval, eee, peft"),
-        ("nowhere", "csv", None, r"nowhere: is no run folder"),
+        ("run", "nosuch", None, r"--format: there is no 'nosuch'; choose from lm-eval, eee, peft"),
+        ("nowhere", "csv", None, r"nowhere: is not a run folder"),
         ("nowhere", "soft-prompt", None, r"nowhere: is not there"),
         (
             "run",

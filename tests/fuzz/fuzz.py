@@ -81,7 +81,7 @@ def call(command: Sequence[str], target: Target, most_s: float = MOST_S) -> str:
     told = out.getvalue() + err.getvalue()
     if code not in target.codes:
         return f"exit code {code}: {told[-300:]}"
-    if "Traceback (most recent call last)" in told or "a fault of spt-fast itself" in told:
+    if "Traceback (most recent call last)" in told or "a bug in spt-fast" in told:
         return told
     if found := _RAW.search(told):
         return f"{found[0]!a} on the terminal: {told[max(0, found.start() - 80) : found.end()]!a}"

@@ -134,7 +134,7 @@ def test_a_model_of_the_hub_tells_its_size(first: Any, files: dict[str, bytes]) 
 @pytest.mark.parametrize(
     ("what", "sentence"),
     {
-        "no match": "some/series: revision: no branch or tag matches 'stp*'; there are main, runs/step3, step1, step2, ...",
+        "no match": "some/series: revision: no branch or tag matches 'stp*'; choose from main, runs/step3, step1, step2, ...",
         "no config": "some/series: revision: nothing with a config.json matches '*-notes'",
         "nothing": "some/nothing: no such folder, and the Hub has no such model (or it is private: set HF_TOKEN)",
     }.items(),
@@ -180,7 +180,7 @@ def test_without_a_hub_the_series_is_what_the_cache_has_of_it(
 
 
 def test_check_and_dry_run_show_the_models_of_a_series(hub: Hub, cache: Path, tmp_path: Path) -> None:
-    """Beside it a single revision of the same model, which is called by its revision because the model is there twice."""
+    """Beside it a single revision of the same model, which is called by its revision because the model appears twice."""
     grid = {
         "name": "series",
         "models": [{"id": "some/series", "revision": "step*"}, {"id": "some/series", "revision": "runs/step3"}, "zoo/base-40"],

@@ -394,4 +394,4 @@ def test_report_against_another_run_has_the_rows_that_the_two_disagree_on(
     assert "3 of 3 comparisons changed significantly" in text
     assert "points, 95% interval" in text
     assert report(after, "--against", tmp_path) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err

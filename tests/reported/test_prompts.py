@@ -56,7 +56,7 @@ def test_no_test_row_is_shown_with_its_answer(tmp_path: Path) -> None:
         for (question, answer), prompt in zip(sorted(test), sorted(prompts(task, seed)), strict=True):
             assert prompt.casefold().count(question.casefold()) <= 1, "once, where it is asked"
             assert f"Answer: {answer}\n" not in prompt
-    with pytest.raises(DataError, match="few_shot wants 4 shots, and there are 3 few-shot rows"):
+    with pytest.raises(DataError, match="few_shot needs 4 few-shot rows, and the task has 3"):
         prompts(task, shots=4)
 
 

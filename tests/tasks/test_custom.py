@@ -376,7 +376,7 @@ WRONG_YAML: dict[str, tuple[str, str, str]] = {
     "a list": (CAPITALS, "- name", "must be a mapping, not a list"),
     "nothing": (CAPITALS, "", "must be a mapping, not nothing"),
     "an unknown key": ("licence:", "license:", "unknown key 'license'; did you mean 'licence'?"),
-    "a key twice": ("licence: CC0-1.0", "name: again", "key 'name' is there twice"),
+    "a key twice": ("licence: CC0-1.0", "name: again", "key 'name' appears twice"),
     "a missing key": ("name: capitals", "", "name: is missing"),
     "no columns": ("columns:\n  question: question", "notes:\n  question: question", "columns: is missing"),
     "an unknown column key": ("  question: question", "  questoin: question", "columns: unknown key 'questoin'; did you mean"),
@@ -390,7 +390,7 @@ WRONG_YAML: dict[str, tuple[str, str, str]] = {
     "cloze with options": (
         "licence: CC0-1.0",
         'cloze: "{question} {options}"',
-        "cloze: unknown field {options}; there are context, question",
+        "cloze: unknown field {options}; choose from context, question",
     ),
     "cloze without the question": ("licence: CC0-1.0", 'cloze: "Answer:"', "cloze: 'Answer:' has no {question} in it"),
     "cloze with a context that is not there": (
@@ -615,7 +615,7 @@ def test_a_row_that_does_not_fit_is_told_by_its_place(capitals: Path, change: di
         ("options: choices.text, answer: {column: label, as: index}", "columns.options: there is no column 'choices.text'"),
         (
             "options: [A, B], answer: {column: label, as: index}",
-            "columns.options: there is no column 'A'; there are q, choices, label",
+            "columns.options: there is no column 'A'; choose from q, choices, label",
         ),
         ("options: choices, answer: {column: label, as: letter}", "column 'label' is '1', which is none of 'A, B'"),
         ("options: choices, answer: {column: label, as: text}", "column 'label' is '1', which is none of 'Rome, Rome'"),

@@ -145,7 +145,7 @@ def test_a_refusal_names_the_rows_and_a_share_that_would_do() -> None:
     losses = lost(57, 60)
     sentence = losses.refusal("t", 0.1)
     assert sentence == (
-        "t: 57 of 60 test rows (95%) are left out: 57 with no question (the first: f, line 3); at most 10% may be: mend the "
+        "t: 57 of 60 test rows (95%) are left out: 57 with no question (the first: f, line 3); at most 10% may be: fix the "
         "rows, or give the task allow_left_out: 0.95 in the grid"
     )
     assert losses.refusal("t", 0.95) is None
@@ -193,7 +193,7 @@ def test_a_data_set_with_many_questions_that_are_none_is_used_as_it_is() -> None
     rows = load_rows(tasks.get("squad"), data_files=str(DATA / "squad"))
     assert (len(rows.test), rows.losses.found, rows.losses.lost) == (141, 300, 0)
     assert rows.losses.told("squad") == [
-        "squad: 159 of 300 test rows are no questions of the task, and not asked: 159 with no answer"
+        "squad: 159 of 300 test rows are no question of the task, and are not scored: 159 with no answer"
     ]
 
 
@@ -300,7 +300,7 @@ def test_all_cells_of_a_grid_have_the_same_test_rows(tmp_path: Path) -> None:
     assert (len(rows.tuning), len(rows.few_shot), len(rows.test)) == (72, 8, 20)
     assert expand(plainly)[0].key != expand(beside)[0].key, "other rows are other results"
     assert rows.losses.told("cut") == [
-        "cut: 80 of 100 test rows are cut off, 72 for tuning and 8 for shots; a grid that asks zero_shot alone cuts nothing"
+        "cut: 80 of 100 test rows are cut off, 72 for tuning and 8 for shots; a grid with zero_shot alone cuts nothing"
     ]
 
 

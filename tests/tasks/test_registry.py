@@ -70,7 +70,7 @@ def test_a_wrong_name_is_answered_with_the_one_that_was_meant(name: str, meant: 
 
 
 def test_a_name_like_no_other_is_answered_with_all_of_them() -> None:
-    with pytest.raises(ConfigError, match=r"there are zoo-mcq, .*, mmlu"):
+    with pytest.raises(ConfigError, match=r"choose from zoo-mcq, .*, mmlu"):
         tasks.get("????")
 
 

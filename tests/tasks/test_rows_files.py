@@ -169,9 +169,9 @@ def test_what_is_written_as_json_is_read_back(tmp_path: Path, rows: list[dict[st
         (
             "test.jsonl",
             '{"question": "a", "question": "b"}',
-            "line 1: cannot be read as JSON (column 'question' is there twice)",
+            "line 1: cannot be read as JSON (column 'question' appears twice)",
         ),
-        ("test.csv", "question,answer,answer\na,b,c\n", "line 1: column 'answer' is there twice"),
+        ("test.csv", "question,answer,answer\na,b,c\n", "line 1: column 'answer' appears twice"),
         ("test.csv", 'question,answer\n\n"a\nb",c,d\n', "line 3: has 3 cells, and the head has 2; put quotation marks"),
         ("test.csv", 'question,answer\na,b\nc,"d\ne\n', "line 3: is not CSV (unexpected end of data)"),
         ("test.jsonl", '{"question": "\\ud83d", "answer": "1"}', "line 1: column 'question' holds half of a surrogate pair"),
@@ -202,7 +202,7 @@ def not_text(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (two_columns, "test.parquet: column 'answer' is there twice"),
+        (two_columns, "test.parquet: column 'answer' appears twice"),
         (not_text, "test.parquet: column 'question' cannot be read ("),
     ],
 )
@@ -214,7 +214,7 @@ def test_parquet_that_cannot_be_read_names_the_column(tmp_path: Path, make: Call
 @pytest.mark.parametrize(
     ("task", "change", "says"),
     [
-        ("gsm8k", {"question": None}, "line 1: is not a row of gsm8k (column 'question' is null, not text); mend the row"),
+        ("gsm8k", {"question": None}, "line 1: is not a row of gsm8k (column 'question' is null, not text); fix the row"),
         ("gsm8k", {"question": 3}, "column 'question' is a number (3), not text"),
         ("gsm8k", {"question": ["x"] * 9999}, "column 'question' is a list, not text"),
         ("mmlu", {"choices": ["a", "b", "c", None]}, "column 'choices' has null for option D"),

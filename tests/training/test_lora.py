@@ -174,7 +174,7 @@ def test_layers_are_found_by_what_they_are(family: str, wanted: tuple[str, ...],
 
 
 def test_what_cannot_be_learnt_is_one_sentence(model: FrozenModel) -> None:
-    with pytest.raises(ModelError, match=r"lora.targets: no linear layer is 'query'; there are down_proj, gate_proj, k_proj"):
+    with pytest.raises(ModelError, match=r"lora.targets: no linear layer is 'query'; choose from down_proj, gate_proj, k_proj"):
         learn_lora(model, some_rows(), Lora(targets=("query",)), seed=0)
     with pytest.raises(DataError, match="no rows to tune on"):
         learn_lora(model, [], CONFIG, seed=0)

@@ -79,8 +79,8 @@ def test_what_stands_beside_a_preset_goes_before_it() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("soft_prompt: papr", r"protocols\[0\]\.soft_prompt\.preset: unknown preset 'papr'; there is paper"),
-        ("soft_prompt: {preset: 3}", r"unknown preset 3; there is paper"),
+        ("soft_prompt: papr", r"protocols\[0\]\.soft_prompt\.preset: unknown preset 'papr'; choose from paper"),
+        ("soft_prompt: {preset: 3}", r"unknown preset 3; choose from paper"),
         ("few_shot: paper", r"protocols\[0\]\.few_shot: must be a mapping, not text"),
         ("soft_prompt: {lr: fast}", r"soft_prompt\.lr: must be a number or auto, not text"),
         ("soft_prompt: {init_std: big, init: normal}", r"init_std: must be a number or auto, not text"),

@@ -119,7 +119,7 @@ def page(
         found: the sections; None: they are made.
 
     Raises:
-        ConfigError: `against` is no run folder, or nothing in it can be compared.
+        ConfigError: `against` is not a run folder, or nothing in it can be compared.
         StoreError: a file is damaged.
     """
     done = [cell for cell in cells if cell.status == "done"]

@@ -302,7 +302,7 @@ def json_answer(text: str) -> Extraction | None:
     """The value of "answer" in a JSON object: text, or a number as it is written in JSON.
 
     An object at the very start (a code fence may stand in front) is the answer, and what follows is run-on. Otherwise
-    all objects must agree. A key that is there twice, or a list in its place, is no answer.
+    all objects must agree. A key that appears twice, or a list in its place, is no answer.
     """
     found = list(_answers(text))
     if not found:
@@ -327,7 +327,7 @@ def _answers(text: str) -> Iterable[Extraction]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A dict by lower-case keys; a key that is there twice has no value."""
+    """A dict by lower-case keys; a key that appears twice has no value."""
     keys = [key.lower() for key, _ in pairs]
     return {key.lower(): value if keys.count(key.lower()) == 1 else None for key, value in pairs}
 

@@ -45,7 +45,7 @@ def parse(text: str, *, place: str) -> Task:
         place: the file, for sentences about its rows.
 
     Raises:
-        ConfigError: one sentence with the key and the mend, without the file.
+        ConfigError: one sentence with the key and the fix, without the file.
     """
     keys = read_yaml(text)
     columns = Columns(read_keys(ColumnsKeys, keys.columns, "columns"), place)

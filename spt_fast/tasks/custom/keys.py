@@ -189,7 +189,7 @@ def one_of(word: Any, words: Iterable[U], place: str) -> U:
 
 def meant(word: str, words: Sequence[str]) -> str:
     """The end of a sentence about a word that is none of `words`."""
-    return did_you_mean(word, words) or f"; there are {', '.join(words) or 'none'}"
+    return did_you_mean(word, words) or f"; choose from {', '.join(words) or 'none'}"
 
 
 def wrong(value: Any) -> str:
