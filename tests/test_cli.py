@@ -62,12 +62,13 @@ def test_some_failed_cells_are_exit_code_1_and_are_told(capsys: pytest.CaptureFi
     }
     Path("g.yaml").write_text(yaml.safe_dump(grid))
     assert spt_fast("run", "g.yaml") == 1
-    assert "FAILED zoo/base-40 · zoo-json · few_shot · seed 0: few_shot wants 999 shots" in capsys.readouterr().out.replace(
-        "\n  ", " "
+    assert (
+        "FAILED zoo/base-40 · zoo-json · few_shot · seed 0: few_shot needs 999 few-shot rows"
+        in capsys.readouterr().out.replace("\n  ", " ")
     )
     assert spt_fast("report", "runs/g") == 1
     assert spt_fast("check", "g.yaml") == 2, "what the run found could have been known"
-    assert "few_shot wants 999 shots" in capsys.readouterr().out
+    assert "few_shot needs 999 few-shot rows" in capsys.readouterr().out
 
 
 def test_check_finds_engine_settings_that_vllm_does_not_have_and_says_which_were_meant(
@@ -114,7 +115,7 @@ def test_one_soft_prompt_is_learnt_and_inspected(capsys: pytest.CaptureFixture[s
     assert "requests answered" in err, "progress on stderr"
     assert spt_fast("inspect", "p.safetensors", "--model", "zoo/base-41") == 2
     assert spt_fast("inspect", "p.safetensors", "--only", "seed=0") == 2
-    assert "--only: chooses among the prompts of a run folder" in capsys.readouterr().err
+    assert "--only: selects prompts of a run folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["zoo-number", "zoo-mcq", "triviaqa", "mmlu:text"])
@@ -175,6 +176,6 @@ def test_the_status_names_every_model_that_is_at_work_and_none_that_has_ended() 
         {"event": "ended", "model": "b"},
         phase("c", "engine"),
     ]
-    assert _doing(at_work) == ["a: learning soft prompts", "c: starting the engine"]
+    assert _doing(at_work) == ["a: training soft prompts", "c: starting the engine"]
     many = _doing([phase(name, "evaluate") for name in "abcdef"])
     assert many == ["a: evaluating", "b: evaluating", "c: evaluating", "d: evaluating", "2 more"]

@@ -69,7 +69,7 @@ def test_a_log_gets_a_line_a_phase_and_a_cell(cells: dict[str, Cell]) -> None:
     lines = out.getvalue().splitlines()
     assert lines[:5] == [
         "m: reading the model's tokenizer and the rows",
-        "m: learning soft prompts",
+        "m: training soft prompts",
         "trained m · t · soft_prompt · seed 0: loss 2.00 -> 1.00 in 2 steps",
         "m: starting the engine",
         "m: evaluating",

@@ -63,7 +63,7 @@ def compare_runs(
     known = dict.fromkeys([*metric_names(a), *metric_names(b)])
     for metric in metrics:
         if metric not in known:
-            raise ConfigError(f"no metric {metric!r}{did_you_mean(metric, known) or '; there are ' + ', '.join(known)}")
+            raise ConfigError(f"no metric {metric!r}{did_you_mean(metric, known) or '; choose from ' + ', '.join(known)}")
     models = pairs.of_models(a, b, a_model, b_model)
     protocols = pairs.of_protocols(a, b, a_protocol, b_protocol)
     found: list[Comparison] = []

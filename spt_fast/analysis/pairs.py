@@ -20,7 +20,7 @@ def of_models(a: Run, b: Run, a_model: str | None, b_model: str | None) -> list[
     """
     for run, name in ((a, a_model), (b, b_model)):
         if name is not None and name not in run.models:
-            close = did_you_mean(name, run.models) or f"; there are {', '.join(run.models)}"
+            close = did_you_mean(name, run.models) or f"; choose from {', '.join(run.models)}"
             raise ConfigError(f"{run.folder}: has no model {name!r}{close}")
     if a_model is not None or b_model is not None:
         first = a_model or (b_model if b_model in a.models else _only_base(a, "--a-model"))
@@ -51,12 +51,12 @@ def of_protocols(a: Run, b: Run, a_protocol: str | None, b_protocol: str | None)
     first, second = ([*dict.fromkeys(place.protocol for place in (*run.done, *run.missing))] for run in (a, b))
     for run, labels, label in ((a, first, a_protocol), (b, second, b_protocol)):
         if label is not None and label not in labels:
-            raise ConfigError(f"{run.folder}: has no protocol {label!r}; there are {', '.join(labels)}")
+            raise ConfigError(f"{run.folder}: has no protocol {label!r}; choose from {', '.join(labels)}")
     if a_protocol is not None or b_protocol is not None:
         one, other = a_protocol or b_protocol, b_protocol or a_protocol
         for run, labels, label in ((a, first, one), (b, second, other)):
             if label not in labels:
-                raise ConfigError(f"{run.folder}: has no protocol {label!r}; there are {', '.join(labels)}")
+                raise ConfigError(f"{run.folder}: has no protocol {label!r}; choose from {', '.join(labels)}")
         return [(str(one), str(other))]
     return [(label, label) for label in first if label in second]
 

@@ -267,7 +267,7 @@ def _of_metric(path: Path, scores: list[Score], metric: str | None) -> list[Scor
             raise ConfigError(f"{path}: has several metrics; choose one with --metric: {', '.join(names)}")
         metric = "exact_match" if "exact_match" in names else "".join(names)
     elif metric not in names and names != [""]:
-        raise ConfigError(f"{path}: has no metric {metric!r}; there are {', '.join(names)}")
+        raise ConfigError(f"{path}: has no metric {metric!r}; choose from {', '.join(names)}")
     return [score for score in scores if score.metric in (metric, "")]
 
 

@@ -56,7 +56,7 @@ def rank(
         known = metric_names(run)
         if metric is not None and metric not in known:
             raise ConfigError(
-                f"--metric: no {metric!r} in {run.folder}{did_you_mean(metric, known) or '; there are ' + ', '.join(known)}"
+                f"--metric: no {metric!r} in {run.folder}{did_you_mean(metric, known) or '; choose from ' + ', '.join(known)}"
             )
         names = list(dict.fromkeys(place.task for place in run.done))
         ranking = rank_run(run, metric=metric, tasks=_chosen("--tasks", tasks, names), **options)
@@ -199,5 +199,5 @@ def _chosen(option: str, patterns: Sequence[str], names: Sequence[str]) -> list[
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             few = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-            raise ConfigError(f"{option}: nothing matches {pattern!r}; there are {few}")
+            raise ConfigError(f"{option}: nothing matches {pattern!r}; choose from {few}")
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]

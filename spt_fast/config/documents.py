@@ -78,7 +78,7 @@ def plain_values(text: str) -> Any:
     Raises:
         ConfigError: it is no YAML, or has in it what is not read; with the line.
     """
-    if text.lstrip()[:1] in ("{", "["):
+    if text.lstrip()[:1] in tuple("{[-0123456789"):
         try:
             return json_values(text)
         except _NotJsonError:

@@ -303,7 +303,7 @@ def published(source_id: str, config: str | None, revision: str, settings: Mappi
                 "connect, or give the rows as data_files"
             ) from None
         raise DataError(
-            f"{source_id} cannot be had from the Hub ({type(e).__name__}: {first_line(e)}); "
+            f"{source_id} cannot be downloaded from the Hub ({type(e).__name__}: {first_line(e)}); "
             "check HF_TOKEN, or give the rows as data_files"
         ) from e
 

@@ -66,7 +66,7 @@ def test_what_is_done_is_not_counted_and_tells_how_long_the_rest_takes(grid: Gri
 
 def test_a_judge_is_told_with_the_cells_that_it_rules_on(grid: GridConfig, gpus: pytest.MonkeyPatch) -> None:
     text = dry_run(replace(grid, judge=JudgeConfig(model="zoo/chat-40")), {}, fresh=False)
-    assert "\nzoo/chat-40: rules on the completions of 6 cells\n" in text
+    assert "\nzoo/chat-40: judges the completions of 6 cells\n" in text
 
 
 def test_on_gpus_it_says_what_they_cost_and_that_a_long_grid_is_worth_a_cluster(

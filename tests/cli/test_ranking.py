@@ -97,9 +97,9 @@ def test_a_plain_table_is_ranked_between_its_tasks(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nowhere"], "nowhere: is no run folder"),
+        (["nowhere"], "nowhere: is not a run folder"),
         (["r", "--metric", "exact"], "--metric: no 'exact' in r; did you mean 'exact_match'?"),
-        (["r", "--tasks", "mmlu"], "--tasks: nothing matches 'mmlu'; there are t1, t2"),
+        (["r", "--tasks", "mmlu"], "--tasks: nothing matches 'mmlu'; choose from t1, t2"),
         (["r", "--models", "b*"], "--models: is only for tables of scores"),
         (["s.csv"], "s.csv: there is no column task or benchmark"),
     ],

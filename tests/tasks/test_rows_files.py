@@ -262,7 +262,7 @@ def test_numbers_among_the_right_answers_and_the_options_are_text() -> None:
 def test_many_columns_with_long_names_are_not_all_told(tmp_path: Path) -> None:
     row = {f"{'x' * 500} {n}\x1b[31m": n for n in range(1000)}
     said = refused(a_file(tmp_path, "test.jsonl", json.dumps(row)))
-    assert "wants a column 'answer'" in said
+    assert "needs a column 'answer'" in said
     assert "and 992 more" in said
     assert "\x1b" not in said
 

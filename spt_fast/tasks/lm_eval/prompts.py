@@ -63,7 +63,7 @@ class LmEvalPrompts(Prompts):
             while drawn < example.place:
                 self._drawing(lambda: self._ready.draw(self._shots))
                 drawn += 1
-            # A row that is there twice has one place each.
+            # A row that appears twice has one place each.
             self._few_shot[example.key] = self._context(example)
             drawn += 1
 

@@ -107,7 +107,7 @@ def _row(task: Known, ready: door.Ready, doc: door.Doc, place: int, split: str) 
         if split == "few_shot":  # worked examples may have columns of their own
             return {"doc": doc, "place": place, "context": str(doc), "choices": [], "target": "?", "shown": True}
         raise DataError(
-            f"lm-eval:{task.name}: {split} row {place + 1} cannot be asked ({_words(e)}); mend the row, or take it out"
+            f"lm-eval:{task.name}: {split} row {place + 1} cannot be asked ({_words(e)}); fix the row, or remove it"
         ) from e
     asked = context if isinstance(context, str) else context[0]
     return {"doc": doc, "place": place, "context": asked, "choices": choices, "target": target}
