@@ -83,7 +83,7 @@ def _our_fault(error: Exception) -> str:
     *_, last = [frame for frame in traceback.extract_tb(error.__traceback__) if "spt_fast" in frame.filename]
     place = f"{Path(last.filename).name}, line {last.lineno}"
     told = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
-    return f"a fault of spt-fast itself ({told}; {place}); please report it, with what SPT_FAST_TRACEBACK=1 shows"
+    return f"a bug in spt-fast ({told}; {place}); please report it, with what SPT_FAST_TRACEBACK=1 shows"
 
 
 def _sentence(text: str) -> str:
@@ -102,7 +102,7 @@ def _say(text: str) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(metadata.version("spt-fast"), prog_name="spt-fast")
 def cli() -> None:
-    """What a base model knows, apart from whether it writes the answer in the form asked for."""
+    """Measure what a base model knows, apart from whether it writes the answer in the form asked for."""
 
 
 # The main job
@@ -110,13 +110,13 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("grid", metavar="GRID.yaml", type=click.Path(path_type=Path))
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many test rows a task.")
-@click.option("--only", metavar="KEY=PATTERN[,...]", help="Only these cells: model=zoo/*,task=zoo-mcq,protocol=..,seed=..")
-@click.option("--output", metavar="DIR", type=RunFolder(), help="The run folder or its URL, instead of the grid's.")
+@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of test rows a task.")
+@click.option("--only", metavar="KEY=PATTERN[,...]", help="Only these cells, as in model=zoo/*,task=zoo-mcq,seed=0.")
+@click.option("--output", metavar="DIR", type=RunFolder(), help="Run folder or URL, instead of the grid's.")
 @click.option("--address", default="local", show_default=True, help="local (this machine), or a Ray cluster: auto, HOST:PORT.")
-@click.option("--fresh", is_flag=True, help="Do these cells again, even those that are done.")
-@click.option("--rerun", metavar="SHARE", help="Ask so many of the rows (2%) once more, to see which answers flip.")
-@click.option("--dry-run", is_flag=True, help="Show the cells and what they would take; do nothing.")
+@click.option("--fresh", is_flag=True, help="Compute these cells again, even those that are done.")
+@click.option("--rerun", metavar="SHARE", help="Ask this share of the rows (2%) again, to see which answers flip.")
+@click.option("--dry-run", is_flag=True, help="Show the cells and how long they would take; run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of tables.")
 def run(
     grid: Path,
@@ -129,7 +129,7 @@ def run(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Run a grid. Again: go on where it stopped; what is done is not done twice."""
+    """Run a grid. The same command again continues where it stopped; completed cells are not computed twice."""
     from spt_fast.cli import progress
     from spt_fast.config.reader import load_grid, share_of
     from spt_fast.driver.options import with_options
@@ -156,22 +156,22 @@ def run(
         command = " ".join(["spt-fast", *sys.argv[1:]]).replace(" --fresh", "")
         _say(
             f"interrupted{why}: {len(e.result.results)} of {len(e.result.cells)} cells are done and kept in "
-            f"{e.result.folder}; go on with: {command}"
+            f"{e.result.folder}; resume with: {command}"
         )
         return INTERRUPTED
     code = _tell(result.folder, as_json=as_json)
     for reason in dict.fromkeys(result.not_rerun.values()):
         cells = sum(why == reason for why in result.not_rerun.values())
-        _say(f"{cells} cell{'s' * (cells > 1)} could not be asked again: {reason}")
+        _say(f"{cells} cell{'s' * (cells > 1)} could not be rerun: {reason}")
     return code or (SOME_FAILED if result.not_rerun else 0)
 
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path), default=Path("grid.yaml"))
 def init(file: Path) -> int:
-    """Write a commented grid that runs, to start from."""
+    """Write a commented grid to start from, and a JSON Schema for editors beside it."""
     if file.exists():
-        raise ConfigError(f"{file}: is there already; name another file")
+        raise ConfigError(f"{file}: already exists; choose another name")
     if not file.parent.is_dir():
         raise ConfigError(f"{file}: there is no folder {file.parent}")
     text = resources.files("spt_fast.cli").joinpath("starter.yaml").read_text(encoding="utf-8")
@@ -185,7 +185,7 @@ def init(file: Path) -> int:
 
 @cli.command()
 def schema() -> int:
-    """Print the JSON Schema of a grid, with which editors complete and check it."""
+    """Print the JSON Schema of grid.yaml, with which editors complete and check a grid."""
     click.echo(_schema(), nl=False)
     return 0
 
@@ -193,7 +193,7 @@ def schema() -> int:
 @cli.command()
 @click.argument("grid", metavar="GRID.yaml", type=click.Path(path_type=Path))
 def check(grid: Path) -> int:
-    """Find everything that can be known to be wrong without loading a model."""
+    """Check a grid without loading a model: keys, values, rows, tokenizers, weights that are missing."""
     from spt_fast.cli.checking import check_grid
     from spt_fast.config.reader import load_grid
 
@@ -217,7 +217,7 @@ def check(grid: Path) -> int:
 @cli.command()
 @click.argument("folder", metavar="DIR", type=RunFolder())
 def status(folder: Location) -> int:
-    """Show where a run stands, also while it runs."""
+    """Show the state of a run, also while it runs."""
     from spt_fast.cli.status import status_of
 
     click.echo(status_of(folder))
@@ -227,10 +227,15 @@ def status(folder: Location) -> int:
 @cli.command()
 @click.argument("folder", metavar="DIR", type=RunFolder())
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of tables.")
-@click.option("--samples", metavar="all|N", help="Write report-samples.html too, with all samples, or with so many.")
-@click.option("--against", metavar="DIR", type=RunFolder(), help="Write report-against.html too: where another run differs.")
+@click.option("--samples", metavar="all|N", help="Write report-samples.html too, with all or N samples.")
+@click.option(
+    "--against",
+    metavar="DIR",
+    type=RunFolder(),
+    help="Write report-against.html too: samples that another run judges differently.",
+)
 def report(folder: Location, as_json: bool, samples: str | None, against: Location | None) -> int:
-    """Print the tables of a run folder, and write results.csv, results.json, report.md and report.html again."""
+    """Print the tables of a run folder, and write results.csv, results.json, report.md and report.html."""
     most = _samples(samples)
     code = _tell(folder, as_json=as_json)
     if samples is not None or against is not None:
@@ -247,17 +252,17 @@ def report(folder: Location, as_json: bool, samples: str | None, against: Locati
 @click.argument("source", metavar="DIR|FILE", type=RunFolder())
 @click.option(
     "--metric",
-    help="What the order goes by [default: knowledge_best on closed-ended tasks of a run folder, else exact_match].",
+    help="Metric to rank by [default: knowledge_best on closed-ended tasks of a run folder, else exact_match].",
 )
 @click.option("--tasks", metavar="PATTERN,...", help="Only these tasks.")
-@click.option("--models", metavar="PATTERN,...", help="Of a table: only these models.")
-@click.option("--partners", metavar="FILE", type=click.Path(path_type=Path), help="Of a table: YAML {base: post-trained}.")
-@click.option("--truth", metavar="FILE", type=click.Path(path_type=Path), help="Scores known otherwise: YAML {model: value}.")
-@click.option("--lower-is-better", metavar="PATTERN,...", help="Of a table: tasks such as perplexities.")
-@click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True, help="Of the bootstrap.")
+@click.option("--models", metavar="PATTERN,...", help="For a table: only these models.")
+@click.option("--partners", metavar="FILE", type=click.Path(path_type=Path), help="For a table: YAML {base: post-trained}.")
+@click.option("--truth", metavar="FILE", type=click.Path(path_type=Path), help="Reference scores: YAML {model: score}.")
+@click.option("--lower-is-better", metavar="PATTERN,...", help="For a table: tasks where lower is better.")
+@click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True, help="Bootstrap resamples.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def rank(source: Location, tasks: str | None, models: str | None, lower_is_better: str | None, **options: Any) -> int:
-    """Rank the models of a run folder, or of a CSV or JSON of scores: against their partners, and between tasks."""
+    """Rank the models of a run folder, or of a CSV or JSON table of scores, and say how far the order can be trusted."""
     from spt_fast.cli.ranking import rank as ranked
 
     down = _listed(lower_is_better)
@@ -268,17 +273,17 @@ def rank(source: Location, tasks: str | None, models: str | None, lower_is_bette
 @cli.command()
 @click.argument("a", metavar="A", type=RunFolder())
 @click.argument("b", metavar="B", type=RunFolder())
-@click.option("--metric", "metrics", multiple=True, help="Again for several [default: exact match, knowledge, format].")
+@click.option("--metric", "metrics", multiple=True, help="Metric; may be repeated [default: exact match, knowledge, format].")
 @click.option("--tasks", metavar="PATTERN,...", help="Only these tasks.")
-@click.option("--a-model", help="The model of A, where names do not say what to compare.")
-@click.option("--b-model", help="The model of B.")
-@click.option("--a-protocol", help="A protocol of A, to hold against another one.")
-@click.option("--b-protocol", help="The protocol of B.")
-@click.option("--flips", "shown_flips", type=click.IntRange(min=0), default=0, help="Show so many rows that flipped.")
-@click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True, help="Of the bootstrap.")
+@click.option("--a-model", help="Model of A to compare, where the two runs have different names.")
+@click.option("--b-model", help="Model of B to compare it with.")
+@click.option("--a-protocol", help="Protocol of A to compare.")
+@click.option("--b-protocol", help="Protocol of B to compare it with.")
+@click.option("--flips", "shown_flips", type=click.IntRange(min=0), default=0, help="Show N rows whose verdict flipped.")
+@click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True, help="Bootstrap resamples.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def compare(a: Location, b: Location, tasks: str | None, **options: Any) -> int:
-    """Compare two run folders row by row: what moved, by how much, how sure, and which rows flipped."""
+    """Compare two run folders row by row: changes with intervals and p-values, and the rows that flipped."""
     from spt_fast.cli.comparing import compare as compared
 
     terminal.show(compared(a, b, tasks=_listed(tasks), **options))
@@ -288,12 +293,12 @@ def compare(a: Location, b: Location, tasks: str | None, **options: Any) -> int:
 @cli.command()
 @click.argument("a", metavar="A", type=RunFolder())
 @click.argument("b", metavar="B", type=RunFolder())
-@click.option("--policy", required=True, metavar="P.yaml", type=click.Path(path_type=Path), help="What must not drop.")
-@click.option("--a-model", help="The model of A, where names do not say what to compare.")
-@click.option("--b-model", help="The model of B.")
+@click.option("--policy", required=True, metavar="P.yaml", type=click.Path(path_type=Path), help="Policy: what must not drop.")
+@click.option("--a-model", help="Model of A to compare, where the two runs have different names.")
+@click.option("--b-model", help="Model of B to compare it with.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def gate(a: Location, b: Location, policy: Path, **options: Any) -> int:
-    """Say whether run B may replace run A. Exit codes: 0 pass, 1 fail, 3 undecided."""
+    """Decide whether run B may replace run A. Exit codes: 0 pass, 1 fail, 3 undecided."""
     from spt_fast.cli.comparing import gated
 
     text, code = gated(a, b, policy, **options)
@@ -323,9 +328,11 @@ class _Export(click.Command):
 @cli.command(cls=_Export)
 @click.argument("source", metavar="DIR", type=RunFolder())
 @click.option("--format", "-f", "kind", metavar="FORMAT", type=_Format(), required=True)
-@click.option("--to", type=RunFolder(), help="Where to write [default: export-FORMAT in DIR]. mlflow: a server's URI too.")
+@click.option(
+    "--to", type=RunFolder(), help="Where to write [default: export-FORMAT in DIR]; for mlflow also the URI of a server."
+)
 def export(source: Location, kind: str, to: Location | None) -> int:
-    """Write a run folder for the tools that people already have; soft prompts to PEFT and back."""
+    """Export a run folder to other tools, and soft prompts to PEFT and back."""
     from spt_fast.cli.exporting import export_told
 
     said, left = export_told(source, kind, to)
@@ -341,16 +348,16 @@ def export(source: Location, kind: str, to: Location | None) -> int:
 @cli.command()
 @click.argument("model")
 @click.argument("task")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to save it [default: TASK.safetensors].")
-@click.option("--length", type=int, default=10, show_default=True, help="Soft positions.")
-@click.option("--steps", type=int, default=80, show_default=True, help="Updates.")
-@click.option("--batch-size", type=int, default=8, show_default=True, help="Rows an update.")
-@click.option("--lr", type=float, help="Learning rate; left out, one in the scale of the model's embeddings.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the start and the order of rows.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="File to save it in [default: TASK.safetensors].")
+@click.option("--length", type=int, default=10, show_default=True, help="Number of vectors.")
+@click.option("--steps", type=int, default=80, show_default=True, help="Number of updates.")
+@click.option("--batch-size", type=int, default=8, show_default=True, help="Examples an update.")
+@click.option("--lr", type=float, help="Learning rate [default: in the scale of the model's embeddings].")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
 @click.option("--position", type=click.Choice(["auto", "front", "after_bos"]), default="auto", show_default=True)
 @click.option("--data-files", help="Local rows: a folder with one file a split.")
 def tune(model: str, task: str, output: Path | None, seed: int, data_files: str | None, **settings: Any) -> int:
-    """Learn one soft prompt for MODEL on TASK, and save it."""
+    """Train one soft prompt for MODEL on TASK, and save it."""
     _settle_threads()
     from spt_fast.config import SoftPromptConfig
     from spt_fast.prompts.soft_prompt import save_steps
@@ -374,22 +381,30 @@ def tune(model: str, task: str, output: Path | None, seed: int, data_files: str 
 
 @cli.command()
 @click.argument("prompt", type=RunFile())
-@click.option("--model", help="The model it is for, where the file's own name of it does not resolve.")
-@click.option("--task", help="Whose rows are asked, where the file does not say on which it was learnt.")
-@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Nearest tokens a vector.")
-@click.option("--only", metavar="KEY=PATTERN[,...]", help="Of a run folder only these: task=zoo-mcq,seed=0,...")
-@click.option("--leave-one-out", is_flag=True, help="Ask an engine what is lost without each vector.")
-@click.option("--as-text", is_flag=True, help="Ask an engine whether the nearest tokens do what the vectors do.")
-@click.option("--rows", type=click.IntRange(min=1), default=200, show_default=True, help="Test rows it is asked, at most.")
+@click.option("--model", help="The model it is for, where the name in the file does not resolve.")
+@click.option("--task", help="Task to evaluate on, where the file does not name its own.")
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Nearest tokens to show for each vector.")
+@click.option("--only", metavar="KEY=PATTERN[,...]", help="Of a run folder: only these, as in task=zoo-mcq,seed=0.")
+@click.option("--leave-one-out", is_flag=True, help="Evaluate without each vector in turn.")
+@click.option("--as-text", is_flag=True, help="Evaluate with the nearest tokens in place of the vectors.")
 @click.option(
-    "--engine", type=click.Choice(["vllm", "transformers", "echo"]), help="Which engine [default: the grid's, or vllm]."
+    "--rows",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="Maximum number of test rows for these evaluations.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["vllm", "transformers", "echo"]),
+    help="Engine for these evaluations [default: the grid's, or vllm].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def inspect(prompt: Location, only: str | None, as_json: bool, **options: Any) -> int:
-    """Show what soft prompts are: where they come from, what they lie next to, what their vectors do.
+    """Show soft prompts: provenance, nearest tokens, norms, and with options what each vector does.
 
-    PROMPT is a file, a PEFT adapter, a cell's folder, or a run folder for all its soft prompts; then what an engine has
-    answered is kept there, and report.html shows it.
+    PROMPT is a file, a PEFT adapter, the folder of a cell, or a run folder for all its soft prompts. Evaluations of a run
+    folder are kept there, and report.html shows them.
     """
     _settle_threads()
     from spt_fast.cli.inspecting import inspect as inspected
@@ -404,7 +419,7 @@ def inspect(prompt: Location, only: str | None, as_json: bool, **options: Any) -
 
 @cli.group()
 def tasks() -> None:
-    """The tasks there are."""
+    """The tasks that come with the package."""
 
 
 @tasks.command("list")
@@ -427,11 +442,11 @@ def tasks_list(what: str, include_path: str) -> int:
 @tasks.command("show")
 @click.argument("task")
 @click.option("--model", help="Show the tokens of this model too.")
-@click.option("--shots", type=click.IntRange(min=0), default=0, help="With so many worked examples.")
+@click.option("--shots", type=click.IntRange(min=0), default=0, help="Number of worked examples.")
 @click.option("--data-files", help="Local rows: a folder with one file a split.")
-@click.option("--regex", is_flag=True, help="Show the regular expression of the form, too.")
+@click.option("--regex", is_flag=True, help="Show the regular expression of the format too.")
 def tasks_show(task: str, model: str | None, shots: int, data_files: str | None, regex: bool) -> int:
-    """Show the exact prompt, target, tokens, stops, format and splits of a task."""
+    """Show the prompt, target, tokens, stops, format and splits of a task."""
     from spt_fast.cli.showing import show_task
 
     click.echo(show_task(task, model=model, shots=shots, data_files=data_files, regex=regex))
@@ -458,7 +473,7 @@ def lm_eval(arguments: tuple[str, ...]) -> int:
 
 @cli.group()
 def zoo() -> None:
-    """Models whose knowledge is known."""
+    """Tiny models whose knowledge is known."""
 
 
 @zoo.command("list")
@@ -496,7 +511,7 @@ def zoo_build(names: tuple[str, ...], into: Path | None, force: bool) -> int:
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto", show_default=True)
 @click.option("--prompt", type=RunFile(), help="Verify with this soft prompt too.")
 def verify(model: str, dtype: str, prompt: Location | None) -> int:
-    """Ask vLLM and Transformers the same: equal, or the first difference."""
+    """Send the same requests to vLLM and Transformers: equal, or the first difference."""
     _settle_threads()
     from spt_fast.inspection.verify import verify as compare
 
@@ -507,7 +522,7 @@ def verify(model: str, dtype: str, prompt: Location | None) -> int:
 
 @cli.command()
 def doctor() -> int:
-    """Say what this machine can do, and what is missing."""
+    """Show what this machine can run, and what is missing."""
     from spt_fast.cli.doctor import examine
 
     findings = examine()

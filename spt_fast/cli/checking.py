@@ -114,7 +114,7 @@ def _short_rows(cells: list[Cell], loaded: Mapping[str, Rows]) -> list[str]:
         if rows is not None and len(rows.few_shot) < protocol.shots:
             wrong.append(
                 f"{cell.task.name}: {protocol.name} wants {protocol.shots} shots, and there are {len(rows.few_shot)} "
-                "few-shot rows; ask for fewer"
+                "use fewer shots"
             )
         source = loaded.get(cell.source.name)
         if protocol.learns and source is not None:

@@ -208,7 +208,7 @@ def _protocols(items: Sequence[Any], base: Path) -> tuple[Protocol, ...]:
     for i, item in enumerate(items):
         for protocol in _protocol(item, f"protocols[{i}]", base):
             if protocol in found:
-                raise ConfigError(f"protocols[{i}]: {protocol.name} with these settings is there twice; remove one")
+                raise ConfigError(f"protocols[{i}]: {protocol.name} with these settings appears twice; remove one")
             found[protocol] = None
     return tuple(found)
 
@@ -384,7 +384,7 @@ def _no_duplicates(config: GridConfig) -> None:
     _refuse_twice(models, "models", lambda m: m[0] + (f" at {m[1]}" if m[1] else ""))
     for i, model in enumerate(config.models):
         if model.post_trained == model.id:
-            raise ConfigError(f"models[{i}].post_trained: {model.id} is its own partner; name the post-trained model")
+            raise ConfigError(f"models[{i}].post_trained: {model.id} is its own post-trained counterpart; name another model")
         if model.soft_prompt:
             for protocol in config.protocols:
                 overridden(protocol, model.soft_prompt, f"models[{i}].soft_prompt")
@@ -397,7 +397,7 @@ def _refuse_twice(items: Sequence[T], what: str, name: Any) -> None:
     for i, item in enumerate(items):
         key = repr(item) if isinstance(item, list | dict) else item
         if key in seen:
-            raise ConfigError(f"{what}[{i}]: {name(item)} is there twice; remove one")
+            raise ConfigError(f"{what}[{i}]: {name(item)} appears twice; remove one")
         seen.add(key)
 
 

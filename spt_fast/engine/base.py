@@ -209,7 +209,7 @@ def engine_of(kind: str) -> type[Engine]:
         ConfigError: one does, and it cannot be imported.
     """
     if kind not in ENGINES:
-        raise EngineError(f"engine: kind {kind!r} is of a package that is not installed here; there are {', '.join(ENGINES)}")
+        raise EngineError(f"engine: kind {kind!r} is of a package that is not installed here; choose from {', '.join(ENGINES)}")
     found: type[Engine] = ENGINES[kind]
     return found
 

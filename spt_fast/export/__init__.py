@@ -106,7 +106,7 @@ def export(source: Location, format: str, to: Location | None = None) -> Exporte
         StoreError: a file is damaged, or nothing can be written there.
     """
     if format not in EXPORTS:
-        raise ConfigError(f"--format: there is no {format!r}; there are {', '.join(EXPORTS)}")
+        raise ConfigError(f"--format: there is no {format!r}; choose from {', '.join(EXPORTS)}")
     source = location(source)
     to = None if to is None else location(to)
     if format == "soft-prompt" or (format == "peft" and isinstance(source, Path) and _one_prompt(source)):

@@ -86,7 +86,7 @@ def _ablate(found: Sequence[Inspected], origin: Origin, model: Model, wanted: Wa
     for each in found:
         name = wanted.task or each.task
         if name is None:
-            raise ConfigError(f"{each.file}: does not say which task it was learnt on; name it with --task")
+            raise ConfigError(f"{each.file}: does not say which task it was trained on; name it with --task")
         nearest = () if each.meaning is None else each.meaning.vectors
         subjects.append(
             Subject(

@@ -39,7 +39,7 @@ class Origin:
             config = ModelConfig(id=instead) if self.model is None else replace(self.model, id=instead, revision=None)
             model = require_resolved(resolve(config)[0])
         elif self.model is None:
-            raise ConfigError("the file names no model; --model shows the nearest tokens")
+            raise ConfigError("the file does not name its model; give --model for the nearest tokens")
         else:
             model = require_resolved(resolve(self.model)[0])
             if self.fingerprint and model.fingerprint != self.fingerprint:

@@ -38,7 +38,7 @@ def inspect_prompts(where: Location, wanted: Wanted, say: Callable[[str], None] 
     if run is not None:
         return _of_run(*run, wanted, say)
     if wanted.only:
-        raise ConfigError(f"--only: chooses among the prompts of a run folder, and {where} is one prompt")
+        raise ConfigError(f"--only: selects prompts of a run folder, and {where} is one prompt")
     found = [_of_file(where)]
     find_out(found, origin_of_file(found[0]), wanted, say)
     return found
@@ -100,7 +100,7 @@ def _of_run(root: Location, key: str | None, wanted: Wanted, say: Callable[[str]
     found = [one for name, cell in chosen.items() if (one := _of_cell(store, name, cell)) is not None]
     if not found:
         which = " that match --only" if wanted.only else "" if key is None else f" in cells/{key}"
-        raise ConfigError(f"{store.root}: there are no soft prompts{which}; `spt-fast run` learns those of a grid")
+        raise ConfigError(f"{store.root}: there are no soft prompts{which}; `spt-fast run` trains those of a grid")
     for model in dict.fromkeys(each.model for each in found):
         mine = [each for each in found if each.model == model]
         before = [(each.meaning, each.probe) for each in mine]
@@ -132,7 +132,7 @@ def _of_cell(store: Store, key: str, cell: Mapping[str, Any]) -> Inspected | Non
 def _matches(cell: Mapping[str, Any], only: Mapping[str, str]) -> bool:
     for name in only:
         if name not in ("model", "task", "protocol", "seed"):
-            raise ConfigError(f"--only: unknown key {name!r}; there are model, task, protocol, seed")
+            raise ConfigError(f"--only: unknown key {name!r}; choose from model, task, protocol, seed")
     return all(fnmatch.fnmatchcase("" if cell[name] is None else str(cell[name]), pattern) for name, pattern in only.items())
 
 

@@ -86,7 +86,8 @@ def expand(config: GridConfig) -> list[Cell]:
                 ]
     if not cells:
         raise ConfigError(
-            "protocols: a transfer, or a start, from the only task leaves nothing to do; name another task, or a protocol"
+            "protocols: a transfer or a start needs another task than its own, and the grid has one task; "
+            "add a task, or another protocol"
         )
     return cells
 
@@ -100,12 +101,12 @@ def select(cells: Sequence[Cell], only: Mapping[str, str]) -> list[Cell]:
     kept = list(cells)
     for key, pattern in only.items():
         if key not in ("model", "task", "protocol", "seed"):
-            raise ConfigError(f"--only: unknown key {key!r}; there are model, task, protocol, seed")
+            raise ConfigError(f"--only: unknown key {key!r}; choose from model, task, protocol, seed")
         names = {id(cell): _named(cell, key) for cell in kept}
         matching = [cell for cell in kept if fnmatch.fnmatchcase(names[id(cell)], pattern)]
         if not matching:
             there = ", ".join(sorted(set(names.values())))
-            raise ConfigError(f"--only: no {key} matches {pattern!r}; there are {there}")
+            raise ConfigError(f"--only: no {key} matches {pattern!r}; choose from {there}")
         kept = matching
     return kept
 
@@ -206,8 +207,8 @@ def _spread(protocols: Sequence[Protocol], rows: Sequence[TaskRows]) -> list[tup
             if not each:
                 place = f"protocols[{protocols.index(asked)}].{asked.name}.from"
                 raise ConfigError(
-                    f"{place}: no two tasks of the grid have answers of one form, "
-                    "so all stands for nothing; name the tasks to learn on"
+                    f"{place}: no two tasks of the grid have the same answer form, "
+                    "so `all` matches nothing; name the source tasks"
                 )
             # What the grid names by itself is not there twice.
             found += [(asked, one) for one in each if one not in named]
@@ -238,10 +239,10 @@ def _check_truth(config: GridConfig, models: Sequence[Model], rows: Sequence[Tas
     names, tasks_there = [model.name for model in models], [entry.name for entry in rows]
     for task, known in config.truth.items():
         if task and task not in tasks_there:
-            raise ConfigError(f"truth.{task}: is no task of the grid{did_you_mean(task, tasks_there)}")
+            raise ConfigError(f"truth.{task}: is not a task of the grid{did_you_mean(task, tasks_there)}")
         for model in known:
             if model not in names:
-                raise ConfigError(f"truth: {model} is no model of the grid{did_you_mean(model, names)}")
+                raise ConfigError(f"truth: {model} is not a model of the grid{did_you_mean(model, names)}")
 
 
 def _source(protocol: Protocol, rows: Sequence[TaskRows], place: str) -> TaskRows | None:

@@ -57,7 +57,7 @@ def refresh(folder: Location) -> None:
     """Write the tables unless they stand there as they would be written.
 
     Raises:
-        ConfigError: the folder is no run folder.
+        ConfigError: the folder is not a run folder.
         StoreError: a file in it is damaged.
     """
     kept = kept_tables(Store(folder))

@@ -231,5 +231,5 @@ def draw_shots(rows: Sequence[Example], shots: int, seed: int | None) -> tuple[E
         DataError: there are fewer rows than shots.
     """
     if len(rows) < shots:
-        raise DataError(f"few_shot wants {shots} shots, and there are {len(rows)} few-shot rows; ask for fewer")
+        raise DataError(f"few_shot needs {shots} few-shot rows, and the task has {len(rows)}; use fewer shots")
     return tuple(random.Random(f"shots {seed}").sample(list(rows), shots))

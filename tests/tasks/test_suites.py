@@ -61,7 +61,7 @@ def test_shots_of_a_suite_go_before_the_protocols_own(tmp_path: Path) -> None:
     [
         ("tasks: [mmlu]", "name: is missing"),
         ("name: a\ntasks: []", "tasks"),
-        ("name: a\ntasks: [mmlu, mmlu]", "mmlu is there twice"),
+        ("name: a\ntasks: [mmlu, mmlu]", "mmlu appears twice"),
         ("name: a\ntasks: [{task: mmlu, weight: 0}]", r"tasks\[0\].weight"),
         ("name: a\ntasks: [{task: mmlu, wieght: 1}]", "did you mean 'weight'"),
         ("name: a\ntasks: [suite:paper]", "is a suite"),

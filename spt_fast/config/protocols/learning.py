@@ -40,43 +40,43 @@ class Learning(Protocol):
     learns = True
 
     steps: int = field(default=80, metadata=whole(least=1, most=10_000_000))
-    """Updates."""
+    """Number of updates."""
     batch_size: int = field(default=8, metadata=whole(least=1, most=1_000_000))
-    """Rows an update."""
+    """Examples an update."""
     optimizer: str = field(default="adamw", metadata={**LATER, **name_in(OPTIMIZERS)})
-    """`adafactor`: without momentum, without a scale by the size of what is learnt, as Lester et al. have it; theirs goes with
-    lr: 0.3 and weight_decay: 1e-5."""
+    """`adafactor` is without momentum and without parameter scaling, as in Lester et al., who use `lr: 0.3` and
+    `weight_decay: 1e-5` with it."""
     lr: float | Literal["auto"] = field(default=AUTO, metadata=number(above=0, most=1000, words=(AUTO,)))
-    """Learning rate at its highest. `auto`: RATE times the root mean square of what enters the model for a frequent token,
-    which differs by a factor of 60 between models; through an `encoder`, ENCODER_RATE."""
+    """Peak learning rate. `auto`: 0.1 times the root mean square of the embeddings of frequent tokens, which differs by a
+    factor of 60 between models; with an `encoder`, 0.001."""
     schedule: Schedule = field(default="constant", metadata=LATER)
-    """How the rate goes on behind the warm-up: `linear` or `cosine` to 0 at the last step."""
+    """Learning-rate schedule after the warm-up: constant, or `linear` or `cosine` to 0 at the last step."""
     warmup: int = field(default=0, metadata={**LATER, **whole(least=0, most=10_000_000)})
-    """Updates in which the rate rises to `lr`, in a line."""
+    """Updates in which the rate rises linearly to `lr`."""
     weight_decay: float = field(default=0.0, metadata=number(least=0, most=1000))
-    """Decoupled, times the rate, in both optimisers."""
+    """Decoupled weight decay, times the learning rate, in both optimisers."""
     betas: tuple[float, float] = field(
         default=(0.9, 0.999), metadata=only_with("optimizer", "adamw", later=False) | number(least=0, below=1)
     )
-    """Of AdamW."""
+    """Betas of AdamW."""
     max_grad_norm: float | None = field(default=None, metadata=number(above=0, most=1e9))
-    """Clip the gradient of what is learnt to this L2 norm; null: no clipping."""
+    """Clip the gradient to this L2 norm; null: no clipping."""
     repeat_rows: bool = False
-    """Go through the tuning rows again where there are fewer than steps x batch_size; otherwise such a cell fails."""
+    """Repeat the training rows where there are fewer than steps x batch_size. Without it, such a cell fails."""
     evaluate_at: tuple[int, ...] = field(default=(), metadata=whole(least=0, most=10_000_000))
-    """Steps at which the metrics are taken; 0 is before training. The last step is always among them."""
+    """Steps at which to evaluate; 0 is before training. The last step is always evaluated."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.warmup >= self.steps and self.schedule != "constant":
             raise ConfigError(
-                f"{self.name}.warmup: must be below steps ({self.steps}), not {self.warmup}: the rate could not fall behind it"
+                f"{self.name}.warmup: must be below steps ({self.steps}), not {self.warmup}: the rate decays after it"
             )
         for step in self.evaluate_at:
             if step > self.steps:
                 raise ConfigError(f"{self.name}.evaluate_at: step {step} is outside 0..{self.steps} (steps: {self.steps})")
         if len(set(self.evaluate_at)) != len(self.evaluate_at):
-            raise ConfigError(f"{self.name}.evaluate_at: a step is there twice")
+            raise ConfigError(f"{self.name}.evaluate_at: a step appears twice")
 
     @property
     def checkpoints(self) -> tuple[int, ...]:

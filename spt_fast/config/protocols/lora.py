@@ -13,10 +13,10 @@ from spt_fast.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Lora(Learning):
-    """A control: learn low-rank changes of the model's weights (LoRA, Hu et al., arXiv 2106.09685) on the rows that a soft
-    prompt of the same seed learns on, in the same order, then ask plainly. What more parameters add is the form, or knowledge.
+    """A control: a LoRA adapter (Hu et al., arXiv 2106.09685), trained on the rows of the soft prompt of the same seed, in the
+    same order. It shows what many more parameters add: the form, or knowledge.
 
-    Needs PEFT to learn (`pip install spt-fast[lora]`).
+    Needs PEFT (`pip install spt-fast[lora]`).
     """
 
     name = "lora"
@@ -24,15 +24,16 @@ class Lora(Learning):
     attaches = "adapter"
 
     lr: float | Literal["auto"] = field(default=0.0002, metadata=number(above=0, most=1000))
-    """Learning rate at its highest; a number."""
+    """Peak learning rate."""
     rank: int = field(default=8, metadata=whole(least=1, most=4096))
-    """Of each change `B A`, `R`: `A` is `[R, in]`, `B` `[out, R]`."""
+    """Rank of the adapter."""
     alpha: float = field(default=16, metadata=number(above=0, most=1e6))
-    """The change counts alpha / rank times."""
+    """Scale of the adapter: alpha / rank."""
     targets: tuple[str, ...] = field(default=("attention",), metadata=text(200, empty=True))
-    """What is changed: `attention`, all linear layers of it; `linear`, all of the body; or names of layers (q_proj)."""
+    """Layers to adapt: `attention` (its linear layers), `linear` (all linear layers of the body), or names of layers
+    (`q_proj`)."""
     dropout: float = field(default=0.0, metadata=number(least=0, below=1))
-    """Of what enters a change, in training."""
+    """Dropout on the adapter's input, in training."""
 
     def __post_init__(self) -> None:
         if self.lr == AUTO:

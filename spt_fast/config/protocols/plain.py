@@ -10,7 +10,7 @@ from spt_fast.config.ranges import whole
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot(Protocol):
-    """Ask plainly: the instruction and the question."""
+    """The instruction and the question, nothing else."""
 
     name = "zero_shot"
     in_words = "asked plainly"
@@ -19,11 +19,11 @@ class ZeroShot(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FewShot(Protocol):
-    """Put worked examples in front of the question, drawn from the few-shot rows by seed."""
+    """Worked examples in front of the question, drawn from the few-shot rows by seed."""
 
     name = "few_shot"
     in_words = "with worked examples in front"
     seeded = True
 
     shots: int = field(default=5, metadata=whole(least=1, most=10_000))
-    """Examples in front of each question."""
+    """Number of examples in front of each question."""

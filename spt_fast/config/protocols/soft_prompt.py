@@ -24,10 +24,10 @@ ENCODER_RATE = 0.001
 
 @dataclass(frozen=True, kw_only=True)
 class SoftPromptConfig(Learning, Vectors):
-    """Learn `length` vectors on the tuning rows, the model frozen; then ask plainly behind them.
+    """Train `length` vectors on the training rows, with the model frozen; then prompt zero-shot behind them.
 
-    Length, steps and batches are those of arXiv 2606.12117. Start, place and rate are in units of the model, because the
-    paper's (`PAPER`) teach nothing to models whose embeddings are large; see docs/soft-prompts.md.
+    Length, steps and batches are those of arXiv 2606.12117. Start, position and rate are in units of the model, because the
+    paper's (`preset: paper`) do not train models whose embeddings are large.
     """
 
     name = "soft_prompt"
@@ -35,21 +35,20 @@ class SoftPromptConfig(Learning, Vectors):
     is_treatment = True
 
     encoder: Encoder | None = field(default=None, metadata=LATER)
-    """Let a small network make the vectors, and learn it with its input `[P, H]`, which `init` gives: `mlp` (P-tuning, PEFT's
-    reparameterisation) or `lstm` (its older form). It is thrown away afterwards. PEFT's input is N(0, 1): init_std: 1."""
+    """Train a small network that makes the vectors (P-tuning), together with its input, which `init` gives: `mlp`, as in
+    PEFT, or `lstm`. It is discarded afterwards. PEFT's input is N(0, 1): `init_std: 1`."""
     encoder_hidden: int | None = field(default=None, metadata=only_with("encoder") | whole(least=1, most=65_536))
-    """Its inner width; null: that of the model, `H`."""
+    """Hidden size of the encoder; null: that of the model."""
     patience: int | None = field(default=None, metadata={**LATER, **whole(least=1, most=10_000_000)})
-    """Stop when the loss on held-out tuning rows has not fallen for so many updates; null: take all steps. The vectors of the
-    last step, and of those behind the stop, are then the ones with the lowest loss that was seen."""
+    """Early stop: after so many updates without a lower loss on held-out rows; null: all steps. The result is the vectors
+    with the lowest loss."""
     patience_on: PatienceOn = field(default="loss", metadata=only_with("patience"))
-    """What is waited for: a lower `loss`, or more held-out rows whose greedy answer has the `format` asked for; as long as not
-    all have it, a lower loss will do too. The vectors are then those with the most such answers, and of these the ones with
-    the lowest loss."""
+    """What early stop goes by: the `loss`, or the number of held-out rows whose greedy answer has the `format` asked for (as
+    long as not all have it, a lower loss counts too). The result is the vectors with the most such answers."""
     held_out: int = field(default=32, metadata=only_with("patience") | whole(least=1, most=1_000_000))
-    """Tuning rows that are held out, by seed."""
+    """Number of training rows to hold out for early stop, drawn by seed."""
     check_every: int = field(default=5, metadata=only_with("patience") | whole(least=1, most=10_000_000))
-    """Updates between two looks at them."""
+    """Updates between two evaluations of the held-out rows."""
 
     @classmethod
     def paper(cls, **more: Any) -> Self:
@@ -69,11 +68,11 @@ class SoftPromptConfig(Learning, Vectors):
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble(SoftPromptConfig):
-    """Several soft prompts of a task answer together (Lester et al., arXiv 2104.08691, section 6).
+    """Majority vote of several soft prompts of a task (Lester et al., arXiv 2104.08691, section 6).
 
     The members of seed s are the soft prompts with the same settings and the seeds members * s, ..., members * s + members - 1,
-    so no two ensembles share one. Each is a cell of its own, and one that the grid has anyway (`soft_prompt`) is learnt and
-    asked once for both.
+    so no two ensembles share one. Each is a cell of its own, and one that the grid has anyway (`soft_prompt`) is computed once
+    for both.
     """
 
     name = "ensemble"
@@ -81,7 +80,7 @@ class Ensemble(SoftPromptConfig):
     is_treatment = False
 
     members: int = field(default=5, metadata=whole(least=2, most=1000))
-    """Soft prompts of an ensemble."""
+    """Number of soft prompts in an ensemble."""
 
     def parts(self, seed: int) -> tuple[tuple[Protocol, int], ...]:
         """The protocols and seeds of the cells that answer together for this one."""
@@ -91,9 +90,9 @@ class Ensemble(SoftPromptConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ShuffledLabels(SoftPromptConfig):
-    """A control: a soft prompt learnt on rows whose answers are other rows' (closed-ended: any of the options).
+    """A control: a soft prompt trained on rows with the answers of other rows (closed-ended: any of the options).
 
-    The form is taught as before, and nothing about what is right: knowledge that rises with it was not learnt from answers.
+    It is trained on the form as before, and on nothing about what is right: knowledge beyond it was in the model.
     """
 
     name = "shuffled_labels"
@@ -127,7 +126,7 @@ class ShuffledLabels(SoftPromptConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(SoftPromptConfig):
-    """A control: vectors learnt on another task (the domain shift of Lester et al., arXiv 2104.08691, section 5)."""
+    """A control: vectors trained on another task (the domain shift of Lester et al., arXiv 2104.08691, section 5)."""
 
     name = "transfer"
     in_words = "behind vectors learnt on another task"
@@ -136,9 +135,9 @@ class Transfer(SoftPromptConfig):
     transfers = True
 
     from_task: str = field(metadata={"key": "from", "in_label": True, "words": ("all",), **TASK, **path()})
-    """The task whose tuning rows they are learnt on: a name, the path of a task file, or a list of these. `all`: every other
-    task of the grid whose answers have the same form: closed-ended ones both, in one way of writing an option, or open-ended
-    ones both, by one regular expression."""
+    """The task to train on: a name, the path of a task file, or a list of these. `all`: every other task of the grid whose
+    answers have the same form: both closed-ended with options written alike, or both open-ended with the same regular
+    expression."""
 
     ALL: ClassVar[str] = "all"
     """Of `from_task`."""

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from spt_fast.prompts.initialize import Vocabulary
 
 Init: TypeAlias = Literal["normal", "uniform", "vocabulary", "answers", "text", "soft_prompt"]
-"""`normal`: N(0, init_std^2), arXiv 2606.12117 with 0.02. `uniform`: U(-init_range, init_range). `vocabulary`: embeddings of
-tokens that are drawn from the most frequent ones. `answers`: those of the task's answer words, then of drawn tokens. These
-three are the starts of Lester et al., arXiv 2104.08691, section 3.2. `text`: the embeddings of `init_text`, begun again
-where it is shorter than `length`, as in PEFT. `soft_prompt`: the vectors of another one, `init_from` (arXiv 2110.07904)."""
+"""`vocabulary`: embeddings of tokens drawn from the most frequent ones. `normal`: N(0, init_std²). `uniform`: U(-init_range,
+init_range). `answers`: embeddings of the task's answer words, then of drawn tokens. (`uniform`, `vocabulary` and `answers` are
+those of Lester et al., arXiv 2104.08691.) `text`: embeddings of `init_text`, repeated up to `length`, as in PEFT.
+`soft_prompt`: the vectors of another soft prompt, `init_from` (arXiv 2110.07904)."""
 Place: TypeAlias = Literal["auto", "front", "after_bos"]
 """Where vectors are to stand: `auto` is behind BOS where the model's prompts begin with one, else in front."""
 AUTO: Final = "auto"
@@ -55,24 +55,25 @@ class Vectors(Protocol):
     presets = PRESETS
 
     length: int = field(default=10, metadata=whole(least=1, most=65_536))
-    """Soft positions, `P`."""
+    """Number of vectors."""
     init: Init = "vocabulary"
     """Where the vectors start."""
     init_std: float | Literal["auto"] = field(
         default=AUTO, metadata=only_with("init", "normal", later=False) | number(above=0, most=1000, words=(AUTO,))
     )
-    """Standard deviation of `init: normal`; `auto`: the root mean square of what enters the model for a frequent token."""
+    """Standard deviation of `init: normal`; `auto`: the root mean square of the embeddings of frequent tokens."""
     init_range: float = field(default=0.5, metadata=only_with("init", "uniform") | number(above=0, most=1000))
-    """Of `init: uniform`: it goes from minus this to this. 0.5 is that of Lester et al."""
+    """Range of `init: uniform`, from minus this to this. 0.5 is that of Lester et al."""
     init_tokens: int = field(
         default=5000, metadata=only_with("init", "vocabulary", "answers") | whole(least=1, most=10_000_000)
     )
-    """How many of the most frequent tokens are drawn from. No corpus is asked: a lower id is an earlier merge."""
+    """How many of the most frequent tokens to draw from. Frequency is the order of token ids: a lower id is an earlier
+    merge."""
     init_text: str | None = field(default=None, metadata=only_with("init", "text") | text(100_000, empty=True))
-    """Of `init: text`."""
+    """The text of `init: text`."""
     init_from: str | None = field(default=None, metadata={**TASK, **only_with("init", "soft_prompt"), **path(empty=True)})
-    """Of `init: soft_prompt`: a task, on which a soft prompt with the same settings and seed is learnt first, from
-    `init: vocabulary`. Or a .safetensors file of spt-fast or the folder of a PEFT adapter, with `length` vectors."""
+    """The source of `init: soft_prompt`: a task, on which a soft prompt with the same settings and seed is trained first, from
+    `init: vocabulary`. Or a .safetensors file of spt-fast, or the folder of a PEFT adapter, with `length` vectors."""
     position: Place = AUTO
     """`front`: in front of everything, BOS included; `after_bos`: behind BOS; `auto`: behind BOS where there is one."""
 
@@ -112,7 +113,7 @@ class Vectors(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RandomVectors(Vectors):
-    """A control: ask plainly behind vectors as they are before training. What these do, learning did not."""
+    """A control: zero-shot behind vectors that were not trained. What these change was not learnt."""
 
     name = "random_vectors"
     in_words = "behind vectors that nothing was learnt into"

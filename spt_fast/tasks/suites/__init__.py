@@ -58,7 +58,7 @@ def load(reference: str) -> Suite:
     if name.endswith(TASK_FILES[:2]):
         return _read(at_home(name))
     if name not in names():
-        meant = did_you_mean(name, names()) or f"; there are {', '.join(names())}, or the path of a YAML file"
+        meant = did_you_mean(name, names()) or f"; choose from {', '.join(names())}, or the path of a YAML file"
         raise ConfigError(f"suite: {name!r} is none{meant}")
     return _read(HERE / f"{name}.yaml")
 
@@ -102,7 +102,7 @@ def _parsed(text: str, base: Path) -> Suite:
     members = tuple(_member(item, f"tasks[{i}]", base) for i, item in enumerate(filled(document["tasks"], "tasks")))
     twice = next((each.task for i, each in enumerate(members) if any(each.task == other.task for other in members[:i])), None)
     if twice is not None:
-        raise ConfigError(f"tasks: {twice} is there twice; remove one")
+        raise ConfigError(f"tasks: {twice} appears twice; remove one")
     return Suite(name=str(document["name"]), members=members, summary=str(document.get("summary", "")))
 
 
