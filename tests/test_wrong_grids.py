@@ -179,7 +179,7 @@ ELSEWHERE = {
         "and a key of a task (tasks: [{task: ..., limit: ...}])"
     ),
     "protocols: [{few_shot: {steps: 5}}]": "protocols[0].few_shot: unknown key 'steps' of few_shot; it is a setting of soft_",
-    "protocols: [{soft_prompt: {shots: 5}}]": "unknown key 'shots' of soft_prompt; it is a setting of few_shot",
+    "protocols: [{soft_prompt: {shots: 5}}]": "unknown key 'shots' of soft_prompt; it is a key of a task (tasks: [{task",
     "protocols: [limit]": "protocols[0]: unknown protocol 'limit'; it is a key of the grid",
     "max_model_len: 512": "unknown key 'max_model_len' of the grid; it is a setting of the engine (engine: {max_model_len",
     "models: [{id: zoo/base-40, lr: 1}]": "models[0]: unknown key 'lr' of a model; it is a setting of soft_prompt",

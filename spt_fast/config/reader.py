@@ -267,7 +267,7 @@ def _with_preset(item: Any, cls: type[Protocol], place: str) -> dict[str, Any]:
     if name is None:
         return settings
     if not isinstance(name, str) or name not in cls.presets:
-        raise ConfigError(f"{place}.{PRESET}: unknown preset {shortened(name)}; there is {', '.join(cls.presets)}")
+        raise ConfigError(f"{place}.{PRESET}: unknown preset {shortened(name)}; choose from {', '.join(cls.presets)}")
     known = {key_of(f) for f in fields(cls)}
     return {key: value for key, value in with_preset(name, settings).items() if key in known or key in settings}
 
