@@ -12,10 +12,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lm_eval.evaluator
 import lm_eval.tasks
 from lm_eval import simple_evaluate
 from lm_eval.api.registry import get_model
 from lm_eval.tasks._yaml_loader import load_yaml
+
+# What it gathers of the machine for its results takes seconds a call, and is of no interest here.
+lm_eval.evaluator.add_env_info = lambda _: None
+lm_eval.evaluator.get_git_commit_hash = lambda: ""
 
 
 def config_of(case: dict[str, Any]) -> dict[str, Any]:
