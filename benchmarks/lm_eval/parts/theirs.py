@@ -16,6 +16,7 @@ import lm_eval.evaluator
 import lm_eval.tasks
 from lm_eval import simple_evaluate
 from lm_eval.api.registry import get_model
+from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
 # What it gathers of the machine for its results takes seconds a call, and is of no interest here.
@@ -42,6 +43,7 @@ def asked(lm: Any, case: dict[str, Any], shots: int, *, chat: bool) -> dict[str,
     found = simple_evaluate(
         model=lm,
         tasks=[config_of(case)],
+        task_manager=TaskManager(include_defaults=False),  # the config is whole; its index takes seconds a call
         num_fewshot=shots,
         bootstrap_iters=0,
         log_samples=True,
