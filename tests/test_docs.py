@@ -170,6 +170,21 @@ def test_the_readme_is_short_and_shows_a_grid_and_its_command_in_the_first_scree
     assert "spt-fast run grid.yaml" in screen
 
 
+def test_lines_of_the_architecture_fit_a_window() -> None:
+    assert max(map(len, text_of(Path("ARCHITECTURE.md")).splitlines())) <= 120
+
+
+def test_the_architecture_names_files_that_are_there_and_every_package() -> None:
+    text = text_of(Path("ARCHITECTURE.md"))
+    life = text.partition("## The life of a cell")[2].partition("\n## ")[0]
+    assert 5 < len(re.findall(r"^\d+\. ", life, re.M)) <= 10
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", life)
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / "spt_fast" / name).exists()] == []
+    packages = {path.parent.name for path in (ROOT / "spt_fast").glob("*/__init__.py")}
+    assert packages <= set(re.findall(r"^\| `(\w+)/` \|", text, re.M))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".venv-docs" / "bin" / "mkdocs").exists(), reason="there is no .venv-docs (make docs)")
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:

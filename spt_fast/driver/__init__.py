@@ -12,4 +12,7 @@ Decisions:
 
 * Only the driver writes results, and result.json last: killing anything at any moment loses the cells in flight.
 * A cell whose result cannot be kept has failed, and the grid goes on; a folder that cannot be written ends the run.
+* What a worker says that cannot be stored (`UnstorableError`), sent or read is its cell's failure, never the driver's.
+* A worker that dies costs the cell it died of. With several in flight it is not known which that was: they are tried once
+  more, one by one (`Stage.alone`). After three deaths with nothing done between, all that is left fails.
 """

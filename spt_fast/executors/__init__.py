@@ -1,4 +1,15 @@
-"""Where stages run."""
+"""Where stages run.
+
+Decisions:
+
+* A cell is begun by its worker or revoked by the driver, never both (`work_queue`). The worker claims cells at a queue on
+  its own machine just before it begins them; the driver asks for cells back there. So work moves at any time without a
+  message on the way of a cell.
+* A worker process leaves a guard behind (`process`) that ends its process group whatever becomes of it: Ray ends an actor's
+  children, and not theirs.
+* The next model's worker starts while this one is evaluated: it imports and reads, and waits before it puts anything on the
+  device. On this machine only: on a cluster other workers have the processors.
+"""
 
 from __future__ import annotations
 
