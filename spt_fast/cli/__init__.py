@@ -113,7 +113,12 @@ def cli() -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="Maximum number of test rows a task.")
 @click.option("--only", metavar="KEY=PATTERN[,...]", help="Only these cells, as in model=zoo/*,task=zoo-mcq,seed=0.")
 @click.option("--output", metavar="DIR", type=RunFolder(), help="Run folder or URL, instead of the grid's.")
-@click.option("--address", default="local", show_default=True, help="local (this machine), or a Ray cluster: auto, HOST:PORT.")
+@click.option(
+    "--address",
+    default="local",
+    show_default=True,
+    help="local (this machine), a Ray cluster (auto, HOST:PORT), or a package's executor.",
+)
 @click.option("--fresh", is_flag=True, help="Compute these cells again, even those that are done.")
 @click.option("--rerun", metavar="SHARE", help="Ask this share of the rows (2%) again, to see which answers flip.")
 @click.option("--dry-run", is_flag=True, help="Show the cells and how long they would take; run nothing.")

@@ -1,4 +1,4 @@
-"""What installed packages add by entry points: tasks, protocols, engines, metrics, exports, optimisers.
+"""What installed packages add by entry points: tasks, protocols, engines, metrics, exports, optimisers, executors, sections.
 
     [project.entry-points."spt_fast.protocols"]
     thinking = "my_package.thinking:Thinking"
@@ -27,6 +27,8 @@ ENGINES: Final = "spt_fast.engines"
 EXPORTS: Final = "spt_fast.exports"
 METRICS: Final = "spt_fast.metrics"
 OPTIMIZERS: Final = "spt_fast.optimizers"
+EXECUTORS: Final = "spt_fast.executors"
+SECTIONS: Final = "spt_fast.sections"
 
 
 @cache
@@ -108,6 +110,11 @@ class Plugins(Mapping[str, T], Generic[T]):
     def ours(self) -> tuple[str, ...]:
         """The names that need no package."""
         return tuple(self._ours)
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The names that packages offer."""
+        return tuple(name for name in self if name not in self._ours)
 
     def code(self, name: str) -> str:
         """Content hash of the module that a package offers it by; empty for ours, whose changes `RESULTS_VERSION` tells."""

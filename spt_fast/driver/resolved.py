@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from spt_fast.config import GridConfig
@@ -17,7 +17,7 @@ from spt_fast.version import version
 def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> dict[str, Any]:
     """The grid with defaults filled in, and what its names stood for: commits, fingerprints, versions, cell keys."""
     models = {cell.model.name: cell.model for cell in cells}
-    rows = {cell.task.name: cell.task for cell in cells}
+    rows = {cell.task.name: replace(cell.task, asked_by=None) for cell in cells}
     return {
         "name": config.name,
         "models": [_model(model) for model in models.values()],

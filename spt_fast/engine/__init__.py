@@ -20,9 +20,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spt_fast.config.engines import ENGINE_KEYS
+from spt_fast.config.engines import ENGINE_KEYS, ENGINES
 from spt_fast.engine.base import Engine, EngineConfig, engine_of
-from spt_fast.errors import EngineError
+from spt_fast.engine.guarded import Guarded
+from spt_fast.errors import EngineError, boundary
 from spt_fast.models.identity import Model
 
 __all__ = ["OURS", "Engine", "EngineConfig", "config_of", "engine_of", "import_engine", "open_engine"]
@@ -41,7 +42,10 @@ def open_engine(config: EngineConfig) -> Engine:
     if unknown := sorted(set(config.options) - set(known)):
         there = ", ".join(sorted(known)) or "none"
         raise EngineError(f"engine: {config.kind} has no setting {unknown[0]!r}; there are {there}")
-    return found(config)
+    if config.kind in ENGINES.ours:
+        return found(config)
+    with boundary(EngineError, f"starting {config.kind} for {config.model}"):
+        return Guarded(found(config), config.kind)
 
 
 def import_engine(kind: str) -> None:

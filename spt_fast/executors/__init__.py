@@ -16,10 +16,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from spt_fast.config.plugins import EXECUTORS, Plugins, callable_
+from spt_fast.errors import ConfigError
 from spt_fast.executors.base import Executor
 from spt_fast.models.memory import count_gpus
 
 LOCAL = "local"
+OF_PACKAGES: Plugins[Callable[[Callable[[str], Path], Callable[[str], str] | None], Executor]] = Plugins(
+    EXECUTORS, "executor", {}, callable_
+)
+"""Executors of installed packages, by the word that `--address` has for them."""
 
 
 def open_executor(
@@ -29,7 +35,7 @@ def open_executor(
     *,
     needs: Collection[float] = (),
 ) -> Executor:
-    """This machine (`local`), with all of its GPUs, or a Ray cluster (`auto`, HOST:PORT).
+    """This machine (`local`), with all of its GPUs, a Ray cluster (`auto`, HOST:PORT), or a package's executor (its name).
 
     Args:
         address: as `--address` has it.
@@ -38,7 +44,7 @@ def open_executor(
         needs: GPUs that a worker of each model takes. Where no two fit on this machine, they run one after the other.
 
     Raises:
-        ConfigError: there is no cluster at this address.
+        ConfigError: there is no cluster at this address, or what a package offers by this name is no executor.
     """
     if address == LOCAL:
         if 2 * min(needs, default=1.0) <= count_gpus() > 1:
@@ -48,6 +54,13 @@ def open_executor(
         from spt_fast.executors.local import LocalExecutor
 
         return LocalExecutor(log, log_name)
+    if address in OF_PACKAGES:
+        found = OF_PACKAGES[address](log, log_name)
+        if not isinstance(found, Executor):
+            raise ConfigError(
+                f"--address {address}: is {type(found).__name__}; derive it from spt_fast.executors.base.Executor"
+            )
+        return found
     from spt_fast.executors.ray.executor import RayExecutor
 
     return RayExecutor(address, log, log_name)

@@ -60,8 +60,7 @@ no run folder, goes another way (`_converted`)."""
 
 def formats() -> Mapping[str, str]:
     """Each format, ours first, and what comes of it: of another package's the first line of the function's docstring."""
-    theirs = (name for name in EXPORTS if name not in _OURS)
-    return {**_OURS, **{name: _summary(name) for name in theirs}}
+    return {**_OURS, **{name: _summary(name) for name in EXPORTS.theirs}}
 
 
 def _summary(name: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from spt_fast import tasks
@@ -43,7 +43,7 @@ SPEED_ONLY = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRows:
-    """A task of a grid: which rows, and of which version."""
+    """A task of a grid: which rows, of which version, and how it is asked."""
 
     name: str
     version: int
@@ -59,11 +59,18 @@ class TaskRows:
     """Of `few_shot`, in place of the protocol's own. No part of its content: the protocol has them."""
     allow_left_out: float = MOST_LEFT_OUT
     """Greatest share of test rows that may be left out. No part of a key: it changes no row."""
+    asked_by: Protocol | None = None
+    """A protocol that asks it in another way (`Protocol.asks`); None: as the task has it. Part of the key is the protocol."""
 
     @property
     def task(self) -> Task:
-        """The task itself."""
-        return tasks.get(self.ref or self.name)
+        """The task, as it is asked.
+
+        Raises:
+            ConfigError: there is none; or `asked_by` fails on it, or changes what it must not.
+        """
+        own = tasks.get(self.ref or self.name)
+        return own if self.asked_by is None else _asked(self.asked_by, self.ref or self.name, id(own))
 
     def read(self, limit: int | None = None) -> Rows:
         """The rows; `limit` lowers the task's own.
@@ -72,7 +79,8 @@ class TaskRows:
             ConfigError, DataError: they cannot be read.
         """
         limits = [most for most in (self.limit, limit) if most is not None]
-        return load_rows(self.task, data_files=self.data_files, limit=min(limits, default=None), need={"test"}, cut=self.cut)
+        task = tasks.get(self.ref or self.name)
+        return load_rows(task, data_files=self.data_files, limit=min(limits, default=None), need={"test"}, cut=self.cut)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,15 +221,6 @@ class Cell:
             }
         )
 
-    @cached_property
-    def asked_task(self) -> Task:
-        """Its task as its protocol asks it: template, sampling, and how an answer is read.
-
-        Raises:
-            ConfigError: see `asked_by`.
-        """
-        return asked_by(self.protocol, self.task.task)
-
     @property
     def title(self) -> str:
         """How a person is told of it: "zoo/base-40 · zoo-mcq · soft_prompt · seed 0"."""
@@ -230,22 +229,18 @@ class Cell:
         return " · ".join([self.model.name, self.task.name, self.label, *seed, *judged])
 
 
-def asked_by(protocol: Protocol, task: Task) -> Task:
-    """A task as a protocol asks it.
-
-    Raises:
-        ConfigError: the protocol fails on it, or changes what it must not.
-    """
+@lru_cache(maxsize=4096)
+def _asked(protocol: Protocol, name: str, _: int) -> Task:
+    """A task as a protocol asks it, made once for each reading of its file, which has an identity of its own."""
+    task = tasks.get(name)
     with boundary(ConfigError, f"{protocol.name}: asking {task.name}"):
         found = protocol.asks(task)
-    if found is task:
-        return task
     if not isinstance(found, Task):
         raise ConfigError(f"{protocol.name}: asks() must return the task, not {type(found).__name__}")
-    for name in ("name", "version", "source", "read_row", "closed_ended", "random_baseline"):
-        if getattr(found, name) != getattr(task, name):
-            raise ConfigError(f"{protocol.name}: asks() must leave {name} of {task.name} as it is")
-    if task.library is not None:
+    for own in ("name", "version", "source", "read_row", "closed_ended", "random_baseline"):
+        if getattr(found, own) != getattr(task, own):
+            raise ConfigError(f"{protocol.name}: asks() must leave {own} of {task.name} as it is")
+    if task.library is not None and found is not task:
         raise ConfigError(f"{protocol.name}: {task.name} has its prompts from a library, which asks() cannot change")
     return found
 

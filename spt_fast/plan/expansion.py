@@ -13,7 +13,7 @@ from spt_fast.config.reader import overridden, require_few
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.models.identity import Model, resolve
-from spt_fast.plan.cell import Cell, Judge, TaskRows, asked_by
+from spt_fast.plan.cell import Cell, Judge, TaskRows
 from spt_fast.plan.labels import labels
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.judge_prompts import RULES
@@ -41,9 +41,6 @@ def expand(config: GridConfig) -> list[Cell]:
         i: _source(protocol, rows, f"{places[id(asked)]}.{protocol.name}.from") for i, (asked, protocol) in enumerate(protocols)
     }
     starts: dict[Protocol, tuple[TaskRows | None, str]] = {}
-    for asked, protocol in protocols:
-        for task in rows:
-            _require_askable(protocol, task, f"{places[id(asked)]}.")
     models = _models(config)
     _check_truth(config, models, rows)
     require_few(len(models) * len(rows) * sum(len(config.seeds) if protocol.seeded else 1 for _, protocol in protocols))
@@ -72,12 +69,12 @@ def expand(config: GridConfig) -> list[Cell]:
                 cells += [
                     Cell(
                         model=model,
-                        task=task,
+                        task=_as_asked(task, own, places[id(asked)]),
                         protocol=own,
                         seed=seed,
                         label=label,
                         engine=engine,
-                        learnt_on=source,
+                        learnt_on=None if source is None else _as_asked(source, own, places[id(asked)]),
                         judge=ruling,
                         starts_on=starts_on,
                         starts_with=starts_with,
@@ -217,11 +214,16 @@ def _spread(protocols: Sequence[Protocol], rows: Sequence[TaskRows]) -> list[tup
     return found
 
 
-def _require_askable(protocol: Protocol, task: TaskRows, place: str) -> None:
+def _as_asked(task: TaskRows, protocol: Protocol, place: str) -> TaskRows:
+    """The task as a protocol asks it: as it is, unless the protocol has a way of its own."""
+    if type(protocol).asks is Protocol.asks:
+        return task
+    found = replace(task, asked_by=protocol)
     try:
-        asked_by(protocol, task.task)
+        _ = found.task
     except ConfigError as e:
-        raise ConfigError(f"{place}{e}") from None
+        raise ConfigError(f"{place}.{e}") from None
+    return found
 
 
 def form_of(task: TaskRows) -> str:

@@ -83,7 +83,7 @@ def tune(
         job = tuning_job(
             frozen,
             tokenizer,
-            tasks.get(task),
+            config.asks(tasks.get(task)),
             rows,
             config,
             seed=seed,
@@ -119,7 +119,6 @@ def tuning_job(
         ModelError: the tokenizer has no BOS for `after_bos`.
     """
     require_rows(task, rows, config)
-    task = config.asks(task)
     config = settled(config, model, tokenizer)
     from spt_fast.training.run import TuningJob
 
@@ -194,7 +193,6 @@ def learn_task_by_lora(
         TrainingError: it came to nothing.
     """
     require_rows(task, rows, config)
-    task = config.asks(task)
     from spt_fast.training.lora import learn_lora
 
     return learn_lora(

@@ -71,8 +71,17 @@ __all__ = [
 def _checked(name: str, found: Any) -> type[Protocol]:
     if not (isinstance(found, type) and issubclass(found, Protocol)):
         raise ConfigError("is no protocol; derive a class from spt_fast.config.Protocol")
-    if not (is_dataclass(found) and "__dataclass_fields__" in vars(found)):
-        raise ConfigError("is no dataclass; write @dataclass(frozen=True, kw_only=True) above the class")
+    if not (is_dataclass(found) and "__dataclass_fields__" in vars(found) and found.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        raise ConfigError("is no frozen dataclass; write @dataclass(frozen=True, kw_only=True) above the class")
+    for base, does in (
+        (Vectors, found.attaches == "soft_prompt"),
+        (Lora, found.attaches == "adapter"),
+        (Learning, found.learns),
+    ):
+        if does and not issubclass(found, base):
+            raise ConfigError(f"learns or attaches something, and is not derived from {base.__name__}")
+    if issubclass(found, Learning) and not issubclass(found, SoftPromptConfig | Lora):
+        raise ConfigError("learns; derive it from SoftPromptConfig or Lora, which know what")
     if found.name != name:
         raise ConfigError(f"its name is {found.name!r}; the entry point and the protocol have one name")
     return found

@@ -68,6 +68,8 @@ class Learning(Protocol):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.optimizer not in OPTIMIZERS.ours:
+            OPTIMIZERS[self.optimizer]  # a package that cannot be used is no matter of a cell
         if self.warmup >= self.steps and self.schedule != "constant":
             raise ConfigError(
                 f"{self.name}.warmup: must be below steps ({self.steps}), not {self.warmup}: the rate decays after it"
