@@ -7,8 +7,7 @@ import os
 import hypothesis
 
 from spt_fast.executors.worker_process import ENVIRONMENT
-
-from .places import bucket, place, url
+from tests.helpers.places import bucket, place, url
 
 __all__ = ["bucket", "place", "url"]  # fixtures
 

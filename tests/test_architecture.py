@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -127,6 +128,30 @@ def test_the_locks_hold_what_is_asked_for(device: str) -> None:
     wanted = [*project["dependencies"], *extras[device], *extras["test"], *pyproject["dependency-groups"]["dev"]]
     names = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in wanted} - ({"torch"} if device == "cpu" else set())
     assert names <= set(locked(device)), "make lock"
+
+
+def files_of_tests() -> list[Path]:
+    return sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+def imported(tree: ast.Module) -> list[str]:
+    """Modules that a file imports from, relative ones as they stand."""
+    return [f"{'.' * node.level}{node.module or ''}" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+
+
+def test_no_test_file_imports_another_one() -> None:
+    for path in files_of_tests():
+        names = imported(ast.parse(path.read_text(encoding="utf-8")))
+        shared = [name for name in names if re.match(r"(tests|\.)", name) and "test_" in name]
+        assert not shared, f"{path}: what test files share is in tests/helpers/"
+
+
+def test_names_of_tests_have_90_characters_at_most() -> None:
+    names = [
+        name for path in files_of_tests() for name in re.findall(r"^ *def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert len(names) > 1000
+    assert not [name for name in names if len(name) > 90]
 
 
 def test_ci_runs_check_and_test() -> None:

@@ -18,8 +18,7 @@ from spt_fast.plan import Stage
 from spt_fast.store import Store
 from spt_fast.terminal import Door, console, doors, harmless, show
 from spt_fast.worker.events import CellFailed, PhaseStarted, Progress
-
-from .test_store import cell, result
+from tests.helpers.cells import cell, result
 
 OBEYED = [chr(code) for code in (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))]
 HOSTILE = "m\x1b]0;owned\x07\x1b[31m\x00\x9b2J\u202edear\u2066[bold][/x]\ud800"

@@ -12,7 +12,7 @@ from spt_fast.analysis.compare import compare_protocols, compare_runs, flips
 from spt_fast.analysis.compare_types import Flip
 from spt_fast.analysis.runs import Run, read_run
 from spt_fast.errors import ConfigError
-from tests.analysis.recorded import Verdicts, write_run
+from tests.helpers.recorded import Verdicts, write_run
 
 PLACE = ("m", "t", "zero_shot", None)
 BEFORE = [i < 60 for i in range(100)]

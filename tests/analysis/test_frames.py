@@ -12,8 +12,7 @@ from spt_fast.analysis.frames import MOST_SHOWN, html_table
 from spt_fast.analysis.runs import open_run
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.store import Store
-
-from .recorded import write_run
+from tests.helpers.recorded import write_run
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J"
 

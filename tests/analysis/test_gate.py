@@ -14,7 +14,7 @@ from spt_fast.analysis.gate import Check, Gate, Policy, decide, gate_runs, load_
 from spt_fast.analysis.paired import paired_difference
 from spt_fast.analysis.runs import read_run
 from spt_fast.errors import ConfigError
-from tests.analysis.recorded import write_run
+from tests.helpers.recorded import write_run
 
 NIGHTS = 150
 """Simulated nights for each rate."""

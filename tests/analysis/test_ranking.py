@@ -15,7 +15,7 @@ from spt_fast.analysis.ranking_types import ALL_TASKS, MEAN, PLANTED, RankAgreem
 from spt_fast.analysis.runs import metric_names, read_run
 from spt_fast.analysis.scores import Score, ScoreTable, read_scores
 from spt_fast.errors import ConfigError
-from tests.analysis.recorded import write_run
+from tests.helpers.recorded import write_run
 
 LM_HARMONY = Path(__file__).resolve().parents[3] / "shared" / "data" / "lm_harmony" / "scores.json"
 needs_lm_harmony = pytest.mark.skipif(not LM_HARMONY.is_file(), reason="../shared/data is not beside this checkout")

@@ -15,8 +15,7 @@ from spt_fast.driver.resolved import resolved
 from spt_fast.models.identity import Model
 from spt_fast.plan.cell import Cell
 from spt_fast.store import Store
-
-from ..test_store import cell, result
+from tests.helpers.cells import cell, result
 
 MODEL = Model(name="m", source="/m", fingerprint="sha256:0")
 LEARNING = SoftPromptConfig(steps=2, evaluate_at=())

@@ -81,7 +81,7 @@ def test_the_mean_range_is_tippetts() -> None:
     assert mean_range(61) == pytest.approx(exact, rel=1e-6)
 
 
-def test_signal_to_noise_is_the_spread_over_the_error_and_equal_models_have_the_ratio_of_chance() -> None:
+def test_signal_to_noise_is_the_spread_over_the_error_and_that_of_equal_models_is_chance() -> None:
     found = signal_to_noise([0.2, 0.8, 0.5], [0.03, 0.04, math.nan])
     assert found.signal == pytest.approx(0.6)
     assert found.noise == pytest.approx(math.sqrt((0.0009 + 0.0016) / 2))

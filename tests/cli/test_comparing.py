@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spt_fast.cli import main
-from tests.analysis.recorded import write_run
+from tests.helpers.recorded import write_run
 
 PLACE = ("m", "t", "zero_shot", None)
 BEFORE = [i < 600 for i in range(1000)]

@@ -12,8 +12,7 @@ from spt_fast.cli.dry_run import dry_run
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import run_cells
 from spt_fast.errors import ConfigError
-
-from ..test_run import Inline
+from tests.helpers.running import Inline
 
 
 @pytest.fixture

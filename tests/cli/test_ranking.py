@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spt_fast.cli import main
-from tests.analysis.recorded import write_run
+from tests.helpers.recorded import write_run
 
 
 @pytest.fixture(autouse=True)

@@ -30,8 +30,7 @@ from spt_fast.worker.events import (
     WorkerStarted,
 )
 from spt_fast.worker.lease import Given
-
-from ..test_store import result
+from tests.helpers.cells import result
 
 
 class Scripted(ScheduledExecutor):

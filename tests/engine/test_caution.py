@@ -30,8 +30,8 @@ from spt_fast.plan import Stage
 from spt_fast.plan.cell import SPEED_ONLY
 from spt_fast.worker.events import Event, PhaseStarted
 from spt_fast.worker.judge import run_judging
-from tests.test_run import Inline, Listener, run_grid
-from tests.tiny import tiny_model
+from tests.helpers.running import Inline, Listener, run_grid
+from tests.helpers.tiny import tiny_model
 
 SHORT = OutOfMemoryError("CUDA out of memory")
 LOWEST = Rung(batches=2, share=2)

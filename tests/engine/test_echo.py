@@ -9,8 +9,8 @@ import pytest
 from spt_fast.engine import open_engine
 from spt_fast.engine.base import Engine, EngineConfig
 from spt_fast.errors import EngineError
-from tests.engine.asking import generate, ids, score, soft
-from tests.tiny import tiny_model
+from tests.helpers.engine_requests import generate, ids, score, soft
+from tests.helpers.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from spt_fast.engine.transformers import TransformersEngine
 from spt_fast.engine.vllm.engine import VllmEngine
 from spt_fast.errors import ModelError
 from spt_fast.types import Completion, Generate, Sampling
-from tests.engine.asking import EOS, generate, ids, score, soft
-from tests.tiny import tiny_model
+from tests.helpers.engine_requests import EOS, generate, ids, score, soft
+from tests.helpers.tiny import tiny_model
 
 pytestmark = pytest.mark.vllm
 HARMED = 258

@@ -44,7 +44,7 @@ from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Sample, Sampling, Score
 from spt_fast.worker.events import CellDone, CellFailed, Event
 from spt_fast.worker.stage import run_stage
-from tests.tiny import BOS, CHAT_TEMPLATE, EOS, byte_tokenizer, tiny_model
+from tests.helpers.tiny import BOS, CHAT_TEMPLATE, EOS, byte_tokenizer, tiny_model
 
 pytestmark = pytest.mark.slow
 
@@ -403,7 +403,7 @@ def test_prompts_that_end_in_white_space_are_scored_as_the_harness_scores_them(w
     assert ours == pytest.approx(theirs, abs=TOLERANCE, rel=0)
 
 
-def test_an_option_that_is_all_in_a_token_of_the_cue_is_scored_where_the_harness_has_nothing_left(workshop: Workshop) -> None:
+def test_an_option_all_in_a_token_of_the_cue_is_scored_where_the_harness_has_nothing_left(workshop: Workshop) -> None:
     """With `merging`, ": N" is one token, and so is the colon of the prompt by itself."""
     from lm_eval.models.huggingface import HFLM
 

@@ -25,7 +25,7 @@ from spt_fast.tasks.rows import load_rows
 from spt_fast.types import Sample
 from spt_fast.worker.events import CellDone, CellFailed, Event
 from spt_fast.worker.stage import run_stage
-from tests.tiny import byte_tokenizer, tiny_model
+from tests.helpers.tiny import byte_tokenizer, tiny_model
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from spt_fast.errors import EngineError, ModelError
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Generate, Sampling, Score
-from tests.tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 RANK, ALPHA = 4, 8
 LAYERS = ("q_proj", "v_proj")

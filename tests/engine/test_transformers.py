@@ -15,8 +15,8 @@ from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
 from spt_fast.errors import EngineError, OutOfMemoryError
 from spt_fast.types import Generate, Request, Sampling, Score
-from tests.engine.asking import LENGTHS, PLACES, generate, ids, score, soft
-from tests.tiny import tiny_model
+from tests.helpers.engine_requests import LENGTHS, PLACES, generate, ids, score, soft
+from tests.helpers.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")

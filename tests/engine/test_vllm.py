@@ -17,8 +17,9 @@ from spt_fast.models import memory
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Completion, Generate, LogLikelihood, Request, Sampling, Score
-from tests.engine.asking import BOS, LENGTHS, PLACES, generate, ids, score, soft
-from tests.tiny import tiny_model
+from tests.helpers.engine_requests import BOS, LENGTHS, PLACES, generate, ids, score, soft
+from tests.helpers.interleaved import check_interleaved, logprobs
+from tests.helpers.tiny import tiny_model
 
 pytestmark = pytest.mark.vllm
 WINDOW = 6
@@ -47,10 +48,6 @@ def reference(llama: Path) -> Iterator[TransformersEngine]:
 
 def readable(text: str) -> str:
     return text.replace("\ufffd", "")
-
-
-def logprobs(engine: VllmEngine | TransformersEngine, requests: list[Score]) -> np.ndarray:
-    return np.array([answer.token_logprobs for answer in engine.score(requests)])
 
 
 def test_an_fp32_checkpoint_is_run_in_fp32_as_it_was_trained(engine: VllmEngine, reference: TransformersEngine) -> None:
@@ -116,19 +113,6 @@ def test_embeddings_of_ten_real_tokens_give_what_the_text_gives(engine: VllmEngi
 
 def test_two_soft_prompts_interleaved_give_what_each_gives_alone_with_prefix_caching(engine: VllmEngine) -> None:
     check_interleaved(engine)
-
-
-def check_interleaved(engine: VllmEngine) -> None:
-    """Equal lengths, equal token ids, the same prompts again and again: all that a prefix cache could mix up."""
-    keys = [engine.add(soft(1)), engine.add(soft(2))]
-    asked = [generate(ids(80, seed), key, place) for seed in (0, 0, 1) for place in PLACES for key in (*keys, None)]
-    alone = [engine.generate([request])[0].token_ids for request in asked]
-    together = [answer.token_ids for answer in engine.generate(asked)]
-    assert together == alone
-    assert len({*alone[:3]}) == 3, "each soft prompt must lead to an answer of its own"
-    scored = [score(request.token_ids, request.soft_prompt, request.position) for request in asked]
-    each = np.concatenate([logprobs(engine, [request]) for request in scored])
-    assert np.abs(logprobs(engine, scored) - each).max() < 1e-4
 
 
 def test_mixed_answers_carry_the_places_of_their_requests(engine: VllmEngine) -> None:

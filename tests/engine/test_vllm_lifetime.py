@@ -20,9 +20,9 @@ from spt_fast.engine.vllm.start import _room, engine_options, setting_names
 from spt_fast.errors import CacheTooSmallError, EngineError, OutOfMemoryError, ShareNotFreeError
 from spt_fast.models import memory
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from tests.engine.asking import EOS, generate, ids, soft
-from tests.engine.test_vllm import check_interleaved
-from tests.tiny import tiny_model
+from tests.helpers.engine_requests import EOS, generate, ids, soft
+from tests.helpers.interleaved import check_interleaved
+from tests.helpers.tiny import tiny_model
 
 pytestmark = pytest.mark.vllm
 

@@ -25,9 +25,9 @@ from spt_fast.engine.vllm.start import EXTENSION, FAST, PLAIN, PROCESSOR, WAYS
 from spt_fast.errors import EngineError
 from spt_fast.models.identity import Model
 from spt_fast.types import Generate, LogLikelihood, Request, Sampling, Score
-from tests.engine.asking import BOS, EOS, PLACES, H, generate, ids, soft
-from tests.engine.both_ways import SETTINGS, check_equal, everything, numbers, options_of, plainly, ways
-from tests.tiny import tiny_model
+from tests.helpers.both_ways import SETTINGS, check_equal, everything, numbers, options_of, plainly, ways
+from tests.helpers.engine_requests import BOS, EOS, PLACES, H, generate, ids, soft
+from tests.helpers.tiny import tiny_model
 
 pytestmark = pytest.mark.vllm
 
@@ -46,7 +46,7 @@ def engine(llama: Path) -> Iterator[VllmEngine]:
         yield started
 
 
-def test_forced_options_behind_soft_rows_are_worth_what_prompt_logprobs_behind_mixed_embeds_say(engine: VllmEngine) -> None:
+def test_forced_options_behind_soft_rows_are_worth_what_prompt_logprobs_say(engine: VllmEngine) -> None:
     assert engine.ways == FAST
     check_equal(engine, seeds=(0, 1))
 

@@ -14,9 +14,9 @@ from spt_fast.engine.vllm import forced
 from spt_fast.engine.vllm.engine import VllmEngine
 from spt_fast.engine.vllm.start import FAST, WAYS
 from spt_fast.types import Score
-from tests.engine.asking import PLACES, ids, soft
-from tests.engine.both_ways import SETTINGS, check_equal, numbers, plainly, ways
-from tests.tiny import tiny_model
+from tests.helpers.both_ways import SETTINGS, check_equal, numbers, plainly, ways
+from tests.helpers.engine_requests import PLACES, ids, soft
+from tests.helpers.tiny import tiny_model
 
 pytestmark = pytest.mark.vllm
 
@@ -26,7 +26,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("llama"), hidden_size=128)
 
 
-def test_forced_options_behind_soft_rows_are_worth_the_same_with_windows_caps_and_scaled_embeddings(tmp_path: Path) -> None:
+def test_forced_options_are_worth_the_same_with_windows_caps_and_scaled_embeddings(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path, "gemma2", hidden_size=128)
     with VllmEngine(EngineConfig(model=str(folder), options=SETTINGS)) as engine:
         assert engine.ways == FAST

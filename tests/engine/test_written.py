@@ -9,8 +9,8 @@ import pytest
 from spt_fast.engine.written import Text
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.types import Generate, Sampling
-from tests.engine.asking import BOS, EOS
-from tests.tiny import byte_tokenizer
+from tests.helpers.engine_requests import BOS, EOS
+from tests.helpers.tiny import byte_tokenizer
 
 TOKENIZER = Tokenizer(byte_tokenizer(merges=("W h", ". Ċ", "ĊĊ Q", "Ċ Ċ")))
 

@@ -26,8 +26,7 @@ from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, Pha
 from spt_fast.worker.judge import run_judging
 from spt_fast.worker.lease import Given
 from spt_fast.worker.stage import run_stage
-
-from ..tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 OPEN = ("zoo-json", "zoo-short", "zoo-number")
 TASKS = ("zoo-mcq", *OPEN)

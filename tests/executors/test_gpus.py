@@ -26,9 +26,8 @@ from spt_fast.scheduling.limits import Limits
 from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, StageDone, WorkerEnded, WorkerStarted
 from spt_fast.worker.lease import Given
 from spt_fast.worker.stage import run_stage
-
-from ..test_run import Inline
-from ..tiny import tiny_model
+from tests.helpers.running import Inline
+from tests.helpers.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +248,7 @@ def test_a_dry_run_goes_by_all_gpus_of_this_machine(grid: GridConfig, two_gpus: 
 
 
 @pytest.mark.slow
-def test_a_run_with_two_gpus_says_how_it_divides_them_and_has_the_results_of_one_after_the_other(
+def test_a_run_with_two_gpus_says_how_it_divides_them_and_has_the_results_of_one_gpu(
     grid: GridConfig, two_gpus: None, tmp_path: Path
 ) -> None:
     class Watcher:

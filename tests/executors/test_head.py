@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from spt_fast.store import Store
-
-from ..tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -19,8 +19,7 @@ from spt_fast.plan import Stage, expand, stages
 from spt_fast.worker.events import CellDone, CellFailed, Event, PhaseStarted, StageDone
 from spt_fast.worker.lease import Given, SoleLease
 from spt_fast.worker.stage import run_stage
-
-from ..tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")

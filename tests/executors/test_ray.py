@@ -41,9 +41,8 @@ from spt_fast.store import Store
 from spt_fast.tasks.rows import load_rows
 from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, Progress, WorkerEnded, WorkerStarted
 from spt_fast.worker.lease import Given
-
-from ..test_run import Inline
-from ..tiny import tiny_model
+from tests.helpers.running import Inline
+from tests.helpers.tiny import tiny_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -387,7 +386,7 @@ def test_rows_are_read_once_for_all_workers_and_each_says_itself_what_it_cannot_
     assert len(failed.failures) == len(failed.results) == 2
 
 
-def test_models_share_a_gpu_where_the_grid_says_so_and_one_that_no_node_can_hold_says_what_it_needs(
+def test_models_share_a_gpu_where_the_grid_says_so_and_one_too_large_says_what_it_needs(
     cluster: Any, grid: GridConfig, models: Path
 ) -> None:
     """A node that says it has a GPU: Ray takes its word, and the engine without a model needs none."""
@@ -510,7 +509,7 @@ def test_a_driver_that_is_told_to_end_drains_and_says_how_to_go_on(cluster: Any,
 
 
 @pytest.mark.vllm
-def test_vllm_in_actors_answers_as_on_this_machine_though_it_is_killed_while_training_while_generating_and_between_cells(
+def test_vllm_in_actors_answers_as_on_this_machine_though_it_is_killed_in_every_phase(
     cluster: Any, grid: GridConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two engines at once, each trained for first. The order of floating-point sums depends on the number of threads."""
@@ -541,9 +540,7 @@ def test_vllm_in_actors_answers_as_on_this_machine_though_it_is_killed_while_tra
     assert none_is_left()
 
 
-def test_a_model_larger_than_a_node_is_on_two_and_a_lost_part_of_its_worker_costs_what_a_lost_worker_does(
-    cluster: Any, grid: GridConfig
-) -> None:
+def test_a_model_larger_than_a_node_is_on_two_and_a_lost_part_is_a_lost_worker(cluster: Any, grid: GridConfig) -> None:
     slow = {"kind": "echo", "delay_s": 0.1}
     large = replace(grid, models=(replace(grid.models[0], pipeline_parallel=2),), protocols=(ZeroShot(),), engine=slow)
     watcher = Interfering(lambda event: isinstance(event, CellDone), lambda: follower().kill())

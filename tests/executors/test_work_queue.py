@@ -21,8 +21,7 @@ from spt_fast.plan.cell import Cell
 from spt_fast.worker.events import CellDone, CellFailed, CellStarted, CellTrained, Event, PhaseStarted, Progress
 from spt_fast.worker.lease import Lease, More
 from spt_fast.worker.stage import run_stage
-
-from ..tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .planted import plant
+from tests.helpers.planted import plant
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,7 @@ from spt_fast.export import export
 from spt_fast.export.eee import model_id
 from spt_fast.models.identity import Model
 from spt_fast.plan.cell import Judge
-
-from .planted import CELLS, FOLDER_MODEL, HOSTILE, HUB_MODEL, plant, sample
+from tests.helpers.planted import CELLS, FOLDER_MODEL, HOSTILE, HUB_MODEL, plant, sample
 
 SCHEMAS = Path(__file__).parent / "every_eval_ever"
 VALIDATOR = os.environ.get("EVERY_EVAL_EVER") or shutil.which("every_eval_ever")

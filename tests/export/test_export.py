@@ -23,9 +23,8 @@ from spt_fast.export.source import done_cells
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.store import Store
 from spt_fast.store.reuse import copy_cells
-
-from ..places import url_in
-from .planted import CELLS, FOLDER_MODEL, HUB_MODEL, SOFT, WAITING, plant, prompts
+from tests.helpers.places import url_in
+from tests.helpers.planted import CELLS, FOLDER_MODEL, HUB_MODEL, SOFT, WAITING, plant, prompts
 
 TO_FILES = ("lm-eval", "eee", "peft", "csv", "parquet", "hub")
 FEW = CELLS[:4]

@@ -11,8 +11,7 @@ from huggingface_hub import EvalResultEntry, parse_eval_result_entries
 
 from spt_fast.errors import ConfigError
 from spt_fast.export import export
-
-from .planted import CELLS, FOLDER_MODEL, HUB_MODEL, plant
+from tests.helpers.planted import CELLS, FOLDER_MODEL, HUB_MODEL, plant
 
 
 def entries(folder: Path) -> dict[str, EvalResultEntry]:

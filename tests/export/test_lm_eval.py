@@ -11,8 +11,7 @@ import pytest
 from lm_eval import utils as harness
 
 from spt_fast.export import export
-
-from .planted import CELLS, FOLDER_MODEL, HOSTILE, HUB_MODEL, sample
+from tests.helpers.planted import CELLS, FOLDER_MODEL, HOSTILE, HUB_MODEL, sample
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,7 @@ from spt_fast.export import export
 from spt_fast.export.tables import PLACE, RESULTS, SAMPLES
 from spt_fast.scoring.metrics import aggregate
 from spt_fast.types import Sample
-
-from .planted import CELLS, HOSTILE, WAITING, sample
+from tests.helpers.planted import CELLS, HOSTILE, WAITING, sample
 
 DONE = [cell for cell in CELLS if cell is not WAITING]
 ROWS = sum(len(cell.steps) for cell in DONE) * len(HOSTILE)

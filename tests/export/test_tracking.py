@@ -14,8 +14,7 @@ import pytest
 
 from spt_fast.errors import ConfigError
 from spt_fast.export import export
-
-from .planted import CELLS, FOLDER_MODEL, HOSTILE, HUB_MODEL, WAITING, plant
+from tests.helpers.planted import CELLS, FOLDER_MODEL, HOSTILE, HUB_MODEL, WAITING, plant
 
 EXPERIMENT = "night 7/8"
 FEW = [cell for cell in CELLS if cell.model.name == HUB_MODEL and cell.task.name == "gsm8k"]

@@ -13,8 +13,8 @@ import numpy as np
 
 from spt_fast.prompts.adapters import save_adapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from tests.analysis.recorded import write_run
 from tests.fuzz.mutate import mutated, mutated_bytes
+from tests.helpers.recorded import write_run
 
 Commands = list[list[str]]
 GRID = """\

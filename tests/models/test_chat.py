@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spt_fast.errors import ModelError
 from spt_fast.models.chat import Clock, first_missing, is_found, open_thought
 from spt_fast.models.tokenizer import Tokenizer
-from tests.tiny import BOS, CHAT_TEMPLATE, byte_tokenizer, tiny_model
+from tests.helpers.tiny import BOS, CHAT_TEMPLATE, byte_tokenizer, tiny_model
 
 PROMPT = 'Answer with a letter.\n\nQuestion: Is 3 < 5, "really"?\nA. yes & no\nB. né\nAnswer:'
 

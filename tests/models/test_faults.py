@@ -15,8 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from spt_fast.models.faults import fault_of
-
-from ..weights import in_shards, llama_tensors, sound_folder
+from tests.helpers.weights import in_shards, llama_tensors, sound_folder
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d7a' * 16}\nsize 12345\n"
 BF16 = {"dtype": "BF16", "shape": [2, 2], "data_offsets": [0, 8]}

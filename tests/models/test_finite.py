@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from spt_fast.errors import ModelError
 from spt_fast.models.finite import fault, overflow, why
 from spt_fast.models.frozen_model import FrozenModel
-from tests.tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 
 def harm(folder: Path, name: str, value: float) -> None:

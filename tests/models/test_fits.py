@@ -11,8 +11,7 @@ import pytest
 from spt_fast.errors import ModelError, SptError, boundary
 from spt_fast.models.fits import contradiction
 from spt_fast.models.frozen_model import FrozenModel
-
-from ..tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 
 def changed(folder: Path, **changes: Any) -> Path:

@@ -14,7 +14,7 @@ import transformers
 from spt_fast.errors import ModelError
 from spt_fast.models import frozen_model
 from spt_fast.models.frozen_model import NO_LIMIT, FrozenModel
-from tests.tiny import FAMILIES, tiny_config, tiny_model
+from tests.helpers.tiny import FAMILIES, tiny_config, tiny_model
 
 IDS = torch.tensor([[256, 72, 101, 108, 108, 111, 33], [256, 87, 104, 121, 63, 32, 33]])
 

@@ -17,8 +17,7 @@ from spt_fast.config.reader import parse_grid
 from spt_fast.errors import ConfigError
 from spt_fast.models.identity import Model, resolve
 from spt_fast.models.weights import INDEX, UNKNOWN, Size, size_of, weight_files
-
-from ..weights import model_folder
+from tests.helpers.weights import model_folder
 
 GRID = """
 name: shared

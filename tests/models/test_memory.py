@@ -18,7 +18,7 @@ import transformers
 from spt_fast.errors import EngineError, ModelError
 from spt_fast.models import memory
 from spt_fast.models.frozen_model import FrozenModel
-from tests.tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 GIB = 2**30
 

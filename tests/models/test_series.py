@@ -1,4 +1,4 @@
-"""A series of models: the branches and tags of a Hub repository that match a pattern. The Hub is tests/hub.py, on localhost."""
+"""A series of models: the branches and tags of a Hub repository that match a pattern. The Hub is one on localhost."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from spt_fast.config import JudgeConfig, ModelConfig
 from spt_fast.errors import ConfigError
 from spt_fast.models.hub import AT_ONCE, natural
 from spt_fast.models.identity import resolve
-
-from ..hub import Hub, Repo, environment
-from ..weights import model_folder
+from tests.helpers.hub import Hub, Repo, environment
+from tests.helpers.weights import model_folder
 
 ASK = """
 import json

@@ -13,7 +13,7 @@ from lm_eval.api.model import TemplateLM
 
 from spt_fast.errors import DataError, ModelError
 from spt_fast.models.tokenizer import Tokenizer, continuation
-from tests.tiny import BOS, CHAT_TEMPLATE, byte_tokenizer, tiny_model
+from tests.helpers.tiny import BOS, CHAT_TEMPLATE, byte_tokenizer, tiny_model
 
 BOS_ID, EOS_ID = 256, 257
 
@@ -154,7 +154,7 @@ def test_options_are_scored_whole_from_one_place_whatever_merges(prompt: str, te
         assert ACROSS.decode((*ACROSS.prompt_ids(prompt), *ACROSS.ids_behind(prompt, text))) == prompt + text
 
 
-def test_what_is_written_behind_a_prompt_gets_no_space_that_sentencepiece_puts_in_front_of_a_text() -> None:
+def test_what_stands_behind_a_prompt_gets_no_space_that_sentencepiece_puts_before_a_text() -> None:
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -20,8 +20,7 @@ from spt_fast.inspection.inspected import Wanted
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.adapters import load_adapter, save_adapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
-
-from ..tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 LENGTH = 5
 PROVENANCE = {"model": "m", "task": "zoo-mcq v1", "seed": "3", "position": "front"}

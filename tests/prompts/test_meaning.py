@@ -11,14 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spt_fast.prompts.meaning import (
-    Change,
-    Meaning,
-    Neighbour,
     Placed,
-    Probe,
-    Spread,
-    Variant,
-    VectorMeaning,
     alike_by_chance,
     as_json,
     kinships,
@@ -27,7 +20,7 @@ from spt_fast.prompts.meaning import (
     similarity,
 )
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.types import Metric
+from tests.helpers.meanings import MEANING, PROBE
 
 
 def vectors(seed: int, length: int = 4, hidden_size: int = 6) -> np.ndarray:
@@ -108,32 +101,6 @@ def test_of_many_tasks_any_two_are_told_together_and_not_all_are_compared() -> N
     assert found["t0", False].pairs == 1
     assert 10 <= found["any two of 8 tasks", False].pairs <= 20 < 8 * 7
     assert abs(found["any two of 8 tasks", False].by_position) < 0.1
-
-
-MEANING = Meaning(
-    prompt="0" * 16,
-    vectors=(
-        VectorMeaning(
-            norm=1.5,
-            norm_above=0.25,
-            by_cosine=(Neighbour("\udc80\u2028</script>", 7, 0.5), Neighbour(" a", 3, 0.25)),
-            by_distance=(Neighbour(" a", 3, 1.25),),
-            moved=None,
-        ),
-    ),
-    vocabulary_norms=Spread(0.5, 1.0, 2.0),
-    chance=Spread(0.1, 0.2, 0.3),
-    alike_by_position=Spread(-0.1, 0.0, 0.1),
-    alike_matched=Spread(0.0, 0.1, 0.2),
-)
-METRIC = Metric(name="format_following", value=0.5, n=2, stderr=math.nan, ci_low=0.125, ci_high=0.875)
-PROBE = Probe(
-    prompt="0" * 16,
-    task="t",
-    rows=2,
-    variants=(Variant(name="without", left_out=0, metrics=(METRIC,), changes={"format_following": Change(-0.5, -0.75, 0.25)}),),
-    tokens=("\udc80", " a"),
-)
 
 
 def test_what_is_known_comes_back_as_it_was() -> None:

@@ -30,9 +30,9 @@ from spt_fast.report.html.figures import draw
 from spt_fast.report.parts import Figure
 from spt_fast.report.words import short_names, visible
 from spt_fast.types import Metric
-from tests.analysis.recorded import write_run
+from tests.helpers.hostile import HOSTILE
+from tests.helpers.recorded import write_run
 
-HOSTILE = '</script><img src=x onerror="alert(1)"><b>\u202e\x1b[31m'
 BASES, CHATS = ("o/base-a", "o/base-b", "o/base-c"), ("o/chat-a", "o/chat-b", "o/chat-c")
 
 

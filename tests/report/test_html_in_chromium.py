@@ -13,7 +13,7 @@ import pytest
 
 from spt_fast.report.folder import write_page, write_tables
 from spt_fast.types import Extraction
-from tests.analysis.recorded import write_run
+from tests.helpers.recorded import write_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed, so no browser can be driven")
 from selenium.webdriver.chrome.service import Service  # noqa: E402

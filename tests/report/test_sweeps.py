@@ -21,9 +21,8 @@ from spt_fast.report.parts import Figures
 from spt_fast.report.recorded import Known
 from spt_fast.report.sections.sweeps import Sweep, section, swept
 from spt_fast.types import Metric
-from tests.prompts.test_meaning import MEANING, PROBE
-
-from .test_html import HOSTILE
+from tests.helpers.hostile import HOSTILE
+from tests.helpers.meanings import MEANING, PROBE
 
 
 def cells_of(protocols: Iterable[Mapping[str, Any]], seeds: Iterable[int] = (0, 1)) -> list[CellReport]:

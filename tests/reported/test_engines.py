@@ -1,6 +1,6 @@
 """Answers that depended on what else was in the batch, as users reported it, on the reference engine.
 
-`tests/engine/test_endings.py` and `tests/test_verify.py` hold vLLM to it.
+`tests/engine/test_endings.py` and `tests/inspection/test_verify.py` hold vLLM to it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pytest
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
 from spt_fast.types import Generate, Sampling
-from tests.engine.asking import PLACES, generate, ids, score, soft
-from tests.tiny import tiny_model
+from tests.helpers.engine_requests import PLACES, generate, ids, score, soft
+from tests.helpers.tiny import tiny_model
 
 SHORT, LONG = ids(3), ids(60)
 

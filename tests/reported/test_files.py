@@ -16,8 +16,8 @@ from spt_fast import tasks
 from spt_fast.config import GridConfig, ModelConfig, TaskConfig, ZeroShot
 from spt_fast.export import export
 from spt_fast.tasks.rows import Rows, load_rows
-from tests.test_run import run_grid
-from tests.tiny import tiny_model
+from tests.helpers.running import run_grid
+from tests.helpers.tiny import tiny_model
 
 LINE = "name: t\nrows: {files: {test: FILE}}\ncolumns: {question: q, answer: a}\nanswer_form: line\n"
 LETTERS = """\

@@ -18,7 +18,7 @@ from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import load_rows
 from spt_fast.worker.questions import draw_shots
 from spt_fast.worker.rows import rows_of
-from tests.tiny import CHAT_TEMPLATE, byte_tokenizer, tiny_model
+from tests.helpers.tiny import CHAT_TEMPLATE, byte_tokenizer, tiny_model
 
 RIDDLES = """\
 name: riddles

@@ -11,8 +11,7 @@ from spt_fast.plan import Stage
 from spt_fast.scheduling import outlook
 from spt_fast.scheduling.estimates import Estimates
 from spt_fast.scheduling.jobs import job
-
-from .test_estimates import GSM8K, JUDGE, MMLU, SEVEN, SQUAD, cell, measured
+from tests.helpers.estimated import GSM8K, JUDGE, MMLU, SEVEN, SQUAD, cell, measured
 
 STAGES = [
     Stage(model=model, cells=(cell(model), cell(model, protocol=SoftPromptConfig())))

@@ -596,7 +596,7 @@ def test_a_worker_for_which_its_node_has_no_room_is_sent_elsewhere_in_the_end() 
 # what is left
 
 
-def test_the_time_left_goes_down_to_nothing_and_the_scheduler_is_done_when_the_last_worker_has_ended() -> None:
+def test_the_time_left_goes_to_nothing_and_the_scheduler_is_done_with_the_last_worker() -> None:
     scene = Scene(job("a", 100.0, 100.0), job("b", 100.0), nodes={"n": 1.0}, ahead=0)
     left = [scene.scheduler.time_left()]
     for worker, keys in ((0, ("a0", "a1")), (1, ("b0",))):
@@ -620,7 +620,7 @@ def test_a_grid_without_cells_is_done_at_once() -> None:
     assert scene.actions == []
 
 
-def test_a_cluster_that_begins_with_nothing_is_asked_for_as_many_workers_as_are_worth_their_start() -> None:
+def test_an_empty_cluster_is_asked_for_as_many_workers_as_are_worth_their_start() -> None:
     """By them an autoscaler sees what is wanted; what comes first begins, and takes over from those still waited for."""
     pieces = tuple(Piece(key=f"cell {i}", group=None, answer_s=100.0) for i in range(40))
     jobs = [Job(name="long", need={"GPU": 1.0}, start_s=100.0, pieces=pieces)]

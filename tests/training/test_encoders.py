@@ -16,8 +16,8 @@ from spt_fast.training.encoders import encoder
 from spt_fast.training.memory_plan import plan_of
 from spt_fast.training.trainer import learn
 from spt_fast.types import TrainingStep
-from tests.tiny import tiny_model
-from tests.training.with_peft import losses, with_peft
+from tests.helpers.tiny import tiny_model
+from tests.helpers.with_peft import losses, with_peft
 
 KINDS: tuple[Encoder, ...] = ("mlp", "lstm")
 ROWS = [TuningRow(prompt_ids=(256, *b"Question", 63 + i, 58), target_ids=(65 + i % 4, *b"x" * (i % 3), 257)) for i in range(21)]

@@ -22,7 +22,7 @@ from spt_fast.training.lora import learn_lora
 from spt_fast.training.memory_plan import plan_of
 from spt_fast.training.trainer import learn
 from spt_fast.types import TrainingStep
-from tests.tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 CONFIG = Lora(rank=4, steps=6, batch_size=3, lr=0.01, evaluate_at=(0, 3))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -23,7 +22,8 @@ from spt_fast.training.rows import tuning_row
 from spt_fast.training.run import Share
 from spt_fast.training.trainer import learn, losses_and_gradients, target_loss
 from spt_fast.types import TrainingStep
-from tests.tiny import tiny_model
+from tests.helpers.cramped import cannot_allocate, cramped, out_of_memory
+from tests.helpers.tiny import tiny_model
 
 CONFIG = SoftPromptConfig.paper(lr=0.01, steps=5, length=4, init_std=0.5, evaluate_at=(0, 2))
 
@@ -43,29 +43,6 @@ def rows(llama: Path) -> list[TuningRow]:
     """Prompts and targets of very different lengths: a mean of means would not be the mean."""
     tokenizer = Tokenizer.load(llama)
     return [tuning_row(tokenizer, f"Question {i}{'?' * (i % 7)}\nAnswer:", "x" * (1 + i * i % 23)) for i in range(24)]
-
-
-def out_of_memory() -> None:
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
-
-def cannot_allocate() -> None:
-    torch.empty(2**60)
-
-
-def cramped(model: FrozenModel, most: float, fail: Callable[[], None] = out_of_memory) -> tuple[FrozenModel, list[int]]:
-    """The model where a pass over more than `most` rows fails, and the rows of each pass that was tried."""
-    small, tried = copy.copy(model), []
-    plan_of(small).most_positions = None
-
-    def hidden_at(inputs_BTH: Tensor, positions_N: Tensor, mask_BT: Tensor | None = None) -> Tensor:
-        tried.append(len(inputs_BTH))
-        if len(inputs_BTH) > most:
-            fail()
-        return model.hidden_at(inputs_BTH, positions_N, mask_BT)
-
-    small.hidden_at = hidden_at  # type: ignore[method-assign]
-    return small, tried
 
 
 @pytest.mark.parametrize(("most", "fail"), [(8, out_of_memory), (4, cannot_allocate), (2, out_of_memory), (1, out_of_memory)])

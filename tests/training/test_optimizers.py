@@ -24,8 +24,8 @@ from spt_fast.training.optimizers import optimizer, rate
 from spt_fast.training.run import TuningJob
 from spt_fast.training.trainer import learn, learn_many, mean_loss, target_loss
 from spt_fast.types import TrainingStep
-from tests.tiny import tiny_model
-from tests.training.with_peft import losses, with_peft
+from tests.helpers.tiny import tiny_model
+from tests.helpers.with_peft import losses, with_peft
 
 ROWS = [TuningRow(prompt_ids=(256, *b"Question", 63 + i, 58), target_ids=(65 + i % 4, *b"x" * (i % 3), 257)) for i in range(21)]
 # Ten times as slow as Lester's, which makes rounding grow fast in so small a model.

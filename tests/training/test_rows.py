@@ -7,7 +7,7 @@ import pytest
 from spt_fast.errors import DataError, ModelError
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.training.rows import tuning_row
-from tests.tiny import CHAT_TEMPLATE, byte_tokenizer
+from tests.helpers.tiny import CHAT_TEMPLATE, byte_tokenizer
 
 EOS_ID = 257
 

@@ -15,7 +15,7 @@ from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.initialize import initialize
 from spt_fast.training.task import place, settled
 from spt_fast.training.vocabulary import ModelVocabulary
-from tests.tiny import byte_tokenizer, tiny_model
+from tests.helpers.tiny import byte_tokenizer, tiny_model
 
 
 def loaded(folder: Path, family: str = "llama", *, bos: bool = True, std: float = 0.2) -> tuple[FrozenModel, Tokenizer]:

@@ -22,8 +22,8 @@ from spt_fast.training.memory_plan import plan_of
 from spt_fast.training.run import TuningJob
 from spt_fast.training.trainer import Tuned, learn, learn_many
 from spt_fast.types import TrainingStep
-from tests.tiny import tiny_model
-from tests.training.test_micro_batches import cramped
+from tests.helpers.cramped import cramped
+from tests.helpers.tiny import tiny_model
 
 CONFIGS = (
     SoftPromptConfig.paper(lr=0.01, steps=6, length=4, batch_size=5, init_std=0.5, evaluate_at=(0, 3)),

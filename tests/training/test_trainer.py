@@ -21,8 +21,8 @@ from spt_fast.training.batches import TuningRow, collate
 from spt_fast.training.rows import tuning_row
 from spt_fast.training.trainer import learn, target_loss
 from spt_fast.types import Position, TrainingStep
-from tests.tiny import FAMILIES, tiny_config, tiny_model
-from tests.training.with_peft import losses, with_peft
+from tests.helpers.tiny import FAMILIES, tiny_config, tiny_model
+from tests.helpers.with_peft import losses, with_peft
 
 POSITIONS: tuple[Position, ...] = ("front", "after_bos")
 

@@ -18,8 +18,8 @@ from spt_fast.prompts.initialize import initialize
 from spt_fast.tasks.rows import load_rows
 from spt_fast.training.vocabulary import ModelVocabulary, answer_words
 from spt_fast.types import Example
-from tests.tiny import byte_tokenizer, tiny_model
-from tests.training.with_peft import with_peft
+from tests.helpers.tiny import byte_tokenizer, tiny_model
+from tests.helpers.with_peft import with_peft
 
 TEXT = "Answer in one word."
 

@@ -18,8 +18,8 @@ from spt_fast.report.folder import write_tables
 from spt_fast.types import Completion
 from spt_fast.worker.context_window import ContextWindow
 from spt_fast.worker.events import Event, Noticed
-from tests.test_run import Listener, run_grid
-from tests.tiny import tiny_model
+from tests.helpers.running import Listener, run_grid
+from tests.helpers.tiny import tiny_model
 
 TOKENS = 8
 """The task's `max_tokens`."""

@@ -28,8 +28,7 @@ from spt_fast.types import Answer, CellResult, Completion, Generate, Metric, Req
 from spt_fast.worker.events import CellDone, CellFailed, Event
 from spt_fast.worker.judge import run_judging
 from spt_fast.worker.judge_requests import CUT, REPLY
-
-from ..tiny import byte_tokenizer, tiny_model
+from tests.helpers.tiny import byte_tokenizer, tiny_model
 
 
 def sample(example: str, completion: str, *, format_ok: bool = False, knows: bool = False, length: bool = False) -> Sample:

@@ -25,7 +25,7 @@ from spt_fast.worker.events import CellDone, Event
 from spt_fast.worker.questions import all_questions, choosing_rows
 from spt_fast.worker.requests import requests_of
 from spt_fast.worker.stage import run_stage
-from tests.tiny import byte_tokenizer
+from tests.helpers.tiny import byte_tokenizer
 
 MODEL = Model(name="m", source="zoo/base-40", fingerprint="f")
 

@@ -220,7 +220,7 @@ def test_what_follows_the_short_format_is_the_value_unless_it_refuses(text: str)
 
 @pytest.mark.skipif(not ROWS.is_dir(), reason="there are no real rows beside this checkout (../shared/data)")
 @pytest.mark.parametrize("name", ["triviaqa", "squad"])
-def test_every_published_short_answer_is_in_the_form_and_right_and_nearly_every_one_by_the_expression_alone(name: str) -> None:
+def test_published_short_answers_are_right_and_nearly_all_by_the_expression_alone(name: str) -> None:
     task = tasks.get(name)
     assert task.format is not None
     outside = []

@@ -83,7 +83,7 @@ def is_published(text: str) -> bool:
 
 
 @given(TEXTS)
-def test_squads_spelling_is_the_published_one_but_for_signs_points_and_where_that_leaves_nothing(text: str) -> None:
+def test_squads_spelling_is_the_published_one_but_for_signs_and_what_leaves_nothing(text: str) -> None:
     published = squad_metrics.normalize_answer(text)
     assume(
         not re.search("[\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d]\\$?[0-9]", text)

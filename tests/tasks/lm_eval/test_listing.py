@@ -11,7 +11,7 @@ from spt_fast import tasks
 from spt_fast.cli.showing import show_task
 from spt_fast.errors import ConfigError
 from spt_fast.tasks.lm_eval.index import index
-from tests.tasks.lm_eval.test_tasks import files
+from tests.helpers.lm_eval_rows import files
 
 
 def test_the_counts_are_of_all_tasks_of_the_installed_version() -> None:

@@ -15,15 +15,7 @@ from spt_fast.config import TaskConfig
 from spt_fast.errors import ConfigError, DataError
 from spt_fast.tasks.library import Answered
 from spt_fast.tasks.rows import Rows, content_hash, load_rows
-
-
-def files(folder: Path, layout: str, **splits: int) -> str:
-    """A folder with so many rows of each split."""
-    folder.mkdir(exist_ok=True)
-    for split, count in splits.items():
-        text = "".join(json.dumps(row) + "\n" for row in made(layout, split, count))
-        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
-    return str(folder)
+from tests.helpers.lm_eval_rows import files
 
 
 def loaded(name: str, folder: str, *, learns: bool = True) -> Rows:

@@ -62,7 +62,7 @@ def test_the_grid_of_the_documentation_is_read_as_it_says() -> None:
     assert grid.folder == Path("runs/paper")
 
 
-def test_what_is_left_out_is_the_papers_length_and_steps_with_a_start_and_rate_in_the_models_units() -> None:
+def test_defaults_are_the_papers_length_and_steps_and_a_rate_in_the_models_units() -> None:
     grid = parse_grid("name: a\nmodels: [x/y]\ntasks: [mmlu]\n")
     prompt = grid.protocols[2]
     assert isinstance(prompt, SoftPromptConfig)

@@ -33,9 +33,8 @@ from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.store import Store
 from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Answer, Generate, Request, Score
-
-from .test_run import Inline
-from .tiny import tiny_model
+from tests.helpers.running import Inline
+from tests.helpers.tiny import tiny_model
 
 BYTES = 259
 """Tokens of the byte tokenizer; the table of a tiny model has 272 rows."""

@@ -19,8 +19,7 @@ from spt_fast.report.folder import write_tables
 from spt_fast.scoring.ensemble import majority_vote
 from spt_fast.store import Store
 from spt_fast.worker.events import CellStarted, Event
-
-from .tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 TUNED = {"length": 2, "steps": 2, "batch_size": 2, "lr": 0.05}
 SOFT, THREE = SoftPromptConfig(**TUNED), Ensemble(**TUNED, members=3)  # type: ignore[arg-type]

@@ -24,8 +24,7 @@ from spt_fast.training.task import require_rows, tune
 from spt_fast.training.trainer import learn_many
 from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event
 from spt_fast.worker.stage import run_stage
-
-from .tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 GRID = """
 name: g

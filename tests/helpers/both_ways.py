@@ -10,7 +10,7 @@ import numpy as np
 from spt_fast.engine.vllm.engine import VllmEngine
 from spt_fast.engine.vllm.start import PLAIN, WAYS
 from spt_fast.types import LogLikelihood, Position, Score
-from tests.engine.asking import EOS, PLACES, ids, soft
+from tests.helpers.engine_requests import EOS, PLACES, ids, soft
 
 OPTIONS: tuple[tuple[int, ...], ...] = ((65,), (66,), (65, 66, 67), (65, 66), (70, EOS, 71, 72), (EOS,), tuple(range(40, 60)))
 SETTINGS = {"max_num_seqs": 16, "max_model_len": 256, "kv_cache_memory_bytes": 1 << 24}

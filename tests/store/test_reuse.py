@@ -28,10 +28,9 @@ from spt_fast.store import Store
 from spt_fast.store.reuse import MOST, earlier, reuse
 from spt_fast.types import TrainingStep
 from spt_fast.worker.events import CellDone, CellTrained
-
-from .test_run import Listener, numbers, run_grid
-from .test_store import cell, result
-from .tiny import tiny_model
+from tests.helpers.cells import cell, result
+from tests.helpers.running import Listener, numbers, run_grid
+from tests.helpers.tiny import tiny_model
 
 TODAY = "2026-11-21"
 CELLS = [cell(seed=seed) for seed in range(6)]

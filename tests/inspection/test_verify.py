@@ -21,9 +21,9 @@ from spt_fast.inspection.verify_compare import Repeat, compare
 from spt_fast.inspection.verify_report import VerifyReport
 from spt_fast.inspection.verify_requests import Asked
 from spt_fast.types import Answer, Completion, LogLikelihood, Score
-from tests.engine.asking import generate, ids, score, soft
-from tests.engine.faults import FAULTS, Remembered
-from tests.tiny import tiny_model
+from tests.helpers.engine_faults import FAULTS, Remembered
+from tests.helpers.engine_requests import generate, ids, score, soft
+from tests.helpers.tiny import tiny_model
 
 COMPLETING = Asked(name="completing 'a'", request=generate((1, 2), tokens=3))
 SCORING = Asked(name="scoring 'b'", request=score((1, 2)))

@@ -16,8 +16,7 @@ from spt_fast.config import SoftPromptConfig
 from spt_fast.report import Verdict
 from spt_fast.report.folder import KEPT, TABLES, write_tables
 from spt_fast.store import Store
-
-from .test_store import cell, result
+from tests.helpers.cells import cell, result
 
 ASKED = cell()
 LEARNT = cell(SoftPromptConfig(steps=2, evaluate_at=(0,)))

@@ -33,9 +33,8 @@ from spt_fast.store import Store
 from spt_fast.types import Metric, TrainingStep
 from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, RowsRead
 from spt_fast.worker.lease import Given
-
-from .test_store import result
-from .tiny import tiny_model
+from tests.helpers.cells import result
+from tests.helpers.tiny import tiny_model
 
 PROMPT = SoftPrompt(vectors=np.ones((2, 4), np.float32))
 CURVE = (TrainingStep(step=1, loss=2.0, grad_norm=1.0), TrainingStep(step=2, loss=1.0, grad_norm=1.0))

@@ -27,9 +27,8 @@ from spt_fast.store import Store
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import load_rows
 from spt_fast.worker.questions import questions
-
-from .test_run import run_grid
-from .tiny import CHAT_TEMPLATE, byte_tokenizer, tiny_model
+from tests.helpers.running import run_grid
+from tests.helpers.tiny import CHAT_TEMPLATE, byte_tokenizer, tiny_model
 
 PARTS = CHAT_TEMPLATE.replace("{{ message['content'] }}", "{% for p in message['content'] %}{{ p['text'] }}{% endfor %}")
 TEMPLATES = {

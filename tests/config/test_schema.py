@@ -26,7 +26,7 @@ from spt_fast.config.strict import key_of
 from spt_fast.errors import ConfigError
 from tests.fuzz.mutate import mutated
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCHEMA = jsonschema.Draft7Validator(grid_schema(tasks.names()))
 CLASSES = (GridConfig, ModelConfig, TaskConfig, JudgeConfig, PriceConfig, *PROTOCOLS.values())
 

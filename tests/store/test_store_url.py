@@ -31,10 +31,9 @@ from spt_fast.storage.lock import STALE_S, Owner
 from spt_fast.storage.remote import LOCK, UrlStorage
 from spt_fast.store import RESULT, Store
 from spt_fast.worker.events import CellDone, CellTrained
-
-from .test_run import Inline, Listener, numbers, run_grid
-from .test_store import cell, result
-from .tiny import tiny_model
+from tests.helpers.cells import cell, result
+from tests.helpers.running import Inline, Listener, numbers, run_grid
+from tests.helpers.tiny import tiny_model
 
 
 def storage_at(url: str) -> UrlStorage:

@@ -13,9 +13,8 @@ from spt_fast.cli.checking import check_grid
 from spt_fast.config import FewShot, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.driver.result import GridResult
 from spt_fast.driver.run import run_cells
-
-from .test_run import Inline
-from .tiny import tiny_model
+from tests.helpers.running import Inline
+from tests.helpers.tiny import tiny_model
 
 FEW_STEPS = SoftPromptConfig(length=3, steps=2, batch_size=2, lr=0.05)
 

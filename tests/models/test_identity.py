@@ -10,8 +10,7 @@ import pytest
 from spt_fast.config import ModelConfig
 from spt_fast.errors import ConfigError
 from spt_fast.models.identity import WHOLE, fingerprint, resolve
-
-from .weights import model_folder
+from tests.helpers.weights import model_folder
 
 
 def test_a_copy_elsewhere_has_the_same_fingerprint(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from spt_fast.tasks import loading
 from spt_fast.worker.events import CellDone, CellFailed, Event
 from spt_fast.worker.stage import run_stage
 
-GRIDS = Path(__file__).parents[1] / "benchmarks" / "grids"
-ROWS = Path(__file__).parents[2] / "shared" / "data"
+GRIDS = Path(__file__).parents[2] / "benchmarks" / "grids"
+ROWS = Path(__file__).parents[3] / "shared" / "data"
 NAMES = sorted(path.name for path in GRIDS.glob("*.yaml"))
 
 needs_rows = pytest.mark.skipif(not ROWS.is_dir(), reason="there are no real rows beside this checkout (../shared/data)")
@@ -76,9 +76,7 @@ def test_the_papers_grid_is_the_papers_protocol(offline: None) -> None:
 
 
 @pytest.mark.parametrize("name", ["lester.yaml", "ablations.yaml"])
-def test_what_prompt_tuning_asks_of_starts_lengths_and_rates_is_there_and_each_row_has_a_label_of_its_own(
-    name: str, offline: None
-) -> None:
+def test_starts_lengths_and_rates_of_prompt_tuning_are_there_with_a_label_each(name: str, offline: None) -> None:
     grid = load_grid(GRIDS / name)
     cells = plan.expand(grid)
     assert (

@@ -10,8 +10,7 @@ import pytest
 from spt_fast import plan
 from spt_fast.config import FewShot, GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.errors import ConfigError
-
-from .weights import model_folder
+from tests.helpers.weights import model_folder
 
 
 @pytest.fixture

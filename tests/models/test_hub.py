@@ -1,6 +1,6 @@
 """The Hub, and what is said when it cannot be reached or does not give what is asked for.
 
-The clients are the real ones; the Hub is tests/hub.py, on localhost. Each process asks many things, because importing
+The clients are the real ones; the Hub is tests/helpers/hub.py, on localhost. Each process asks many things, because importing
 `datasets` takes a second.
 """
 
@@ -18,9 +18,8 @@ import pytest
 
 from spt_fast import tasks
 from spt_fast.tasks.base import HubSource
-
-from .hub import COMMIT, TOKEN, Hub, Repo, environment
-from .tiny import tiny_model
+from tests.helpers.hub import COMMIT, TOKEN, Hub, Repo, environment
+from tests.helpers.tiny import tiny_model
 
 CARD = b"""---
 configs:
@@ -338,9 +337,7 @@ def test_what_the_hub_does_not_give_is_a_sentence_that_says_what_to_do(
 
 
 @pytest.mark.slow
-def test_a_gated_model_a_gated_data_set_and_changed_columns_fail_their_cells_and_the_others_go_on(
-    tiny: Path, tmp_path: Path
-) -> None:
+def test_gated_models_and_data_sets_and_changed_columns_fail_their_cells_and_no_others(tiny: Path, tmp_path: Path) -> None:
     repos = {
         "openai/gsm8k": gsm8k(answer="solution"),
         "cais/mmlu": Repo(kind="datasets", files={}, gated=True, commit=pinned("mmlu")),

@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 from spt_fast import zoo
 from spt_fast.store import Store
 
-GRID = Path(__file__).parents[1] / "benchmarks" / "grids" / "quickstart.yaml"
+GRID = Path(__file__).parents[2] / "benchmarks" / "grids" / "quickstart.yaml"
 BASES = ("zoo/base-40", "zoo/base-70", "zoo/base-95")
 TASKS = ("zoo-mcq", "zoo-short", "zoo-number", "zoo-json")
 LAST = 80

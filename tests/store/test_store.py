@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from spt_fast.config import Protocol, SoftPromptConfig, ZeroShot
+from spt_fast.config import SoftPromptConfig
 from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.models.identity import Model
@@ -23,48 +23,8 @@ from spt_fast.storage import open_storage
 from spt_fast.storage.files import BESIDE, write_whole
 from spt_fast.store import Results, Store
 from spt_fast.store import samples as stored_samples
-from spt_fast.types import CellResult, Metric, Sample, TrainingStep
-
-
-def cell(protocol: Protocol | None = None, **changes: object) -> Cell:
-    protocol = protocol or ZeroShot()
-    given: dict[str, object] = {
-        "model": Model(name="m", source="/m", fingerprint="sha256:0"),
-        "task": TaskRows(name="t", version=1, content="rows"),
-        "protocol": protocol,
-        "seed": 0 if protocol.seeded else None,
-        "label": protocol.name,
-        **changes,
-    }
-    return Cell(**given)  # type: ignore[arg-type]
-
-
-def result(*steps: int | None) -> CellResult:
-    def metric(name: str, value: float) -> Metric:
-        return Metric(name=name, value=value, n=2, stderr=0.1, ci_low=0.0, ci_high=1.0)
-
-    samples = tuple(
-        Sample(
-            example=f"e{i}",
-            step=step,
-            prompt="Q \udcff?",  # a lone surrogate, as broken bytes decode to
-            completion="<script>",
-            finish_reason="stop",
-            target="A",
-            extracted=None,
-            rule=None,
-            format_ok=bool(i),
-            knows=True,
-            correct=False,
-            option_logprobs=(-1.0, -2.5),
-            chosen=0,
-            chosen_per_byte=1,
-        )
-        for step in steps
-        for i in range(2)
-    )
-    metrics = {s: (metric("format_following", 0.5), metric("given_format", math.nan)) for s in steps}
-    return CellResult(metrics=metrics, samples=samples, costs={"train_s": 1.5}, provenance={"torch": "2"})
+from spt_fast.types import Sample, TrainingStep
+from tests.helpers.cells import cell, result
 
 
 def remove(store: Store, path: str) -> None:

@@ -23,9 +23,8 @@ from spt_fast.report import CellReport, summary
 from spt_fast.report.folder import write_tables
 from spt_fast.store import RERUN, Store
 from spt_fast.worker.events import CellDone, PhaseStarted
-
-from .test_run import Listener, numbers, run_grid
-from .tiny import tiny_model
+from tests.helpers.running import Listener, numbers, run_grid
+from tests.helpers.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,7 @@ from spt_fast.worker.events import (
     WorkerEnded,
     WorkerStarted,
 )
-
-from .test_store import cell
+from tests.helpers.cells import cell
 
 
 @pytest.fixture

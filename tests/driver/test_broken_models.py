@@ -10,8 +10,7 @@ import pytest
 
 from spt_fast.cli import main
 from spt_fast.driver.run import run_cells
-
-from .weights import in_shards, sound_folder
+from tests.helpers.weights import in_shards, sound_folder
 
 GRID = """
 name: grid

@@ -24,8 +24,7 @@ from spt_fast.errors import ConfigError, DataError
 from spt_fast.prompts.initialize import initialize
 from spt_fast.store import Store
 from spt_fast.types import Example, Metric
-
-from .tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 
 def example(i: int, options: tuple[str, ...] = ()) -> Example:
@@ -40,7 +39,7 @@ def test_shuffled_open_targets_are_the_same_ones_each_somewhere_else() -> None:
     assert [row.key for row in shuffled] == [row.key for row in rows]
 
 
-def test_shuffled_closed_targets_are_any_of_the_rows_own_options_the_right_one_as_often_as_another() -> None:
+def test_shuffled_closed_targets_are_any_of_the_rows_own_options_with_equal_chance() -> None:
     rows = [example(i, ("A. x", "B. y", "C. z", "D. w")) for i in range(4000)]
     counts = Counter(row.target for row in ShuffledLabels().learns_from(rows, seed=0))
     assert set(counts) == {"A. x", "B. y", "C. z", "D. w"}

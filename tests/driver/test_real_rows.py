@@ -10,7 +10,7 @@ from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfi
 from spt_fast.driver.run import run_cells
 from spt_fast.store import Store
 
-ROWS = Path(__file__).parents[2] / "shared" / "data"
+ROWS = Path(__file__).parents[3] / "shared" / "data"
 
 pytestmark = [
     pytest.mark.vllm,

@@ -10,8 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
-from spt_fast.driver.result import GridResult, Interrupted
+from spt_fast.driver.result import Interrupted
 from spt_fast.driver.run import run_cells as run_in_workers
-from spt_fast.executors.base import Executor
-from spt_fast.plan import Stage
 from spt_fast.store import Store
 from spt_fast.worker.events import CellDone, CellTrained, Event, PhaseStarted
-from spt_fast.worker.lease import Given
-from spt_fast.worker.stage import run_stage
-
-from .tiny import tiny_model
+from tests.helpers.running import Listener, numbers, run_grid
+from tests.helpers.tiny import tiny_model
 
 PROTOCOLS: tuple[Protocol, ...] = (
     ZeroShot(),
@@ -57,49 +52,6 @@ def grid(models: Path, tmp_path: Path) -> GridConfig:
         engine={"kind": "echo"},
         output=tmp_path / "run",
     )
-
-
-class Inline(Executor):
-    """Stages in this process: what a worker does, without the seconds that a process takes to import torch."""
-
-    def run(self, stages: Sequence[Stage], earlier: Callable[[Stage], Given]) -> Generator[tuple[Stage, Event]]:
-        for stage in stages:
-            events: list[Event] = []
-            run_stage(stage, earlier(stage), events.append)
-            for event in events:
-                yield stage, event
-
-
-def run_grid(grid: GridConfig, **settings: Any) -> GridResult:
-    """The grid, in this process."""
-    return run_in_workers(grid, executor=Inline(), **settings)
-
-
-class Listener:
-    """Remembers the events, and does something at one of them."""
-
-    def __init__(self, at: type[Event] | None = None, times: int = 1, then: Any = None) -> None:
-        self.seen: list[Event] = []
-        self._at, self._left, self._then = at, times, then
-
-    @contextmanager
-    def watch(self, *_: object) -> Iterator[Listener]:
-        yield self
-
-    def show(self, stage: Stage, event: Event) -> None:
-        self.seen.append(event)
-        if self._at is not None and isinstance(event, self._at):
-            self._left -= 1
-            if self._left == 0:
-                self._then()
-
-    def keys(self, kind: type[Event]) -> list[str]:
-        return [event.key for event in self.seen if isinstance(event, kind)]  # type: ignore[union-attr]
-
-
-def numbers(result: GridResult) -> dict[str, Any]:
-    """What a grid came to, times aside."""
-    return {key: stored.metrics for key, stored in result.results.items()}
 
 
 def test_a_grid_is_done_and_its_folder_holds_what_the_documentation_says(grid: GridConfig) -> None:
@@ -189,7 +141,7 @@ def test_a_model_that_cannot_be_started_fails_its_cells_and_no_others(grid: Grid
     assert again.complete
 
 
-def test_weights_that_cannot_be_trained_on_fail_the_soft_prompts_and_leave_the_rest_to_the_engine(
+def test_weights_that_cannot_be_trained_on_fail_the_soft_prompts_and_no_other_cells(
     grid: GridConfig, tmp_path: Path, models: Path
 ) -> None:
     folder = Path(shutil.copytree(models / "one", tmp_path / "m"))

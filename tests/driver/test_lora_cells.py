@@ -32,9 +32,8 @@ from spt_fast.worker.lease import Lease, More
 from spt_fast.worker.questions import Questions, questions
 from spt_fast.worker.requests import requests_of
 from spt_fast.worker.stage import run_stage
-
-from .helpers.reports import markdown
-from .tiny import tiny_model
+from tests.helpers.reports import markdown
+from tests.helpers.tiny import tiny_model
 
 TUNED = {"steps": 2, "batch_size": 2, "lr": 0.05}
 LORA = Lora(**TUNED, rank=2, evaluate_at=(0, 1))  # type: ignore[arg-type]
