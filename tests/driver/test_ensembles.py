@@ -129,7 +129,7 @@ def test_metrics_at_each_step_have_the_members_beside_them_in_every_table(grid: 
     csv = (grid.folder / "results.csv").read_text()  # type: ignore[operator]
     assert f"{cell.model.name},zoo-mcq,ensemble,0,2,knowledge_member_mean," in csv
     text = (grid.folder / "report.md").read_text()  # type: ignore[operator]
-    assert "| task | protocol | seed | metric | mean member | best member | together |" in text
+    assert "| model | task | protocol | metric | mean member | best member | together |" in text
 
 
 def test_a_grid_names_ensembles_and_says_what_is_wrong_with_them() -> None:
