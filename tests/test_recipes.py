@@ -207,9 +207,11 @@ def test_an_edited_protocol_makes_new_cells(tmp_path: Path) -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_an_unknown_optimiser_or_engine_is_told_what_there_is() -> None:
+def test_an_unknown_name_is_told_what_there_is() -> None:
     grid = "name: g\nmodels: [zoo/base-40]\ntasks: [zoo-mcq]\n"
     with pytest.raises(ConfigError, match="optimizer: must be one of adamw, adafactor, not 'sgd'"):
         parse_grid(f"{grid}protocols: [{{soft_prompt: {{optimizer: sgd}}}}]\n")
+    with pytest.raises(ConfigError, match="unknown protocol 'hinted'; choose from zero_shot, few_shot, soft_prompt"):
+        parse_grid(f"{grid}protocols: [hinted]\n")  # a package that is not installed
     with pytest.raises(ConfigError, match=r"engine\.kind: must be one of vllm, transformers, echo, not 'sglang'"):
         parse_grid(f"{grid}engine: {{kind: sglang}}\n")

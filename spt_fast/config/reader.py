@@ -224,7 +224,7 @@ def _protocol(item: Any, place: str, base: Path) -> list[Protocol]:
             raise ConfigError(f"{place}: must have one key, the protocol's name, not {len(mapping)}")
         name, settings = next(iter(mapping.items()))
     if name not in PROTOCOLS:
-        meant = did_you_mean(name, PROTOCOLS) or belongs(name)
+        meant = did_you_mean(name, PROTOCOLS) or belongs(name) or f"; choose from {', '.join(PROTOCOLS)}"
         raise ConfigError(f"{place}: unknown protocol {shortened(name)}{meant}")
     place, cls = f"{place}.{name}", PROTOCOLS[name]
     settings = _with_preset(settings or {}, cls, place)
