@@ -35,8 +35,8 @@ from spt_fast.tasks.lm_eval.scores import PREFIX
 
 NEAR = 2e-3
 """Nats that two float32 likelihoods of an option may be apart."""
-CLOSE = 1e-6
-"""Of metrics, relative."""
+CLOSE = 1e-5
+"""Of metrics, relative: a perplexity is the exponential of float32 likelihoods."""
 REASONS = {
     "seam": "a token reaches from the prompt into an option, and lm-eval leaves out what it holds of the option",
 }
