@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from dataclasses import fields
@@ -95,6 +96,24 @@ def leads_somewhere(page: Path, target: str) -> bool:
     if wanted.parts[:1] == ("docs",) and "/".join(wanted.parts[1:]) in made():
         return not anchor or anchor in headings(wanted)
     return (ROOT / wanted).exists() and (not anchor or anchor in headings(wanted))
+
+
+def commands(page: Path) -> list[str]:
+    """Lines that a reader is told to type, comments apart."""
+    lines = re.findall(r"^    (spt-fast .*)$", text_of(page), re.M)
+    return [re.split(r"\s+#|\s+[<>]", line)[0] for line in lines if "..." not in line]
+
+
+@pytest.mark.parametrize("page", [Path("README.md"), *PAGES, Path("cluster/README.md")], ids=str)
+def test_a_command_of_a_page_is_one(page: Path) -> None:
+    for line in commands(page):
+        command: click.Command = cli
+        _, *arguments = shlex.split(line)
+        while isinstance(command, click.Group) and arguments:
+            found = command.get_command(click.Context(command), arguments[0])
+            assert found is not None, line
+            command, arguments = found, arguments[1:]
+        command.make_context(line, list(arguments))  # parses, and refuses what is no option
 
 
 def test_every_metric_is_explained() -> None:

@@ -102,7 +102,10 @@ def _say(text: str) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(metadata.version("spt-fast"), prog_name="spt-fast")
 def cli() -> None:
-    """Measure what a base model knows, apart from whether it writes the answer in the form asked for."""
+    """Measure what a base model knows, apart from whether it writes the answer in the form asked for.
+
+    Start with: spt-fast init, spt-fast run grid.yaml
+    """
 
 
 # The main job
@@ -134,7 +137,7 @@ def run(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Run a grid. The same command again continues where it stopped; completed cells are not computed twice."""
+    """Run a grid, or what is left of it. The same command again continues where it stopped."""
     from spt_fast.cli import progress
     from spt_fast.config.reader import load_grid, share_of
     from spt_fast.driver.options import with_options
@@ -174,7 +177,7 @@ def run(
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path), default=Path("grid.yaml"))
 def init(file: Path) -> int:
-    """Write a commented grid to start from, and a JSON Schema for editors beside it."""
+    """Write a commented grid to start from. A JSON Schema for editors is written beside it."""
     if file.exists():
         raise ConfigError(f"{file}: already exists; choose another name")
     if not file.parent.is_dir():
@@ -190,7 +193,7 @@ def init(file: Path) -> int:
 
 @cli.command()
 def schema() -> int:
-    """Print the JSON Schema of grid.yaml, with which editors complete and check a grid."""
+    """Print the JSON Schema of grid.yaml. With it, editors complete and check a grid."""
     click.echo(_schema(), nl=False)
     return 0
 
@@ -198,7 +201,7 @@ def schema() -> int:
 @cli.command()
 @click.argument("grid", metavar="GRID.yaml", type=click.Path(path_type=Path))
 def check(grid: Path) -> int:
-    """Check a grid without loading a model: keys, values, rows, tokenizers, weights that are missing."""
+    """Find mistakes in a grid without loading a model. Looks at keys, values, rows, tokenizers and headers of weights."""
     from spt_fast.cli.checking import check_grid
     from spt_fast.config.reader import load_grid
 
@@ -240,7 +243,7 @@ def status(folder: Location) -> int:
     help="Write report-against.html too: samples that another run judges differently.",
 )
 def report(folder: Location, as_json: bool, samples: str | None, against: Location | None) -> int:
-    """Print the tables of a run folder, and write results.csv, results.json, report.md and report.html."""
+    """Print and write the report of a run folder. Writes results.csv, results.json, report.md and report.html."""
     most = _samples(samples)
     code = _tell(folder, as_json=as_json)
     if samples is not None or against is not None:
@@ -267,7 +270,7 @@ def report(folder: Location, as_json: bool, samples: str | None, against: Locati
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True, help="Bootstrap resamples.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def rank(source: Location, tasks: str | None, models: str | None, lower_is_better: str | None, **options: Any) -> int:
-    """Rank the models of a run folder, or of a CSV or JSON table of scores, and say how far the order can be trusted."""
+    """Rank models, and say how sure the order is. Takes a run folder, or a CSV or JSON table of scores."""
     from spt_fast.cli.ranking import rank as ranked
 
     down = _listed(lower_is_better)
@@ -288,7 +291,7 @@ def rank(source: Location, tasks: str | None, models: str | None, lower_is_bette
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True, help="Bootstrap resamples.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def compare(a: Location, b: Location, tasks: str | None, **options: Any) -> int:
-    """Compare two run folders row by row: changes with intervals and p-values, and the rows that flipped."""
+    """Compare two run folders row by row. Shows changes with intervals and p-values, and the rows that flipped."""
     from spt_fast.cli.comparing import compare as compared
 
     terminal.show(compared(a, b, tasks=_listed(tasks), **options))
@@ -337,7 +340,7 @@ class _Export(click.Command):
     "--to", type=RunFolder(), help="Where to write [default: export-FORMAT in DIR]; for mlflow also the URI of a server."
 )
 def export(source: Location, kind: str, to: Location | None) -> int:
-    """Export a run folder to other tools, and soft prompts to PEFT and back."""
+    """Export a run folder to other tools. Soft prompts go to PEFT and back."""
     from spt_fast.cli.exporting import export_told
 
     said, left = export_told(source, kind, to)
@@ -406,7 +409,7 @@ def tune(model: str, task: str, output: Path | None, seed: int, data_files: str 
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def inspect(prompt: Location, only: str | None, as_json: bool, **options: Any) -> int:
-    """Show soft prompts: provenance, nearest tokens, norms, and with options what each vector does.
+    """Show soft prompts. Provenance, nearest tokens, norms, and with options what each vector does.
 
     PROMPT is a file, a PEFT adapter, the folder of a cell, or a run folder for all its soft prompts. Evaluations of a run
     folder are kept there, and report.html shows them.
@@ -464,7 +467,7 @@ def tasks_show(task: str, model: str | None, shots: int, data_files: str | None,
 @cli.command("lm-eval", context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def lm_eval(arguments: tuple[str, ...]) -> int:
-    """Run lm_eval with the model spt_fast: its own command line, behind the soft prompts of a run folder.
+    """Run lm_eval behind the soft prompts of a run. Takes the command line of lm_eval, with the model spt_fast.
 
     spt-fast lm-eval run --model spt_fast --model_args pretrained=zoo/base-40,soft_prompts=runs/x --tasks arc_easy
     """
@@ -516,7 +519,7 @@ def zoo_build(names: tuple[str, ...], into: Path | None, force: bool) -> int:
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto", show_default=True)
 @click.option("--prompt", type=RunFile(), help="Verify with this soft prompt too.")
 def verify(model: str, dtype: str, prompt: Location | None) -> int:
-    """Send the same requests to vLLM and Transformers: equal, or the first difference."""
+    """Compare vLLM with Transformers on a model. Says that they are equal, or the first difference."""
     _settle_threads()
     from spt_fast.inspection.verify import verify as compare
 
