@@ -265,7 +265,7 @@ def test_a_network_that_fails_is_a_sentence_and_nothing_is_taken_for_missing(mon
 
     for what in ("find", "cat_file", "ls", "info", "pipe_file"):
         monkeypatch.setattr(MemoryFileSystem, what, down)
-    for ask in (store.done, store.events, store.rows, lambda: store.result(one.key), lambda: store.put("x", "")):
+    for ask in (store.done, store.events, store.rows.read, lambda: store.result(one.key), lambda: store.put("x", "")):
         with pytest.raises(StoreError, match=r"memory://down/.*\(ConnectionError: no route to host\)$"):
             ask()
     with pytest.raises(StoreError, match="no route to host"):
@@ -339,7 +339,7 @@ def test_a_grid_comes_to_the_same_behind_a_url(grid: GridConfig, url: str, capsy
     assert capsys.readouterr().out.rstrip().endswith(f"{url}/report.html, report.md, results.csv, results.json")
     first, second = (Store(each.folder) for each in (here, there))
     assert second.text("results.csv") == first.text("results.csv")
-    assert set(second.grid()) == set(first.grid())
+    assert set(second.resolved()) == set(first.resolved())
     assert {name.split("/")[0] for name in open_storage(url).names("")} == {
         *("grid.yaml", "results.csv", "results.json", "report.md", "report.html", ".tables.json"),
         *("cells", "events", "rows"),
