@@ -19,10 +19,10 @@ from typing import Any
 
 from benchmarks.harness import RESULTS, ROOT, Benchmark
 from spt_fast import tasks
+from spt_fast.analysis.cells import RunCell
 from spt_fast.analysis.runs import open_run
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, ShuffledLabels, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import run_cells
-from spt_fast.report import CellReport
 from spt_fast.report.folder import write_tables
 
 TASKS = ("triviaqa", "arc_easy", "piqa", "boolq", "squad", "gsm8k", "mmlu")
@@ -56,7 +56,7 @@ def grid(
     )
 
 
-def told(cells: Sequence[CellReport]) -> list[dict[str, Any]]:
+def told(cells: Sequence[RunCell]) -> list[dict[str, Any]]:
     """The numbers of every done cell, at each step of its curve."""
     found = []
     for cell in cells:

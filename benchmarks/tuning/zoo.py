@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import ROOT, Benchmark
-from spt_fast.analysis.cells import over_seeds
+from spt_fast.analysis.cells import RunCell, over_seeds
 from spt_fast.analysis.runs import open_run
 from spt_fast.config import Ensemble, GridConfig, Lora, Protocol, SoftPromptConfig, Transfer, ZeroShot
 from spt_fast.config.reader import load_grid
 from spt_fast.driver.run import run_cells
-from spt_fast.report import CellReport, Recorded, transfer_matrices
+from spt_fast.report import Recorded, transfer_matrices
 from spt_fast.report.folder import write_tables
 from spt_fast.report.grid import Grid
 from spt_fast.report.html.figures import draw
@@ -68,7 +68,7 @@ def grids(*, smoke: bool) -> dict[str, GridConfig]:
     }
 
 
-def done(grid: GridConfig, folder: Path) -> list[CellReport]:
+def done(grid: GridConfig, folder: Path) -> list[RunCell]:
     """Run a grid, or what is left of it, and read what it came to."""
     finished = run_cells(replace(grid, output=folder))
     if finished.failures:
@@ -78,7 +78,7 @@ def done(grid: GridConfig, folder: Path) -> list[CellReport]:
     return list(open_run(folder).cells())
 
 
-def told(cells: Sequence[CellReport], metrics: Iterable[str] = METRICS) -> dict[str, Any]:
+def told(cells: Sequence[RunCell], metrics: Iterable[str] = METRICS) -> dict[str, Any]:
     """Means over seeds, the span of the seeds' intervals, and how far the seeds lie apart."""
     numbers: dict[str, Any] = {}
     for metric in metrics:
@@ -90,7 +90,7 @@ def told(cells: Sequence[CellReport], metrics: Iterable[str] = METRICS) -> dict[
     return {**numbers, "rows": max(sizes, default=0)}
 
 
-def ablations(cells: Sequence[CellReport]) -> dict[str, Any]:
+def ablations(cells: Sequence[RunCell]) -> dict[str, Any]:
     """Every sweep, point by point, and what of it the paper's appendix would have us see."""
     grid = Grid(cells=cells, resolved={})
     found: list[dict[str, Any]] = []
@@ -115,7 +115,7 @@ def ablations(cells: Sequence[CellReport]) -> dict[str, Any]:
     }
 
 
-def methods(cells: Sequence[CellReport]) -> dict[str, Any]:
+def methods(cells: Sequence[RunCell]) -> dict[str, Any]:
     """The transfer matrix, ensembles beside their members, LoRA beside soft prompts."""
     carried = [
         {
@@ -155,7 +155,7 @@ def methods(cells: Sequence[CellReport]) -> dict[str, Any]:
     }
 
 
-def _beside_members(cell: CellReport, metric: str) -> Mapping[str, float]:
+def _beside_members(cell: RunCell, metric: str) -> Mapping[str, float]:
     names = {"together": metric, "mean_member": f"{metric}_member_mean", "best_member": f"{metric}_member_best"}
     found = {what: cell.metric(name) for what, name in names.items()}
     if any(each is None for each in found.values()):
@@ -163,7 +163,7 @@ def _beside_members(cell: CellReport, metric: str) -> Mapping[str, float]:
     return {what: each.value for what, each in found.items() if each is not None}
 
 
-def figure(cells: Sequence[CellReport]) -> str:
+def figure(cells: Sequence[RunCell]) -> str:
     """Format following and knowledge by length, as the report draws it, with its colours written out."""
     found = section(Recorded(name="tuning", cells=cells))
     assert found is not None

@@ -8,9 +8,10 @@ import sys
 
 import click
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.analysis.runs import open_run
 from spt_fast.config.output import Location
-from spt_fast.report import CellReport, Recorded, overview, terminal
+from spt_fast.report import Recorded, overview, terminal
 from spt_fast.report.folder import KEPT, kept_tables, write_tables
 from spt_fast.store import Store
 from spt_fast.tasks.losses import told
@@ -19,7 +20,7 @@ from spt_fast.terminal import show
 MOST_COLUMNS = 120
 
 
-def tell(folder: Location, *, as_json: bool) -> list[CellReport]:
+def tell(folder: Location, *, as_json: bool) -> list[RunCell]:
     """Print the tables of a run folder on stdout; write them, unless they stand there as they would be written.
 
     Returns:

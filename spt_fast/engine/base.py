@@ -56,7 +56,7 @@ class EngineConfig:
     pipeline_parallel: int = 1
     nodes: tuple[str, ...] = ()
     """Addresses of the nodes that it is spread over, its own first; empty: it is on one."""
-    partners: Partners | None = None
+    followers: Followers | None = None
     """Who runs the parts of it that are on the other nodes."""
     gpus: float = 1.0
     """Of all nodes together. Below 1: the share of one GPU that the engine has beside others."""
@@ -90,7 +90,7 @@ class Part:
     """What the engine is not prepared for, and why: all parts are prepared for the same."""
 
 
-class Partners(ABC):
+class Followers(ABC):
     """The other nodes of an engine that is spread over several: each runs its part as long as the engine is open."""
 
     @abstractmethod
@@ -159,7 +159,7 @@ class Engine(ABC):
         Raises:
             EngineError: a request is impossible (unknown soft prompt, empty, too long), or the engine died. After the
                 latter the engine is of no use any more (`alive` is False).
-            OutOfMemoryError: it died of that; another one with less (`caution.Caution`) may answer the same requests.
+            OutOfMemoryError: it died of that; another one with less (`oom_backoff.Backoff`) may answer the same requests.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Caution: how an engine that ran out of memory is started again, with smaller batches, then with a smaller share of the GPU.
+"""How an engine that ran out of memory is started again, with smaller batches, then with a smaller share of the GPU.
 
 All of it is in `cell.SPEED_ONLY`: a cell has the same key, and the same results, however carefully its engine was started.
 """
@@ -78,7 +78,7 @@ def lowered(first: EngineConfig, rung: Rung, *, on_gpu: bool) -> EngineConfig:
     return replace(first, options={**options, **less})
 
 
-class Caution:
+class Backoff:
     """The settings that the engine of one model is started with, and how they came to be so low."""
 
     def __init__(self, first: EngineConfig) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from spt_fast.engine.base import Part, Partners
+from spt_fast.engine.base import Followers, Part
 from spt_fast.errors import UnstorableError
 from spt_fast.executors.messages import BeginFollowers, Claim, DeviceFree, EndFollowers, Packed, WantsMore, unsent
 from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, StageDone
@@ -60,7 +60,7 @@ def _leave_nothing_behind(fd: int) -> None:
     os.close(parent)
 
 
-class _Line(Lease, Partners):
+class _Line(Lease, Followers):
     """The socket: events go up, questions too, and answers come down."""
 
     def __init__(self, connection: Connection) -> None:
@@ -95,7 +95,7 @@ class _Line(Lease, Partners):
         self._device_free.wait()
 
     @property
-    def partners(self) -> Partners:
+    def followers(self) -> Followers:
         return self
 
     def begin(self, parts: Sequence[Part]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from spt_fast.engine.base import Partners as Followers
+from spt_fast.engine.base import Followers
 from spt_fast.executors.messages import BeginFollowers, Claim, DeviceFree, EndFollowers, FromWorker, WantsMore
 from spt_fast.executors.work_queue import WorkQueue
 from spt_fast.executors.worker_process import WorkerProcess

@@ -6,7 +6,7 @@ is imported by itself when one is written, because it computes and draws.
 """
 
 from spt_fast.analysis.cells import Disagreement, Verdict
-from spt_fast.analysis.cells import RunCell as CellReport
+from spt_fast.analysis.cells import RunCell as RunCell
 from spt_fast.report.files import CSV_COLUMNS, results_csv, results_json
 from spt_fast.report.markdown import markdown
 from spt_fast.report.parts import Section
@@ -20,7 +20,6 @@ from spt_fast.report.transfer import TransferMatrix, Transferred, transfer_matri
 __all__ = [
     "CSV_COLUMNS",
     "SECTIONS",
-    "CellReport",
     "Disagreement",
     "Recorded",
     "Section",

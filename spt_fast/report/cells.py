@@ -6,24 +6,23 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from spt_fast.analysis.cells import OverSeeds as OverSeeds
 from spt_fast.analysis.cells import RunCell
 from spt_fast.analysis.cells import over_seeds as over_seeds
 from spt_fast.scoring.rerun import Rerun
 
-CellReport: TypeAlias = RunCell
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 def of(
-    cells: Iterable[CellReport],
+    cells: Iterable[RunCell],
     *,
     model: str | None = None,
     task: str | None = None,
     protocol: str | None = None,
-) -> list[CellReport]:
+) -> list[RunCell]:
     """The cells of a model, task or protocol (by label)."""
     return [
         cell
@@ -32,9 +31,9 @@ def of(
     ]
 
 
-def by_model(cells: Iterable[CellReport]) -> dict[str, list[CellReport]]:
+def by_model(cells: Iterable[RunCell]) -> dict[str, list[RunCell]]:
     """The cells of each model, in the order of the models' first appearance."""
-    found: dict[str, list[CellReport]] = {}
+    found: dict[str, list[RunCell]] = {}
     for cell in cells:
         found.setdefault(cell.model, []).append(cell)
     return found
@@ -57,14 +56,14 @@ def plain(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
-def title(cell: CellReport) -> str:
+def title(cell: RunCell) -> str:
     """How a person is told of it: "zoo/base-40 · zoo-mcq · soft_prompt · seed 0"."""
     return cell.place.title
 
 
-def failures(cells: Iterable[CellReport]) -> list[tuple[str, str]]:
+def failures(cells: Iterable[RunCell]) -> list[tuple[str, str]]:
     """Who failed, and why: cells of one model that failed of the same are named together."""
-    alike: dict[tuple[str, str], list[CellReport]] = {}
+    alike: dict[tuple[str, str], list[RunCell]] = {}
     for cell in cells:
         if cell.status == "failed":
             alike.setdefault((cell.model, cell.reason or cell.kind), []).append(cell)
@@ -82,7 +81,7 @@ class Place(NamedTuple):
     protocol: str
 
 
-def asked_again(cells: Iterable[CellReport]) -> dict[Place, list[Rerun]]:
+def asked_again(cells: Iterable[RunCell]) -> dict[Place, list[Rerun]]:
     """What came of asking rows again, over the seeds of a place; of those where it was done."""
     found: dict[Place, list[Rerun]] = {}
     for cell in cells:
@@ -96,7 +95,7 @@ def largest_difference(reruns: Iterable[Rerun]) -> float:
     return max((each.largest_difference for each in reruns if not math.isnan(each.largest_difference)), default=math.nan)
 
 
-def headline(cells: Sequence[CellReport], model: str) -> str:
+def headline(cells: Sequence[RunCell], model: str) -> str:
     """A model's name, with whose partner it is."""
     partner = next((cell.partner_of for cell in of(cells, model=model) if cell.partner_of), None)
     return f"{model} (post-trained counterpart of {partner})" if partner else model

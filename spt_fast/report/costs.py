@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.config import PriceConfig
-from spt_fast.report.cells import CellReport
 
 PHASES = {
     "load_s": "load",
@@ -76,7 +76,7 @@ class Spent:
         return self.total * (self.gpus or 1.0)
 
 
-def spent(cells: Iterable[CellReport], gpus: float = 0.0) -> Spent:
+def spent(cells: Iterable[RunCell], gpus: float = 0.0) -> Spent:
     """Put the costs of a model's cells together.
 
     Args:
@@ -99,7 +99,7 @@ def spent(cells: Iterable[CellReport], gpus: float = 0.0) -> Spent:
     )
 
 
-def spent_judging(cells: Iterable[CellReport], gpus: float = 0.0) -> Spent:
+def spent_judging(cells: Iterable[RunCell], gpus: float = 0.0) -> Spent:
     """What judges took. One counts its seconds from its start, so those of its last cell are those of all."""
     judged = [cell for cell in cells if cell.status == "done" and "judge_s" in cell.costs]
     engines: dict[float, float] = {}
@@ -110,7 +110,7 @@ def spent_judging(cells: Iterable[CellReport], gpus: float = 0.0) -> Spent:
     return Spent(phases=phases, tokens={}, cells=len(judged), rows=_rows(judged), host_bytes=0, gpu_bytes=0, gpus=gpus)
 
 
-def spent_on(cell: CellReport, model: Spent) -> float:
+def spent_on(cell: RunCell, model: Spent) -> float:
     """GPU-seconds of one cell: its own phases, and its part of what its model's cells have in common.
 
     Args:
@@ -122,16 +122,16 @@ def spent_on(cell: CellReport, model: Spent) -> float:
     return (own + shared) * (model.gpus or 1.0)
 
 
-def by_model(cells: Iterable[CellReport], gpus: Mapping[str, float]) -> dict[str, Spent]:
+def by_model(cells: Iterable[RunCell], gpus: Mapping[str, float]) -> dict[str, Spent]:
     """What the done cells of each model took; `gpus`: of its workers."""
-    groups: dict[str, list[CellReport]] = {}
+    groups: dict[str, list[RunCell]] = {}
     for cell in cells:
         groups.setdefault(cell.model, []).append(cell)
     found = {model: spent(group, gpus.get(model, 0.0)) for model, group in groups.items()}
     return {model: each for model, each in found.items() if each.cells}
 
 
-def tokens(cells: Iterable[CellReport]) -> dict[str, float]:
+def tokens(cells: Iterable[RunCell]) -> dict[str, float]:
     """What cells tell of their tokens, summed up."""
     found: dict[str, float] = {}
     for cell in cells:
@@ -251,10 +251,10 @@ def unit(on_gpus: bool) -> str:
     return "GPU" if on_gpus else "worker"
 
 
-def _rows(cells: Sequence[CellReport]) -> int:
+def _rows(cells: Sequence[RunCell]) -> int:
     sizes = [metric.n * len(cell.metrics) for cell in cells if (metric := cell.metric("format_following")) is not None]
     return sum(sizes)
 
 
-def _most(cells: Sequence[CellReport], ending: str) -> float:
+def _most(cells: Sequence[RunCell], ending: str) -> float:
     return max((value for cell in cells for name, value in cell.costs.items() if name.endswith(ending)), default=0.0)

@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.analysis.frames import CSV_COLUMNS as CSV_COLUMNS
 from spt_fast.analysis.frames import result_rows
 from spt_fast.config import PriceConfig
-from spt_fast.report.cells import CellReport
 from spt_fast.report.costs import Session, Spent, by_model, gpus_of, sessions, spent_on
 from spt_fast.scoring.rerun import Rerun
 from spt_fast.terminal import harmless
 
 
-def results_csv(cells: Sequence[CellReport]) -> str:
+def results_csv(cells: Sequence[RunCell]) -> str:
     """A row a metric of each done cell and step. What does not exist (a seed, a step, NaN) is an empty field."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -34,7 +34,7 @@ def _text(name: str) -> str:
 
 
 def results_json(
-    cells: Sequence[CellReport],
+    cells: Sequence[RunCell],
     *,
     name: str,
     provenance: Mapping[str, str] | None = None,
@@ -74,7 +74,7 @@ def _rows(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _place(cell: CellReport) -> dict[str, Any]:
+def _place(cell: RunCell) -> dict[str, Any]:
     return {
         "key": cell.key,
         "model": cell.model,
@@ -99,7 +99,7 @@ def _paid(gpu_seconds: float, price: PriceConfig) -> float:
     return round(gpu_seconds / 3600 * price.per_gpu_hour, 6)
 
 
-def _done(cell: CellReport, model: Spent, price: PriceConfig | None) -> dict[str, Any]:
+def _done(cell: RunCell, model: Spent, price: PriceConfig | None) -> dict[str, Any]:
     gpu_seconds = spent_on(cell, model)
     paid = {} if price is None else {"price": _paid(gpu_seconds, price)}
     return {

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from spt_fast import report
+from spt_fast.analysis.cells import RunCell
 from spt_fast.analysis.runs import open_run
 from spt_fast.config.output import Location
 from spt_fast.errors import DamagedError
-from spt_fast.report import CellReport, markdown, results_csv, results_json, summary
+from spt_fast.report import markdown, results_csv, results_json, summary
 from spt_fast.report.costs import price_of
 from spt_fast.report.sections import sections
 from spt_fast.store import Store
@@ -25,7 +26,7 @@ TABLES = ("results.csv", "results.json", "report.md", "report.html")
 KEPT = ".tables.json"
 
 
-def write_tables(folder: Location) -> tuple[list[CellReport], str]:
+def write_tables(folder: Location) -> tuple[list[RunCell], str]:
     """Write results.csv, results.json, report.md and report.html; the cells, and the text of results.json.
 
     Raises:

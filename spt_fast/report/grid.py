@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.config.protocols import protocol_of
-from spt_fast.report.cells import CellReport, Place, distinct, forms_of
+from spt_fast.report.cells import Place, distinct, forms_of
 from spt_fast.report.parts import GLYPHS, Cell, Key, Linked, look, samples_link
 from spt_fast.report.words import ABSENT, measured, short_names, visible
 
@@ -20,14 +21,14 @@ MOST_PLACES = 700
 class Grid:
     """Cells by place."""
 
-    cells: Sequence[CellReport] = field(repr=False)
+    cells: Sequence[RunCell] = field(repr=False)
     resolved: Mapping[str, Any] = field(repr=False)
     """grid.yaml."""
 
     @cached_property
-    def at(self) -> Mapping[Place, Sequence[CellReport]]:
+    def at(self) -> Mapping[Place, Sequence[RunCell]]:
         """The cells of each place, by seed."""
-        found: dict[Place, list[CellReport]] = {}
+        found: dict[Place, list[RunCell]] = {}
         for cell in self.cells:
             found.setdefault(Place(cell.model, cell.task, cell.protocol), []).append(cell)
         return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from spt_fast.report.cells import CellReport
+from spt_fast.analysis.cells import RunCell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Mean:
 
 
 def mean_over(
-    cells: Mapping[str, Sequence[CellReport]], metric: str, weights: Mapping[str, float], *, by_rows: bool = False
+    cells: Mapping[str, Sequence[RunCell]], metric: str, weights: Mapping[str, float], *, by_rows: bool = False
 ) -> Mean | None:
     """A weighted mean over tasks, with an interval that is put together from theirs.
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.prompts.meaning import Meaning, Placed, Probe
-from spt_fast.report.cells import CellReport
 from spt_fast.report.grid import Grid
 
 if TYPE_CHECKING:  # they compute with scipy, which is not imported to say what was said before
@@ -31,7 +31,7 @@ class Recorded:
 
     name: str
     """Of the grid."""
-    cells: Sequence[CellReport] = field(repr=False)
+    cells: Sequence[RunCell] = field(repr=False)
     """All of the grid, done or not."""
     grid: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """grid.yaml, as resolved."""

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.config.protocols import PROTOCOLS, Protocol, protocol_of
-from spt_fast.report.cells import CellReport, distinct, largest_difference, of, plain
+from spt_fast.report.cells import distinct, largest_difference, of, plain
 from spt_fast.scoring.learning import has_fallen
 from spt_fast.scoring.metrics import FORMAT, KNOWLEDGE, spec
 from spt_fast.scoring.rerun import FLIPS, flip_rate
@@ -19,7 +20,7 @@ LEVEL = 0.05
 """Of the paired tests."""
 
 
-def summary(cells: Sequence[CellReport]) -> str:
+def summary(cells: Sequence[RunCell]) -> str:
     """One paragraph of plain words: format following and knowledge under each protocol, partners, failures.
 
     Significance is by exact McNemar tests over the examples that two cells share, where their verdicts are given.
@@ -48,8 +49,8 @@ def summary(cells: Sequence[CellReport]) -> str:
 class _Pair:
     """A soft-prompt cell, and the zero-shot cell of the same model and task."""
 
-    plain: CellReport
-    soft: CellReport
+    plain: RunCell
+    soft: RunCell
 
     @property
     def format(self) -> Paired:
@@ -85,7 +86,7 @@ class _Pair:
         return self.knowledge.p < LEVEL
 
 
-def _plainly(bases: Sequence[CellReport]) -> list[str]:
+def _plainly(bases: Sequence[RunCell]) -> list[str]:
     plainly = _baseline(bases)
     if not plainly:
         return []
@@ -97,7 +98,7 @@ def _plainly(bases: Sequence[CellReport]) -> list[str]:
     ]
 
 
-def _shown(bases: Sequence[CellReport]) -> list[str]:
+def _shown(bases: Sequence[RunCell]) -> list[str]:
     """Other prompts, nothing else: worked examples."""
     kinds = [(kind, cells) for kind, cells in _by_kind(bases) if kind.attaches == "nothing" and not kind.is_baseline]
     return [
@@ -107,7 +108,7 @@ def _shown(bases: Sequence[CellReport]) -> list[str]:
     ]
 
 
-def _soft(bases: Sequence[CellReport]) -> list[str]:
+def _soft(bases: Sequence[RunCell]) -> list[str]:
     found = []
     for label in distinct(cell.protocol for cell in _treatment(bases)):
         kind = protocol_of(label)
@@ -116,7 +117,7 @@ def _soft(bases: Sequence[CellReport]) -> list[str]:
     return found
 
 
-def _controls(bases: Sequence[CellReport]) -> list[str]:
+def _controls(bases: Sequence[RunCell]) -> list[str]:
     shown = ((kind.said(), cells) for kind, cells in _by_kind(bases) if kind.is_control)
     return [
         f"As a control, {how}, format following was {_span(cells, FORMAT)}, and knowledge {_span(cells, KNOWLEDGE)}."
@@ -124,10 +125,10 @@ def _controls(bases: Sequence[CellReport]) -> list[str]:
     ]
 
 
-def _soft_kind(name: str, soft: Sequence[CellReport], bases: Sequence[CellReport]) -> list[str]:
+def _soft_kind(name: str, soft: Sequence[RunCell], bases: Sequence[RunCell]) -> list[str]:
     settled = [step for cell in soft if (step := saturation_step(cell.curve(FORMAT))) is not None]
     curves = any(len(cell.curve(FORMAT)) > 1 for cell in soft)
-    asked: dict[tuple[str, str], list[CellReport]] = {}
+    asked: dict[tuple[str, str], list[RunCell]] = {}
     for cell in _baseline(bases):
         asked.setdefault((cell.model, cell.task), []).append(cell)
     pairs = [_Pair(plainly, cell) for cell in soft if (plainly := _plain_partner(cell, asked)) is not None]
@@ -183,7 +184,7 @@ def _not_learnt(pairs: Sequence[_Pair]) -> list[str]:
     return found
 
 
-def _format_of(cell: CellReport) -> float:
+def _format_of(cell: RunCell) -> float:
     metric = cell.metric(FORMAT)
     return 0.0 if metric is None else metric.value
 
@@ -225,7 +226,7 @@ def _knowledge(how: str, pairs: Sequence[_Pair]) -> list[str]:
     return [f"{subject} moved significantly in {where}: it {ways} ({_few(names)}; {tests}{corrected})."]
 
 
-def _cut(done: Sequence[CellReport]) -> list[str]:
+def _cut(done: Sequence[RunCell]) -> list[str]:
     """How many completions had less room than the task allows, and how many of those were cut off for it."""
     tight = [cell for cell in done if cell.costs.get("less_room", 0) > 0]
     if not tight:
@@ -239,7 +240,7 @@ def _cut(done: Sequence[CellReport]) -> list[str]:
     ]
 
 
-def _partners(partners: Sequence[CellReport]) -> list[str]:
+def _partners(partners: Sequence[RunCell]) -> list[str]:
     sentences: list[str] = []
     for cells, how in ((_baseline(partners), "asked plainly"), (_treatment(partners), "with soft prompts")):
         if cells:
@@ -251,7 +252,7 @@ def _partners(partners: Sequence[CellReport]) -> list[str]:
     return sentences
 
 
-def _again(done: Sequence[CellReport]) -> list[str]:
+def _again(done: Sequence[RunCell]) -> list[str]:
     """How many answers came out otherwise, where rows were asked again."""
     reruns = [cell.rerun for cell in done if cell.rerun is not None]
     if not reruns:
@@ -271,7 +272,7 @@ def _again(done: Sequence[CellReport]) -> list[str]:
     return [f"Of {flipped.n:,} completions run again in {_of(len(reruns), len(done))}, {came}{apart}."]
 
 
-def _unfinished(cells: Sequence[CellReport]) -> list[str]:
+def _unfinished(cells: Sequence[RunCell]) -> list[str]:
     failed, waiting = ([cell for cell in cells if cell.status == status] for status in ("failed", "waiting"))
     sentences = []
     if len(failed) == len(cells):
@@ -283,29 +284,29 @@ def _unfinished(cells: Sequence[CellReport]) -> list[str]:
     return sentences
 
 
-def _plain_partner(soft: CellReport, asked: Mapping[tuple[str, str], Sequence[CellReport]]) -> CellReport | None:
+def _plain_partner(soft: RunCell, asked: Mapping[tuple[str, str], Sequence[RunCell]]) -> RunCell | None:
     """`asked`: the zero-shot cells of each model and task."""
     return next((cell for cell in asked.get((soft.model, soft.task), ()) if cell.seed in (None, soft.seed)), None)
 
 
-def _baseline(cells: Iterable[CellReport]) -> list[CellReport]:
+def _baseline(cells: Iterable[RunCell]) -> list[RunCell]:
     return [cell for cell in cells if protocol_of(cell.protocol).is_baseline]
 
 
-def _treatment(cells: Iterable[CellReport]) -> list[CellReport]:
+def _treatment(cells: Iterable[RunCell]) -> list[RunCell]:
     return [cell for cell in cells if protocol_of(cell.protocol).is_treatment]
 
 
-def _by_kind(cells: Iterable[CellReport]) -> list[tuple[type[Protocol], list[CellReport]]]:
+def _by_kind(cells: Iterable[RunCell]) -> list[tuple[type[Protocol], list[RunCell]]]:
     """The cells of each protocol, in the order in which protocols are known."""
-    found: dict[type[Protocol], list[CellReport]] = {}
+    found: dict[type[Protocol], list[RunCell]] = {}
     for cell in cells:
         found.setdefault(protocol_of(cell.protocol), []).append(cell)
     order = {kind: i for i, kind in enumerate(PROTOCOLS.values())}
     return sorted(found.items(), key=lambda each: order.get(each[0], len(order)))
 
 
-def _span(cells: Iterable[CellReport], name: str) -> str:
+def _span(cells: Iterable[RunCell], name: str) -> str:
     values = [metric.value for cell in cells if (metric := _metric(cell, name)) is not None]
     if not values:
         return "an unknown share"
@@ -313,7 +314,7 @@ def _span(cells: Iterable[CellReport], name: str) -> str:
     return f"{low}%" if low == high else f"{low}% to {high}%"
 
 
-def _metric(cell: CellReport, name: str) -> Metric | None:
+def _metric(cell: RunCell, name: str) -> Metric | None:
     return cell.metric(name)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.config.protocols import protocol_of
-from spt_fast.report.cells import CellReport, OverSeeds, by_model, distinct, of, over_seeds
+from spt_fast.report.cells import OverSeeds, by_model, distinct, of, over_seeds
 
 PLAINLY = "zero_shot"
 """Stands where a task is named that was learnt on: the model by itself."""
@@ -37,10 +38,10 @@ class TransferMatrix:
     """Tasks that were learnt on, in the order of the grid; those that the grid does not ask come last."""
     targets: tuple[str, ...]
     """Tasks that were asked, in the order of the grid."""
-    cells: Mapping[tuple[str, str], Sequence[CellReport]] = field(repr=False)
+    cells: Mapping[tuple[str, str], Sequence[RunCell]] = field(repr=False)
     """(learnt on, asked) -> the cells, one a seed, done or not. The diagonal is the task's own soft prompt, where the grid has
     the one whose vectors the transfers carry."""
-    plainly: Mapping[str, Sequence[CellReport]] = field(repr=False)
+    plainly: Mapping[str, Sequence[RunCell]] = field(repr=False)
     """Task -> its zero-shot cells."""
 
     def at(self, learnt_on: str, asked: str, metric: str) -> Transferred | None:
@@ -60,7 +61,7 @@ class TransferMatrix:
                     yield found
 
 
-def transfer_matrices(cells: Sequence[CellReport]) -> list[TransferMatrix]:
+def transfer_matrices(cells: Sequence[RunCell]) -> list[TransferMatrix]:
     """The matrices of a grid, model by model; none where it has no `transfer` cells."""
     return [
         _matrix(model, settings, own)
@@ -69,19 +70,19 @@ def transfer_matrices(cells: Sequence[CellReport]) -> list[TransferMatrix]:
     ]
 
 
-def _route(cell: CellReport) -> tuple[str, str]:
+def _route(cell: RunCell) -> tuple[str, str]:
     """The task that a transfer was learnt on, and the rest of its label: "transfer[from=a,length=5]" -> "a", "length=5"."""
     inside = cell.protocol.partition("[")[2].removesuffix("]")
     source, _, settings = inside.removeprefix("from=").partition(",")
     return source, settings
 
 
-def _matrix(model: str, settings: str, own: Sequence[CellReport]) -> TransferMatrix:
+def _matrix(model: str, settings: str, own: Sequence[RunCell]) -> TransferMatrix:
     moved = [cell for cell in own if protocol_of(cell.protocol).transfers and _route(cell)[1] == settings]
     tasks = distinct(cell.task for cell in own)
     learnt_on = {_route(cell)[0] for cell in moved}
     sources = [*(task for task in tasks if task in learnt_on), *sorted(learnt_on.difference(tasks))]
-    found: dict[tuple[str, str], list[CellReport]] = {}
+    found: dict[tuple[str, str], list[RunCell]] = {}
     for cell in moved:
         found.setdefault((_route(cell)[0], cell.task), []).append(cell)
     for source in sources:
@@ -97,7 +98,7 @@ def _matrix(model: str, settings: str, own: Sequence[CellReport]) -> TransferMat
     )
 
 
-def _home(source: str, moved: Sequence[CellReport], own: Sequence[CellReport]) -> list[CellReport]:
+def _home(source: str, moved: Sequence[RunCell], own: Sequence[RunCell]) -> list[RunCell]:
     """The soft-prompt cells of the source that have the very vectors that were moved: labels alone might mislead."""
     carried = {cell.provenance["soft_prompt"] for cell in moved if "soft_prompt" in cell.provenance}
     at_home = [cell for cell in of(own, task=source) if protocol_of(cell.protocol).is_treatment]

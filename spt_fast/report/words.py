@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from spt_fast.report.cells import CellReport, OverSeeds, over_seeds
+from spt_fast.analysis.cells import RunCell
+from spt_fast.report.cells import OverSeeds, over_seeds
 from spt_fast.scoring.metrics import spec
 
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
@@ -77,7 +78,7 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     return {name: visible(last[name] if distinct else name, 80) for name in known}
 
 
-def measured(cells: Sequence[CellReport], metric: str, where: str) -> Number | None:
+def measured(cells: Sequence[RunCell], metric: str, where: str) -> Number | None:
     """A metric of the cells that differ in their seed alone; None where nothing was measured.
 
     Args:

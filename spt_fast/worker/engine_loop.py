@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from spt_fast import engine as engines
 from spt_fast.engine.base import Engine, EngineConfig
-from spt_fast.engine.oom_backoff import Caution
+from spt_fast.engine.oom_backoff import Backoff
 from spt_fast.errors import EngineError, OutOfMemoryError, ScoringError, SptError, boundary
 from spt_fast.plan.cell import Cell
 from spt_fast.types import Request
@@ -69,7 +69,7 @@ class EngineLoop(ABC, Generic[CellPlanT]):
             first: how the first engine is started; later ones may have to do with less.
         """
         self.backlog = backlog
-        self.backoff = Caution(first)
+        self.backoff = Backoff(first)
 
     def run(self) -> None:
         """Start engines and ask them until there is nothing to ask.

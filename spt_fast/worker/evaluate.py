@@ -78,7 +78,7 @@ class Evaluation(EngineLoop[EvaluationPlan]):
 
     def __init__(self, work: Workspace) -> None:
         config = config_of(work.model, work.stage.cells[0].engine)
-        super().__init__(work.backlog, replace(config, nodes=work.stage.nodes, partners=work.backlog.lease.partners))
+        super().__init__(work.backlog, replace(config, nodes=work.stage.nodes, followers=work.backlog.lease.followers))
         self._work = work
         self._engine = EngineUsed()
 

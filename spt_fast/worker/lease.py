@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from spt_fast.engine.base import Partners
+from spt_fast.engine.base import Followers
 from spt_fast.plan.cell import Cell
 from spt_fast.prompts.lora import Learnt
 from spt_fast.types import CellResult
@@ -45,7 +45,7 @@ class Lease(ABC):
         return
 
     @property
-    def partners(self) -> Partners | None:
+    def followers(self) -> Followers | None:
         """Who runs the parts of an engine that are on other nodes; None: nobody does."""
         return None
 

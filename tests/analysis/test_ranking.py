@@ -160,7 +160,7 @@ def test_one_model_has_no_order(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no run folder"):
+    with pytest.raises(ConfigError, match="is not a run folder"):
         read_run(tmp_path)
     with pytest.raises(ConfigError, match="no cell is done yet"):
         read_run(write_run(tmp_path / "r", {}, waiting=[("m", "t", "zero_shot", None)]))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from spt_fast import plan
+from spt_fast.analysis.cells import RunCell
 from spt_fast.config import Ensemble, GridConfig, Lora, ModelConfig, RandomVectors, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.config.reader import parse_grid
 from spt_fast.driver.ensembles import examples_of, voted
@@ -21,7 +22,6 @@ from spt_fast.errors import ConfigError
 from spt_fast.export import export
 from spt_fast.models.tokenizer import load_tokenizer
 from spt_fast.prompts.lora import LoraAdapter
-from spt_fast.report import CellReport
 from spt_fast.store import Store
 from spt_fast.store.reuse import copy_learnt
 from spt_fast.tasks.rows import load_rows
@@ -138,7 +138,7 @@ def test_results_say_how_much_each_protocol_trains_and_stores_and_with_which_set
     # Seconds are counted once: those of the member that is a cell of the grid stand there.
     assert found[ensemble.key].costs["answer_s"] == members[1].costs["answer_s"]
     reports = [
-        CellReport(model="m", task="t", protocol=cell.label, metrics=found[cell.key].metrics, costs=found[cell.key].costs)
+        RunCell(model="m", task="t", protocol=cell.label, metrics=found[cell.key].metrics, costs=found[cell.key].costs)
         for cell in cells
     ]
     text = markdown(reports)

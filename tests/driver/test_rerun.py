@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from spt_fast import plan
+from spt_fast.analysis.cells import RunCell
 from spt_fast.analysis.runs import open_run
 from spt_fast.cli.dry_run import dry_run
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
@@ -19,7 +20,7 @@ from spt_fast.config.reader import load_grid, parse_grid, share_of
 from spt_fast.driver.options import with_options
 from spt_fast.driver.result import GridResult
 from spt_fast.errors import ConfigError
-from spt_fast.report import CellReport, summary
+from spt_fast.report import summary
 from spt_fast.report.folder import write_tables
 from spt_fast.store import RERUN, Store
 from spt_fast.worker.events import CellDone, PhaseStarted
@@ -52,7 +53,7 @@ def files(result: GridResult) -> dict[str, bytes]:
     return {str(file): file.read_bytes() for file in root.glob("cells/*/*") if file.name != RERUN}
 
 
-def reports(result: GridResult) -> list[CellReport]:
+def reports(result: GridResult) -> list[RunCell]:
     store = Store(result.folder)
     return list(open_run(store).cells())
 

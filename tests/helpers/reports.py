@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from spt_fast import report
-from spt_fast.report import CellReport, Recorded
+from spt_fast.analysis.cells import RunCell
+from spt_fast.report import Recorded
 
 
-def markdown(cells: Sequence[CellReport], **more: Any) -> str:
+def markdown(cells: Sequence[RunCell], **more: Any) -> str:
     """report.md.
 
     Args:
@@ -20,6 +21,6 @@ def markdown(cells: Sequence[CellReport], **more: Any) -> str:
     return report.markdown(recorded.name, report.sections(recorded))
 
 
-def terminal(cells: Sequence[CellReport], *, width: int = 80, colour: bool = False) -> str:
+def terminal(cells: Sequence[RunCell], *, width: int = 80, colour: bool = False) -> str:
     """What `report` shows."""
     return report.terminal(report.overview(Recorded(name="g", cells=cells)), width=width, colour=colour)

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.config import PriceConfig
 from spt_fast.config.reader import parse_grid
 from spt_fast.errors import ConfigError
-from spt_fast.report import CellReport, results_json
+from spt_fast.report import results_json
 from spt_fast.report.costs import by_model, gpus_of, money, price_of, sessions, spent_on
 from spt_fast.types import Metric
 from tests.helpers.reports import markdown
@@ -33,8 +34,8 @@ EVENTS: list[dict[str, Any]] = [
 ]
 
 
-def cell(task: str, costs: Mapping[str, float]) -> CellReport:
-    return CellReport(model="m", task=task, protocol="zero_shot", metrics={None: [METRIC]}, costs=costs)
+def cell(task: str, costs: Mapping[str, float]) -> RunCell:
+    return RunCell(model="m", task=task, protocol="zero_shot", metrics={None: [METRIC]}, costs=costs)
 
 
 CELLS = [

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.analysis.runs import open_run
 from spt_fast.cli import main
-from spt_fast.report import CellReport, Recorded, sections
+from spt_fast.report import Recorded, sections
 from spt_fast.report import grid as grid_of_page
 from spt_fast.report.costs import spent, spent_judging
 from spt_fast.report.folder import write_tables
@@ -130,8 +131,8 @@ def test_the_page_has_landmarks_one_heading_and_headers_for_rows_and_columns(tex
 
 def test_what_failed_and_what_waits_is_on_the_first_screen() -> None:
     cells = [
-        CellReport(model="m", task="t", protocol="zero_shot", status="failed", kind="EngineError", reason=f"died: {HOSTILE}"),
-        CellReport(model="m", task="t", protocol="few_shot", seed=0, status="waiting"),
+        RunCell(model="m", task="t", protocol="zero_shot", status="failed", kind="EngineError", reason=f"died: {HOSTILE}"),
+        RunCell(model="m", task="t", protocol="few_shot", seed=0, status="waiting"),
     ]
     text = html("g", sections(Recorded(name="g", cells=cells, grid={})), lambda room: pack([], [], [], room=room))
     assert "0 of 2 cells done, 1 failed, 1 still to be done" in text
@@ -141,7 +142,7 @@ def test_what_failed_and_what_waits_is_on_the_first_screen() -> None:
 
 def test_the_page_says_each_task_s_form_in_words_where_the_run_tells() -> None:
     metric = Metric(name="format_following", value=0.5, n=2, stderr=0.4, ci_low=0.1, ci_high=0.9)
-    cells = [CellReport(model="m", task="t", protocol="zero_shot", metrics={None: [metric]})]
+    cells = [RunCell(model="m", task="t", protocol="zero_shot", metrics={None: [metric]})]
     for form, there in (("one line of <b>", True), ("", False)):
         grid = {"tasks": [{"task": "t", "form": form}]}
         text = html("g", sections(Recorded(name="g", cells=cells, grid=grid)), lambda room: pack([], [], [], room=room))
@@ -153,7 +154,7 @@ def test_a_curve_says_where_format_following_settles_and_has_its_numbers_behind_
         return Metric(name="format_following", value=value, n=50, stderr=0.0, ci_low=max(0.0, value - 0.1), ci_high=value)
 
     metrics = {step: [point(value)] for step, value in ((0, 0.0), (10, 0.4), (20, 0.95), (40, 1.0))}
-    cells = [CellReport(model="m", task="t", protocol="soft_prompt", seed=0, metrics=metrics)]
+    cells = [RunCell(model="m", task="t", protocol="soft_prompt", seed=0, metrics=metrics)]
     text = html("g", sections(Recorded(name="g", cells=cells, grid={})), lambda room: pack([], [], [], room=room))
     assert "settled by step 20" in text
     assert 'data-tip="step 10: format following 0.400, 95% interval 0.300 to 0.400, n = 50"' in text
@@ -173,7 +174,7 @@ def test_a_grid_too_large_for_a_page_is_cut_and_says_so(monkeypatch: pytest.Monk
     monkeypatch.setattr(grid_of_page, "MOST_PLACES", 6)
     metric = Metric(name="format_following", value=0.5, n=10, stderr=0.1, ci_low=0.2, ci_high=0.8)
     places = [(f"m{i}", f"t{j}") for i in range(9) for j in range(2)]
-    cells = [CellReport(model=model, task=task, protocol="zero_shot", metrics={None: [metric]}) for model, task in places]
+    cells = [RunCell(model=model, task=task, protocol="zero_shot", metrics={None: [metric]}) for model, task in places]
     text = html("g", sections(Recorded(name="g", cells=cells, grid={})), lambda room: pack([], [], [], room=room))
     assert "The first 3 of 9 models are shown here" in text
     assert "m2" in text
@@ -192,7 +193,7 @@ def test_what_workers_of_a_model_share_is_counted_once() -> None:
         {"load_s": 3.0, "engine_start_s": 5.0, "answer_s": 2.0, "judge_engine_start_s": 4.0, "judge_s": 6.0},
         {"load_s": 7.0, "engine_start_s": 5.5, "answer_s": 4.0, "peak_rss_bytes": 2.0**30},  # another worker
     ]
-    cells = [CellReport(model="m", task="t", protocol="p", metrics={None: [metric]}, costs=each) for each in costs]
+    cells = [RunCell(model="m", task="t", protocol="p", metrics={None: [metric]}, costs=each) for each in costs]
     found, judging = spent(cells), spent_judging(cells)
     assert {name: value for name, value in found.phases.items() if value} == {
         "load_s": 10,

@@ -16,16 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spt_fast.analysis.cells import disagreements, verdicts
-from spt_fast.report import (
-    CSV_COLUMNS,
-    CellReport,
-    Disagreement,
-    Verdict,
-    results_csv,
-    results_json,
-    summary,
-)
+from spt_fast.analysis.cells import RunCell, disagreements, verdicts
+from spt_fast.report import CSV_COLUMNS, Disagreement, Verdict, results_csv, results_json, summary
 from spt_fast.report.cells import over_seeds
 from spt_fast.report.markdown import code
 from spt_fast.scoring.statistics import proportion
@@ -44,7 +36,7 @@ def point(follows: int, knows: int) -> tuple[Metric, ...]:
     )
 
 
-def cell(model: str, task: str, protocol: str, *points: tuple[int, int], seed: int | None = None, **more: Any) -> CellReport:
+def cell(model: str, task: str, protocol: str, *points: tuple[int, int], seed: int | None = None, **more: Any) -> RunCell:
     """A done cell; several points are steps 0, 20, 40, ..."""
     follows, knows = points[-1]
     metrics: Mapping[int | None, tuple[Metric, ...]] = (
@@ -52,11 +44,11 @@ def cell(model: str, task: str, protocol: str, *points: tuple[int, int], seed: i
     )
     judged = {str(i): Verdict(format_ok=i < follows, knows=i < knows) for i in range(N)}
     details = {"metrics": metrics, "verdicts": judged, "closed_ended": True, "key": "k", **more}
-    return CellReport(model=model, task=task, protocol=protocol, seed=seed, **details)
+    return RunCell(model=model, task=task, protocol=protocol, seed=seed, **details)
 
 
-def failed(model: str, task: str, protocol: str, reason: str) -> CellReport:
-    return CellReport(model=model, task=task, protocol=protocol, status="failed", kind="EngineError", reason=reason)
+def failed(model: str, task: str, protocol: str, reason: str) -> RunCell:
+    return RunCell(model=model, task=task, protocol=protocol, status="failed", kind="EngineError", reason=reason)
 
 
 FINDING = [
@@ -107,7 +99,7 @@ def test_json_holds_the_numbers_of_the_csv_with_costs_provenance_and_failures() 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
 def test_a_name_that_begins_as_a_formula_does_is_text_to_a_spreadsheet(name: str) -> None:
     metric = Metric(name="x", value=-0.5, n=3, stderr=0.1, ci_low=0.0, ci_high=1.0)
-    text = results_csv([CellReport(model=name, task="t\x1b[31m", protocol="p", metrics={None: [metric]})])
+    text = results_csv([RunCell(model=name, task="t\x1b[31m", protocol="p", metrics={None: [metric]})])
     row = next(csv.DictReader(io.StringIO(text)))
     assert row["model"] == f"'{name}"
     assert row["task"] == "t\\u001b[31m"
@@ -116,7 +108,7 @@ def test_a_name_that_begins_as_a_formula_does_is_text_to_a_spreadsheet(name: str
 
 def test_every_float_of_the_csv_reads_back_exactly() -> None:
     metric = Metric(name="x", value=1 / 3, n=3, stderr=0.1 + 0.2, ci_low=1e-17, ci_high=2 / 3)
-    text = results_csv([CellReport(model="a,b\n", task="t", protocol="p", metrics={7: [metric]})])
+    text = results_csv([RunCell(model="a,b\n", task="t", protocol="p", metrics={7: [metric]})])
     row = next(csv.DictReader(io.StringIO(text)))
     assert [float(row[k]) for k in ("value", "stderr", "ci_low", "ci_high")] == [1 / 3, 0.1 + 0.2, 1e-17, 2 / 3]
     assert row["model"] == "a,b\n"
@@ -203,7 +195,7 @@ def test_seeds_are_shown_by_their_mean_and_their_widest_span() -> None:
 
 
 def test_cells_that_wait_are_said_to_wait() -> None:
-    cells = [CellReport(model="m", task="t", protocol="zero_shot", status="waiting"), *FINDING]
+    cells = [RunCell(model="m", task="t", protocol="zero_shot", status="waiting"), *FINDING]
     assert "waiting" in terminal(cells)
     assert "Still to be done: 1 of 6 cells." in summary(cells)
 
@@ -348,7 +340,7 @@ def test_almost_none_and_almost_all_are_not_none_and_all() -> None:
         proportion("format_following", [i < 1 for i in range(n)]),
         proportion("knowledge", [i < n - 1 for i in range(n)]),
     )
-    text = summary([CellReport(model="m", task="t", protocol="zero_shot", metrics={None: metrics})])
+    text = summary([RunCell(model="m", task="t", protocol="zero_shot", metrics={None: metrics})])
     assert "0.1% of the time" in text
     assert "99.9% of the answers" in text
 
@@ -367,7 +359,7 @@ def test_almost_none_and_almost_all_are_not_none_and_all() -> None:
         max_size=8,
     )
 )
-def test_any_grid_has_a_report_without_nan_in_it(cells: list[CellReport]) -> None:
+def test_any_grid_has_a_report_without_nan_in_it(cells: list[RunCell]) -> None:
     for text in (summary(cells), terminal(cells), markdown(cells)):
         assert "nan" not in text.lower()
         assert "None" not in text
@@ -375,7 +367,7 @@ def test_any_grid_has_a_report_without_nan_in_it(cells: list[CellReport]) -> Non
 
 
 def test_cells_that_failed_of_the_same_are_named_together() -> None:
-    cells = [CellReport(model="m", task=task, protocol="zero_shot", status="failed", reason="no memory") for task in ("a", "b")]
+    cells = [RunCell(model="m", task=task, protocol="zero_shot", status="failed", reason="no memory") for task in ("a", "b")]
     text = terminal(cells)
     assert text.count("no memory") == 1
     assert "FAILED m · 2 cells: no memory" in text
@@ -402,7 +394,7 @@ def test_one_seed_says_nothing_of_seeds() -> None:
     assert "Seeds and rows" not in markdown(FINDING)
 
 
-def judged(*disagree: Disagreement) -> CellReport:
+def judged(*disagree: Disagreement) -> RunCell:
     agreement = tuple(proportion(f"judge_agrees_on_{what}", [True] * 97 + [False] * 3) for what in ("format", "knowledge"))
     plainly = cell("base", "short", "zero_shot", (50, 70), closed_ended=False)
     return replace(plainly, metrics={None: (*plainly.metrics[None], *agreement)}, disagreements=disagree)

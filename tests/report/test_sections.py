@@ -10,7 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from spt_fast.report import CellReport, Recorded, sections
+from spt_fast.analysis.cells import RunCell
+from spt_fast.report import Recorded, sections
 from spt_fast.report.html import html, pack
 from spt_fast.report.markdown import markdown
 from spt_fast.report.parts import Beside, Facts, Failures, Figure, Figures, Group, Part, Prose, Section, Table, table
@@ -18,7 +19,7 @@ from spt_fast.report.tables import terminal
 from spt_fast.report.words import Number, visible
 
 HOSTILE = "<b>@you|`x`_\n# y\u202e"
-CELLS = [CellReport(model=HOSTILE, task="t", protocol="zero_shot", costs={"train_s": 12.5})]
+CELLS = [RunCell(model=HOSTILE, task="t", protocol="zero_shot", costs={"train_s": 12.5})]
 
 
 def page(found: list[Section]) -> str:

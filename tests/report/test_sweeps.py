@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.config import SoftPromptConfig
 from spt_fast.prompts.meaning import Placed
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.report import CellReport, Recorded, sections
+from spt_fast.report import Recorded, sections
 from spt_fast.report.grid import Grid
 from spt_fast.report.html import html, pack
 from spt_fast.report.html.figures import draw
@@ -25,7 +26,7 @@ from tests.helpers.hostile import HOSTILE
 from tests.helpers.meanings import MEANING, PROBE
 
 
-def cells_of(protocols: Iterable[Mapping[str, Any]], seeds: Iterable[int] = (0, 1)) -> list[CellReport]:
+def cells_of(protocols: Iterable[Mapping[str, Any]], seeds: Iterable[int] = (0, 1)) -> list[RunCell]:
     """Cells with these settings: more vectors follow the format more."""
     found = []
     for given in protocols:
@@ -39,7 +40,7 @@ def cells_of(protocols: Iterable[Mapping[str, Any]], seeds: Iterable[int] = (0, 
                 for name, value in (("format_following", form), ("knowledge", 0.6))
             ]
             found.append(
-                CellReport(
+                RunCell(
                     model="m",
                     task="t",
                     protocol=label,
@@ -55,7 +56,7 @@ def cells_of(protocols: Iterable[Mapping[str, Any]], seeds: Iterable[int] = (0, 
 ONE = cells_of([{}], seeds=[0])
 
 
-def found_in(cells: list[CellReport]) -> list[Sweep]:
+def found_in(cells: list[RunCell]) -> list[Sweep]:
     return swept(Grid(cells=cells, resolved={}), "t", "m")
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from spt_fast.report import CellReport, transfer_matrices
+from spt_fast.analysis.cells import RunCell
+from spt_fast.report import transfer_matrices
 from spt_fast.scoring.statistics import proportion
 from tests.helpers.reports import markdown
 
 
-def cell(task: str, protocol: str, hits: int, *, seed: int | None = 0, vectors: str = "", model: str = "m") -> CellReport:
+def cell(task: str, protocol: str, hits: int, *, seed: int | None = 0, vectors: str = "", model: str = "m") -> RunCell:
     """10 rows, of which so many follow the form and are known."""
     verdicts = [i < hits for i in range(10)]
     step = None if protocol == "zero_shot" else 80
     metrics = {step: tuple(proportion(name, verdicts) for name in ("format_following", "knowledge", "exact_match"))}
-    return CellReport(
+    return RunCell(
         model=model,
         task=task,
         protocol=protocol,

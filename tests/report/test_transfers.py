@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from spt_fast.report import CellReport, Recorded, sections
+from spt_fast.analysis.cells import RunCell
+from spt_fast.report import Recorded, sections
 from spt_fast.report.html import html, pack
 from spt_fast.types import Metric
 
 
-def cell(task: str, protocol: str, form: float, seed: int | None = 0, **more: object) -> CellReport:
+def cell(task: str, protocol: str, form: float, seed: int | None = 0, **more: object) -> RunCell:
     """A cell that follows the form so often and knows 0.6."""
     values: Mapping[str, float] = {"format_following": form, "knowledge": 0.6, "exact_match": form * 0.6}
     extra = more.pop("extra", {})
@@ -19,10 +20,10 @@ def cell(task: str, protocol: str, form: float, seed: int | None = 0, **more: ob
         Metric(name=name, value=value, n=50, stderr=0.05, ci_low=max(0.0, value - 0.1), ci_high=min(1.0, value + 0.1))
         for name, value in {**values, **extra}.items()
     ]
-    return CellReport(model="m", task=task, protocol=protocol, seed=seed, metrics={None: metrics}, **more)  # type: ignore[arg-type]
+    return RunCell(model="m", task=task, protocol=protocol, seed=seed, metrics={None: metrics}, **more)  # type: ignore[arg-type]
 
 
-def section(name: str, cells: list[CellReport]) -> str:
+def section(name: str, cells: list[RunCell]) -> str:
     """Of the page, with this id; empty where there is none."""
     text = html("g", sections(Recorded(name="g", cells=cells, grid={})), lambda room: pack([], [], [], room=room))
     found = re.findall(rf'<section id="{name}".*?</section>', text, re.S)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from spt_fast import tasks
+from spt_fast.analysis.cells import RunCell
 from spt_fast.config import FewShot, GridConfig, ModelConfig, TaskConfig, ZeroShot
 from spt_fast.errors import ConfigError
 from spt_fast.plan import expand
-from spt_fast.report.cells import CellReport
 from spt_fast.report.means import mean_over
 from spt_fast.tasks import suites
 from spt_fast.types import Metric
@@ -85,10 +85,10 @@ def test_a_suite_that_is_not_there_is_refused_with_the_nearest() -> None:
         tasks.entries(TaskConfig(task="suite:papre"))
 
 
-def cell(task: str, value: float, error: float, n: int) -> CellReport:
+def cell(task: str, value: float, error: float, n: int) -> RunCell:
     """A done cell with one metric."""
     metric = Metric(name="m", value=value, n=n, stderr=error, ci_low=value - error, ci_high=value + 2 * error)
-    return CellReport(model="a", task=task, protocol="zero_shot", metrics={None: (metric,)})
+    return RunCell(model="a", task=task, protocol="zero_shot", metrics={None: (metric,)})
 
 
 def test_means_are_weighted_and_their_ends_are_those_of_independent_tasks() -> None:

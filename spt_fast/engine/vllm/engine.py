@@ -79,7 +79,7 @@ class VllmEngine(Engine):
         self._rows_sent = 0
         self._sent = 0
         self._gpus = config.gpus
-        self._partners = config.partners if config.nodes else None
+        self._followers = config.followers if config.nodes else None
         self._printed = Printed()
         self._ways = dict(PLAIN)
         self._obstacles: dict[str, str] = {}
@@ -255,8 +255,8 @@ class VllmEngine(Engine):
                         self._end_partners()
 
     def _end_partners(self) -> None:
-        if self._partners is not None:
-            self._partners.end()
+        if self._followers is not None:
+            self._followers.end()
 
     def _send(self, bundle: Sequence[Request]) -> str:
         """Hand requests over that vLLM answers as one, and return the name that its answer comes back with."""

@@ -72,10 +72,10 @@ class Started:
 def start(config: EngineConfig, known: Mapping[str, str], *, on_cpu: bool) -> tuple[LLMEngine, Started]:
     """Start vLLM, ready for the faster ways that the settings allow and that have no known obstacle."""
     port = _free_port(config.nodes[0]) if config.nodes else 0
-    if config.nodes and config.partners is not None:
-        alone = replace(config, partners=None)
+    if config.nodes and config.followers is not None:
+        alone = replace(config, followers=None)
         ranks = range(1, len(config.nodes))
-        config.partners.begin([Part(config=alone, rank=rank, port=port, obstacles=dict(known)) for rank in ranks])
+        config.followers.begin([Part(config=alone, rank=rank, port=port, obstacles=dict(known)) for rank in ranks])
     settings, started = _settings(config, known, on_cpu=on_cpu, port=port)
     import torch
     from vllm.usage.usage_lib import UsageContext

@@ -20,8 +20,7 @@ from typing import Any
 
 import ray
 
-from spt_fast.engine.base import Part
-from spt_fast.engine.base import Partners as Followers
+from spt_fast.engine.base import Followers, Part
 from spt_fast.executors.supervisor import Supervisor
 from spt_fast.executors.work_queue import WorkQueue
 from spt_fast.executors.worker_process import GRACE_S, WorkerProcess

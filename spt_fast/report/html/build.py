@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spt_fast.analysis.cells import Place, best
+from spt_fast.analysis.cells import Place, RunCell, best
 from spt_fast.analysis.compare import compare_protocols, compare_runs
 from spt_fast.analysis.compare_types import Compared
 from spt_fast.analysis.ranking import rank_run
@@ -18,7 +18,6 @@ from spt_fast.config.output import Location
 from spt_fast.config.protocols import protocol_of
 from spt_fast.errors import ConfigError, DamagedError
 from spt_fast.prompts.meaning import Placed
-from spt_fast.report import CellReport
 from spt_fast.report.html import CellVerdicts, SampleCell, Samples, chosen, html, pack
 from spt_fast.report.html.samples import ROOM_OF_A_ROW
 from spt_fast.report.parts import Section
@@ -99,7 +98,7 @@ class Analysed:
 
 def page(
     run: Run,
-    cells: Sequence[CellReport],
+    cells: Sequence[RunCell],
     *,
     wanted: Wanted = FITTING,
     against: Location | None = None,
@@ -137,7 +136,7 @@ def page(
 
 def recorded(
     run: Run,
-    cells: Sequence[CellReport],
+    cells: Sequence[RunCell],
     known: Analysed,
     *,
     said: str = "",
@@ -167,7 +166,7 @@ def recorded(
     )
 
 
-def _learnt(store: Store, done: Sequence[CellReport]) -> tuple[list[Known], int]:
+def _learnt(store: Store, done: Sequence[RunCell]) -> tuple[list[Known], int]:
     """Soft prompts that were learnt on the task that they are asked, and how many are left out."""
     with_prompts = store.learnt.among([cell.key for cell in done])
     # What a transfer carries is there already, with the task it was learnt on; a judged cell has that of its twin.
@@ -186,7 +185,7 @@ def _learnt(store: Store, done: Sequence[CellReport]) -> tuple[list[Known], int]
     return found, max(0, len(there) - MOST_INSPECTED)
 
 
-def analysed(run: Run, cells: Sequence[CellReport]) -> Analysed:
+def analysed(run: Run, cells: Sequence[RunCell]) -> Analysed:
     """What the rows of a run say together.
 
     Args:
@@ -256,7 +255,7 @@ class _Before:
         return {} if there is None else {row["example"]: _at_best(row) for row in self._other.answers(there, list(_BEFORE))}
 
 
-def _samples(run: Run | None, done: Sequence[CellReport], wanted: Wanted, room: int, before: _Before | None) -> Samples:
+def _samples(run: Run | None, done: Sequence[RunCell], wanted: Wanted, room: int, before: _Before | None) -> Samples:
     if run is None:
         return pack([], [], [])
     cells = done if not wanted.limited else _evenly(done, MOST_SAMPLED)
@@ -307,7 +306,7 @@ def _differ(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return any(row[name] != other[name] for name in _VERDICTS)
 
 
-def _evenly(cells: Sequence[CellReport], most: int) -> list[CellReport]:
+def _evenly(cells: Sequence[RunCell], most: int) -> list[RunCell]:
     """So many at the most, at equal distances in the grid's order."""
     if len(cells) <= most:
         return list(cells)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.config import PriceConfig
-from spt_fast.report.cells import CellReport
 from spt_fast.report.costs import (
     PHASES,
     TOKENS,
@@ -164,7 +164,7 @@ def _count(counts: Mapping[str, float], names: Sequence[str], cells: int) -> str
     return f"{sum(found) / cells:,.0f}" if found else ABSENT
 
 
-def _mean(cells: Sequence[CellReport], name: str) -> float:
+def _mean(cells: Sequence[RunCell], name: str) -> float:
     values = [cell.costs.get(name, 0.0) for cell in cells]
     known = [value for value in values if math.isfinite(value)]
     return sum(known) / len(known) if known else 0.0

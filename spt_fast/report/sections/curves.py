@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from spt_fast.report.cells import CellReport, OverSeeds, Place, over_seeds
+from spt_fast.analysis.cells import RunCell
+from spt_fast.report.cells import OverSeeds, Place, over_seeds
 from spt_fast.report.grid import Grid
 from spt_fast.report.parts import Cell, Figure, Figures, Group, Part, Prose, Section, Table, colour, legend, samples_link
 from spt_fast.report.recorded import Recorded
@@ -50,15 +51,15 @@ def _steps(grid: Grid, place: Place) -> list[int]:
     return found if len(found) > 1 else []
 
 
-def _at_step(cells: Sequence[CellReport], metric: MetricSpec, step: int) -> tuple[OverSeeds, list[int]] | None:
+def _at_step(cells: Sequence[RunCell], metric: MetricSpec, step: int) -> tuple[OverSeeds, list[int]] | None:
     """A metric over seeds at a step, and n of each; None where it was not measured."""
     there = [cell for cell in cells if step in cell.metrics]
-    cut = [CellReport(model=c.model, task=c.task, protocol=c.protocol, metrics={step: c.metrics[step]}) for c in there]
+    cut = [RunCell(model=c.model, task=c.task, protocol=c.protocol, metrics={step: c.metrics[step]}) for c in there]
     found = over_seeds(cut, metric.name)
     return None if found is None else (found, [m.n for cell in cut if (m := cell.metric(metric.name)) is not None])
 
 
-def _settled(cells: Iterable[CellReport]) -> list[int]:
+def _settled(cells: Iterable[RunCell]) -> list[int]:
     """The step from which each seed's format following stays within its last interval."""
     found = (saturation_step(cell.curve(FORMAT)) for cell in cells if cell.status == "done")
     return [step for step in found if step is not None]

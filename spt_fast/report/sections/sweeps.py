@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from typing import Any
 
+from spt_fast.analysis.cells import RunCell
 from spt_fast.config import PAPER, SoftPromptConfig
 from spt_fast.config.protocols import protocol_of
-from spt_fast.report.cells import CellReport, OverSeeds, Place, over_seeds
+from spt_fast.report.cells import OverSeeds, Place, over_seeds
 from spt_fast.report.grid import Grid
 from spt_fast.report.parts import (
     Cell,
@@ -268,7 +269,7 @@ def _rows(grid: Grid, sweep: Sweep) -> Iterator[dict[str, Any]]:
                     }
 
 
-def _sizes(cells: Sequence[CellReport], measure: str) -> list[int]:
+def _sizes(cells: Sequence[RunCell], measure: str) -> list[int]:
     return [m.n for cell in cells if cell.status == "done" and (m := cell.metric(measure)) is not None]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spt_fast.report.cells import CellReport
+from spt_fast.analysis.cells import RunCell
 from spt_fast.report.parts import Cell, Part, Section, table
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.words import visible
@@ -30,7 +30,7 @@ def section(recorded: Recorded) -> Section | None:
     return Section(id="training", title="Training", parts=parts) if parts else None
 
 
-def _sizes(done: list[CellReport]) -> Iterator[tuple[tuple[str, str], tuple[float, ...]]]:
+def _sizes(done: list[RunCell]) -> Iterator[tuple[tuple[str, str], tuple[float, ...]]]:
     """(model, protocol) -> its sizes: those of its first cell, for they are the same for all tasks."""
     seen = set()
     for cell in done:
@@ -40,7 +40,7 @@ def _sizes(done: list[CellReport]) -> Iterator[tuple[tuple[str, str], tuple[floa
             yield place, tuple(cell.costs[name] for name in SIZES)
 
 
-def _stops(done: list[CellReport]) -> Iterator[list[Cell]]:
+def _stops(done: list[RunCell]) -> Iterator[list[Cell]]:
     for cell in done:
         if "steps_saved" in cell.costs:
             taken, saved = cell.costs["steps_taken"], cell.costs["steps_saved"]

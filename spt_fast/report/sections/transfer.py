@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from spt_fast.report.cells import CellReport, Place
+from spt_fast.analysis.cells import RunCell
+from spt_fast.report.cells import Place
 from spt_fast.report.grid import Grid
 from spt_fast.report.parts import Cell, Figure, Figures, Group, Linked, Part, Prose, Section, Table, colour, samples_link
 from spt_fast.report.recorded import Recorded
@@ -81,5 +82,5 @@ def _numbers(grid: Grid, matrix: TransferMatrix, title: str) -> Table:
     )
 
 
-def _place(cell: CellReport) -> Place:
+def _place(cell: RunCell) -> Place:
     return Place(cell.model, cell.task, cell.protocol)

@@ -17,7 +17,7 @@ from spt_fast.driver.result import GridResult
 from spt_fast.driver.run import run_cells as run_in_workers
 from spt_fast.engine import config_of, oom_backoff
 from spt_fast.engine.base import EngineConfig
-from spt_fast.engine.oom_backoff import LESS, Caution, Rung, below, gpu_share, lowered
+from spt_fast.engine.oom_backoff import LESS, Backoff, Rung, below, gpu_share, lowered
 from spt_fast.errors import (
     CacheTooSmallError,
     EngineError,
@@ -44,7 +44,7 @@ def config(**options: Any) -> EngineConfig:
 def starts(error: OutOfMemoryError, monkeypatch: pytest.MonkeyPatch, *, on_gpu: bool = True, **options: Any) -> list[str]:
     """What is lowered at each start, where every one fails in the same way."""
     monkeypatch.setattr(oom_backoff.memory, "on_gpu", lambda: on_gpu)
-    careful, notes = Caution(config(**options)), []
+    careful, notes = Backoff(config(**options)), []
     while careful.lower(error):
         notes.append(careful.note)
     return notes
@@ -92,7 +92,7 @@ def test_settings_that_cannot_be_lowered_are_not_tried_twice(monkeypatch: pytest
 
 def test_transformers_halves_its_own_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(oom_backoff.memory, "on_gpu", lambda: True)
-    assert not Caution(EngineConfig(kind="transformers", model="m")).lower(SHORT)
+    assert not Backoff(EngineConfig(kind="transformers", model="m")).lower(SHORT)
 
 
 @given(
@@ -131,7 +131,7 @@ def test_the_way_down_has_as_many_steps_as_are_written_down() -> None:
 
 def test_what_was_tried_is_told_with_the_error_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(oom_backoff.memory, "on_gpu", lambda: True)
-    careful = Caution(config())
+    careful = Backoff(config())
     assert careful.failure(ShareNotFreeError("first")) is None
     assert careful.failure(ShareNotFreeError("second")) is None
     assert careful.restarts == 2
