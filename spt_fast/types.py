@@ -7,9 +7,13 @@ Letters used in every docstring: `B` batch, `T` tokens, `P` soft positions, `H` 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Position: TypeAlias = Literal["front", "after_bos"]
 """Where the soft prompt stands: in front of everything, BOS included (as PEFT and the paper have it), or behind BOS."""
@@ -258,3 +262,19 @@ class CellResult:
     """Seconds by phase, tokens, peak memory in bytes where it is known, and how far the loss fell."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Versions and hashes that the numbers depend on but the key does not hold."""
+
+
+class Vocabulary(Protocol):
+    """What a start takes from a model: its tokens, and what they are at its input."""
+
+    def embed(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Token ids `[N]` -> what enters the model for them, `[N, H]`."""
+
+    def frequent_ids(self, most: int) -> Sequence[int]:
+        """Ids of the most frequent tokens, at most so many."""
+
+    def text_ids(self, text: str) -> Sequence[int]:
+        """Ids of a text by itself."""
+
+    def answer_ids(self, answer: str) -> Sequence[int]:
+        """Ids of an answer as it stands behind a prompt."""

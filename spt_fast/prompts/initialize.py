@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from itertools import cycle, islice
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,25 +12,10 @@ import numpy.typing as npt
 from spt_fast.config import AUTO, Vectors
 from spt_fast.errors import DataError
 from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.types import Vocabulary
 
 FREQUENT = 5000
 """Tokens that a `root_mean_square` is taken over."""
-
-
-class Vocabulary(Protocol):
-    """What a start takes from a model: its tokens, and what they are at its input."""
-
-    def embed(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Token ids `[N]` -> what enters the model for them, `[N, H]`."""
-
-    def frequent_ids(self, most: int) -> Sequence[int]:
-        """Ids of the most frequent tokens, at most so many."""
-
-    def text_ids(self, text: str) -> Sequence[int]:
-        """Ids of a text by itself."""
-
-    def answer_ids(self, answer: str) -> Sequence[int]:
-        """Ids of an answer as it stands behind a prompt."""
 
 
 def initialize(

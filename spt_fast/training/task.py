@@ -11,12 +11,12 @@ from spt_fast import tasks
 from spt_fast.config import AUTO, ENCODER_RATE, RATE, Learning, Lora, ModelConfig, Protocol, SoftPromptConfig, Vectors
 from spt_fast.errors import ConfigError, DataError, ModelError, boundary
 from spt_fast.models.identity import Model, require_resolved, resolve
-from spt_fast.prompts.initialize import Vocabulary, initialize, root_mean_square
+from spt_fast.prompts.initialize import initialize, root_mean_square
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
 from spt_fast.scoring.score import follows_format
 from spt_fast.tasks.library import chat_of
 from spt_fast.tasks.rows import Rows, load_rows
-from spt_fast.types import Example, Generate, Position, TrainingStep
+from spt_fast.types import Example, Generate, Position, TrainingStep, Vocabulary
 from spt_fast.version import version
 
 if TYPE_CHECKING:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from spt_fast.config import ranges
 from spt_fast.errors import ConfigError
-
-if TYPE_CHECKING:
-    from spt_fast.tasks.base import Task
 
 LATER: Mapping[str, Any] = {"later": True}
 """Metadata of a field that grids did not always have. At its default it is no part of a cell's key: keys stay as they were."""
@@ -135,8 +132,8 @@ class Protocol:
         """The protocols and seeds of the cells that answer together for this one. Empty: it is asked itself."""
         return ()
 
-    def asks(self, task: Task) -> Task:
-        """The task as this protocol asks it: `dataclasses.replace(task, template=...)`.
+    def asks(self, task: Any) -> Any:
+        """A task (`tasks.base.Task`) as this protocol asks it: `dataclasses.replace(task, template=...)`.
 
         Its prompt (`template`, `cloze`), its `sampling`, and how an open-ended answer is read (`format`, `form`, `extract`)
         may be others; its name, rows and options may not. What is learnt is learnt on the same prompts.

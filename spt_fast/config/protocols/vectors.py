@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from spt_fast.config.protocols.base import TASK, Protocol, only_with
 from spt_fast.config.ranges import number, path, text, whole
 from spt_fast.errors import ConfigError
+from spt_fast.types import Vocabulary
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-    from spt_fast.prompts.initialize import Vocabulary
 
 Init: TypeAlias = Literal["normal", "uniform", "vocabulary", "answers", "text", "soft_prompt"]
 """`vocabulary`: embeddings of tokens drawn from the most frequent ones. `normal`: N(0, init_std²). `uniform`: U(-init_range,
