@@ -19,18 +19,61 @@ never a pass). Paired differences have one interval, Tango's, with the design ef
 its level where nothing flipped.
 """
 
-from spt_fast.analysis.agreement import Agreement, Chance, agree, chance, swap_distribution
-from spt_fast.analysis.compare import compare_protocols, compare_runs, flips
-from spt_fast.analysis.compare_types import Compared, Comparison
-from spt_fast.analysis.gate import Check, Gate, Policy, decide, gate_runs, load_policy
-from spt_fast.analysis.paired import PairedDifference, paired_difference
-from spt_fast.analysis.plain import plain_values
-from spt_fast.analysis.ranking import rank_run, rank_scores
-from spt_fast.analysis.ranking_types import Ranking
-from spt_fast.analysis.resampling import Interval
-from spt_fast.analysis.runs import Run, read_run
-from spt_fast.analysis.scores import ScoreTable, read_scores
-from spt_fast.analysis.variance import ScoreError, SignalToNoise, clustered_stderr, detectable, score_error, signal_to_noise
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spt_fast.analysis.agreement import Agreement, Chance, agree, chance, swap_distribution
+    from spt_fast.analysis.compare import compare_protocols, compare_runs, flips
+    from spt_fast.analysis.compare_types import Compared, Comparison
+    from spt_fast.analysis.gate import Check, Gate, Policy, decide, gate_runs, load_policy
+    from spt_fast.analysis.paired import PairedDifference, paired_difference
+    from spt_fast.analysis.plain import plain_values
+    from spt_fast.analysis.ranking import rank_run, rank_scores
+    from spt_fast.analysis.ranking_types import Ranking
+    from spt_fast.analysis.resampling import Interval
+    from spt_fast.analysis.runs import Run, read_run
+    from spt_fast.analysis.scores import ScoreTable, read_scores
+    from spt_fast.analysis.variance import ScoreError, SignalToNoise, clustered_stderr, detectable, score_error, signal_to_noise
+
+_HOME = {
+    "Agreement": "agreement",
+    "Chance": "agreement",
+    "Check": "gate",
+    "Compared": "compare_types",
+    "Comparison": "compare_types",
+    "Gate": "gate",
+    "Interval": "resampling",
+    "PairedDifference": "paired",
+    "Policy": "gate",
+    "Ranking": "ranking_types",
+    "Run": "runs",
+    "ScoreError": "variance",
+    "ScoreTable": "scores",
+    "SignalToNoise": "variance",
+    "agree": "agreement",
+    "chance": "agreement",
+    "clustered_stderr": "variance",
+    "compare_protocols": "compare",
+    "compare_runs": "compare",
+    "decide": "gate",
+    "detectable": "variance",
+    "flips": "compare",
+    "gate_runs": "gate",
+    "load_policy": "gate",
+    "paired_difference": "paired",
+    "plain_values": "plain",
+    "rank_run": "ranking",
+    "rank_scores": "ranking",
+    "read_run": "runs",
+    "read_scores": "scores",
+    "score_error": "variance",
+    "signal_to_noise": "variance",
+    "swap_distribution": "agreement",
+}
+"""Where each name is: looked up when it is used, for who reads a run folder needs no scipy."""
 
 __all__ = [
     "Agreement",
@@ -67,3 +110,13 @@ __all__ = [
     "signal_to_noise",
     "swap_distribution",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
 from statistics import fmean, stdev
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 from spt_fast.config import PROTOCOLS
-from spt_fast.prompts.lora import LoraAdapter
-from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.scoring.metrics import KNOWLEDGE, in_columns, spec
 from spt_fast.scoring.rerun import Rerun
 from spt_fast.store import Store
 from spt_fast.types import Metric
+
+if TYPE_CHECKING:  # a table needs no vectors, and so no numpy
+    from spt_fast.prompts.lora import LoraAdapter
+    from spt_fast.prompts.soft_prompt import SoftPrompt
 
 METRICS = in_columns()
 """Metrics that every row has a verdict for -> the columns of samples.parquet that they are in; of several the first that is not
