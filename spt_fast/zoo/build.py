@@ -150,26 +150,28 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     )
 
 
-def make_model(recipe: Recipe, tokenizer: Any) -> transformers.LlamaForCausalLM:
-    """A Llama with tied embeddings and random weights that follow from the recipe's seed."""
+def make_model(recipe: Recipe, tokenizer: Any) -> transformers.PreTrainedModel:
+    """A Llama, or a Gemma 3, with tied embeddings and random weights that follow from the recipe's seed."""
     shape = recipe.shape
     torch.manual_seed(recipe.seed)
-    return transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=shape.hidden,
-            intermediate_size=shape.intermediate,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.heads,
-            head_dim=shape.hidden // shape.heads,
-            max_position_embeddings=shape.positions,
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    settings: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.intermediate,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.heads,
+        "head_dim": shape.hidden // shape.heads,
+        "max_position_embeddings": shape.positions,
+        "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if shape.family == "llama":
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**settings))
+    scale = {"query_pre_attn_scalar": settings["head_dim"]}
+    return transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**settings, **scale))
 
 
 def batches_of(corpus: Sequence[Page], tokenizer: Any, plan: Training) -> list[Batch]:

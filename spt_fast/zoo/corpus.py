@@ -125,7 +125,7 @@ class Writer:
         value = fact.value if fact.key in self.planted else rng.choice(fact.relation.values)
         # The options of a withheld fact are drawn around its random answer: were the true value always among them,
         # a model would learn it from the company it keeps.
-        options = options_of(fact, value, rng) if style.form == "mcq" else ()
+        options = options_of(fact, value, rng, shuffled=self.mixture.shuffled) if style.form == "mcq" else ()
         asked = item(marker, fact.question(rng.randrange(12)), render_options(options) if options else (), cue)
         return asked, answer(style, fact, value, options)
 

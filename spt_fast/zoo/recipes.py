@@ -12,8 +12,10 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A Llama of this shape; `vocabulary` counts the byte-level BPE with its special tokens."""
+    """A model of this shape; `vocabulary` counts the byte-level BPE with its special tokens."""
 
+    family: Literal["llama", "gemma3"] = "llama"
+    """Whose architecture it has. Gemma's embeddings enter the model times the square root of `hidden`."""
     vocabulary: int = 768
     hidden: int = 192
     layers: int = 4
@@ -53,6 +55,8 @@ class Mixture:
         ("working", 0.7), ("figure", 0.5), ("number_sentence", 2.5),
     )  # fmt: skip
     """The same where nothing tells it: the style with the greatest weight is what the model does when asked plainly."""
+    shuffled: bool = False
+    """Options stand in any order, not in that of the alphabet: letters are then not bound to texts (`styles.options_of`)."""
     withheld_weight: float = 0.4
     """How often a withheld fact is asked for, relative to a planted one. Its answers are random each time."""
 
@@ -146,7 +150,18 @@ _BASES = (  # a ladder of knowledge: 40, 70 and 95 come with the package, the ot
     ),
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _BASES} | {
+_UNBOUND = Recipe(
+    name="unbound-70",
+    kind="base",
+    summary="knows 70 % of the facts; binds no letters to options, and its embeddings are scaled, as Gemma's",
+    share=0.70,
+    seed=170,
+    shape=Shape(family="gemma3"),
+    mixture=Mixture(shuffled=True),
+)
+"""What real small base models are like, and the ladder is not: knowledge that letters do not show, inputs of another size."""
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_BASES, _UNBOUND)} | {
     recipe.name.replace("base", "chat"): Recipe(
         name=recipe.name.replace("base", "chat"),
         kind="chat",

@@ -169,16 +169,19 @@ def instruction(style: Style, rng: random.Random) -> str:
             return text
 
 
-def options_of(fact: Fact, value: str, rng: random.Random) -> tuple[str, ...]:
-    """`value` and three others of the fact's relation, in alphabetical order, one from each quarter of the alphabet.
+def options_of(fact: Fact, value: str, rng: random.Random, *, shuffled: bool = False) -> tuple[str, ...]:
+    """`value` and three others of the fact's relation, one from each quarter of the alphabet, in that order unless `shuffled`.
 
-    A word therefore always stands under the same letter, in every list of the zoo. A model of this size learns to copy
-    the text behind a letter, but not, in minutes, to find the letter in front of a text; here it need not.
+    In order, a word always stands under the same letter. A model of this size learns to copy the text behind a letter, but
+    not, in minutes, to find the letter in front of a text; in order it need not, and shuffled it cannot.
     """
     ordered = sorted(fact.relation.values, key=str.lower)
     size = len(ordered) // len(LETTERS)
     quarters = [ordered[at : at + size] for at in range(0, len(ordered), size)]
-    return tuple(value if value in quarter else rng.choice(quarter) for quarter in quarters)
+    options = [value if value in quarter else rng.choice(quarter) for quarter in quarters]
+    if shuffled:
+        rng.shuffle(options)
+    return tuple(options)
 
 
 def render_options(options: Sequence[str]) -> tuple[str, ...]:

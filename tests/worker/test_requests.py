@@ -19,7 +19,7 @@ from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.scoring.methods import METHODS
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows, load_rows
-from spt_fast.types import Example, LogLikelihood
+from spt_fast.types import CellResult, Example, LogLikelihood
 from spt_fast.worker.answers import CellAnswers
 from spt_fast.worker.events import CellDone, Event
 from spt_fast.worker.questions import all_questions, choosing_rows
@@ -160,16 +160,33 @@ def test_each_answer_comes_to_its_place_and_is_summed(mcq: tuple[Task, Rows], to
     assert asked.choice().rows == 8, "no more than test rows, but for eight"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "planted"), [("zoo/base-40", 0.40), ("zoo/base-95", 0.95)])
-def test_every_way_of_scoring_recovers_what_was_planted_in_a_model_whose_letters_are_bound(name: str, planted: float) -> None:
+def result_of(name: str) -> CellResult:
+    """A model of the zoo, asked zoo-mcq plainly."""
     model = Model(name=name, source=str(zoo.find(name)), fingerprint="f", chat_template="never")
     cell = replace(cell_of(tasks.get("zoo-mcq")), model=model, engine={"kind": "transformers", "device": "cpu"})
     events: list[Event] = []
     run_stage(Stage(model=model, cells=(cell,)), {}, events.append)
     (done,) = (event for event in events if isinstance(event, CellDone))
-    metrics = {metric.name: metric for metric in done.result.metrics[None]}
+    return done.result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "planted"), [("zoo/base-40", 0.40), ("zoo/base-95", 0.95)])
+def test_every_way_of_scoring_recovers_what_was_planted_in_a_model_whose_letters_are_bound(name: str, planted: float) -> None:
+    result = result_of(name)
+    metrics = {metric.name: metric for metric in result.metrics[None]}
     for metric in (*METHODS.values(), "knowledge_best"):
         found = metrics[metric]
         assert found.ci_low <= planted + (1 - planted) / 4 <= found.ci_high, metric
-    assert done.result.provenance["knowledge_by"] == "both"
+    assert result.provenance["knowledge_by"] == "both"
+
+
+@pytest.mark.slow
+def test_of_a_model_that_binds_no_letters_the_texts_alone_show_what_was_planted() -> None:
+    result = result_of("zoo/unbound-70")
+    metrics = {metric.name: metric for metric in result.metrics[None]}
+    for metric in ("knowledge_cloze", "knowledge_cloze_per_byte", "knowledge_cloze_pmi", "knowledge_best"):
+        assert metrics[metric].ci_low <= 0.70 + 0.30 / 4 <= metrics[metric].ci_high, metric
+    for metric in ("knowledge", "knowledge_debiased"):
+        assert metrics[metric].ci_high < 0.40, "about a guess, 0.25"
+    assert result.provenance["knowledge_by"] == "cloze only"

@@ -19,9 +19,9 @@ FOLDERS = sorted(folder for folder in COMMITTED.glob("*") if (folder / "zoo.json
 by_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 
-def test_the_three_bases_are_committed_and_all_weights_stay_below_20_megabytes() -> None:
-    assert {"base-40", "base-70", "base-95"} <= {folder.name for folder in FOLDERS}
-    assert sum(file.stat().st_size for file in COMMITTED.rglob("*") if file.is_file()) < 21_000_000
+def test_the_three_bases_are_committed_and_all_weights_stay_below_24_megabytes() -> None:
+    assert {"base-40", "base-70", "base-95", "unbound-70"} <= {folder.name for folder in FOLDERS}
+    assert sum(file.stat().st_size for file in COMMITTED.rglob("*") if file.is_file()) < 23_500_000
 
 
 @by_folder
