@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from spt_fast.errors import ConfigError, StoreError, boundary
-from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.storage.files import write_whole
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -22,7 +22,19 @@ TENSOR = "prompt_embeddings"
 """What PEFT calls the vectors `[P, H]`."""
 
 
-def save_adapter(prompt: SoftPrompt, folder: str | os.PathLike[str], *, base_model: str, revision: str | None = None) -> None:
+class Saved(Protocol):
+    """What of a soft prompt is in an adapter."""
+
+    @property
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """`[P, H]`."""
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """Where it came from."""
+
+
+def save_adapter(prompt: Saved, folder: str | os.PathLike[str], *, base_model: str, revision: str | None = None) -> None:
     """Write a soft prompt as a folder that `PeftModel.from_pretrained` loads: the vectors `[P, H]` in fp32, bit by bit.
 
     Args:
@@ -45,12 +57,12 @@ def save_adapter(prompt: SoftPrompt, folder: str | os.PathLike[str], *, base_mod
         "num_attention_heads": None,  # PEFT asks the model for these two
         "num_layers": None,
         "num_transformer_submodules": 1,
-        "num_virtual_tokens": prompt.length,
+        "num_virtual_tokens": int(prompt.vectors.shape[0]),
         "peft_type": "PROMPT_TUNING",
         "prompt_tuning_init": "RANDOM",
         "revision": revision or None,
         "task_type": "CAUSAL_LM",
-        "token_dim": prompt.hidden_size,
+        "token_dim": int(prompt.vectors.shape[1]),
     }
     header = {"format": "pt", "provenance": json.dumps(dict(prompt.provenance), sort_keys=True)}
     # The config last: a folder without it is no adapter.
@@ -58,8 +70,8 @@ def save_adapter(prompt: SoftPrompt, folder: str | os.PathLike[str], *, base_mod
     write_whole(Path(folder) / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
 
 
-def load_adapter(folder: str | os.PathLike[str]) -> SoftPrompt:
-    """Read a prompt-tuning adapter that PEFT or `save_adapter` wrote.
+def read_adapter(folder: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float32], dict[str, str]]:
+    """The vectors `[P, H]` of a prompt-tuning adapter that PEFT or `save_adapter` wrote, and where they came from.
 
     Raises:
         StoreError: it is another kind of adapter, its weights are a pickle, or they are not there or not what its config says.
@@ -80,7 +92,7 @@ def load_adapter(folder: str | os.PathLike[str]) -> SoftPrompt:
     known = {"model": config.get("base_model_name_or_path"), "revision": config.get("revision"), "position": "front"}
     with boundary(StoreError, f"reading {folder / WEIGHTS}"):
         provenance = json.loads(header["provenance"]) if "provenance" in header else known
-        return SoftPrompt(vectors=vectors, provenance={name: str(value) for name, value in provenance.items() if value})
+        return vectors, {name: str(value) for name, value in provenance.items() if value}
 
 
 def _config(folder: Path) -> dict[str, Any]:

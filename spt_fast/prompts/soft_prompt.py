@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from spt_fast.config.output import Location, location
 from spt_fast.errors import StoreError, boundary
+from spt_fast.prompts.adapters import read_adapter
 from spt_fast.storage import open_storage
 from spt_fast.storage.files import write_whole
 from spt_fast.types import Position
@@ -121,9 +122,9 @@ def load_steps(path: str | os.PathLike[str]) -> dict[int | None, SoftPrompt]:
 
     place = location(os.fspath(path))
     if isinstance(place, Path) and place.is_dir():
-        from spt_fast.prompts.adapters import load_adapter
-
-        return {None: load_adapter(place)}
+        vectors, provenance = read_adapter(place)
+        with boundary(StoreError, f"reading {path}"):
+            return {None: SoftPrompt(vectors=vectors, provenance=provenance)}
     with boundary(StoreError, f"reading {path}"), _at_hand(place) as here, safe_open(here, framework="np") as file:
         header = file.metadata() or {}
         steps = {

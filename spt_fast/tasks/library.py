@@ -6,12 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from spt_fast.types import Example, Metric
-
-if TYPE_CHECKING:
-    from spt_fast.tasks.rows import Rows
 
 Continued: TypeAlias = tuple[str, str]
 """What a model reads, and what may stand behind it, white space in between included."""
@@ -38,6 +35,19 @@ class Writer(Protocol):
 def chat_of(tokenizer: Writer) -> Chat:
     """How the chat template of a tokenizer writes."""
     return Chat(write=tokenizer.write_turns, behind=lambda prompt, text: tokenizer.continuation(prompt, text, chat=True))
+
+
+class Rows(Protocol):
+    """What of a task's rows (`tasks.rows.Rows`) a library is shown."""
+
+    @property
+    def few_shot(self) -> Sequence[Example]: ...
+
+    @property
+    def test(self) -> Sequence[Example]: ...
+
+    @property
+    def first(self) -> Any: ...
 
 
 @dataclass(frozen=True, kw_only=True)

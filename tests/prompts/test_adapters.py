@@ -18,7 +18,7 @@ from spt_fast.cli.inspecting import inspect
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.inspection.inspected import Wanted
 from spt_fast.models.frozen_model import FrozenModel
-from spt_fast.prompts.adapters import load_adapter, save_adapter
+from spt_fast.prompts.adapters import save_adapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from tests.helpers.tiny import tiny_model
 
@@ -92,7 +92,7 @@ def test_what_is_written_has_the_keys_that_peft_writes(made_by_peft: Path, tmp_p
 def test_a_soft_prompt_comes_back_as_it_was(tmp_path: Path) -> None:
     soft = prompt(8, step="80")
     save_adapter(soft, tmp_path, base_model="m", revision="abc")
-    back = load_adapter(tmp_path)
+    back = SoftPrompt.load(tmp_path)
     assert (back.key, back.provenance) == (soft.key, soft.provenance)
 
 
@@ -117,7 +117,7 @@ def test_a_pickle_is_refused_and_not_opened(made_by_peft: Path, tmp_path: Path) 
     (made_by_peft / "adapter_model.safetensors").unlink()
     (made_by_peft / "adapter_model.bin").write_bytes(pickle.dumps(Harmful(tmp_path / "harm")))
     with pytest.raises(StoreError, match=r"adapter_model\.bin: is a pickle, which can run code"):
-        load_adapter(made_by_peft)
+        SoftPrompt.load(made_by_peft)
     assert not (tmp_path / "harm").exists()
 
 
@@ -153,7 +153,7 @@ def test_a_damaged_adapter_is_told_with_its_file(harm: str, made_by_peft: Path) 
     else:
         save_file({"prompt_embeddings": torch.full((LENGTH, 64), torch.nan)}, weights)
     with pytest.raises(StoreError, match="adapter_") as raised:
-        load_adapter(made_by_peft)
+        SoftPrompt.load(made_by_peft)
     assert "\n" not in str(raised.value)
 
 

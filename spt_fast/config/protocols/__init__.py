@@ -11,27 +11,24 @@ from functools import cache
 from typing import Any
 
 from spt_fast.config import plugins
-from spt_fast.config.protocols.base import Protocol, is_unused
+from spt_fast.config.protocols.base import AUTO, Protocol, is_unused
 from spt_fast.config.protocols.learning import OPTIMIZERS, RATE, Learning, Schedule
 from spt_fast.config.protocols.lora import Lora
 from spt_fast.config.protocols.plain import FewShot, ZeroShot
 from spt_fast.config.protocols.soft_prompt import (
     ENCODER_RATE,
-    Encoder,
-    Ensemble,
-    PatienceOn,
-    ShuffledLabels,
-    SoftPromptConfig,
-    Transfer,
-)
-from spt_fast.config.protocols.vectors import (
-    AUTO,
     PAPER,
     PRESETS,
     STARTS_FROM,
+    Encoder,
+    Ensemble,
     Init,
+    PatienceOn,
     Place,
     RandomVectors,
+    ShuffledLabels,
+    SoftPromptConfig,
+    Transfer,
     Vectors,
     with_preset,
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from spt_fast.config import ranges
 from spt_fast.errors import ConfigError
 
+AUTO: Final = "auto"
+"""Of a setting: measured on the model."""
 LATER: Mapping[str, Any] = {"later": True}
 """Metadata of a field that grids did not always have. At its default it is no part of a cell's key: keys stay as they were."""
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from spt_fast.config import plugins
-from spt_fast.config.protocols.base import LATER, Protocol, only_with
-from spt_fast.config.protocols.vectors import AUTO
+from spt_fast.config.protocols.base import AUTO, LATER, Protocol, only_with
 from spt_fast.config.ranges import name_in, number, whole
 from spt_fast.errors import ConfigError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from spt_fast.config.protocols.base import AUTO
 from spt_fast.config.protocols.learning import Learning
-from spt_fast.config.protocols.vectors import AUTO
 from spt_fast.config.ranges import number, text, whole
 from spt_fast.errors import ConfigError
 

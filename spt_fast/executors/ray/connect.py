@@ -148,10 +148,10 @@ def _elsewhere() -> bool:
 
 def _ourselves() -> dict[str, Any]:
     """This very spt-fast, for nodes that have another one or none. What else it needs (vLLM, PyTorch) is theirs to have."""
-    import spt_fast
     import spt_kernels
 
-    folders = [str(Path(package.__path__[0])) for package in (spt_fast, spt_kernels)]
+    # This file is spt_fast/executors/ray/connect.py.
+    folders = [str(Path(__file__).resolve().parents[2]), str(Path(spt_kernels.__path__[0]))]
     return {"py_modules": folders, "excludes": ["**/__pycache__"], "env_vars": {SHIPPED: version()}}
 
 

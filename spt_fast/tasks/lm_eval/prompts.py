@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from spt_fast.errors import ConfigError, DataError, first_line
-from spt_fast.tasks.library import Chat, Continued, Prompt, Prompts
+from spt_fast.tasks.library import Chat, Continued, Prompt, Prompts, Rows
 from spt_fast.tasks.lm_eval import door
 from spt_fast.tasks.lm_eval.known import Known
-from spt_fast.tasks.rows import Rows
 from spt_fast.types import Example
 
 

@@ -13,14 +13,13 @@ from functools import partial
 from spt_fast.errors import ConfigError, boundary
 from spt_fast.tasks.base import Cut, Task
 from spt_fast.tasks.forms import in_form_asked
-from spt_fast.tasks.library import Answered, Chat, Library, LibrarySource, Verdict
+from spt_fast.tasks.library import Answered, Chat, Library, LibrarySource, Rows, Verdict
 from spt_fast.tasks.lm_eval import door
 from spt_fast.tasks.lm_eval.config import of_prepared
 from spt_fast.tasks.lm_eval.known import Known
 from spt_fast.tasks.lm_eval.prompts import LmEvalPrompts
 from spt_fast.tasks.lm_eval.rows import LmEvalRows, read_row
 from spt_fast.tasks.lm_eval.scores import judge
-from spt_fast.tasks.rows import Rows
 from spt_fast.tasks.template import Template
 from spt_fast.types import Example, Metric, Sampling
 
