@@ -61,6 +61,11 @@ def test_light_modules_import_nothing_heavy() -> None:
     assert heavy_after("import " + ", ".join(LIGHT)) == set()
 
 
+def test_the_tables_of_a_report_need_no_scipy() -> None:
+    code = "import sys, spt_fast.report; print('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
 def test_an_unchanged_grid_is_answered_without_anything_heavy(tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(
         "name: g\nmodels: [zoo/base-40]\ntasks: [{task: zoo-mcq, limit: 4}]\nprotocols: [zero_shot]\nengine: {kind: echo}\n"

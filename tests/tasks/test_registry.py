@@ -120,7 +120,7 @@ def test_tasks_and_scoring_import_nothing_heavy() -> None:
         "import sys\n"
         "from spt_fast import tasks\n"
         "from spt_fast.tasks.rows import content_hash, load_rows\n"
-        "import spt_fast.scoring.score, spt_fast.report, spt_fast.tasks.overlap\n"
+        "import spt_fast.scoring.score, spt_fast.tasks.overlap\n"
         "for name in tasks.names(): content_hash(tasks.get(name))\n"
         "load_rows(tasks.get('zoo-mcq'))\n"
         "print([m for m in ('torch','datasets','pyarrow','scipy','numpy','transformers','rich','sympy') if m in sys.modules])"
