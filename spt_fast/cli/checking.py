@@ -113,8 +113,8 @@ def _short_rows(cells: list[Cell], loaded: Mapping[str, Rows]) -> list[str]:
         protocol, rows = cell.protocol, loaded.get(cell.task.name)
         if rows is not None and len(rows.few_shot) < protocol.shots:
             wrong.append(
-                f"{cell.task.name}: {protocol.name} wants {protocol.shots} shots, and there are {len(rows.few_shot)} "
-                "use fewer shots"
+                f"{cell.task.name}: {protocol.name} needs {protocol.shots} few-shot rows, and the task has "
+                f"{len(rows.few_shot)}; use fewer shots"
             )
         source = loaded.get(cell.source.name)
         if protocol.learns and source is not None:

@@ -104,7 +104,7 @@ class FrozenModel:
         if device == "auto":
             device = "cuda" if memory.on_gpu() else "cpu"
         model = put_on(device, module, partial(cls, name=name), name=name, gpus=gpus)
-        model._gpus = gpus if model.device.type == "cuda" else 1.0
+        model._gpus = gpus if torch.device(device).type == "cuda" else 1.0
         return model
 
     @property

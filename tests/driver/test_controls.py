@@ -233,7 +233,7 @@ def test_all_and_a_task_by_name_are_no_duplicates() -> None:
 
 def test_all_where_no_two_tasks_have_one_form_is_one_sentence() -> None:
     grid = parse_grid(ALL.replace('mmlu, "mmlu:letter", boolq, squad, nq_open, triviaqa, gsm8k, ', ""))
-    with pytest.raises(ConfigError, match=r"protocols\[0\].transfer.from: no two tasks of the grid have answers of one form"):
+    with pytest.raises(ConfigError, match=r"protocols\[0\].transfer.from: no two tasks of the grid have the same answer form"):
         plan.expand(grid)
 
 

@@ -159,7 +159,7 @@ def test_neither_rerun_nor_price_is_part_of_a_key(grid: GridConfig, model: str) 
 
 
 def test_a_dry_run_says_that_rows_are_asked_again(grid: GridConfig) -> None:
-    assert "20% of the rows of 6 cells are asked again" in dry_run(grid, {}, fresh=False)
+    assert "20% of the rows of 6 cells are rerun" in dry_run(grid, {}, fresh=False)
 
 
 def test_kill_9_while_rows_are_asked_again_loses_nothing(grid: GridConfig, model: str, tmp_path: Path) -> None:

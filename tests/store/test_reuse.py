@@ -234,7 +234,7 @@ def test_an_unknown_placeholder_is_a_sentence_with_those_that_there_are(pattern:
 
 
 def test_a_bucket_has_no_date() -> None:
-    with pytest.raises(ConfigError, match="in the name of the bucket; put it behind the first slash"):
+    with pytest.raises(ConfigError, match="in the name of the bucket; put it after the bucket"):
         config_of("s3://runs-{date}/x")
 
 

@@ -141,7 +141,7 @@ def test_every_column_that_a_row_needs_is_asked_for_by_name(name: str, tmp_path:
             assert task.read_row(row) is not None
             continue
         (tmp_path / "test.jsonl").write_text(json.dumps(row))
-        with pytest.raises(DataError, match=f"line 1: {name} wants a column '{column}'") as caught:
+        with pytest.raises(DataError, match=f"line 1: {name} needs a column '{column}'") as caught:
             load_rows(task, data_files={"test": str(tmp_path / "test.jsonl")}, need=())
         assert "\n" not in str(caught.value)
 
