@@ -73,7 +73,7 @@ def failures(cells: Iterable[RunCell]) -> list[tuple[str, str]]:
     ]
 
 
-class Place(NamedTuple):
+class SeedGroup(NamedTuple):
     """Cells that differ in their seed alone."""
 
     model: str
@@ -81,12 +81,12 @@ class Place(NamedTuple):
     protocol: str
 
 
-def asked_again(cells: Iterable[RunCell]) -> dict[Place, list[Rerun]]:
+def asked_again(cells: Iterable[RunCell]) -> dict[SeedGroup, list[Rerun]]:
     """What came of asking rows again, over the seeds of a place; of those where it was done."""
-    found: dict[Place, list[Rerun]] = {}
+    found: dict[SeedGroup, list[Rerun]] = {}
     for cell in cells:
         if cell.rerun is not None:
-            found.setdefault(Place(cell.model, cell.task, cell.protocol), []).append(cell.rerun)
+            found.setdefault(SeedGroup(cell.model, cell.task, cell.protocol), []).append(cell.rerun)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from spt_fast.analysis.cells import RunCell
 from spt_fast.config.protocols import protocol_of
-from spt_fast.report.cells import Place, distinct, forms_of
+from spt_fast.report.cells import SeedGroup, distinct, forms_of
 from spt_fast.report.parts import GLYPHS, Cell, Key, Linked, look, samples_link
 from spt_fast.report.words import ABSENT, measured, short_names, visible
 
@@ -26,11 +26,11 @@ class Grid:
     """grid.yaml."""
 
     @cached_property
-    def at(self) -> Mapping[Place, Sequence[RunCell]]:
+    def at(self) -> Mapping[SeedGroup, Sequence[RunCell]]:
         """The cells of each place, by seed."""
-        found: dict[Place, list[RunCell]] = {}
+        found: dict[SeedGroup, list[RunCell]] = {}
         for cell in self.cells:
-            found.setdefault(Place(cell.model, cell.task, cell.protocol), []).append(cell)
+            found.setdefault(SeedGroup(cell.model, cell.task, cell.protocol), []).append(cell)
         return found
 
     @cached_property
@@ -70,12 +70,12 @@ class Grid:
         """Names of models as figures have them."""
         return short_names(self.all_models)
 
-    def places(self, *, task: str | None = None, model: str | None = None) -> Iterator[Place]:
+    def places(self, *, task: str | None = None, model: str | None = None) -> Iterator[SeedGroup]:
         """Places of the models that are shown, by model, task and protocol."""
         for each in self.models if model is None else [model]:
             for one in self.tasks if task is None else [task]:
                 for protocol in self.protocols:
-                    if (place := Place(each, one, protocol)) in self.at:
+                    if (place := SeedGroup(each, one, protocol)) in self.at:
                         yield place
 
     def look(self, model: str) -> dict[str, str]:
@@ -96,15 +96,15 @@ class Grid:
         base = self.partner_of.get(model)
         return visible(model) if base is None else f"{visible(model)} (post-trained counterpart of {visible(base)})"
 
-    def said(self, place: Place) -> str:
+    def said(self, place: SeedGroup) -> str:
         """A place as a tip begins: "Qwen3-8B, gsm8k, soft_prompt"."""
         return f"{self.short[place.model]}, {visible(place.task)}, {visible(place.protocol)}"
 
-    def number(self, place: Place, metric: str) -> Cell:
+    def number(self, place: SeedGroup, metric: str) -> Cell:
         """A metric over the seeds of a place; a dash where it was not measured."""
         return measured(self.at.get(place, ()), metric, self.said(place)) or ABSENT
 
-    def linked(self, place: Place, metric: str, **filters: str) -> Cell:
+    def linked(self, place: SeedGroup, metric: str, **filters: str) -> Cell:
         """The same with a link to its samples; where nothing was measured, how the cell stands."""
         cells = self.at.get(place, ())
         found = measured(cells, metric, self.said(place))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from spt_fast.report.cells import Place, plain
+from spt_fast.report.cells import SeedGroup, plain
 from spt_fast.report.parts import Beside, Cell, Facts, Failures, Figures, Linked, Part, Prose, Scores, Section, Table
 from spt_fast.report.tables import full, score
 from spt_fast.report.words import Name, raw
@@ -75,7 +75,7 @@ def _scores(part: Scores) -> Iterator[str]:
         rows = []
         for task in part.tasks:
             for label in part.protocols:
-                place = Place(model, task, label)
+                place = SeedGroup(model, task, label)
                 found = [part.at.get((place, each.name)) for each in part.metrics]
                 if found[0] is not None:
                     names = [code(name, in_table=True) for name in (task, label)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 from urllib.parse import urlencode
 
-from spt_fast.report.cells import Place
+from spt_fast.report.cells import SeedGroup
 from spt_fast.report.words import Number
 from spt_fast.scoring.metrics import MetricSpec
 
@@ -106,7 +106,7 @@ class Scores:
     """Labels."""
     metrics: Sequence[MetricSpec]
     """The first two are the claim: media with little room show these."""
-    at: Mapping[tuple[Place, str], Cell] = field(repr=False)
+    at: Mapping[tuple[SeedGroup, str], Cell] = field(repr=False)
     """(place, metric) -> its number; where there is none, how the cell stands."""
     note: str = ""
     """How to read the numbers."""

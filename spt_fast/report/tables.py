@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from spt_fast.report.cells import OverSeeds, Place, plain
+from spt_fast.report.cells import OverSeeds, SeedGroup, plain
 from spt_fast.report.parts import Beside, Cell, Failures, Linked, Part, Prose, Scores, Section
 from spt_fast.report.words import ABSENT, raw
 
@@ -111,7 +111,7 @@ class _Model:
         for task in self.tasks:
             row = [Text(plain(task))]
             for label in labels:
-                place = Place(self._model, task, label)
+                place = SeedGroup(self._model, task, label)
                 row.append(Text(score(self._part.at.get((place, form.name)), style)))
                 row.append(Text(score(self._part.at.get((place, knowledge.name)), style, alone=True)))
             table.add_row(*row)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from spt_fast.report.cells import Place
+from spt_fast.report.cells import SeedGroup
 from spt_fast.report.html.figures import draw
 from spt_fast.report.html.samples import Samples
 from spt_fast.report.parts import Cell, Group, Scores, Section, Table
@@ -53,7 +53,7 @@ def matrix(scores: Scores) -> Table:
     for model, title in scores.models[: scores.fit]:
         rows: list[list[Cell]] = []
         for protocol in scores.protocols:
-            places = [Place(model, task, protocol) for task in scores.tasks]
+            places = [SeedGroup(model, task, protocol) for task in scores.tasks]
             if any((place, each.name) in scores.at for place in places for each in claim):
                 numbers = [scores.at.get((place, each.name), ABSENT) for place in places for each in claim]
                 rows.append([visible(protocol), *numbers])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spt_fast.config.protocols import protocol_of
-from spt_fast.report.cells import Place
+from spt_fast.report.cells import SeedGroup
 from spt_fast.report.grid import is_control
 from spt_fast.report.parts import Cell, Group, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
@@ -25,10 +25,10 @@ def section(recorded: Recorded) -> Section | None:
     for model in grid.models:
         rows: list[list[Cell]] = []
         for task in grid.tasks:
-            if any(Place(model, task, label) in grid.at for label in labels):
+            if any(SeedGroup(model, task, label) in grid.at for label in labels):
                 row: list[Cell] = [visible(task)]
                 for label in columns:
-                    row += [grid.linked(Place(model, task, label), metric.name) for metric in CLAIM]
+                    row += [grid.linked(SeedGroup(model, task, label), metric.name) for metric in CLAIM]
                 rows.append(row)
         if rows:
             groups.append(Group(title=grid.name(model), rows=rows))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from spt_fast.analysis.cells import RunCell
-from spt_fast.report.cells import OverSeeds, Place, over_seeds
+from spt_fast.report.cells import OverSeeds, SeedGroup, over_seeds
 from spt_fast.report.grid import Grid
 from spt_fast.report.parts import Cell, Figure, Figures, Group, Part, Prose, Section, Table, colour, legend, samples_link
 from spt_fast.report.recorded import Recorded
@@ -45,7 +45,7 @@ def section(recorded: Recorded) -> Section | None:
     )
 
 
-def _steps(grid: Grid, place: Place) -> list[int]:
+def _steps(grid: Grid, place: SeedGroup) -> list[int]:
     """Steps that were measured; none where there is only the last."""
     found = sorted({step for cell in grid.at[place] if cell.status == "done" for step in cell.metrics if step is not None})
     return found if len(found) > 1 else []
@@ -65,7 +65,7 @@ def _settled(cells: Iterable[RunCell]) -> list[int]:
     return [step for step in found if step is not None]
 
 
-def _curve(grid: Grid, place: Place, *, several: bool) -> Figure:
+def _curve(grid: Grid, place: SeedGroup, *, several: bool) -> Figure:
     settled = _settled(grid.at[place])
     told = f"settled by step {max(settled)}" if settled else ""
     rows: list[dict[str, Any]] = []
@@ -89,7 +89,7 @@ def _curve(grid: Grid, place: Place, *, several: bool) -> Figure:
     )
 
 
-def _table(grid: Grid, task: str, places: Sequence[Place]) -> Table:
+def _table(grid: Grid, task: str, places: Sequence[SeedGroup]) -> Table:
     steps = sorted({step for place in places for step in _steps(grid, place)})
     groups = []
     for place in places:

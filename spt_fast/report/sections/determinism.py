@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from spt_fast.report.cells import Place, asked_again, largest_difference
+from spt_fast.report.cells import SeedGroup, asked_again, largest_difference
 from spt_fast.report.grid import Grid
 from spt_fast.report.parts import Cell, Group, Part, Prose, Section, Table, table
 from spt_fast.report.recorded import Recorded
@@ -58,7 +58,7 @@ def _called(what: str) -> str:
     return what if what == "completion" else spec(what).words
 
 
-def _flips(grid: Grid, place: Place, reruns: Sequence[Rerun]) -> list[Cell]:
+def _flips(grid: Grid, place: SeedGroup, reruns: Sequence[Rerun]) -> list[Cell]:
     """A share for each of `FLIPS`, the largest difference of log-likelihoods, and n."""
     cells: list[Cell] = []
     for what in FLIPS:

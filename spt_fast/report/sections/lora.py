@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spt_fast.config.protocols import protocol_of
-from spt_fast.report.cells import Place
+from spt_fast.report.cells import SeedGroup
 from spt_fast.report.parts import Cell, Group, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.words import visible
@@ -23,10 +23,10 @@ def section(recorded: Recorded) -> Section | None:
         for task in grid.tasks:
             rows: list[list[Cell]] = []
             for label in labels:
-                cells = grid.at.get(Place(model, task, label), ())
+                cells = grid.at.get(SeedGroup(model, task, label), ())
                 done = [cell for cell in cells if cell.status == "done"]
                 if done:
-                    numbers = [grid.number(Place(model, task, label), name) for name in HEADLINE]
+                    numbers = [grid.number(SeedGroup(model, task, label), name) for name in HEADLINE]
                     sizes = [f"{done[0].costs.get(name, 0):,.0f}" for name in ("trained_parameters", "stored_bytes")]
                     rows.append([visible(label), *numbers, *sizes])
             if rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spt_fast.report.cells import Place
+from spt_fast.report.cells import SeedGroup
 from spt_fast.report.means import Mean, mean_over
 from spt_fast.report.parts import Cell, Group, Part, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
@@ -36,7 +36,7 @@ def _table(recorded: Recorded, suite: Mapping[str, Any]) -> Table | None:
     for model in grid.models:
         rows: list[list[Cell]] = []
         for label in grid.protocols:
-            cells = {task: _done(recorded, Place(model, task, label)) for task in suite["tasks"]}
+            cells = {task: _done(recorded, SeedGroup(model, task, label)) for task in suite["tasks"]}
             found = [mean_over(cells, name, suite["tasks"], by_rows=suite["by_rows"]) for name in names]
             if any(found):
                 rows.append([visible(label), *map(_shown, found)])
@@ -61,7 +61,7 @@ def _own(recorded: Recorded, suite: Mapping[str, Any]) -> list[str]:
     return [name for name in there if name.split("/")[1] in suite["metrics"]]
 
 
-def _done(recorded: Recorded, place: Place) -> list[Any]:
+def _done(recorded: Recorded, place: SeedGroup) -> list[Any]:
     return [cell for cell in recorded.by_place.at.get(place, ()) if cell.status == "done"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from spt_fast.analysis.cells import RunCell
-from spt_fast.report.cells import Place
+from spt_fast.report.cells import SeedGroup
 from spt_fast.report.grid import Grid
 from spt_fast.report.parts import Cell, Group, Part, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
@@ -47,11 +47,11 @@ def _table(grid: Grid, task: str) -> Table | None:
     return Table(caption=f"{visible(task)}: knowledge by each method", head=head, groups=groups, folded=True)
 
 
-def _told(grid: Grid, place: Place) -> list[RunCell]:
+def _told(grid: Grid, place: SeedGroup) -> list[RunCell]:
     return [cell for cell in grid.at[place] if cell.status == "done" and "knowledge_by" in cell.provenance]
 
 
-def _row(grid: Grid, place: Place, told: list[RunCell]) -> list[Cell]:
+def _row(grid: Grid, place: SeedGroup, told: list[RunCell]) -> list[Cell]:
     numbers: list[Cell] = [measured(told, name, grid.said(place)) or ABSENT for name in _METRICS]
     best = dict.fromkeys(cell.provenance.get("knowledge_best", "").replace("_", " ") for cell in told)
     can = dict.fromkeys(cell.provenance["knowledge_by"] for cell in told)

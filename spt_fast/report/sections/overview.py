@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from spt_fast.analysis.cells import RunCell
-from spt_fast.report.cells import Place, distinct, failures, over_seeds
+from spt_fast.report.cells import SeedGroup, distinct, failures, over_seeds
 from spt_fast.report.grid import Grid, is_control
 from spt_fast.report.parts import Beside, Cell, Facts, Failures, Figure, Figures, Part, Prose, Scores, Section, table
 from spt_fast.report.recorded import Recorded
@@ -76,7 +76,7 @@ def _means(grid: Grid) -> Iterator[dict[str, Any]]:
 
 def _mean_over_tasks(grid: Grid, model: str, protocol: str, metric: MetricSpec) -> dict[str, Any] | None:
     """The mean, and what is said of it; None where nothing was measured."""
-    by_task = (over_seeds(grid.at.get(Place(model, task, protocol), ()), metric.name) for task in grid.tasks)
+    by_task = (over_seeds(grid.at.get(SeedGroup(model, task, protocol), ()), metric.name) for task in grid.tasks)
     found = [each for each in by_task if each is not None]
     if not found:
         return None
@@ -93,7 +93,7 @@ def _mean_over_tasks(grid: Grid, model: str, protocol: str, metric: MetricSpec) 
 def _scores(grid: Grid, *, measured: bool) -> Scores:
     """Models x tasks x protocols."""
     metrics = [spec(name) for name in HEADLINE]
-    at: dict[tuple[Place, str], Cell] = {}
+    at: dict[tuple[SeedGroup, str], Cell] = {}
     for place in grid.at:
         for metric in metrics:
             at[place, metric.name] = grid.linked(place, metric.name)

@@ -9,7 +9,7 @@ from typing import Any
 from spt_fast.analysis.agreement import places
 from spt_fast.analysis.ranking_types import ALL_TASKS, MEAN, PLANTED, RankAgreement, Ranking
 from spt_fast.config.protocols import protocol_of
-from spt_fast.report.cells import Place, over_seeds
+from spt_fast.report.cells import SeedGroup, over_seeds
 from spt_fast.report.grid import Grid, is_control
 from spt_fast.report.parts import Cell, Figure, Figures, Group, Part, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
@@ -90,7 +90,7 @@ def _of_partner(grid: Grid, found: Ranking, model: str, task: str, protocol: str
         return None
     tasks = [task] if task != ALL_TASKS else [name for name in grid.tasks if any(o.task == name for o in found.orders)]
     partner = found.partners[model]
-    scores = [over_seeds(grid.at.get(Place(partner, each, protocol), ()), found.metrics[each]) for each in tasks]
+    scores = [over_seeds(grid.at.get(SeedGroup(partner, each, protocol), ()), found.metrics[each]) for each in tasks]
     known = [each for each in scores if each is not None]
     if len(known) < len(tasks):
         return None

@@ -10,7 +10,7 @@ from typing import Any
 from spt_fast.analysis.cells import RunCell
 from spt_fast.config import PAPER, SoftPromptConfig
 from spt_fast.config.protocols import protocol_of
-from spt_fast.report.cells import OverSeeds, Place, over_seeds
+from spt_fast.report.cells import OverSeeds, SeedGroup, over_seeds
 from spt_fast.report.grid import Grid
 from spt_fast.report.parts import (
     Cell,
@@ -59,7 +59,7 @@ class Point:
     """The value, where it is a number."""
     paper: bool
     """Whether it is the paper's (arXiv 2606.12117) of a soft prompt."""
-    place: Place
+    place: SeedGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def section(recorded: Recorded) -> Section | None:
 
 def swept(grid: Grid, task: str, model: str) -> list[Sweep]:
     """The sweeps of a model and task: of each setting, by what they have beside it; those nearest to the default first."""
-    of_kind: dict[str, dict[Place, Mapping[str, Any]]] = {}
+    of_kind: dict[str, dict[SeedGroup, Mapping[str, Any]]] = {}
     for place in grid.places(task=task, model=model):
         kind = place.protocol.partition("[")[0]
         settings = next((cell.settings for cell in grid.at[place] if cell.status == "done" and cell.settings), None)
@@ -126,12 +126,12 @@ def _fields(kind: str) -> Mapping[str, Field[Any]]:
     return {each.name: each for each in fields(protocol_of(kind))}
 
 
-def _of_protocol(kind: str, places: Mapping[Place, Mapping[str, Any]]) -> list[Sweep]:
+def _of_protocol(kind: str, places: Mapping[SeedGroup, Mapping[str, Any]]) -> list[Sweep]:
     known = _fields(kind)
     varied = [name for name in known if name not in _BESIDE and _differ(places, places, name)]
     found: list[Sweep] = []
     for name in sorted(set(varied) - _APART, key=lambda name: _order(kind, name)):
-        groups: dict[str, list[Place]] = {}
+        groups: dict[str, list[SeedGroup]] = {}
         for place, settings in places.items():
             rest = {k: v for k, v in settings.items() if k != name and k not in _BESIDE and not _goes_with(kind, k, name)}
             groups.setdefault(_key(rest), []).append(place)
@@ -148,11 +148,11 @@ def _of_protocol(kind: str, places: Mapping[Place, Mapping[str, Any]]) -> list[S
     return found
 
 
-def _differ(settings: Mapping[Place, Mapping[str, Any]], places: Iterable[Place], name: str) -> bool:
+def _differ(settings: Mapping[SeedGroup, Mapping[str, Any]], places: Iterable[SeedGroup], name: str) -> bool:
     return len({_key(settings[place].get(name)) for place in places}) > 1
 
 
-def _points(kind: str, name: str, own: Sequence[Place], places: Mapping[Place, Mapping[str, Any]]) -> list[Point]:
+def _points(kind: str, name: str, own: Sequence[SeedGroup], places: Mapping[SeedGroup, Mapping[str, Any]]) -> list[Point]:
     """By value, where all are numbers."""
     alike = [_said(places[place].get(name)) for place in own]
     points = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spt_fast.analysis.cells import RunCell
-from spt_fast.report.cells import Place
+from spt_fast.report.cells import SeedGroup
 from spt_fast.report.grid import Grid
 from spt_fast.report.parts import Cell, Figure, Figures, Group, Linked, Part, Prose, Section, Table, colour, samples_link
 from spt_fast.report.recorded import Recorded
@@ -82,5 +82,5 @@ def _numbers(grid: Grid, matrix: TransferMatrix, title: str) -> Table:
     )
 
 
-def _place(cell: RunCell) -> Place:
-    return Place(cell.model, cell.task, cell.protocol)
+def _place(cell: RunCell) -> SeedGroup:
+    return SeedGroup(cell.model, cell.task, cell.protocol)
