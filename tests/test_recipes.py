@@ -101,6 +101,17 @@ def test_a_grid_runs_with_all_recipes_and_is_reported_and_exported(
     assert all(0 <= line["brief"] <= 1 for line in lines)
 
 
+def test_a_protocol_of_a_package_may_have_a_setting_that_is_refused_of_a_soft_prompt(tmp_path: Path) -> None:
+    """`prefix` is the name of a setting of prefix tuning, which there is not."""
+    module = MODULES["hinted"].replace("hint:", "prefix:").replace("self.hint", "self.prefix")
+    install(tmp_path, {"hinted": module}, {plugins.PROTOCOLS: {"hinted": "hinted:Hinted"}})
+    grid = "name: g\nmodels: [zoo/base-40]\ntasks: [zoo-mcq]\nprotocols: [hinted: {prefix: [One., Two.]}]\n"
+    with on_the_path(tmp_path, {"hinted": ""}):
+        assert [cell.label for cell in plan.expand(parse_grid(grid))] == ["hinted[prefix=One.]", "hinted[prefix=Two.]"]
+        with pytest.raises(ConfigError, match=r"hinted\.depth: there are no per-layer prefixes"):
+            parse_grid(grid.replace("prefix: [One., Two.]", "depth: 3"))
+
+
 def test_the_protocol_of_the_recipe_changes_prompts_and_keys(installed: Path) -> None:
     grid = 'name: g\nmodels: [zoo/base-40]\ntasks: [zoo-mcq]\nprotocols: [zero_shot, hinted: {hint: ["One.", "Two."]}]\n'
     plainly, one, two = plan.expand(parse_grid(grid))
@@ -142,6 +153,19 @@ def test_what_an_engine_of_a_package_raises_is_told_as_the_reason(tmp_path: Path
         with pytest.raises(EngineError, match="the engine died: mine: ZeroDivisionError: division by zero"):
             engine.generate([Generate(token_ids=(5, 9), sampling=Sampling(max_tokens=1))])
         assert not engine.alive
+
+
+def test_an_engine_of_a_package_is_told_at_once_of_all_that_it_must_set(tmp_path: Path) -> None:
+    module = "from spt_fast.engine.base import Engine\nclass Mine(Engine):\n    def __init__(self, config): SET\n"
+    module += "    def add(self, soft_prompt): ...\n    def stream(self, requests): ...\n    def close(self): ...\n"
+    told = {
+        "pass": "engine: mine must set hidden_size and max_model_len when it starts, whole numbers",
+        "self.hidden_size = 8": "engine: mine must set max_model_len when it starts, a whole number",
+    }
+    for i, (line, said) in enumerate(told.items()):
+        install(tmp_path / str(i), {"mine": module.replace("SET", line)}, {plugins.ENGINES: {"mine": "mine:Mine"}})
+        with on_the_path(tmp_path / str(i), {"mine": ""}), pytest.raises(EngineError, match=said):
+            open_engine(EngineConfig(kind="mine", model="x"))
 
 
 HEAD = "from dataclasses import dataclass\nfrom spt_fast.config import Protocol\n"

@@ -218,7 +218,7 @@ def check(grid: Path) -> int:
         click.echo(f"{grid}: not looked at, because the Hub cannot be reached from here: {names}")
     if checked.wrong:
         return WRONG_REQUEST
-    click.echo(f"{grid}: good; {checked.cells} cells")
+    click.echo(f"{grid}: good; {checked.cells:,} cell{'' if checked.cells == 1 else 's'}")
     return 0
 
 

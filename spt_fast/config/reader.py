@@ -228,7 +228,7 @@ def _protocol(item: Any, place: str, base: Path) -> list[Protocol]:
         raise ConfigError(f"{place}: unknown protocol {shortened(name)}{meant}")
     place, cls = f"{place}.{name}", PROTOCOLS[name]
     settings = _with_preset(settings or {}, cls, place)
-    for key in PER_LAYER & settings.keys():
+    for key in (PER_LAYER & settings.keys()) - {key_of(f) for f in fields(cls)}:
         raise ConfigError(
             f"{place}.{key}: there are no per-layer prefixes: vLLM takes vectors at the input and nowhere else; "
             f"leave {key} out, and give the soft prompt more vectors by length"
@@ -273,7 +273,7 @@ def _with_preset(item: Any, cls: type[Protocol], place: str) -> dict[str, Any]:
 
 
 PER_LAYER = frozenset({"depth", "layers", "prefix", "num_layers", "prefix_projection"})
-"""What people call the settings of prefix tuning."""
+"""What people call the settings of prefix tuning. A package's protocol may have a setting of that name, which is its own."""
 
 
 def _combinations(cls: type[Protocol], settings: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:

@@ -140,10 +140,14 @@ class Home:
     call: str
     """What one of them is: "a setting of soft_prompt"."""
     where: str
-    """How it is written there, with {key}."""
+    """How it is written there, with {key}: `written` fills it in."""
     keys: tuple[str, ...]
     cls: type[Any] | None = None
     """The class, where there is one."""
+
+    def written(self, key: str) -> str:
+        """How a key is written there; the key that names the rest stands there once."""
+        return self.where.format(key=key).replace(f"{key}: ..., {key}: ...", f"{key}: ...")
 
 
 _HOMES: dict[str, Home] = {}
@@ -174,8 +178,8 @@ def belongs(key: str, there: Iterable[str] = ()) -> str:
     if not homes:
         return ""
     first, *others = homes
-    also = next((f", and {each.call} ({each.where.format(key=key)})" for each in others if _differs(first, each)), "")
-    return f"; it is {first.call} ({first.where.format(key=key)}){also}"
+    also = next((f", and {each.call} ({each.written(key)})" for each in others if _differs(first, each)), "")
+    return f"; it is {first.call} ({first.written(key)}){also}"
 
 
 def _differs(first: Home, other: Home) -> bool:

@@ -21,9 +21,11 @@ class Guarded(Engine):
             EngineError: it does not say how wide and how long its model is.
         """
         self._inner, self._kind, self._died = inner, kind, False
-        for name in ("hidden_size", "max_model_len"):
-            if not isinstance(getattr(inner, name, None), int):
-                raise EngineError(f"engine: {kind} must set {name} when it starts, a whole number")
+        names = ("hidden_size", "max_model_len")
+        if missing := [name for name in names if not isinstance(getattr(inner, name, None), int)]:
+            what = " and ".join(missing)
+            each = "whole numbers" if len(missing) > 1 else "a whole number"
+            raise EngineError(f"engine: {kind} must set {what} when it starts, {each}")
         self.hidden_size, self.max_model_len = inner.hidden_size, inner.max_model_len
 
     @property

@@ -102,7 +102,7 @@ def _shown(bases: Sequence[RunCell]) -> list[str]:
     """Other prompts, nothing else: worked examples."""
     kinds = [(kind, cells) for kind, cells in _by_kind(bases) if kind.attaches == "nothing" and not kind.is_baseline]
     return [
-        f"{kind.said().capitalize()}, format following was {_span(cells, FORMAT)}."
+        f"{_sentence(kind.said())}, format following was {_span(cells, FORMAT)}."
         for kind, cells in kinds
         if not kind.is_control
     ]
@@ -112,7 +112,7 @@ def _soft(bases: Sequence[RunCell]) -> list[str]:
     found = []
     for label in distinct(cell.protocol for cell in _treatment(bases)):
         kind = protocol_of(label)
-        name = kind.said().capitalize() + ("" if label == kind.name else f" ({plain(label)})")
+        name = _sentence(kind.said()) + ("" if label == kind.name else f" ({plain(label)})")
         found += _soft_kind(name, of(bases, protocol=label), bases)
     return found
 
@@ -327,7 +327,7 @@ def _percent(value: float) -> str:
 
 
 def _p(value: float) -> str:
-    return f"{value:.2g}" if value >= 0.001 else "below 0.001"
+    return f"= {value:.2g}" if value >= 0.001 else "< 0.001"
 
 
 def _of(some: int, total: int) -> str:
@@ -337,6 +337,11 @@ def _of(some: int, total: int) -> str:
     if some == total:
         return f"all {total} cells"
     return f"{some or 'none'} of {total} cells"
+
+
+def _sentence(words: str) -> str:
+    """Words at the beginning of a sentence: the first letter is large, and names keep theirs."""
+    return words[:1].upper() + words[1:]
 
 
 def _count(n: int, what: str) -> str:

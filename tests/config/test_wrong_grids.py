@@ -191,7 +191,9 @@ ELSEWHERE = {
     "currency: EUR": "unknown key 'currency' of the grid; it is a key of the price (price: {per_gpu_hour: ..., currency: ...})",
     "checks: []": "unknown key 'checks' of the grid; it is a key of a policy",
     "tasks: [{task: zoo-mcq, columns: {}}]": "tasks[0]: unknown key 'columns' of a task; it is a key of a task file",
-    "model: zoo/base-40": "unknown key 'model' of the grid; did you mean 'models'? Or it is a key of the judge",
+    "model: zoo/base-40": "did you mean 'models'? Or it is a key of the judge (judge: {model: ...})",
+    "per_gpu_hour: 2": "unknown key 'per_gpu_hour' of the grid; it is a key of the price (price: {per_gpu_hour: ...})",
+    "id: zoo/base-40": "unknown key 'id' of the grid; it is a key of a model (models: [{id: ...}])",
 }
 
 

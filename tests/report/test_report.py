@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from spt_fast.report.cells import over_seeds
 from spt_fast.report.markdown import code
 from spt_fast.scoring.statistics import proportion
 from spt_fast.types import Metric
+from tests.helpers.packages import install, on_the_path
 from tests.helpers.reports import markdown, terminal
 
 N = 100
@@ -145,8 +147,8 @@ Asked plainly, 1 base model on 1 task wrote the answer in the form asked for 2%
 of the time, and knew 70% of the answers. With worked examples in front, format
 following was 30%. With a learnt soft prompt, format following was 100%, reached
 by step 40; it rose. Knowledge by likelihood did not move significantly (paired
-McNemar tests against zero-shot, smallest p 1). In short: format following rose
-with no shown change of knowledge in the one cell. The post-trained
+McNemar tests against zero-shot, smallest p = 1). In short: format following
+rose with no shown change of knowledge in the one cell. The post-trained
 counterparts, asked plainly, followed the form 90% of the time and knew 71% of
 the answers. Failed, and not in these numbers: 1 of 5 cells.
 """
@@ -423,6 +425,16 @@ def test_the_summary_tells_controls_apart_from_soft_prompts() -> None:
     text = summary([*FINDING, cell("base", "mcq", "shuffled_labels", (98, 26), seed=0)])
     assert "As a control, behind vectors learnt on shuffled answers, format following was 98%, and knowledge 26%." in text
     assert "it rose." in text or "it rose;" in text
+
+
+def test_a_sentence_keeps_the_capital_letters_of_a_protocol_s_words(tmp_path: Path) -> None:
+    module = "from dataclasses import dataclass\nfrom spt_fast.config import Protocol\n"
+    module += "@dataclass(frozen=True, kw_only=True)\n"
+    module += "class French(Protocol):\n    name = 'french'\n    in_words = 'asked in French'\n"
+    install(tmp_path, {"french": module}, {"spt_fast.protocols": {"french": "french:French"}})
+    with on_the_path(tmp_path, {"french": ""}):
+        said = summary([cell("base", "mcq", "zero_shot", (2, 70)), cell("base", "mcq", "french", (30, 70))])
+    assert "Asked in French, format following was 30%." in said
 
 
 def test_the_report_says_each_task_s_form_in_words_as_text() -> None:
