@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +84,28 @@ def test_there_is_a_recipe_for_everything_that_a_package_can_add() -> None:
     assert set(POINTS) == groups
 
 
+def test_the_pyproject_of_the_page_builds_a_package_with_several_recipes(tmp_path: Path) -> None:
+    (head,) = re.findall(r"^```toml\n(\[build-system\]\n.*?)^```$", PAGE, re.M | re.S)
+    taken = tomllib.loads(head)["tool"]["setuptools"]["py-modules"]
+    lines = [
+        f'[project.entry-points."{group}"]\n{name} = "{value}"\n'
+        for group, named in POINTS.items()
+        for name, value in named.items()
+        if value.partition(":")[0] in taken
+    ]
+    (tmp_path / "pyproject.toml").write_text(head + "\n".join(lines))
+    for module in taken:
+        (tmp_path / f"{module}.py").write_text(MODULES[module])
+    build = "from setuptools import build_meta; build_meta.build_wheel('.')"
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as built:
+        assert {f"{module}.py" for module in taken} <= set(built.namelist())
+        points = built.read("my_evals-0.1.dist-info/entry_points.txt").decode()
+    assert all(f"{module} = {module}:" in points for module in taken)
+    assert len(taken) > 1
+
+
 def test_a_grid_runs_with_all_recipes_and_is_reported_and_exported(
     installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,7 +119,10 @@ def test_a_grid_runs_with_all_recipes_and_is_reported_and_exported(
     (run / "report.md").unlink()
     run_here("report", str(run))
     assert "hinted" in capsys.readouterr().out
-    assert "**Seconds of asking**" in (run / "report.md").read_text(encoding="utf-8")
+    told = (run / "report.md").read_text(encoding="utf-8")
+    assert "**Seconds of asking**" in told
+    assert "| model | protocol | `brief answers` |" in told
+    assert "zoo-mcq: further metrics" in (run / "report.html").read_text(encoding="utf-8")
     run_here("export", str(run), "--format", "lines", "--to", str(tmp_path / "out"))
     lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
     assert {line["protocol"] for line in lines} == {"zero_shot", "hinted", "soft_prompt"}

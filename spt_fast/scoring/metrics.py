@@ -289,6 +289,11 @@ def spec(name: str) -> MetricSpec:
     return MetricSpec(name=name, words=words, about=f"the task's {name}", share=False, tasks="some")
 
 
+def is_further(name: str) -> bool:
+    """Whether a metric is a package's or a task's own, and none of spt-fast's, nor an ensemble's of its members."""
+    return name not in _BUILT_IN and not name.endswith(tuple(_MEMBERS))
+
+
 def counted(name: str) -> Value:
     """What a scored sample counts in a metric: by its verdicts, else by its `scores`."""
     return _BUILT_IN[name].of if name in _BUILT_IN else lambda sample: sample.scores.get(name)

@@ -427,6 +427,14 @@ def test_the_summary_tells_controls_apart_from_soft_prompts() -> None:
     assert "it rose." in text or "it rose;" in text
 
 
+def test_scores_that_a_task_or_a_package_has_of_its_own_stand_in_a_table_of_their_task() -> None:
+    own = {None: (*point(2, 70), proportion("f1", [True] * 3 + [False]), proportion("f1_member_mean", [True]))}
+    told = markdown([cell("base", "squad", "zero_shot", (2, 70), metrics=own), cell("base", "mcq", "zero_shot", (2, 70))])
+    assert "| model | protocol | `f1` |\n| --- | --- | --- |\n| `base` | `zero_shot` | 0.75 (0.30\u20130.95) |" in told
+    assert told.count("further metrics") == 1
+    assert "Further metrics" not in markdown(FINDING)
+
+
 def test_a_sentence_keeps_the_capital_letters_of_a_protocol_s_words(tmp_path: Path) -> None:
     module = "from dataclasses import dataclass\nfrom spt_fast.config import Protocol\n"
     module += "@dataclass(frozen=True, kw_only=True)\n"

@@ -33,6 +33,7 @@ SECTIONS = (
     "sweeps",
     "quadrants",
     "methods",
+    "further",
     "ranking",
     "tests",
     "cost",
