@@ -72,6 +72,32 @@ def read_bytes(file: Path, *, most: int = MOST_BYTES) -> bytes:
     return data
 
 
+_MENDS = {
+    "mapping values are not allowed": "put text that has a colon in it in quotes, or indent the line as its neighbours are",
+    "',' or ']'": "close the bracket of the list",
+    "',' or '}'": "close the brace of the mapping",
+    "expected key": "indent the line as its neighbours are",
+    "expected '-' indicator": "begin the line with - as its neighbours do, or indent it as they are",
+    "unexpected end of stream": "close the quotes",
+}
+"""Part of what libyaml says -> what mends it."""
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+
+
+def _mend(text: str, error: yaml.MarkedYAMLError) -> str:
+    """The end of a sentence about text that is no YAML; empty where what mends it is not known."""
+    said, mark = error.problem or "", error.problem_mark
+    line = "" if mark is None else "".join(_LINE_BREAK.split(text)[mark.line : mark.line + 1])
+    wrong = "" if mark is None else line[mark.column : mark.column + 1]
+    if wrong == "\t" or "tab character" in said:
+        return "; indent with spaces, not with a tab"
+    if wrong and "cannot start any token" in said:
+        return f"; put text that begins with {wrong!a} in quotes"
+    if wrong and wrong in "]}":
+        return f"; nothing is open that {wrong!r} closes"
+    return next((f"; {mend}" for part, mend in _MENDS.items() if part in said), "")
+
+
 def plain_values(text: str) -> Any:
     """YAML, which JSON is too, as None, bool, int, float, str, list and dict with keys of text.
 
@@ -88,7 +114,7 @@ def plain_values(text: str) -> Any:
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(f"{where}not YAML: {e.problem or e.context}") from None
+        raise ConfigError(f"{where}not YAML: {e.problem or e.context}{_mend(text, e)}") from None
     except yaml.reader.ReaderError as e:
         line = text.count("\n", 0, e.position) + 1
         raise ConfigError(f"line {line}: not YAML: the character {chr(_code(e))!a} is no text") from None

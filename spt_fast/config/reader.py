@@ -221,7 +221,8 @@ def _protocol(item: Any, place: str, base: Path) -> list[Protocol]:
     else:
         mapping = mapping_of(item, place, "a protocol's name, or {name: settings}")
         if len(mapping) != 1:
-            raise ConfigError(f"{place}: must have one key, the protocol's name, not {len(mapping)}")
+            meant = "; indent its settings further than its name" if None in mapping.values() else ""
+            raise ConfigError(f"{place}: must have one key, the protocol's name, not {len(mapping)}{meant}")
         name, settings = next(iter(mapping.items()))
     if name not in PROTOCOLS:
         meant = did_you_mean(name, PROTOCOLS) or belongs(name) or f"; choose from {', '.join(PROTOCOLS)}"

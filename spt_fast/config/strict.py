@@ -74,7 +74,7 @@ def _value(hint: Any, value: Any, place: str, allowed: Allowed | None) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{place}: must be a list, {not_this(value)}")
+            raise ConfigError(f"{place}: must be a list, {not_this(value)}{_as_list(value, place)}")
         if args[-1] is not Ellipsis and len(value) != len(args):
             raise ConfigError(f"{place}: must have {len(args)} values, not {len(value)}")
         return tuple(_value(args[0], item, f"{place}[{i}]", allowed) for i, item in enumerate(value))
@@ -122,10 +122,18 @@ def mapping_of(value: Any, place: str, what: str = "a mapping") -> Mapping[Any, 
     raise ConfigError(f"{place}: must be {what}, {not_this(value)}")
 
 
+def _as_list(value: Any, place: str) -> str:
+    """The end of a sentence about one value where a list belongs: how it is written; empty where that says nothing."""
+    if not isinstance(value, str | dict) or not value:
+        return ""
+    plain = isinstance(value, str) and re.fullmatch(r"\w[\w./-]{0,60}", value)
+    return f"; write {place.rpartition('.')[2]}: [{value if plain else '...'}]"
+
+
 def filled(value: Any, place: str) -> list[Any]:
     """The value, if it is a list with something in it."""
     if not isinstance(value, list):
-        raise ConfigError(f"{place}: must be a list, {not_this(value)}")
+        raise ConfigError(f"{place}: must be a list, {not_this(value)}{_as_list(value, place)}")
     if not value:
         raise ConfigError(f"{place}: is empty; name at least one")
     return value

@@ -58,7 +58,11 @@ class GridFile:
         try:
             grid = self.read()
         except FileNotFoundError:
-            raise ConfigError(f"{root}: is not a run folder: it has no grid.yaml") from None
+            raise ConfigError(
+                f"{root}: is not a run folder: it has no grid.yaml; name the folder that `spt-fast run` made"
+            ) from None
+        except NotADirectoryError:
+            raise ConfigError(f"{root}: is a file, not a run folder; name the folder that `spt-fast run` made") from None
         except OSError as e:
             raise ConfigError(f"{root}: is not a run folder: its grid.yaml cannot be read ({e.strerror or e})") from None
         except ValueError:

@@ -87,6 +87,27 @@ def test_what_is_not_read_is_one_sentence(text: str, said: str) -> None:
     assert len(str(refused.value)) < 300
 
 
+MENDED = {
+    "a: [1, 2\nb: 3\n": "line 2, column 2: not YAML: .*; close the bracket of the list$",
+    "a: {b: 2\nc: 3\n": "; close the brace of the mapping$",
+    "a:\n\t- b\n": "line 2, column 1: .*; indent with spaces, not with a tab$",
+    "a:\n- b\n\t- c\n": "; indent with spaces, not with a tab$",
+    "a: [@b]": "; put text that begins with '@' in quotes$",
+    "a: b\u2028c: %d": "; put text that begins with '%' in quotes$",
+    "a:\n  - b\n c: d\n": "; indent the line as its neighbours are$",
+    "a:\n  - b\n  c: d\n": "; begin the line with - as its neighbours do, or indent it as they are$",
+    "a: b: c": "; put text that has a colon in it in quotes, or indent the line as its neighbours are$",
+    'a: "b\nc: d\n': "; close the quotes$",
+    "a: {b: c}}": "; nothing is open that '}' closes$",
+}
+
+
+@pytest.mark.parametrize(("text", "said"), MENDED.items(), ids=range(len(MENDED)))
+def test_what_is_no_yaml_is_told_with_what_mends_it(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        plain_values(text)
+
+
 def test_a_bomb_takes_next_to_no_memory() -> None:
     import tracemalloc
 
