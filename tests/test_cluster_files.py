@@ -28,7 +28,7 @@ import yaml
 from spt_fast.cli import cli
 from spt_fast.cli.checking import check_grid
 from spt_fast.config.reader import load_grid
-from spt_fast.tasks import loading
+from spt_fast.tasks.loading.hub import why_unreachable
 
 ROOT = Path(__file__).resolve().parent.parent
 CLUSTER = ROOT / "cluster"
@@ -262,7 +262,7 @@ def test_the_grid_in_the_ray_job_is_good(tmp_path: Path, monkeypatch: pytest.Mon
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    loading._unreachable.cache_clear()
+    why_unreachable.cache_clear()
     grid = tmp_path / "grid.yaml"
     grid.write_text(of_kind("kuberay.yaml", "ConfigMap")["data"]["grid.yaml"], encoding="utf-8")
     assert check_grid(load_grid(grid)).wrong == ()

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from spt_fast.errors import ConfigError, DataError, first_line, shortened
-from spt_fast.tasks import loading
 from spt_fast.tasks.base import SPLITS, Cut, FileSource, GeneratedSource, HubSource, LeftOut, Row, Split, Task
 from spt_fast.tasks.library import LibrarySource, Opened
+from spt_fast.tasks.loading import hub
+from spt_fast.tasks.loading.files import read
+from spt_fast.tasks.loading.splits import locate
 from spt_fast.tasks.losses import Count, Losses, percent
 from spt_fast.types import Example
 
@@ -87,7 +89,7 @@ def load_rows(
     limit: int | None = None,
     need: Collection[Split] = SPLITS,
     cut: bool = True,
-    fetch: Callable[[HubSource, Split], list[Row]] = loading.fetch,
+    fetch: Callable[[HubSource, Split], list[Row]] = hub.fetch,
 ) -> Rows:
     """Read a task's rows.
 
@@ -202,7 +204,7 @@ def _local_files(task: Task, data_files: str | Mapping[str, str]) -> dict[Any, t
     """By our splits; those of a library's task by the data set's own."""
     if isinstance(task.source, LibrarySource):
         return task.source.opener.locate(data_files)
-    files: dict[Any, tuple[Path, ...]] = {**loading.locate(task, data_files)}
+    files: dict[Any, tuple[Path, ...]] = {**locate(task, data_files)}
     if "test" not in files:
         name = task.source.all_splits["test"] if isinstance(task.source, HubSource) else "test"
         where = data_files if isinstance(data_files, str) else "{" + ", ".join(data_files) + "}"
@@ -238,7 +240,7 @@ def _places(
         return
     if files is not None:
         for file in files[split]:
-            for place, row in loading.read(file):
+            for place, row in read(file):
                 yield f"{file}, {place}", row
         return
     if isinstance(task.source, GeneratedSource):

@@ -15,7 +15,7 @@ from spt_fast.config import Ensemble, Learning, Lora, SoftPromptConfig, Transfer
 from spt_fast.config.reader import load_grid
 from spt_fast.driver.options import with_options
 from spt_fast.driver.run import run_cells
-from spt_fast.tasks import loading
+from spt_fast.tasks.loading.hub import why_unreachable
 from spt_fast.worker.events import CellDone, CellFailed, Event
 from spt_fast.worker.stage import run_stage
 
@@ -29,7 +29,7 @@ needs_rows = pytest.mark.skipif(not ROWS.is_dir(), reason="there are no real row
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    loading._unreachable.cache_clear()
+    why_unreachable.cache_clear()
 
 
 def test_there_is_a_grid_for_each_way_to_begin() -> None:

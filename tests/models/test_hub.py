@@ -36,7 +36,8 @@ from dataclasses import replace
 from spt_fast.config import ModelConfig
 from spt_fast.errors import SptError
 from spt_fast.models.identity import resolve
-from spt_fast.tasks import get, loading
+from spt_fast.tasks import get
+from spt_fast.tasks.loading import hub
 from spt_fast.tasks.rows import load_rows
 
 def told(ask, *arguments, **named):
@@ -54,7 +55,7 @@ def model(id, **named):
     return {{"commit": found.revision, "unresolved": found.unresolved}}
 
 def fetch(task, split="test", **changes):
-    return loading.fetch(replace(get(task).source, **changes), split)
+    return hub.fetch(replace(get(task).source, **changes), split)
 
 COMMIT = {COMMIT!r}
 """

@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spt_fast.errors import ConfigError, DataError, SptError
-from spt_fast.tasks import loading
 from spt_fast.tasks.base import SPLITS, GeneratedSource, HubSource, Row, Split, Task
 from spt_fast.tasks.benchmarks.gsm8k import TASK as GSM8K
 from spt_fast.tasks.benchmarks.mmlu import TASK as MMLU
 from spt_fast.tasks.benchmarks.zoo import ZOO_MCQ
+from spt_fast.tasks.loading import hub
+from spt_fast.tasks.loading.files import SUFFIXES
 from spt_fast.tasks.rows import FEW_SHOT_ROWS, content_hash, few_shot_cut, load_rows
 from spt_fast.types import Example
 
@@ -73,7 +74,7 @@ def test_splits_of_a_folder_go_by_our_names_too(tmp_path: Path) -> None:
     assert (len(rows.tuning), len(rows.few_shot), len(rows.test)) == (10, 11, 12)
 
 
-@pytest.mark.parametrize("suffix", loading.SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path, folder: Path, suffix: str) -> None:
     other = tmp_path / "other"
     write(other / f"train{suffix}", sums(0, 100))
@@ -268,10 +269,10 @@ def test_a_download_that_breaks_off_is_told_with_the_way_out(monkeypatch: pytest
         raise ConnectionError("Couldn't reach it\nand more")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(loading, "_unreachable", lambda source_id, revision: None)  # it breaks off later
+    monkeypatch.setattr(hub, "why_unreachable", lambda source_id, revision: None)  # it breaks off later
     assert isinstance(GSM8K.source, HubSource)
     with pytest.raises(DataError, match=r"openai/gsm8k \(train, commit 740312ad\) .*Couldn't reach it\);.* data_files"):
-        loading.fetch(GSM8K.source, "tuning")
+        hub.fetch(GSM8K.source, "tuning")
     assert asked_for == [("openai/gsm8k", "main", {"revision": GSM8K.source.revision, "split": "train"})]
 
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from spt_fast import tasks
 from spt_fast.errors import ConfigError, DataError, SptError
-from spt_fast.tasks import loading
 from spt_fast.tasks.base import Task
+from spt_fast.tasks.loading import files
 from spt_fast.tasks.rows import load_rows
 
 ROWS = [{"question": f"What is {n}?", "answer": f"so\n#### {n}"} for n in range(3)]
@@ -28,7 +28,7 @@ CELL = '"so\n#### 1"'
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    return [dict(row) for _, row in loading.read(path)]
+    return [dict(row) for _, row in files.read(path)]
 
 
 def refused(path: Path, task: str | Task = "gsm8k") -> str:

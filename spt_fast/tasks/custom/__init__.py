@@ -26,10 +26,11 @@ from spt_fast.config.documents import read_bytes
 from spt_fast.config.output import at_home
 from spt_fast.config.ranges import Allowed, range_of, require
 from spt_fast.errors import ConfigError, boundary, shortened
-from spt_fast.tasks import _WHERE, loading
+from spt_fast.tasks import _WHERE
 from spt_fast.tasks.base import FileSource, GeneratedSource, HubSource, LeftOut, Task
 from spt_fast.tasks.custom.file import commits, parse
 from spt_fast.tasks.custom.keys import TaskFile
+from spt_fast.tasks.loading.splits import locate
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _check_hub(task: Task, source: HubSource, names: _Names) -> None:
 
 def _check_files(task: Task, source: FileSource, names: _Names) -> None:
     try:
-        files = loading.locate(task, source.files)
+        files = locate(task, source.files)
     except ConfigError as e:
         raise ConfigError(f"{names.rows}.{str(e).replace('data_files', 'files', 1)}") from None
     if "test" not in files:

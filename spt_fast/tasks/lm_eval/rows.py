@@ -11,12 +11,13 @@ from typing import Any
 
 from spt_fast.config.output import at_home
 from spt_fast.errors import ConfigError, DataError, SptError, first_line
-from spt_fast.tasks import loading
 from spt_fast.tasks.base import LeftOut, Row, row_key
 from spt_fast.tasks.library import Opened, Opener
 from spt_fast.tasks.lm_eval import door
 from spt_fast.tasks.lm_eval.config import of_rows
 from spt_fast.tasks.lm_eval.known import Known
+from spt_fast.tasks.loading import hub
+from spt_fast.tasks.loading.splits import in_folder_by_name, the_file
 from spt_fast.types import Example
 
 OURS = {"tuning": ("training", "validation"), "few_shot": ("fewshot",), "test": ("test",)}
@@ -38,9 +39,9 @@ class LmEvalRows(Opener):
         """The local files by the data set's own names of its splits."""
         names = list(dict.fromkeys(self.task.splits.values()))
         if isinstance(data_files, str):
-            found = loading.in_folder_by_name(at_home(data_files), names)
+            found = in_folder_by_name(at_home(data_files), names)
         else:
-            found = {self._split(name, names): (loading.the_file(name, file),) for name, file in data_files.items()}
+            found = {self._split(name, names): (the_file(name, file),) for name, file in data_files.items()}
         if self.task.scored not in found:
             where = data_files if isinstance(data_files, str) else "{" + ", ".join(data_files) + "}"
             raise ConfigError(
@@ -62,12 +63,12 @@ class LmEvalRows(Opener):
     def content(self) -> str:
         """The commit of its data set."""
         revision = self.task.kwargs.get("revision")
-        return str(revision or loading.commit_of(self.task.hub) or "")
+        return str(revision or hub.commit_of(self.task.hub) or "")
 
     def open(self, files: Mapping[str, tuple[Path, ...]] | None, *, learns: bool) -> Opened:
         """Its rows as its own preprocessing leaves them."""
         task = self.task
-        data = self._published() if files is None else {split: loading.as_dataset(each) for split, each in files.items()}
+        data = self._published() if files is None else {split: hub.as_dataset(each) for split, each in files.items()}
         try:
             ready = door.Ready(of_rows(task, data), data)
             docs = {"test": ready.eval_docs}
@@ -94,7 +95,7 @@ class LmEvalRows(Opener):
         task = self.task
         if task.own_rows:
             raise DataError(f"lm-eval:{task.name}: {task.why}")
-        data: Mapping[str, Any] = loading.published(task.hub, task.config, self.content(), dict(task.kwargs))
+        data: Mapping[str, Any] = hub.published(task.hub, task.config, self.content(), dict(task.kwargs))
         return data
 
 
