@@ -137,9 +137,16 @@ def in_words(error: BaseException) -> str:
     *_, last = (None, *traceback.extract_tb(error.__traceback__))
     if last is None:
         return told
-    file = "/".join(last.filename.replace("\\", "/").rpartition("site-packages/")[2].split("/")[-4:])
+    file = _short_path(last.filename.replace("\\", "/"))
     line = f": {last.line}" if last.line else ""
     return f"{told} (in {file}, line {last.lineno}{shortened(line)[1:-1] if len(line) > 80 else line})"
+
+
+def _short_path(path: str) -> str:
+    """A file of an installed package from the package on; of others, the last four names, behind ... where that is not all."""
+    _, installed, inside = path.rpartition("site-packages/")
+    names = inside.split("/")
+    return inside if len([*filter(None, names)]) <= 4 else "/".join(([] if installed else ["..."]) + names[-4:])
 
 
 def first_line(error: BaseException) -> str:

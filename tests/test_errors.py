@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from spt_fast.errors import shortened
+from spt_fast.errors import in_words, shortened
 
 
 @pytest.mark.parametrize("value", ["", "abc", 12, 1.5, None, [1, 2], {"a": 1}, ("x",)])
@@ -49,3 +49,19 @@ def test_a_value_whose_repr_raises_is_still_named():
             raise RuntimeError("no")
 
     assert "Odd" in shortened(Odd())
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("/home/me/evals/brief.py", "(in /home/me/evals/brief.py, line 1)"),
+        ("/home/me/work/evals/mine/brief.py", "(in .../work/evals/mine/brief.py, line 1)"),
+        ("/venv/lib/site-packages/torch/nn/module.py", "(in torch/nn/module.py, line 1)"),
+        ("/venv/lib/site-packages/vllm/v1/engine/core/step.py", "(in v1/engine/core/step.py, line 1)"),
+        ("brief.py", "(in brief.py, line 1)"),
+    ],
+)
+def test_an_error_that_says_little_names_its_file_so_that_it_is_found(file: str, told: str) -> None:
+    with pytest.raises(AssertionError) as raised:
+        exec(compile("raise AssertionError", file, "exec"), {})
+    assert in_words(raised.value) == f"AssertionError {told}"

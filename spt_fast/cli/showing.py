@@ -157,7 +157,7 @@ def _extractor(task: Task) -> str:
     if task.extract is None:
         return "none: knowledge is the likeliest option"
     summary = (task.extract.__doc__ or "").strip().splitlines()
-    return f"{getattr(task.extract, '__name__', 'extract')}: {summary[0] if summary else ''}"
+    return getattr(task.extract, "__name__", "extract") + (f": {summary[0]}" if summary else "")
 
 
 def _strings(strings: Sequence[str]) -> str:

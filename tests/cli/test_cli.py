@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,22 @@ def test_a_task_is_shown_with_its_form_in_words_and_the_expression_on_demand(
     assert spt_fast("tasks", "show", name, "--regex") == 0
     expression = "none: the completion equals one of the options, in full" if task.format is None else task.format
     assert f"\nexpression {expression}" in capsys.readouterr().out
+
+
+def test_an_extractor_of_a_task_file_is_shown_by_its_name_and_what_it_says_if_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r'^```python\n("""Rivers.*?)^```$', page, re.M | re.S)
+    (tmp_path / "rivers").mkdir()
+    for file in ("train", "test"):
+        rows = [json.dumps({"sea": f"{file} {i}", "names": ["Rhine"]}) + "\n" for i in range(20)]
+        (tmp_path / "rivers" / f"{file}.jsonl").write_text("".join(rows))
+    for line, said in (("", "extract"), ('    """What is stated."""\n', "extract: What is stated.")):
+        path = tmp_path / f"rivers{len(line)}.py"
+        path.write_text(code.replace("def extract(text):\n", f"def extract(text):\n{line}"))
+        assert spt_fast("tasks", "show", str(path)) == 0
+        assert f"\nextractor  {said}\n" in capsys.readouterr().out
 
 
 def test_a_task_is_shown_with_its_white_space_and_its_tokens(capsys: pytest.CaptureFixture[str]) -> None:
