@@ -196,6 +196,33 @@ def test_an_engine_of_a_package_is_told_at_once_of_all_that_it_must_set(tmp_path
             open_engine(EngineConfig(kind="mine", model="x"))
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("'text'", r"it yields 'text', and must yield \(index of a request, answer\)"),
+        ("(2, Completion('a', (1,), 'stop'))", "it yields .*, and must yield"),
+        ("(0, 'text')", "it answers a Generate with 'text', and must with a Completion"),
+        ("(1, Completion('a', (1,), 'stop'))", "it answers a Score with .*, and must with a LogLikelihood"),
+        ("(1, LogLikelihood((-1.0,)))", "it gives 1 log-probabilities for 2 tokens"),
+    ],
+)
+def test_what_is_no_answer_is_told_as_the_reason_and_ends_the_engine_alone(answer: str, said: str, tmp_path: Path) -> None:
+    made = answer.replace("Completion('a', (1,), 'stop')", "Completion(text='a', token_ids=(1,), finish_reason='stop')")
+    made = made.replace("LogLikelihood((-1.0,))", "LogLikelihood(token_logprobs=(-1.0,))")
+    module = (
+        "from spt_fast.engine.base import Engine\nfrom spt_fast.types import Completion, LogLikelihood\n"
+        "class Mine(Engine):\n    def __init__(self, config): self.hidden_size = self.max_model_len = 8\n"
+        f"    def add(self, soft_prompt): ...\n    def stream(self, requests):\n        list(requests)\n        yield {made}\n"
+        "    def close(self): ...\n"
+    )
+    install(tmp_path, {"mine": module}, {plugins.ENGINES: {"mine": "mine:Mine"}})
+    asked = [Generate(token_ids=(5,), sampling=Sampling(max_tokens=1)), Score(token_ids=(5,), continuation=(7, 8))]
+    with on_the_path(tmp_path, {"mine": ""}), open_engine(EngineConfig(kind="mine", model="x")) as engine:
+        with pytest.raises(EngineError, match=f"the engine died: mine: TypeError: {said}"):
+            list(engine.stream(asked))
+        assert not engine.alive
+
+
 HEAD = "from dataclasses import dataclass\nfrom spt_fast.config import Protocol\n"
 FROZEN = f"{HEAD}@dataclass(frozen=True, kw_only=True)\nclass Mine(Protocol):\n    name = 'mine'\n"
 WRONG = [
@@ -204,6 +231,24 @@ WRONG = [
         "import nothing_of_this_name",
         "mine",
         "cannot be imported (ModuleNotFoundError: No module named 'nothing_of_",
+    ),
+    (
+        "protocols",
+        f"{FROZEN}    words: list[str] = ()\n",
+        "mine",
+        "its setting words is of a type that changes in place; declare a list as",
+    ),
+    (
+        "protocols",
+        f"{FROZEN}    words: dict[str, int] | None = None\n",
+        "mine",
+        "its setting words is of a type that changes in",
+    ),
+    (
+        "protocols",
+        f"{FROZEN}    words: 'Nothing' = None\n",
+        "mine",
+        "the types of its settings cannot be read (NameError: name 'Nothing'",
     ),
     ("protocols", "Mine = 3", "mine", "is no protocol; derive a class from spt_fast.config.Protocol"),
     ("protocols", f"{HEAD}class Mine(Protocol):\n    name = 'mine'\n", "mine", "is no frozen dataclass; write @dataclass("),

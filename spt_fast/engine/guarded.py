@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from spt_fast.engine.base import Engine
-from spt_fast.errors import EngineError, SptError, boundary
+from spt_fast.errors import EngineError, SptError, boundary, shortened
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.types import Answer, Request
+from spt_fast.types import Answer, Completion, LogLikelihood, Request, Score
 
 
 class Guarded(Engine):
@@ -49,12 +49,19 @@ class Guarded(Engine):
             return self._inner.add_adapter(adapter)
 
     def stream(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
-        """Answer requests as they are done."""
-        answers = iter(self._inner.stream(requests))
+        """Answer requests as they are done.
+
+        Raises:
+            EngineError: the engine failed, or gives what is no answer to its request.
+        """
+        asked: list[Request] = []
+        answers = iter(self._inner.stream(_noting(requests, asked)))
         while True:
             try:
                 with boundary(EngineError, f"the engine died: {self._kind}"):
                     answer = next(answers, None)
+                    if answer is not None:
+                        _check(answer, asked)
             except SptError:
                 self._died = True
                 raise
@@ -71,3 +78,22 @@ class Guarded(Engine):
         self._died = True
         with boundary(EngineError, f"{self._kind}: ending"):
             self._inner.close()
+
+
+def _noting(requests: Iterable[Request], asked: list[Request]) -> Iterator[Request]:
+    for request in requests:
+        asked.append(request)
+        yield request
+
+
+def _check(answer: object, asked: Sequence[Request]) -> None:
+    """Refuse what is no pair of a request's place and an answer of its kind: elsewhere it would end the worker."""
+    index, said = answer if isinstance(answer, tuple) and len(answer) == 2 else (None, answer)
+    if not isinstance(index, int) or not 0 <= index < len(asked):
+        raise TypeError(f"it yields {shortened(answer)}, and must yield (index of a request, answer)")
+    request = asked[index]
+    wanted = LogLikelihood if isinstance(request, Score) else Completion
+    if not isinstance(said, wanted):
+        raise TypeError(f"it answers a {type(request).__name__} with {shortened(said)}, and must with a {wanted.__name__}")
+    if isinstance(request, Score) and isinstance(said, LogLikelihood) and len(said.token_logprobs) != len(request.continuation):
+        raise TypeError(f"it gives {len(said.token_logprobs)} log-probabilities for {len(request.continuation)} tokens")

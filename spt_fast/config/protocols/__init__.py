@@ -6,9 +6,9 @@ A protocol is one class and one line below; other packages add theirs by an entr
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from spt_fast.config import plugins
 from spt_fast.config.protocols.base import AUTO, Protocol, is_unused
@@ -32,7 +32,8 @@ from spt_fast.config.protocols.soft_prompt import (
     Vectors,
     with_preset,
 )
-from spt_fast.errors import ConfigError, SptError
+from spt_fast.config.strict import hints
+from spt_fast.errors import ConfigError, SptError, in_words
 
 __all__ = [
     "AUTO",
@@ -79,9 +80,25 @@ def _checked(name: str, found: Any) -> type[Protocol]:
             raise ConfigError(f"learns or attaches something, and is not derived from {base.__name__}")
     if issubclass(found, Learning) and not issubclass(found, SoftPromptConfig | Lora):
         raise ConfigError("learns; derive it from SoftPromptConfig or Lora, which know what")
+    _check_settings(found)
     if found.name != name:
         raise ConfigError(f"its name is {found.name!r}; the entry point and the protocol have one name")
     return found
+
+
+def _check_settings(cls: type[Protocol]) -> None:
+    try:
+        types_of = hints(cls)
+    except Exception as e:
+        raise ConfigError(f"the types of its settings cannot be read ({in_words(e)})") from None
+    for f in fields(cls):
+        if _changes_in_place(types_of[f.name]):
+            raise ConfigError(f"its setting {f.name} is of a type that changes in place; declare a list as tuple[str, ...]")
+
+
+def _changes_in_place(kind: Any) -> bool:
+    """Whether values of a type may be without a hash: protocols are compared and kept by theirs."""
+    return (get_origin(kind) or kind) in (list, dict, set) or any(_changes_in_place(each) for each in get_args(kind))
 
 
 PROTOCOLS: plugins.Plugins[type[Protocol]] = plugins.Plugins(
