@@ -250,6 +250,7 @@ WRONG = [
         "mine",
         "the types of its settings cannot be read (NameError: name 'Nothing'",
     ),
+    ("protocols", "Other = 3", "mine", "mine has no Mine; mend the entry point"),
     ("protocols", "Mine = 3", "mine", "is no protocol; derive a class from spt_fast.config.Protocol"),
     ("protocols", f"{HEAD}class Mine(Protocol):\n    name = 'mine'\n", "mine", "is no frozen dataclass; write @dataclass("),
     (

@@ -51,6 +51,9 @@ def load(point: EntryPoint, what: str) -> Any:
     try:
         return point.load()
     except (Exception, SystemExit) as e:
+        module = sys.modules.get(point.module)
+        if isinstance(e, AttributeError) and module is not None and not hasattr(module, point.attr.partition(".")[0]):
+            raise ConfigError(f"{place_of(point, what)}: {point.module} has no {point.attr}; mend the entry point") from None
         said = str(e) if isinstance(e, ConfigError) else in_words(e)
         raise ConfigError(f"{place_of(point, what)}: cannot be imported ({said}); fix or remove the package") from None
 

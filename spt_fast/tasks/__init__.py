@@ -98,7 +98,7 @@ def get(name: str) -> Task:
         return from_entry_point(offered[name])
     close = get_close_matches(name.lower(), names(), n=1)
     meant = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names())}"
-    raise ConfigError(f"task: no task is called {name!r}; {meant}")
+    raise ConfigError(f"no task is called {name!r}; {meant}")
 
 
 def entries(entry: TaskConfig) -> list[TaskConfig]:

@@ -138,7 +138,7 @@ def test_a_grid_that_is_no_text_is_one_sentence(
         (["fly"], "No such command"),
         (["tune", "zoo/base-40", "zoo-mcq", "--steps", "0"], "steps: must be a whole number from 1 to 10000000"),
         (["tune", "zoo/base-40", "zoo-nothing"], "zoo-nothing"),
-        (["tasks", "show", "zoo-mqc"], "zoo-mcq"),
+        (["tasks", "show", "zoo-mqc"], "spt-fast: no task is called 'zoo-mqc'; did you mean 'zoo-mcq'?"),
         (["inspect", "nothing.safetensors"], "nothing.safetensors"),
         (["status", "nowhere"], "is not a run folder: it has no grid.yaml; name the folder that `spt-fast run` made"),
         (["report", "g.yaml"], "g.yaml: is a file, not a run folder"),

@@ -67,6 +67,7 @@ TASK = Task(
         item="Question: {question}\\nAnswer:",
     ),
     format=r"[A-Z][a-z]+",
+    form="the river in one word: Thames",
     extract=extract,
     normalise=str.casefold,
     sampling=Sampling(max_tokens=16, stop=("\\nQuestion:",)),
@@ -819,7 +820,7 @@ def test_a_task_of_an_installed_package_has_its_name_in_the_registry(rivers: Pat
     ("name", "text", "says"),
     [
         ("rivers", "import nothing_of_this_name", "cannot be imported (ModuleNotFoundError: No module named 'nothing_of"),
-        ("rivers", "x = 1", "cannot be imported (AttributeError: module"),
+        ("rivers", "x = 1", "{module} has no TASK; mend the entry point"),
         ("rivers", "TASK = 1", "TASK is int; it must be a spt_fast.tasks.base.Task"),
         ("streams", RIVERS, "TASK.name: is 'rivers'; the entry point and the task have one name"),
         ("mmlu", RIVERS.replace('"rivers"', '"mmlu"', 1), "TASK.name: 'mmlu' is one of spt-fast's own tasks"),
@@ -834,7 +835,7 @@ def test_a_wrong_entry_point_is_one_sentence(
     (point,) = metadata.entry_points(group=plugins.TASKS, module=module)
     with pytest.raises(ConfigError) as caught:
         from_entry_point(point)
-    assert str(caught.value).startswith(f"task {name} ({module}:TASK of {module}): {says}")
+    assert str(caught.value).startswith(f"task {name} ({module}:TASK of {module}): {says.format(module=module)}")
     assert "\n" not in str(caught.value)
 
 
