@@ -162,7 +162,7 @@ SAME_LOSS = {"float32": 1e-3, "bfloat16": 3e-2}
 """Nats by which losses of the same step may differ: sums in another order, over all steps so far."""
 
 SAME_LOSS_REAL = 1e-2
-"""Of a real model in fp32, whose losses are fifty times as sensitive to the vectors: after 7 steps at the same rate two sides were
+"""Of a real model in fp32, whose loss is far more sensitive to the vectors: after 7 steps at the same rate the two sides were
 0.002 of 6.15 nats apart in fp32, and after 3 steps 0.38 in bf16."""
 
 Pause = Callable[[float | None], bool]

@@ -122,9 +122,12 @@ def test_a_second_time_changes_nothing(text: str) -> None:
         assert again in (first, " ".join(word for word in first.split() if word not in ("a", "an", "the")))
 
 
-@given(TEXTS, st.lists(TEXTS, min_size=1, max_size=3))
+PUBLISHED = TEXTS.filter(lambda text: bool(is_published(text) and squad_metrics.normalize_answer(text)))
+"""Each text by itself: of four that all had to be of this kind, too few lists would be left."""
+
+
+@given(PUBLISHED, st.lists(PUBLISHED, min_size=1, max_size=3))
 def test_squads_scores_are_the_published_ones(value: str, answers: list[str]) -> None:
-    assume(all(is_published(text) and squad_metrics.normalize_answer(text) for text in (value, *answers)))
     assert squad_exact_match(value, answers) == bool(max(squad_metrics.compute_exact(answer, value) for answer in answers))
     assert squad_f1(value, answers) == pytest.approx(max(squad_metrics.compute_f1(answer, value) for answer in answers))
 
