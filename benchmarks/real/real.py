@@ -1,7 +1,7 @@
 """Real models x real benchmarks: zero-shot, few-shot, soft prompts with their curve, and shuffled labels.
 
     python benchmarks/real/real.py --models DIR,DIR --data DIR [--tasks triviaqa,arc_easy,...] [--limit 200] [--seeds 0,1]
-        [--controls] [--folder DIR] [--save] [--table]
+        [--curve 0,20] [--controls] [--folder DIR] [--save] [--table]
 
 DIR of `--data` has a folder a task, with rows in the columns of the Hub. Goes on where it stopped. The result has the numbers
 of every cell, no rows. `--table` prints the README's table of a saved result.
@@ -26,7 +26,7 @@ from spt_fast.driver.run import run_cells
 from spt_fast.report.folder import write_tables
 
 TASKS = ("triviaqa", "arc_easy", "piqa", "boolq", "squad", "gsm8k", "mmlu")
-CURVE = (0, 20, 80)
+CURVE = "0,20,80"
 METRICS = ("format_following", "knowledge_best", "knowledge", "letter_binding", "exact_match")
 
 
@@ -37,11 +37,12 @@ def grid(
     *,
     limit: int,
     seeds: Sequence[int],
+    curve: Sequence[int],
     controls: bool,
     smoke: bool,
 ) -> GridConfig:
     """What is asked; for a smoke test two steps, without vLLM."""
-    short: dict[str, Any] = {"steps": 2, "batch_size": 2, "evaluate_at": (0,)} if smoke else {"evaluate_at": CURVE}
+    short: dict[str, Any] = {"steps": 2, "batch_size": 2, "evaluate_at": (0,)} if smoke else {"evaluate_at": tuple(curve)}
     protocols: list[Protocol] = [ZeroShot(), FewShot(shots=5), SoftPromptConfig(repeat_rows=True, **short)]
     if controls:
         protocols.append(ShuffledLabels(repeat_rows=True, **{**short, "evaluate_at": ()}))
@@ -110,6 +111,7 @@ def main() -> None:
     add("--data", help="a folder with a folder a task; without it rows come from the Hub")
     add("--limit", type=int, default=200, help="test rows a task [200]")
     add("--seeds", default="0,1", help="[0,1]")
+    add("--curve", default=CURVE, help=f"steps that are asked too, beside the last; empty: none [{CURVE}]")
     add("--controls", action="store_true", help="shuffled labels too")
     add("--folder", type=Path, default=ROOT / "runs" / "real", help="the run folder [runs/real]")
     add("--table", action="store_true", help="print the table of results/cpu/real.json and end")
@@ -124,6 +126,7 @@ def main() -> None:
         arguments.data,
         limit=4 if arguments.smoke else arguments.limit,
         seeds=[int(seed) for seed in arguments.seeds.split(",")],
+        curve=[int(step) for step in arguments.curve.split(",") if step],
         controls=arguments.controls,
         smoke=arguments.smoke,
     )
