@@ -1,8 +1,11 @@
 """Time of a whole grid, 2 models x 4 tasks x 3 protocols x 2 seeds: spt-fast against scripts of PEFT and lm-eval.
 
     python benchmarks/grid/grid.py [--smoke] [--all-cells] [--peers PYTHON] [--save] [--output FILE]
+    python benchmarks/grid/grid.py --models DIR,DIR --tasks triviaqa,arc_easy --data DIR [--limit 40] [--steps 80] [--save]
 
 The models are two of the zoo, the rows all test rows of its tasks, zero-shot once and the others with two seeds: 40 cells.
+With `--models` they are real ones, on the first rows of real tasks with one seed; DIR of `--data` has a folder a task. That
+result is kept in grid-real.json.
 
     spt-fast             `spt-fast run` as a user has it, from nothing to its report, answers through vLLM
     a process a cell     for zero- and few-shot the command line of lm-evaluation-harness, for soft prompts a script of
@@ -11,7 +14,9 @@ The models are two of the zoo, the rows all test rows of its tasks, zero-shot on
 
 All sides are given the same prompts, and soft prompts learn from the same rows in the same order from the same vectors. The
 peers get all that as text in files, so templates, few-shot rows and seeds cost them nothing. What they answer is scored as
-ours is. Format following, knowledge and exact match must agree, or nothing is reported.
+ours is. All sides do all that ours does: a completion a row, and for closed-ended tasks the log-likelihoods of the listed
+options, of their texts behind the question alone and behind the bare cue, and of the tuning rows by which the best method is
+chosen. Format following, knowledge by the list and by cloze, and exact match must agree, or nothing is reported.
 
 Cells of one task and protocol are alike, so of a process a cell only those of the first model and seed are timed, 12 of 40,
 and the sum is of each times the number of cells like it; `--all-cells` times all. The sides run one after the other with the
@@ -20,6 +25,7 @@ machine to themselves. Peers run in an environment of their own (`make bench-pee
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -40,12 +46,12 @@ if TYPE_CHECKING:
     from spt_fast.plan.cell import Cell
     from spt_fast.tasks.rows import Rows
     from spt_fast.types import Metric
-    from spt_fast.worker.questions import Question
+    from spt_fast.worker.questions import Pair, Question, Questions
 
 PEERS = Path(__file__).parent / "peers"
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "lm-eval", "datasets")
-COMPARED = ("format_following", "knowledge", "exact_match")
+COMPARED = ("format_following", "knowledge", "knowledge_cloze", "exact_match")
 BATCH = 32
 """Rows that peers ask at once."""
 CELL, MEAN, SIGMAS = 0.05, 0.03, 3.0
@@ -60,6 +66,17 @@ protocols:
   - few_shot: {shots: 5}
   - soft_prompt: {preset: paper, length: 10, steps: 80, batch_size: 8, lr: 0.02}
 seeds: [0, 1]
+"""
+REAL = """\
+name: benchmark
+models: {models}
+tasks: {tasks}
+protocols:
+  - zero_shot
+  - few_shot: {{shots: 5}}
+  - soft_prompt: {{preset: paper, length: 10, steps: {steps}, batch_size: 8, lr: 0.02}}
+seeds: [0]
+limit: {limit}
 """
 SMOKE = """\
 name: benchmark
@@ -78,7 +95,7 @@ class Job:
 
     cell: Cell
     folder: Path
-    questions: Sequence[Question]
+    questions: Questions
     alike: int
     """Cells of the grid that differ in model and seed only, this one included."""
     setting: Mapping[str, Any] = field(default_factory=dict)
@@ -111,7 +128,7 @@ def jobs_of(grid: Path, folder: Path) -> list[Job]:
     from spt_fast.models.tokenizer import load_tokenizer
     from spt_fast.plan import expand
     from spt_fast.tasks.rows import load_rows
-    from spt_fast.worker.questions import questions
+    from spt_fast.worker.questions import all_questions
 
     cells = expand(load_grid(grid))
     kinds = [(cell.task.name, cell.label) for cell in cells]
@@ -123,23 +140,53 @@ def jobs_of(grid: Path, folder: Path) -> list[Job]:
         rows[task.name] = rows.get(task.name) or load_rows(task, limit=cell.task.limit, need={"test", "tuning"})
         own = folder / cell.key
         own.mkdir(parents=True)
-        asked = questions(cell, rows[task.name], tokenizers[cell.model.name], chat=False)
+        tokenizer = tokenizers[cell.model.name]
+        asked = all_questions(cell, rows[task.name], tokenizer, chat=False)
         test = [
             {"prompt": question.prompt, "options": question.example.options, "gold": question.example.gold}
-            for question in asked
+            for question in asked.test
         ]
         (stop,) = task.sampling.stop
         setting = {
             "model": cell.model.source,
             "test": write_rows(own / "test.jsonl", test),
+            "beside": write_rows(own / "beside.jsonl", list(beside(asked, tokenizer))),
             "max_tokens": task.sampling.max_tokens,
             "stop": stop,
             "eval_batch": BATCH,
         }
         if isinstance(cell.protocol, SoftPromptConfig):
-            setting |= learning(cell, rows[task.name], tokenizers[cell.model.name], own)
+            setting |= learning(cell, rows[task.name], tokenizer, own)
         jobs.append(Job(cell=cell, folder=own, questions=asked, alike=kinds.count(kind), setting=setting))
     return jobs
+
+
+def beside(asked: Questions, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
+    """What is scored beside the listed options of the test rows, in the columns of those: cloze of the test rows first.
+
+    Raises:
+        SystemExit: as text, it would be other tokens.
+    """
+    for question in asked.test:
+        if question.cloze:
+            yield as_text(question.cloze, question, tokenizer)
+    for question in asked.choosing:
+        yield as_text(question.options, question, tokenizer)
+        if question.cloze:
+            yield as_text(question.cloze, question, tokenizer)
+    if asked.bare:
+        yield as_text(asked.bare, None, tokenizer)
+
+
+def as_text(pairs: Sequence[Pair], question: Question | None, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Continuations of one prompt, as text."""
+    prompts = {tuple(prompt) for prompt, _ in pairs}
+    begin = len(tokenizer.prefix_ids)
+    (prompt,) = prompts
+    text, options = tokenizer.decode(prompt[begin:]), [tokenizer.decode(behind).removeprefix(" ") for _, behind in pairs]
+    if tokenizer.pairs(text, [f" {option}" for option in options]) != list(pairs):
+        raise SystemExit(f"a peer would read other tokens: {text!r} {options}")
+    return {"prompt": text, "options": options, "gold": 0 if question is None else question.example.gold}
 
 
 def learning(cell: Cell, rows: Rows, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
@@ -201,7 +248,7 @@ class Peers:
         command = self._script("prompt_tuning.py", job) if job.soft else self._harness(job)
         took = timed(command, self.environment, self.folder / "log")
         if not job.soft:
-            job.answers("process").write_text(json.dumps(list(self._logged(job))))
+            job.answers("process").write_text(json.dumps(self._logged(job)))
         return took
 
     def run_all(self, jobs: Sequence[Job]) -> float:
@@ -242,6 +289,10 @@ class Peers:
                 "target_delimiter": " ",
                 "metric_list": [{"metric": "acc"}],
             }
+            tasks[f"{job.name}_beside"] = {
+                **tasks[f"{job.name}_options"],
+                "dataset_kwargs": {"data_files": {"test": job.setting["beside"]}},
+            }
         for name, task in tasks.items():
             (job.folder / f"{name}.yaml").write_text(json.dumps({"task": name, **task}))  # JSON is YAML
         command = [
@@ -257,24 +308,33 @@ class Peers:
         command += ["--tasks", ",".join(tasks), "--include_path", str(job.folder), "--batch_size", str(BATCH), "--log_samples"]
         return [*command, "--output_path", str(job.folder / "harness")]
 
-    def _logged(self, job: Job) -> Iterator[dict[str, Any]]:
+    def _logged(self, job: Job) -> dict[str, Any]:
         """The harness's answers. It does not say why a completion ended: one that reaches the limit is taken to be cut off."""
         from spt_fast.models.tokenizer import Tokenizer
 
         tokenizer = Tokenizer.load(job.setting["model"])
-
-        def samples(name: str) -> list[Any]:
-            (file,) = (job.folder / "harness").rglob(f"samples_{name}_*.jsonl")
-            found = [json.loads(line) for line in file.read_text().splitlines()]
-            return sorted(found, key=lambda sample: sample["doc_id"])
-
-        said = [sample["resps"][0][0] for sample in samples(f"{job.name}_text")]
-        scored: list[list[float]] = [[] for _ in said]
+        most = job.setting["max_tokens"]
+        said = [sample["resps"][0][0] for sample in self._samples(job, "text")]
+        rows = [
+            {"completion": text, "finish_reason": "length" if len(tokenizer.text_ids(text)) >= most else "stop"}
+            for text in said
+        ]
+        scored: dict[str, list[list[float]]] = {"options": [[] for _ in rows], "beside": []}
         if job.cell.task.task.closed_ended:
-            scored = [[float(answer[0][0]) for answer in sample["resps"]] for sample in samples(f"{job.name}_options")]
-        for text, logprobs in zip(said, scored, strict=True):
-            cut = len(tokenizer.text_ids(text)) >= job.setting["max_tokens"]
-            yield {"completion": text, "finish_reason": "length" if cut else "stop", "option_logprobs": logprobs}
+            scored = {
+                name: [[float(answer[0][0]) for answer in sample["resps"]] for sample in self._samples(job, name)]
+                for name in scored
+            }
+        return {
+            "rows": [{**row, "option_logprobs": logprobs} for row, logprobs in zip(rows, scored["options"], strict=True)],
+            "beside": scored["beside"],
+        }
+
+    @staticmethod
+    def _samples(job: Job, name: str) -> list[Any]:
+        (file,) = (job.folder / "harness").rglob(f"samples_{job.name}_{name}_*.jsonl")
+        found = [json.loads(line) for line in file.read_text().splitlines()]
+        return sorted(found, key=lambda sample: sample["doc_id"])
 
 
 def timed(command: Sequence[str], environment: Mapping[str, str], log: Path) -> float:
@@ -298,17 +358,24 @@ def metrics_of(job: Job, side: str) -> dict[str, Metric]:
     """A peer's answers, scored as ours are."""
     from spt_fast.scoring.metrics import aggregate
     from spt_fast.scoring.score import score
+    from spt_fast.scoring.statistics import proportion
     from spt_fast.types import Completion
 
-    answers = json.loads(job.answers(side).read_text())
+    found = json.loads(job.answers(side).read_text())
+    answers = found["rows"]
     completions = [
         Completion(text=answer["completion"], token_ids=(), finish_reason=answer["finish_reason"]) for answer in answers
     ]
-    task = job.cell.task.task
+    task, asked = job.cell.task.task, job.questions.test
     logprobs = [answer["option_logprobs"] for answer in answers] if task.closed_ended else None
-    examples = [question.example for question in job.questions]
-    samples = score(task, examples, completions, logprobs, prompts=[question.prompt for question in job.questions])
-    return {metric.name: metric for metric in aggregate(samples)}
+    examples = [question.example for question in asked]
+    samples = score(task, examples, completions, logprobs, prompts=[question.prompt for question in asked])
+    metrics = {metric.name: metric for metric in aggregate(samples)}
+    if all(question.cloze for question in asked):
+        chosen = [scores.index(max(scores)) for scores in found["beside"][: len(asked)]]
+        right = [choice == example.gold for choice, example in zip(chosen, examples, strict=True)]
+        metrics["knowledge_cloze"] = proportion("knowledge_cloze", right)
+    return metrics
 
 
 def compare(
@@ -327,11 +394,15 @@ def compare(
             gaps: dict[str, float] = {}
             noise: list[float] = []
             for job in own:
+                if name not in theirs[job.cell.key]:
+                    continue  # open-ended: nothing is chosen
                 one, other = ours[job.cell.key][name], theirs[job.cell.key][name]
                 gaps[job.cell.title] = other.value - one.value
                 noise.append(SIGMAS * math.hypot(one.stderr, other.stderr) if job.soft else 0.0)
                 if abs(other.value - one.value) > max(CELL, noise[-1]):
                     wrong.append(f"{job.cell.title}: {name} {other.value:.3f}, ours {one.value:.3f}")
+            if not gaps:
+                continue
             mean = sum(gaps.values()) / len(gaps)
             farthest = max(gaps, key=lambda title: abs(gaps[title]))
             found.setdefault(label, {})[name] = {"mean": mean, "farthest": gaps[farthest], "in": farthest, "cells": len(gaps)}
@@ -358,7 +429,7 @@ def measure_all(text: str, python: Path, folder: Path, *, all_cells: bool) -> di
     grid.write_text(text)
     jobs = jobs_of(grid, folder / "cells")
     peers = Peers(python, folder)
-    about = {"cells": len(jobs), "rows": sum(len(job.questions) for job in jobs), "peers": {**peers.versions}}
+    about = {"cells": len(jobs), "rows": sum(len(job.questions.test) for job in jobs), "peers": {**peers.versions}}
     ours_s = run_ours(grid, folder / "run")
     print(f"spt-fast: {ours_s:.0f} s, {len(jobs)} cells", file=sys.stderr)
     one_process_s = peers.run_all(jobs)
@@ -399,6 +470,16 @@ def store_costs(store: Any, jobs: Sequence[Job]) -> dict[str, float]:
     return summed
 
 
+def real_grid(arguments: argparse.Namespace) -> str:
+    """The grid of real models that the command line asks for."""
+    tasks = [
+        {"task": name, **({"data_files": str(Path(arguments.data).resolve() / name)} if arguments.data else {})}
+        for name in arguments.tasks.split(",")
+    ]
+    models = [str(Path(name).resolve()) if Path(name).is_dir() else name for name in arguments.models.split(",")]
+    return REAL.format(models=json.dumps(models), tasks=json.dumps(tasks), steps=arguments.steps, limit=arguments.limit)
+
+
 def main() -> None:
     """Measure and say."""
     benchmark = Benchmark(
@@ -407,11 +488,21 @@ def main() -> None:
     benchmark.parser.add_argument("--all-cells", action="store_true", help="time a process for each cell, not for each kind")
     benchmark.parser.add_argument("--peers", type=Path, help="the peers' Python; .venv-peers/bin/python, or else this one")
     benchmark.parser.add_argument("--folder", type=Path, help="where to work and leave everything; a temporary folder")
+    benchmark.parser.add_argument("--models", help="folders or ids of real models, by commas")
+    benchmark.parser.add_argument("--tasks", default="triviaqa,arc_easy", help="of --models [triviaqa,arc_easy]")
+    benchmark.parser.add_argument(
+        "--data", help="of --models: a folder with a folder a task; without it rows come from the Hub"
+    )
+    benchmark.parser.add_argument("--limit", type=int, default=40, help="of --models: test rows a task [40]")
+    benchmark.parser.add_argument("--steps", type=int, default=80, help="of --models: steps of learning [80]")
     arguments = benchmark.start()
+    text = SMOKE if arguments.smoke else FULL
+    if arguments.models:
+        benchmark.name, text = "grid-real", real_grid(arguments)
     python = arguments.peers or (PEERS_PYTHON if PEERS_PYTHON.exists() else Path(sys.executable))
     with tempfile.TemporaryDirectory(prefix="grid-") as scratch:
         folder = (arguments.folder or Path(scratch)).resolve()
-        result = measure_all(SMOKE if arguments.smoke else FULL, python, folder, all_cells=arguments.all_cells)
+        result = measure_all(text, python, folder, all_cells=arguments.all_cells)
     what = f"whole grid, {result['cells']} cells, time"
     timings = [Timing(case="whole grid", side=side, values=[took]) for side, took in result["seconds"].items()]
     processes = result["seconds_of_a_process"]
@@ -419,7 +510,12 @@ def main() -> None:
     times = result["times_faster_than"]
     ratios = [
         Ratio(what=what, against="PEFT script and lm-eval, a process a cell", value=times["process_a_cell"], at_least=5),
-        Ratio(what=what, against="careful script, one process (tiny models)", value=times["one_process"]),
+        Ratio(
+            what=what,
+            against=f"careful script, one process ({'real' if arguments.models else 'tiny'} models)",
+            value=times["one_process"],
+            at_least=1.5 if arguments.models else None,
+        ),
     ]
     benchmark.end(result, timings=timings, ratios=ratios)
 

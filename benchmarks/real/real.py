@@ -1,10 +1,13 @@
 """Real models x real benchmarks: zero-shot, few-shot, soft prompts with their curve, and shuffled labels.
 
     python benchmarks/real/real.py --models DIR,DIR --data DIR [--tasks triviaqa,arc_easy,...] [--limit 200] [--seeds 0,1]
-        [--curve 0,20] [--controls] [--folder DIR] [--save] [--table]
+        [--curve 0,20] [--controls] [--folder DIR] [--save]
+    python benchmarks/real/real.py --merge RUN,RUN --save
+    python benchmarks/real/real.py --pages
 
 DIR of `--data` has a folder a task, with rows in the columns of the Hub. Goes on where it stopped. The result has the numbers
-of every cell, no rows. `--table` prints the README's table of a saved result.
+of every cell and the paired changes between protocols, no rows. `--merge` runs nothing: it tells what is done in run folders.
+`--pages` writes the README's table, and the tables and the figure of docs/real.md, from the saved result.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmarks.harness import RESULTS, ROOT, Benchmark
 from spt_fast import tasks
 from spt_fast.analysis.cells import RunCell
-from spt_fast.analysis.runs import open_run
+from spt_fast.analysis.compare import compare_protocols
+from spt_fast.analysis.runs import Run, open_run
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, ShuffledLabels, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import run_cells
 from spt_fast.report.folder import write_tables
@@ -28,6 +32,11 @@ from spt_fast.report.folder import write_tables
 TASKS = ("triviaqa", "arc_easy", "piqa", "boolq", "squad", "gsm8k", "mmlu")
 CURVE = "0,20,80"
 METRICS = ("format_following", "knowledge_best", "knowledge", "letter_binding", "exact_match")
+SHOWN = {"format_following": "format", "knowledge_best": "knowledge", "exact_match": "exact match"}
+PROTOCOLS = ("zero_shot", "few_shot", "soft_prompt")
+README, PAGE, FIGURE = ROOT / "README.md", ROOT / "docs" / "real.md", ROOT / "docs" / "real.svg"
+BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
+"""After Okabe and Ito (2008), told apart by colour-blind readers."""
 
 
 def grid(
@@ -72,33 +81,172 @@ def told(cells: Sequence[RunCell]) -> list[dict[str, Any]]:
     return found
 
 
+def changes(run: Run) -> list[dict[str, Any]]:
+    """What each protocol changes against the plainer ones on the same rows, with 95 % intervals and Holm's correction."""
+    return [
+        {
+            "model": Path(each.pair.a_model).name,
+            "task": each.pair.task,
+            "before": each.pair.a_protocol,
+            "after": each.pair.b_protocol,
+            "metric": each.metric,
+            "change": each.difference.change,
+            "low": each.difference.interval.low,
+            "high": each.difference.interval.high,
+            "p_holm": each.p_holm,
+        }
+        for each in compare_protocols(run, metrics=tuple(SHOWN)).comparisons
+    ]
+
+
+Value: TypeAlias = Mapping[str, Any]
+Cells: TypeAlias = Mapping[tuple[str, str], Mapping[str, Mapping[str, Value]]]
+"""Model and task -> protocol -> metric -> its value and interval: means over seeds, soft prompts at their last step."""
+
+
+def by_place(result: Mapping[str, Any]) -> Cells:
+    """The cells of a result, by model and task."""
+    found: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
+    for cell in result["cells"]:
+        found.setdefault((cell["model"], cell["task"]), {}).setdefault(cell["protocol"], []).append(cell)
+    return {place: {protocol: _mean(cells) for protocol, cells in of.items()} for place, of in found.items()}
+
+
+def _mean(cells: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
+    last = max((cell["step"] for cell in cells if cell["step"] is not None), default=None)
+    own = [cell for cell in cells if cell["step"] == last]
+    names = [name for name in SHOWN if all(name in cell["metrics"] for cell in own)]
+    means: dict[str, Value] = {
+        name: {key: sum(cell["metrics"][name][key] for cell in own) / len(own) for key in ("value", "low", "high", "n")}
+        for name in names
+    }
+    return {**means, "by": {"value": own[0]["knowledge_by"] or "extraction"}}
+
+
 def table(result: Mapping[str, Any]) -> str:
-    """Markdown: form / knowledge_best / exact match of each model and task, means over seeds; soft prompts at the last step."""
+    """Markdown: format / knowledge / exact match of each model and task by protocol."""
     lines = [
-        "| form / knowledge / exact match | | `zero_shot` | `few_shot` | `soft_prompt` | knows by |",
+        "| format / knowledge / exact match | | `zero_shot` | `few_shot` | `soft_prompt` | knows by |",
         "|---|---|---|---|---|---|",
     ]
-    cells = result["cells"]
-    for model in dict.fromkeys(cell["model"] for cell in cells):
-        for task in dict.fromkeys(cell["task"] for cell in cells):
-            own = [cell for cell in cells if (cell["model"], cell["task"]) == (model, task)]
-            if own:
-                shown = [_shown(own, protocol) for protocol in ("zero_shot", "few_shot", "soft_prompt")]
-                by = next((cell["knowledge_by"] for cell in own if cell["protocol"] == "zero_shot"), None)
-                lines.append(f"| `{model}` | `{task}` | {' | '.join(shown)} | {by or 'extraction'} |")
+    for (model, task), of in by_place(result).items():
+        shown = [" / ".join(f"{of[name][metric]['value']:.2f}" for metric in SHOWN) if name in of else "" for name in PROTOCOLS]
+        by = of["zero_shot"]["by"]["value"] if "zero_shot" in of else ""
+        lines.append(f"| `{model}` | `{task}` | {' | '.join(shown)} | {by} |")
     return "\n".join(lines)
 
 
-def _shown(cells: Sequence[Mapping[str, Any]], protocol: str) -> str:
-    own = [cell for cell in cells if cell["protocol"] == protocol]
-    last = max((cell["step"] for cell in own if cell["step"] is not None), default=None)
-    own = [cell for cell in own if cell["step"] == last]
-    if not own:
-        return ""
-    values = [
-        [cell["metrics"][name]["value"] for cell in own] for name in ("format_following", "knowledge_best", "exact_match")
+def intervals(result: Mapping[str, Any]) -> str:
+    """Markdown: the same, a line a protocol, with intervals."""
+    lines = ["| model | task | protocol | format | knowledge | exact match | rows |", "|---|---|---|---|---|---|---|"]
+    for (model, task), of in by_place(result).items():
+        for name in (name for name in PROTOCOLS if name in of):
+            values = [f"{v['value']:.2f} ({v['low']:.2f} to {v['high']:.2f})" for v in (of[name][metric] for metric in SHOWN)]
+            lines.append(f"| `{model}` | `{task}` | `{name}` | {' | '.join(values)} | {of[name]['exact_match']['n']:.0f} |")
+    return "\n".join(lines)
+
+
+def claims(result: Mapping[str, Any]) -> str:
+    """Markdown: what the paper says, and what these numbers say of it."""
+    places = {place: of for place, of in by_place(result).items() if all(name in of for name in PROTOCOLS)}
+    n = len(places)
+    soft = [of["soft_prompt"]["format_following"]["value"] for of in places.values()]
+    plain = [of["zero_shot"]["format_following"]["value"] for of in places.values()]
+    gaps = {
+        name: sum(of[name]["knowledge_best"]["value"] - of[name]["exact_match"]["value"] for of in places.values()) / max(n, 1)
+        for name in PROTOCOLS
+    }
+    lines = [
+        "| claim | here | |",
+        "|---|---|---|",
+        f"| The form is there behind a soft prompt | format at least 0.95 in {sum(v >= 0.95 for v in soft)} of {n} model-task "
+        f"pairs, least {min(soft):.2f}; zero-shot in {sum(v >= 0.95 for v in plain)}, mean {sum(plain) / n:.2f} | "
+        f"{_verdict(sum(v >= 0.95 for v in soft), n)} |",
+        _flat(result, n),
+        "| Exact match comes nearest to what the model knows | knowledge less exact match, mean: "
+        + ", ".join(f"`{name}` {gap:.2f}" for name, gap in gaps.items())
+        + f" | {'shown' if min(gaps, key=gaps.__getitem__) == 'soft_prompt' else 'not shown'} |",
+        "| Models come into the right order | so few models have no order to speak of | cannot be shown here |",
     ]
-    return " / ".join(f"{sum(each) / len(each):.2f}" for each in values)
+    return "\n".join(lines)
+
+
+def _flat(result: Mapping[str, Any], n: int) -> str:
+    """Whether knowledge stays as it is: paired, zero-shot against the soft prompt."""
+    own = [
+        each
+        for each in result["changes"]
+        if each["metric"] == "knowledge_best" and each["before"] == "zero_shot" and each["after"].startswith("soft_prompt")
+    ]
+    moved = [each for each in own if not each["low"] <= 0 <= each["high"]]
+    told = "; ".join(
+        f"`{each['model']}` {each['task']} {each['change']:+.2f} ({each['low']:+.2f} to {each['high']:+.2f})" for each in moved
+    )
+    said = f"the change against zero-shot has 0 in its interval in {len(own) - len(moved)} of {len(own)}"
+    return f"| Knowledge stays as it is | {said}{f'; not in {told}' if told else ''} | {_verdict(len(own) - len(moved), n)} |"
+
+
+def _verdict(held: int, n: int) -> str:
+    return "shown" if held == n else f"shown in {held} of {n}"
+
+
+def figure(result: Mapping[str, Any]) -> str:
+    """An SVG: a panel a task, a row a model; each protocol's format following, knowledge and exact match, with intervals."""
+    import vl_convert
+
+    rows = [
+        {"model": model, "task": task, "protocol": protocol, "metric": SHOWN[metric], **of[protocol][metric]}
+        for (model, task), of in by_place(result).items()
+        for protocol in PROTOCOLS
+        if protocol in of
+        for metric in SHOWN
+    ]
+    colour = {
+        "field": "metric",
+        "type": "nominal",
+        "title": None,
+        "sort": list(SHOWN.values()),
+        "scale": {"domain": list(SHOWN.values()), "range": [BLUE, ORANGE, GREEN]},
+    }
+    x = {"field": "protocol", "type": "nominal", "sort": list(PROTOCOLS), "title": None, "axis": {"labelAngle": -35}}
+    shift = {"field": "metric", "sort": list(SHOWN.values())}
+    y = {"type": "quantitative", "title": None, "scale": {"domain": [0, 1]}}
+    spec = {
+        "data": {"values": rows},
+        "facet": {
+            "column": {"field": "task", "type": "nominal", "title": None, "sort": list(TASKS)},
+            "row": {"field": "model", "type": "nominal", "title": None},
+        },
+        "spec": {
+            "width": 95,
+            "height": 110,
+            "encoding": {"x": x, "xOffset": shift, "color": colour},
+            "layer": [
+                {"mark": "rule", "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}}},
+                {
+                    "mark": {"type": "point", "filled": True, "size": 30},
+                    "encoding": {"y": {**y, "field": "value"}, "shape": {**shift, "type": "nominal", "title": None}},
+                },
+            ],
+        },
+        "config": {"font": "Arial, Helvetica, sans-serif"},
+    }
+    return str(vl_convert.vegalite_to_svg(spec)) + "\n"
+
+
+def write_pages(result: Mapping[str, Any]) -> None:
+    """The README's table, and tables and figure of docs/real.md."""
+    between(README, "real table", table(result))
+    between(PAGE, "real table", intervals(result))
+    between(PAGE, "claims", claims(result))
+    FIGURE.write_text(figure(result))
+
+
+def between(file: Path, name: str, text: str) -> None:
+    """Put a text between the marks of a name."""
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+    before, _, rest = file.read_text().partition(begin)
+    file.write_text(before + begin + text + end + rest.partition(end)[2])
 
 
 def main() -> None:
@@ -114,10 +262,14 @@ def main() -> None:
     add("--curve", default=CURVE, help=f"steps that are asked too, beside the last; empty: none [{CURVE}]")
     add("--controls", action="store_true", help="shuffled labels too")
     add("--folder", type=Path, default=ROOT / "runs" / "real", help="the run folder [runs/real]")
-    add("--table", action="store_true", help="print the table of results/cpu/real.json and end")
+    add("--merge", help="run folders, by commas: nothing is run, what is done in them is told")
+    add("--pages", action="store_true", help="write README's table and docs/real.md from results/cpu/real.json, and end")
     arguments = benchmark.start()
-    if arguments.table:
-        print(table(json.loads((RESULTS / "cpu" / "real.json").read_text())["result"]))
+    if arguments.pages:
+        write_pages(json.loads((RESULTS / "cpu" / "real.json").read_text())["result"])
+        return
+    if arguments.merge:
+        benchmark.end(tell([Path(folder) for folder in arguments.merge.split(",")], {}))
         return
     names = ["zoo-json"] if arguments.smoke else [name for name in arguments.tasks.split(",") if tasks.get(name)]
     asked = grid(
@@ -134,9 +286,19 @@ def main() -> None:
         folder = Path(scratch) / "run" if arguments.smoke else arguments.folder
         finished = run_cells(replace(asked, output=folder))
         write_tables(folder)
-        cells = list(open_run(folder).cells())
-    failed = {cell.title: finished.failures[cell.key].reason for cell in finished.cells if cell.key in finished.failures}
-    benchmark.end({"limit": asked.limit, "cells": told(cells), "metrics": METRICS, "failed": failed})
+        failed = {cell.title: finished.failures[cell.key].reason for cell in finished.cells if cell.key in finished.failures}
+        benchmark.end(tell([folder], failed))
+
+
+def tell(folders: Sequence[Path], failed: Mapping[str, str]) -> dict[str, Any]:
+    """The numbers of run folders."""
+    runs = [open_run(folder) for folder in folders]
+    return {
+        "cells": [each for run in runs for each in told(list(run.cells()))],
+        "changes": [each for run in runs for each in changes(run)],
+        "metrics": METRICS,
+        "failed": failed,
+    }
 
 
 if __name__ == "__main__":

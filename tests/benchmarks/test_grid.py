@@ -55,6 +55,12 @@ def test_a_peers_batches_are_token_by_token_those_of_ours(jobs: list[grid.Job]) 
             assert tuple(labels[labels != prompt_tuning.IGNORED].tolist()) == row.target_ids
 
 
+def test_peers_score_all_that_ours_scores(jobs: list[grid.Job]) -> None:
+    job = jobs[0]
+    rows = prompt_tuning.read_rows(job.setting["test"]) + prompt_tuning.read_rows(job.setting["beside"])
+    assert sum(len(row["options"]) for row in rows) == job.questions.count(last=True) - len(job.questions.test)
+
+
 def test_a_completion_ends_at_its_end_token_or_its_stop_and_else_was_cut_off(jobs: list[grid.Job]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(jobs[0].setting["model"])
     ids = tokenizer(" B. bread", add_special_tokens=False)["input_ids"]
@@ -102,7 +108,7 @@ def test_learnt_vectors_may_differ_by_chance(jobs: list[grid.Job]) -> None:
 
 def test_answers_of_a_peer_are_scored_as_ours_are(jobs: list[grid.Job], tmp_path: Path) -> None:
     job = replace(jobs[0], folder=tmp_path)
-    examples = [question.example for question in job.questions]
+    examples = [question.example for question in job.questions.test]
     right = [example.gold for example in examples]
     answers = [
         {
@@ -113,9 +119,12 @@ def test_answers_of_a_peer_are_scored_as_ours_are(jobs: list[grid.Job], tmp_path
         for i, (example, gold) in enumerate(zip(examples, right, strict=True))
         if gold is not None
     ]
-    job.answers("process").write_text(json.dumps(answers))
+    wrong = [[-2.0 if k == gold else -1.0 for k in range(4)] for gold in right[:2]]
+    cloze = [*wrong, *(answer["option_logprobs"] for answer in answers[2:])]
+    job.answers("process").write_text(json.dumps({"rows": answers, "beside": [*cloze, *wrong]}))
     found = grid.metrics_of(job, "process")
     assert found["knowledge"].value == 1
+    assert found["knowledge_cloze"].value == 6 / 8  # what stands behind the test rows is of other rows
     assert found["format_following"].value == found["exact_match"].value == 7 / 8  # one was cut off
 
 

@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CHEAP = {
     "kernels/kernels.py": "share_of_roofline",
+    "real/noise.py": "knowledge_best",
     "real/real.py": "format_following",
     "report/large.py": "report_html_s",
     "scheduling/planning.py": "all_done_s",

@@ -102,7 +102,8 @@ def main() -> None:
         answers = complete(model, tokenizer, rows, job, vectors)
         for answer, logprobs in zip(answers, score(model, tokenizer, rows, job, vectors), strict=True):
             answer["option_logprobs"] = logprobs
-        Path(job["answers"]).write_text(json.dumps(answers))
+        beside = score(model, tokenizer, read_rows(job["beside"]), job, vectors)
+        Path(job["answers"]).write_text(json.dumps({"rows": answers, "beside": beside}))
 
 
 if __name__ == "__main__":

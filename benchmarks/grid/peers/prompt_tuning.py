@@ -142,7 +142,8 @@ def main() -> None:
     answers = complete(tuned, tokenizer, rows, job)
     for answer, logprobs in zip(answers, score(tuned, tokenizer, rows, job), strict=True):
         answer["option_logprobs"] = logprobs
-    Path(job["answers"]).write_text(json.dumps(answers))
+    beside = score(tuned, tokenizer, read_rows(job["beside"]), job)
+    Path(job["answers"]).write_text(json.dumps({"rows": answers, "beside": beside}))
 
 
 if __name__ == "__main__":
