@@ -35,7 +35,7 @@ docs: install ## the documentation, into build/site; a link that leads nowhere i
 	@$(if $(SERVE),,echo "the documentation is in build/site/index.html")
 
 bench: install $(if $(SMOKE),,bench-peers) ## the benchmarks, into benchmarks/results (SMOKE=1: a minute each, to see that they run)
-	@for file in $$(find benchmarks -mindepth 2 -maxdepth 2 -name '*.py' | sort); do \
+	@for file in $$(find benchmarks -mindepth 2 -maxdepth 2 -name '*.py' ! -name carry.py | sort); do \
 	  echo "== $$file"; $(BIN)/python $$file $(if $(SMOKE),--smoke,--save) || exit 1; \
 	done
 	@$(if $(SMOKE),,$(BIN)/python benchmarks/page.py)

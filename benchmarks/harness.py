@@ -17,17 +17,18 @@ import json
 import os
 import platform
 import re
-import statistics
 import subprocess
 import sys
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from spt_fast.qualify.timing import in_turn as in_turn
+from spt_fast.qualify.timing import spread as spread
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -124,38 +125,6 @@ class Benchmark:
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text + "\n")
-
-
-def in_turn(
-    sides: Mapping[str, Callable[[], Any]], rounds: int, *, warm_up: int = 0, before: Callable[[], Any] = lambda: None
-) -> dict[str, list[float]]:
-    """Seconds of each side, round by round in turn, so that all see the same noise.
-
-    Args:
-        sides: by name.
-        rounds: that count.
-        warm_up: rounds before, that do not.
-        before: called ahead of every run of a side, untimed.
-    """
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    for i in range(warm_up + rounds):
-        for side, run in sides.items():
-            before()
-            begin = time.perf_counter()
-            run()
-            took = time.perf_counter() - begin
-            if i >= warm_up:
-                seconds[side].append(took)
-    return seconds
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, quartiles and number of values; the quartiles of one value are that value."""
-    if len(values) == 1:
-        q1 = q3 = values[0]
-    else:
-        q1, _, q3 = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": statistics.median(values), "q1": q1, "q3": q3, "n": len(values)}
 
 
 def about() -> dict[str, Any]:

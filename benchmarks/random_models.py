@@ -1,4 +1,4 @@
-"""Llama-shaped random weights and a tokenizer of whole words, made on the spot, for what depends on shapes alone."""
+"""The random weights that benchmarks of engines share: `spt_fast.models.random_model` in the shape that they name in short."""
 
 from __future__ import annotations
 
@@ -16,34 +16,20 @@ def save_model(folder: Path, shape: Mapping[str, int], *, dtype: str = "float32"
         dtype: of the weights.
     """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.manual_seed(0)
+    from spt_fast.models.random_model import Shape, build
+
     heads = shape.get("heads", shape["hidden"] // 32)
-    config = LlamaConfig(
-        vocab_size=shape["vocab"],
-        hidden_size=shape["hidden"],
-        intermediate_size=4 * shape["hidden"],
-        num_hidden_layers=shape["layers"],
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        max_position_embeddings=1024,
-        # So wide that two likeliest tokens are seldom a near tie.
-        initializer_range=0.1,
-        bos_token_id=None,
-        eos_token_id=None,
+    full = Shape(
+        vocab=shape["vocab"],
+        hidden=shape["hidden"],
+        layers=shape["layers"],
+        inner=4 * shape["hidden"],
+        heads=heads,
+        kv_heads=heads,
+        positions=1024,
+        spread=0.1,
     )
-    module: Any = LlamaForCausalLM(config)
-    module.to(getattr(torch, dtype)).save_pretrained(folder)
-    return module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-
-
-def save_tokenizer(folder: Path, vocab: int) -> None:
-    """One token a word, so that no library's tokenizer is what is measured."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.WordLevel({f"w{i}": i for i in range(vocab)}, unk_token="w0"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made: Any = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="w0", eos_token="w1", pad_token="w2")
-    made.save_pretrained(folder)
+    module = build(full, dtype=dtype, device="cpu")
+    module.save_pretrained(folder)
+    return module.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Benchmark, Ratio, Timing
-from benchmarks.random_models import save_model, save_tokenizer
+from benchmarks.random_models import save_model
+from spt_fast.models.random_model import save_tokenizer
 
 EQUAL = 1e-4
 """Nats a token by which a log-likelihood may differ between two sides."""

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Benchmark, Ratio, Timing, in_turn
-from benchmarks.random_models import save_model, save_tokenizer
+from benchmarks.random_models import save_model
+from spt_fast.models.random_model import save_tokenizer
 
 LENGTH = 10
 SAME = 0.5

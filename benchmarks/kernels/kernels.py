@@ -23,68 +23,27 @@ from __future__ import annotations
 
 import gc
 import itertools
-import math
 import multiprocessing
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Benchmark, Ratio, Timing, in_turn, spread
+from benchmarks.harness import Benchmark, Ratio, Timing, spread
+from spt_fast.qualify import kernels as measures
+from spt_fast.qualify.kernels import Splice, Step, Work, bound_of, eager, ours, rates, seconds_of, step_of, work_of, worse
 
 PACKAGES = ("torch", "triton", "liger-kernel", "cut-cross-entropy")
 PROMPT = 128
 """Positions of a row in front of its targets, for the naive side; 8 rows make a case's N."""
 LARGEST_ON_CPU = 200_000_000
 """`V * H` up to which a case takes seconds on a CPU."""
-NOT_WORSE = 1.05
-"""Most times eager PyTorch's error that ours may have."""
 FAR_OFF = 0.2
 """Relative error from which on a side does something else, and is not timed."""
 MEASURABLE = 1 << 20
 """Bytes from which on a process's peak says something."""
-COPIED = 2 << 30
-SQUARE = 8192
-
-Step = Callable[[], tuple[Any, Any]]
-"""The loss, and the gradient of the hidden states."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """A case's tensors, the same for every side."""
-
-    case: Any
-    hidden: Any
-    """`[N, H]`."""
-    weight: Any
-    """`[V, H]`."""
-    targets: Any
-    """`[N]`."""
-
-
-def work_of(case: Any, dtype: Any, device: str) -> Work:
-    """Random tensors of a case: logits of standard deviation 3, as those of a model that has an opinion."""
-    import torch
-
-    generator = torch.Generator(device).manual_seed(case.N + case.V)
-    draw = partial(torch.randn, generator=generator, device=device)
-    weight = draw(case.V, case.H, dtype=torch.float32).mul_(3 / math.sqrt(case.H)).to(dtype)
-    hidden = draw(case.N, case.H, dtype=torch.float32).to(dtype)
-    targets = torch.randint(case.V, (case.N,), generator=generator, device=device)
-    return Work(case=case, hidden=hidden, weight=weight, targets=targets)
-
-
-def step_of(loss: Callable[[Any], Any], hidden: Any) -> tuple[Any, Any]:
-    """A loss and its gradient."""
-    import torch
-
-    leaf = hidden.detach().requires_grad_(True)
-    value = loss(leaf)
-    (gradient,) = torch.autograd.grad(value, [leaf])
-    return value.detach(), gradient
 
 
 def naive(work: Work) -> Step:
@@ -104,13 +63,6 @@ def naive(work: Work) -> Step:
     return lambda: step_of(loss, work.hidden)
 
 
-def eager(work: Work) -> Step:
-    """The definition."""
-    from spt_kernels.linear_cross_entropy import reference
-
-    return lambda: step_of(lambda h: reference.linear_cross_entropy(h, work.weight, work.targets, "mean"), work.hidden)
-
-
 def compiled(work: Work) -> Step:
     """The definition, compiled."""
     import torch
@@ -119,13 +71,6 @@ def compiled(work: Work) -> Step:
 
     loss = torch.compile(reference.linear_cross_entropy)
     return lambda: step_of(lambda h: loss(h, work.weight, work.targets, "mean"), work.hidden)
-
-
-def ours(work: Work) -> Step:
-    """spt_kernels."""
-    from spt_kernels import linear_cross_entropy
-
-    return lambda: step_of(lambda h: linear_cross_entropy(h, work.weight, work.targets), work.hidden)
 
 
 def liger(work: Work, *, one_chunk: bool = False) -> Step:
@@ -183,44 +128,19 @@ def sides_of(work: Work, device: str) -> tuple[dict[str, Step], dict[str, str]]:
 
 
 def errors_of(work: Work, steps: dict[str, Step], left_out: dict[str, str]) -> dict[str, dict[str, float]]:
-    """Distance from the truth of each side, relative to it, root mean square; who is far off leaves `steps`.
+    """Distance from the truth of each side; who is far off leaves `steps`.
 
     Raises:
         SystemExit: ours is further off than eager PyTorch.
     """
-    import torch
-
-    exact = torch.float64 if work.hidden.is_cuda or work.weight.numel() < 1e7 else torch.float32
-    truth = eager(replace(work, hidden=work.hidden.to(exact), weight=work.weight.to(exact)))()
-
-    def relative(found: Any, true: Any) -> float:
-        return float((found.to(exact) - true).norm() / true.norm())
-
-    errors = {
-        name: {what: relative(found, true) for what, found, true in zip(("loss", "gradient"), step(), truth, strict=True)}
-        for name, step in steps.items()
-    }
-    floor = torch.finfo(torch.float32).eps
-    if any(errors["ours"][what] > NOT_WORSE * errors["eager"][what] + floor for what in errors["ours"]):
+    errors = measures.errors_of(work, steps)
+    if worse(errors):
         raise SystemExit(f"{work.case}: ours is further from the truth than eager PyTorch, so nothing is timed: {errors}")
     for name, found in errors.items():
         if max(found.values()) > FAR_OFF:
             left_out[name] = f"far off: {found}"
             del steps[name]
     return errors
-
-
-def seconds_of(steps: Mapping[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each side, in turn; on a GPU with its cache emptied before each, by the GPU's own clock."""
-    if device == "cpu":
-        return in_turn(steps, rounds, warm_up=1)
-    from triton.testing import do_bench
-
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            seconds[name] += [ms / 1000 for ms in do_bench(step, warmup=20, rep=100, return_mode="all")]
-    return seconds
 
 
 def peak_of(name: str, case: Any, dtype: str, device: str) -> int:
@@ -247,26 +167,6 @@ def _status(key: str) -> int:
     """A line of /proc/self/status, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
-
-
-def rates(device: str, square: int, copied: int) -> dict[str, float]:
-    """Bytes a second of a copy, read and written, and FLOPs a second of a bf16 product, as this machine has them now."""
-    import torch
-
-    source = torch.zeros(copied, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    # Random numbers: zeros are faster, for they switch fewer transistors.
-    left, right = (torch.randn(square, square, device=device).bfloat16() for _ in range(2))
-    seconds = seconds_of({"copy": lambda: target.copy_(source), "product": lambda: left @ right}, 3, device)
-    medians = {name: spread(values)["median"] for name, values in seconds.items()}
-    return {"copy_bytes_a_s": 2 * copied / medians["copy"], "product_flops_a_s": 2 * square**3 / medians["product"]}
-
-
-def bound_of(case: Any, itemsize: int, measured: Mapping[str, float], passes: int) -> dict[str, Any]:
-    """The roofline of so many reads of the head with a product each."""
-    read = passes * case.V * case.H * itemsize / measured["copy_bytes_a_s"]
-    multiplied = passes * 2 * case.N * case.V * case.H / measured["product_flops_a_s"]
-    return {"by": "bytes" if read > multiplied else "products", "seconds": max(read, multiplied)}
 
 
 def forward_seconds(work: Work, rounds: int, device: str) -> dict[str, list[float]]:
@@ -328,42 +228,19 @@ def loss_case(case: Any, dtype: str, device: str, rounds: int, measured: Mapping
 def splice_case(case: Any, dtype: str, device: str, rounds: int, measured: Mapping[str, float]) -> dict[str, Any]:
     """Seconds of soft rows among token rows and of their gradient, against embedding, cast and concatenation."""
     import torch
-    import torch.nn.functional as F
 
-    from spt_kernels import splice_embeds
-
-    vocab = 32_000
-    generator = torch.Generator().manual_seed(0)
-    table = torch.randn(vocab, case.H, generator=generator).to(device, getattr(torch, dtype))
-    vectors = torch.randn(case.P * case.prompts, case.H, generator=generator).to(device).requires_grad_(True)
-    ids = case.ids(vocab, generator).to(device)
-    upstream = torch.randn(*ids.shape, case.H, generator=generator).to(device, getattr(torch, dtype))
-    tokens = torch.cat([ids[:, : case.head], ids[:, case.head + case.P :]], dim=1)
-    owners = ~ids[:, case.head : case.head + case.P]
-
-    def concatenated() -> tuple[Any, Any]:
-        embedded = F.embedding(tokens, table)
-        soft = vectors.to(table.dtype)[owners]
-        out = torch.cat([embedded[:, : case.head], soft, embedded[:, case.head :]], dim=1)
-        return out.detach(), torch.autograd.grad(out, [vectors], upstream)[0]
-
-    def spliced() -> tuple[Any, Any]:
-        out = splice_embeds(table, vectors, ids)
-        return out.detach(), torch.autograd.grad(out, [vectors], upstream)[0]
-
-    (theirs, their_gradient), (found, gradient) = concatenated(), spliced()
+    work = Splice.of(case, getattr(torch, dtype), device)
+    (theirs, their_gradient), (found, gradient) = work.concatenated(), work.spliced()
     if not torch.equal(theirs, found):
         raise SystemExit(f"{case}: the rows differ, so nothing is timed")
     torch.testing.assert_close(gradient, their_gradient, rtol=5e-2, atol=5e-2)
-    seconds = seconds_of({"concatenation": concatenated, "ours": spliced}, rounds, device)
-    # Out: each row read and written. Back: the rows of the vectors read.
-    size = (2 * ids.numel() + case.B * case.P) * case.H * table.element_size()
+    seconds = seconds_of({"concatenation": work.concatenated, "ours": work.spliced}, rounds, device)
     return {
         "case": str(case),
         "reason": case.reason,
         "dtype": dtype,
         "seconds": {name: spread(values) for name, values in seconds.items()},
-        "roofline_seconds": size / measured["copy_bytes_a_s"],
+        "roofline_seconds": work.bytes / measured["copy_bytes_a_s"],
         "raw": seconds,
     }
 
@@ -446,7 +323,8 @@ def main() -> None:
         benchmark.end({"tune": tune(list(loss_cases.REAL), dtype)})
         return
     large = device == "cuda"
-    measured = rates(device, *((SQUARE, COPIED) if large else (256, 1 << 20) if arguments.smoke else (2048, 1 << 28)))
+    sizes = (measures.SQUARE, measures.COPIED) if large else (256, 1 << 20) if arguments.smoke else (2048, 1 << 28)
+    measured = rates(device, *sizes)
     real = [case for case in loss_cases.REAL if large or case.V * case.H <= LARGEST_ON_CPU]
     losses = [loss_case(case, dtype, device, rounds, measured) for case in (loss_cases.SMALL[3:4] if arguments.smoke else real)]
     splices = [

@@ -20,13 +20,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import random
 import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing.connection import Connection
@@ -34,10 +33,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Benchmark, Ratio, Timing
-
-BATCH, PROMPT, TARGET, LENGTH, LR = 8, 122, 6, 10, 1e-3
-ENDLESS = 100_000
-"""Steps that nobody waits for: a side is stopped when it has taken as many as are wanted."""
+from spt_fast.models import random_model
+from spt_fast.models.random_model import Shape
+from spt_fast.qualify.kernels import product_rate
+from spt_fast.qualify.training import BATCH, ENDLESS, LENGTH, LR, operations, random_rows, settings, until_stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +56,8 @@ class Case:
     """Soft prompts of the side `together`."""
     head_dim: int | None = None
     """None: `hidden / heads`."""
+    alone: bool = False
+    """Against PEFT in a plain loop, and no other side."""
     model: str = ""
     """A folder with real weights; empty: random ones."""
     task: str = ""
@@ -73,29 +74,27 @@ class Case:
     """Wanted: share of PEFT's peak memory above the weights."""
 
     @property
-    def body(self) -> int:
-        """Parameters that a position goes through, without embeddings and head."""
-        attention = 2 * self.hidden * self._width * (self.heads + self.kv_heads)
-        return self.layers * (attention + 3 * self.hidden * self.inner)
+    def shape(self) -> Shape:
+        """Of the model alone."""
+        return Shape(
+            vocab=self.vocab,
+            hidden=self.hidden,
+            layers=self.layers,
+            inner=self.inner,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+        )
 
     @property
     def flops(self) -> int:
-        """Of a step: forward, and backward through activations only; head and last MLP at the targets, the rest everywhere."""
-        last_mlp = 3 * self.hidden * self.inner
-        rows = make_rows(self)
-        lengths = [len(row) + LENGTH for row in rows]
-        everywhere = sum(n * (self.body - last_mlp + 2 * self.layers * self.heads * self._width * n) for n in lengths)
-        targets = sum(len(row.target_ids) for row in rows)
-        return 4 * (everywhere + targets * (last_mlp + self.hidden * self.vocab))
+        """Of a step."""
+        return operations(self.shape, make_rows(self))
 
     @property
     def sides(self) -> tuple[str, ...]:
         """Those that are run."""
-        return ("spt_fast", "peft_loop") if self.model else tuple(SIDES)
-
-    @property
-    def _width(self) -> int:
-        return self.head_dim or self.hidden // self.heads
+        return ("spt_fast", "peft_loop") if self.alone else tuple(SIDES)
 
 
 def _small(name: str, *, vocab: int, hidden: int, dtype: str, reason: str, **wanted: float) -> Case:
@@ -181,37 +180,17 @@ def build(case: Case) -> Any:
     import torch
     import transformers
 
-    torch.manual_seed(0)
     if case.model:
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             case.model, dtype=getattr(torch, case.dtype), use_safetensors=True
         )
         return loaded.to(device()).eval()
-    config = transformers.LlamaConfig(
-        vocab_size=case.vocab,
-        hidden_size=case.hidden,
-        intermediate_size=case.inner,
-        num_hidden_layers=case.layers,
-        num_attention_heads=case.heads,
-        num_key_value_heads=case.kv_heads,
-        max_position_embeddings=512,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    with device():
-        module: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, case.dtype))
-    return module.eval()
+    return random_model.build(case.shape, dtype=case.dtype, device=device().type)
 
 
 def make_rows(case: Case, seed: int = 0) -> list[Any]:
     """A batch, the same for all sides and for every step."""
-    from spt_fast.training.batches import TuningRow
-
-    if case.task:
-        return real_rows(case)
-    rng = random.Random(seed)
-    ids = [tuple(rng.randrange(case.vocab) for _ in range(PROMPT + TARGET)) for _ in range(BATCH)]
-    return [TuningRow(prompt_ids=row[:PROMPT], target_ids=row[PROMPT:]) for row in ids]
+    return real_rows(case) if case.task else random_rows(case.vocab, seed)
 
 
 @cache
@@ -244,17 +223,11 @@ def real_case(model: str, task: str, data: str, dtype: str) -> Case:
         dtype=dtype,
         reason="a real model on real rows",
         together=1,
+        alone=True,
         model=model,
         task=task,
         data=data,
     )
-
-
-def settings(case: Case) -> Any:
-    """What all sides learn with."""
-    from spt_fast.config import SoftPromptConfig
-
-    return SoftPromptConfig.paper(length=LENGTH, steps=ENDLESS, batch_size=BATCH, lr=LR)
 
 
 def ours(case: Case, pause: Pause) -> None:
@@ -263,7 +236,7 @@ def ours(case: Case, pause: Pause) -> None:
     from spt_fast.training.trainer import learn
 
     model = FrozenModel(build(case))
-    _until_stopped(pause, lambda on_step: learn(model, make_rows(case), settings(case), seed=0, on_step=on_step))
+    until_stopped(pause, lambda on_step: learn(model, make_rows(case), settings(), seed=0, on_step=on_step))
 
 
 def together(case: Case, pause: Pause) -> None:
@@ -280,25 +253,12 @@ def together(case: Case, pause: Pause) -> None:
         # The last one is told of last: then the step is done.
         told = [first.append, *([None] * (count - 2)), lambda _: on_step(first[-1])]
         jobs = [
-            TuningJob(rows=make_rows(case, seed), config=settings(case), seed=seed, on_step=told[seed]) for seed in range(count)
+            TuningJob(rows=make_rows(case, seed), config=settings(), seed=seed, on_step=told[seed]) for seed in range(count)
         ]
         for tuned in learn_many(model, jobs, at_once=count):
             raise tuned.error or AssertionError("so many steps were never wanted")
 
-    _until_stopped(pause, learn_them)
-
-
-def _until_stopped(pause: Pause, learn: Callable[[Callable[[Any], None]], Any]) -> None:
-    class StoppedError(Exception):
-        pass
-
-    def on_step(step: Any) -> None:
-        if not pause(step.loss):
-            raise StoppedError
-
-    if pause(None):
-        with suppress(StoppedError):
-            learn(on_step)
+    until_stopped(pause, learn_them)
 
 
 def _peft(case: Case) -> Any:
@@ -334,7 +294,7 @@ def _peft(case: Case) -> Any:
         scores.append(torch.stack(written.scores).float())
     if torch.allclose(scores[0], scores[1], rtol=1e-3, atol=1e-3):
         raise SystemExit(f"{case.name}: PEFT's generate ignores the soft prompt, so nothing is measured against it")
-    vectors.data.copy_(torch.from_numpy(initialize(settings(case), case.hidden, 0)))
+    vectors.data.copy_(torch.from_numpy(initialize(settings(), case.hidden, 0)))
     return model
 
 
@@ -356,7 +316,7 @@ def peft_loop(case: Case, pause: Pause) -> None:
     import torch
 
     model = _peft(case)
-    optimizer = torch.optim.AdamW([model.prompt_encoder["default"].embedding.weight], lr=settings(case).lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW([model.prompt_encoder["default"].embedding.weight], lr=LR, weight_decay=0.0)
     rows = _labelled(case)
     loss = None
     while pause(loss):
@@ -393,7 +353,7 @@ def peft_trainer(case: Case, pause: Pause) -> None:
             output_dir=folder,
             per_device_train_batch_size=BATCH,
             max_steps=ENDLESS,
-            learning_rate=settings(case).lr,
+            learning_rate=LR,
             lr_scheduler_type="constant",
             weight_decay=0.0,
             max_grad_norm=0.0,
@@ -511,19 +471,9 @@ def measure(case: Case, steps: int, warm_up: int) -> dict[str, Any]:
 
 
 def matrix_rate(dtype: str, smoke: bool) -> float:
-    """Floating-point operations a second of a matrix product of the sizes that models have: the best of five."""
-    import torch
-
-    size = 256 if smoke else 8192 if torch.cuda.is_available() else 1536
-    a, b = (torch.randn(size, size, device=device(), dtype=getattr(torch, dtype)) for _ in range(2))
-    took = []
-    for _ in range(8):
-        begin = time.perf_counter()
-        a @ b
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        took.append(time.perf_counter() - begin)
-    return 2 * size**3 / min(took[3:])
+    """Floating-point operations a second of a matrix product of the sizes that models have."""
+    kind = device().type
+    return product_rate(kind, 256 if smoke else 8192 if kind == "cuda" else 1536, dtype)
 
 
 def summary(case: Case, measured: dict[str, Any], rate: float) -> dict[str, Any]:
@@ -531,7 +481,7 @@ def summary(case: Case, measured: dict[str, Any], rate: float) -> dict[str, Any]
     medians = {side: statistics.median(each) for side, each in measured["seconds"].items()}
     above = {side: each[1] for side, each in measured["memory"].items()}
     others = {}
-    if not case.model:
+    if not case.alone:
         others["times_faster_than_peft_in_the_trainer"] = medians["peft_trainer"] / medians["spt_fast"]
         others["together_against_one_by_one"] = case.together * medians["spt_fast"] / medians["together"]
     return {
@@ -570,7 +520,7 @@ def ratios(case: Case, found: dict[str, Any]) -> list[Ratio]:
             at_least=case.rate_at_least,
         ),
     ]
-    if case.model:
+    if case.alone:
         return lines
     in_trainer = Ratio(
         what=f"{name}, examples/s",

@@ -65,7 +65,7 @@ class WorkerProcess:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                env=_environment(offline, environment or {}),
+                env=environment_of(offline=offline, its_own=environment or {}),
             )
         self._connection = Connection(ours.detach())
         self._ended = False
@@ -117,17 +117,23 @@ class WorkerProcess:
         # Once: another group may have the number later.
         if not self._ended:
             self._ended = True
-            _end_group(self._process)
+            end_group(self._process)
 
 
-def _environment(offline: bool, its_own: Mapping[str, str]) -> dict[str, str]:
+def environment_of(*, offline: bool, its_own: Mapping[str, str]) -> dict[str, str]:
+    """What a process that computes is started with.
+
+    Args:
+        offline: the Hub is not to be asked.
+        its_own: variables that go before those of this process.
+    """
     # VLLM_DP_*: left by a vLLM server that started us, they would make an engine wait for followers that never come.
     ours = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_DP_")}
     return {**ENVIRONMENT, **ours, **({"HF_HUB_OFFLINE": "1"} if offline else {}), **its_own}
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a worker's process group and await the end of every process in it."""
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill the group of a process that leads one, and await the end of every process in it."""
     group = process.pid  # start_new_session: the worker leads its group
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)

@@ -13,6 +13,7 @@ vectors, ids inside the vocabulary, length.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import tempfile
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
     from vllm.lora.request import LoRARequest
     from vllm.v1.engine.llm_engine import LLMEngine
+
+SAME = ("plain", "equal")
+"""What `VllmEngine.tried` says of a way that can be taken."""
 
 MOST_TOKENS = 128
 """Most token ids whose log-probabilities vLLM looks up for one request (`MAX_LOGPROB_TOKEN_IDS`)."""
@@ -162,6 +166,36 @@ class VllmEngine(Engine):
             why = "; ".join(f"{each}: {self._obstacles[each]}" for each in faster if each in self._obstacles)
             said[matter] = f"{way} ({why})" if why else way
         return said
+
+    @property
+    def vocab_size(self) -> int:
+        """`V`: every token id is below it."""
+        return self._vocab_size
+
+    def tried(self) -> Mapping[str, Mapping[str, str]]:
+        """Every way of each matter, tried by itself: "plain", "equal", or why it is not taken.
+
+        Raises:
+            EngineError: the engine died of one.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for matter, ways in WAYS.items():
+            found[matter] = {}
+            for way in ways[:-1]:
+                if way not in self._obstacles:
+                    self._fastest(matter, [way])
+                found[matter][way] = self._obstacles.get(way, "equal")
+            found[matter][ways[-1]] = "plain"
+        return found
+
+    @contextlib.contextmanager
+    def taking(self, matter: str, way: str) -> Iterator[None]:
+        """Take a way for what is asked meanwhile."""
+        chosen, self._ways[matter] = self._ways[matter], way
+        try:
+            yield
+        finally:
+            self._ways[matter] = chosen
 
     def add(self, soft_prompt: SoftPrompt) -> str:
         """Hold a soft prompt, rounded to the model's dtype as `torch.Tensor.to` rounds, on the CPU.
@@ -433,12 +467,9 @@ class VllmEngine(Engine):
 
     def _answers(self, asked: Sequence[Request], matter: str, way: str) -> list[Answer]:
         """Answers in a way, with nothing in the prefix cache."""
-        chosen, self._ways[matter] = self._ways[matter], way
-        try:
+        with self.taking(matter, way):
             self.forget()
             return self._in_order(asked)
-        finally:
-            self._ways[matter] = chosen
 
 
 class _Bundles:

@@ -1,0 +1,88 @@
+"""`spt-fast doctor --gpu`: without a GPU one sentence; and the checks that a CPU has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spt_fast.cli import main
+from spt_fast.models import memory
+from spt_fast.qualify import machine
+from spt_fast.qualify.checks import checks
+from spt_fast.qualify.contract import Given
+from spt_fast.qualify.processes import run_all
+
+ON_GPU = memory.count_gpus() > 0
+
+
+def doctor(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", *arguments])
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.skipif(ON_GPU, reason="there is a GPU")
+def test_without_a_gpu_one_line_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor("--gpu") == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert said.err.startswith("spt-fast: doctor --gpu: there is no NVIDIA driver here")
+
+
+def test_gpus_that_are_hidden_are_told_from_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert machine.missing_for_gpu() == "CUDA_VISIBLE_DEVICES hides all GPUs from this process; unset it"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "missing"),
+    [
+        ("", 9, "nvidia-smi is there and finds no GPU"),
+        ("NVIDIA L4", 0, "there is a GPU (NVIDIA L4), but PyTorch"),
+    ],
+)
+def test_a_driver_without_a_gpu_and_a_pytorch_without_cuda_are_told(
+    answer: str, code: int, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib import metadata
+
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(f"#!/bin/sh\necho '{answer}'\nexit {code}\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    said = machine.missing_for_gpu()
+    if code == 0 and "+cpu" not in metadata.version("torch"):
+        assert said is None
+    else:
+        assert said is not None
+        assert said.startswith(missing)
+
+
+def test_its_other_options_go_with_gpu_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor("--minutes", "5") == 2
+    assert "go with --gpu" in capsys.readouterr().err
+
+
+def test_a_machine_without_a_compiler_or_without_pythons_headers_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Given(device="cpu", size="tiny", scratch=str(tmp_path))
+    assert machine.judge_compiler(machine.measure_compiler(given), given).state == "good"
+    monkeypatch.setattr(machine.sysconfig, "get_path", lambda _: str(tmp_path / "nowhere"))
+    with pytest.raises(RuntimeError, match=r"does not compile a module of Python: .*Python\.h"):
+        machine.measure_compiler(given)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(RuntimeError, match="there is no C compiler"):
+        machine.measure_compiler(given)
+
+
+@pytest.mark.slow
+def test_the_checks_that_a_cpu_has_run_and_pass(tmp_path: Path) -> None:
+    wanted = {"compiler", "memory", "rates", "kernel linear_cross_entropy", "kernel splice_embeds", "training step"}
+    asked = [check for check in checks("tiny") if check.name in wanted]
+    rows = list(run_all(asked, Given(device="cpu", size="tiny", scratch=str(tmp_path)), seconds=300))
+    assert {row.check: row.state for row in rows} == dict.fromkeys(wanted, "good"), rows
+    assert rows[-1].measured["share_of_matrix_rate"] > 0
