@@ -317,13 +317,20 @@ def task_list() -> str:
 def metric_list() -> str:
     """Every metric."""
     rows = (
-        (f"`{each.name}`", each.about, each.tasks, "rows in the form" if each.some_rows else "all rows")
+        (
+            f"`{each.name}`",
+            each.about,
+            each.tasks,
+            "rows in the form" if each.some_rows else "all rows",
+            each.unit or "share",
+            "higher" if each.higher_is_better else "lower",
+        )
         for each in metrics.table().values()
     )
     parts = [
         "# All metrics\n",
         "The column `metric` of results.csv. [Metrics](../numbers/metrics.md) has formulas and examples.\n",
-        markdown_table(("metric", "what it says", "tasks", "over"), rows),
+        markdown_table(("metric", "what it says", "tasks", "over", "unit", "better"), rows),
         "A task may have scores of its own (`f1` of SQuAD and DROP). An ensemble's cell has `<metric>_member_mean` and "
         "`<metric>_member_best` too.\n",
     ]

@@ -249,6 +249,14 @@ class Sample:
     """`knowledge_cloze_pmi`."""
     knows_best: bool | None = None
     """`knowledge_best`: by the scoring method that is best on tuning rows. None: open-ended tasks, which have `knows` alone."""
+    answer_texts: tuple[str, ...] = ()
+    """The gold answers whose likelihood was asked, `[A]`; empty: none was."""
+    answer_logprobs: tuple[float, ...] = ()
+    """Log-likelihood of each, `[A]`."""
+    answer_bits_per_byte: float | None = None
+    """`answer_bits_per_byte`: of the likeliest of them."""
+    answer_logprob_margin: float | None = None
+    """Closed-ended tasks: by how many nats the right option is likelier than the likeliest other one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -191,7 +191,7 @@ class RunCell:
         return self._files.sample_table(self.key)
 
     def scores(self, row: Mapping[str, Any]) -> dict[str, float]:
-        """Metric -> what a row counts in it, 0 to 1."""
+        """Metric -> what a row counts in it."""
         verdicts = {metric: spec(metric).of_row(row) for metric in METRICS}
         found = {metric: float(value) for metric, value in verdicts.items() if value is not None}
         return {**found, **dict(row["scores"] or ())}

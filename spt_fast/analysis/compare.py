@@ -170,7 +170,7 @@ def flips(a: Run, b: Run, comparison: Comparison, most: int) -> list[Flip]:
         most: rows.
     """
     known = spec(comparison.metric)
-    if not known.columns:
+    if not known.columns or not known.share:
         return []
     pair = comparison.pair
     seeds_a, seeds_b = a.seeds(pair.a_model, pair.task, pair.a_protocol), b.seeds(pair.b_model, pair.task, pair.b_protocol)
@@ -201,14 +201,15 @@ def _compare(
     a: Run, b: Run, pair: Pair, metric: str, notes: list[str], resamples: int, seed: int
 ) -> Comparison | Skipped | None:
     """None: the task does not have the metric."""
-    if spec(metric).judged and likeness.judge_of(a, pair.a_model, pair.task, pair.a_protocol) != likeness.judge_of(
+    known = spec(metric)
+    if known.judged and likeness.judge_of(a, pair.a_model, pair.task, pair.a_protocol) != likeness.judge_of(
         b, pair.b_model, pair.task, pair.b_protocol
     ):
         return Skipped(pair=pair, metric=metric, why=f"{metric} is by another judge, or other rules, in A than in B")
     first = a.rows(pair.a_model, pair.task, pair.a_protocol, metric)
     second = b.rows(pair.b_model, pair.task, pair.b_protocol, metric)
     if first is None:
-        return None
+        return _lacking(pair, metric) if known.gaps and (known.tasks == "all" or second is not None) else None
     if second is None:
         return Skipped(pair=pair, metric=metric, why="B has no such metric")
     shared: Sequence[str] = first.examples
@@ -223,14 +224,21 @@ def _compare(
     before, after = _same_seeds(first.of(shared), second.of(shared), pair, notes)
     if len(before) == 1 and (first.seeds, second.seeds) != ((None,), (None,)):
         notes.append("With one seed, intervals do not cover what another seed would change.")
-    difference = paired_difference(before, after, first.of(shared).clusters, resamples=resamples, seed=seed)
+    clusters = first.of(shared).clusters
+    difference = paired_difference(before, after, clusters, resamples=resamples, seed=seed, of_one=known.in_points)
     return Comparison(
         pair=pair,
         metric=metric,
         difference=difference,
         methods=likeness.methods(a, b, pair) if metric == KNOWLEDGE else None,
-        gained_rows=int((after > before).sum()),
-        lost_rows=int((after < before).sum()),
+        gained_rows=int((known.sign * after > known.sign * before).sum()),
+        lost_rows=int((known.sign * after < known.sign * before).sum()),
+    )
+
+
+def _lacking(pair: Pair, metric: str) -> Skipped:
+    return Skipped(
+        pair=pair, metric=metric, why=f"A has no {metric}: it was run by an earlier version; `run --fresh` asks for it"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from spt_fast.analysis.paired import PairedDifference
+from spt_fast.scoring.metrics import spec
 
 
 class Pair(NamedTuple):
@@ -38,11 +39,16 @@ class Comparison:
     p_holm: float = 1.0
     """Two-sided p-value after Holm's correction for all comparisons."""
     gained_rows: int = 0
-    """Rows that were wrong and are right, counted under each seed."""
+    """Rows that were wrong and are right, or are better than they were, counted under each seed."""
     lost_rows: int = 0
-    """Rows that were right and are wrong, counted under each seed."""
+    """Rows that were right and are wrong, or are worse than they were, counted under each seed."""
     methods: tuple[str, str] | None = None
     """`knowledge_best`, closed-ended tasks: the scoring method that A and that B chose on tuning rows; of several seeds all."""
+
+    @property
+    def better(self) -> PairedDifference:
+        """The difference as it is good: above 0 where B is better, also in a metric whose lower values are."""
+        return self.difference if spec(self.metric).higher_is_better else self.difference.reversed()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -174,7 +174,14 @@ class Scope:
     draws: Drawn
     resamples: int
     generator: np.random.Generator
+    signs: Mapping[str, float] = field(default_factory=dict)
+    """Task -> what made its scores the higher the better: 1, or -1."""
     notes: list[str] = field(default_factory=list)
+
+    def sign(self, task: str) -> float:
+        """What gives a task's scores back as they are. Over all tasks, where they differ, means stay the higher the better."""
+        found = {self.signs.get(each, 1.0) for each in ([task] if task in self.signs else self.signs)}
+        return found.pop() if len(found) == 1 else 1.0
 
     @property
     def ranked(self) -> list[str]:

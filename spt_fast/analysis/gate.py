@@ -1,6 +1,7 @@
 """May the new run replace the old one? A test of non-inferiority with three answers, of which the third is never a pass.
 
-For each check, with the drop d = A - B, its largest allowed value m, and the level alpha:
+For each check, with the drop d = A - B (B - A in a metric whose lower values are better), its largest allowed value m, and the
+level alpha:
 
 * **pass**: the one-sided upper bound of d, of level 1 - alpha, is below m. A drop of m or more passes with probability alpha at
   most. All checks must pass, so that holds for the whole gate without correction: Berger (1982), Technometrics 24, 295-300.
@@ -35,17 +36,19 @@ from spt_fast.config.documents import plain_values, read_text
 from spt_fast.config.ranges import number, text
 from spt_fast.config.strict import filled, home, known_keys, mapping_of, read
 from spt_fast.errors import ConfigError
+from spt_fast.scoring.metrics import MetricSpec, spec
 from spt_fast.scoring.statistics import holm_adjusted
 
 Verdict: TypeAlias = Literal["pass", "fail", "undecided"]
+_SHARE = ranges.Range(least=1e-6, below=1, note="a share (0.01 is one point)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """One line of a policy."""
 
-    largest_drop: float = field(metadata=number(least=1e-6, below=1, note="a share (0.01 is one point)"))
-    """Largest allowed drop from A to B, as a share: 0.01 is one point."""
+    largest_drop: float = field(metadata=number(least=1e-6, most=1e6))
+    """Largest allowed drop from A to B, as a share: 0.01 is one point. In a metric that has a unit, in that: bits per byte."""
     metric: str = field(default="exact_match", metadata=text(200))
     """What must not drop."""
     tasks: tuple[str, ...] = field(default=("*",), metadata=text(4000))
@@ -58,6 +61,8 @@ class Check:
     """`each`: every task must hold it; `mean`: the mean over the tasks, which takes fewer rows to decide."""
 
     def __post_init__(self) -> None:
+        if spec(self.metric).in_points:
+            ranges.require(_SHARE, self.largest_drop, "largest_drop")
         ranges.check(self)
         for name in ("tasks", "protocols", "models"):
             if not getattr(self, name):
@@ -91,7 +96,7 @@ class Finding:
     protocol: str
     largest_drop: float
     drop: float
-    """A less B; NaN where nothing could be compared."""
+    """A less B, or B less A in a metric whose lower values are better; NaN where nothing could be compared."""
     bounds: Interval
     """One-sided bounds of the drop, each of level 1 - alpha; NaN where nothing could be compared."""
     p: float
@@ -245,7 +250,7 @@ def _drafts(check: Check, compared: Compared) -> list[_Draft]:
     skipped: list[Skipped] = [each for each in compared.skipped if _matches(check, each)]
     if check.over == "each":
         return [
-            *(_Draft(check=check, pair=each.pair, parts=(each.difference,)) for each in mine),
+            *(_Draft(check=check, pair=each.pair, parts=(each.better,)) for each in mine),
             *(_Draft(check=check, pair=each.pair, parts=(), skipped=(each,)) for each in skipped),
         ]
     drafts = []
@@ -257,7 +262,7 @@ def _drafts(check: Check, compared: Compared) -> list[_Draft]:
             _Draft(
                 check=check,
                 pair=Pair(f"mean of {tasks} tasks" if tasks > 1 else "mean of 1 task", *rest),
-                parts=tuple(each.difference for each in done) if not left else (),
+                parts=tuple(each.better for each in done) if not left else (),
                 skipped=tuple(left),
             )
         )
@@ -292,19 +297,23 @@ def _finding(draft: _Draft, policy: Policy, p: float) -> Finding:
 
 
 def _decide(draft: _Draft, bounds: Interval, p: float, policy: Policy) -> tuple[Verdict, str, int | None]:
-    margin = draft.check.largest_drop
+    margin, known = draft.check.largest_drop, spec(draft.check.metric)
     if not draft.parts:
         reasons = dict.fromkeys(f"{each.pair.task}: {each.why}" for each in draft.skipped)
         return "undecided", f"cannot be compared: {'; '.join(reasons)}.", None
     if bounds.high < margin:
-        return "pass", f"a drop of {_points(margin)} or more is ruled out.", None
+        return "pass", f"{_drop(known)} of {_told(margin, known)} or more is ruled out.", None
     if draft.drop >= margin and p <= policy.alpha:
-        return "fail", f"it dropped by {_points(draft.drop)}, and {_points(margin)} is allowed.", None
+        return "fail", f"it {_dropped(known)} by {_told(draft.drop, known)}, and {_told(margin, known)} is allowed.", None
     if any(part.clusters < 2 for part in draft.parts):
         return "undecided", "all rows share one passage or subject, so other passages cannot be judged.", None
     needed = rows_needed(draft.parts, margin, alpha=policy.alpha, power=policy.power)
     dropped = p <= policy.alpha
-    seen = "it dropped, but perhaps by less than is allowed" if dropped else "neither a drop nor its absence is shown"
+    seen = (
+        f"it {_dropped(known)}, but perhaps by less than is allowed"
+        if dropped
+        else f"neither {_drop(known)} nor its absence is shown"
+    )
     rows = sum(part.rows for part in draft.parts)
     more = f"; with about {needed:,} rows in place of {rows:,} it would pass if nothing has changed" if needed > rows else ""
     return "undecided", f"{seen}{more}.", needed
@@ -313,15 +322,25 @@ def _decide(draft: _Draft, bounds: Interval, p: float, policy: Policy) -> tuple[
 def rows_needed(parts: Sequence[PairedDifference], margin: float, *, alpha: float, power: float) -> int:
     """Rows that rule out a drop of `margin` with probability `power` if there is none, differing as often as they do here.
 
-    n (z(1 - alpha) + z(power))^2 stderr^2 / margin^2, and never fewer than where no row differs: z^2 (1 - margin) / margin.
+    n (z(1 - alpha) + z(power))^2 stderr^2 / margin^2, and of shares never fewer than where no row differs:
+    z^2 (1 - margin) / margin.
     """
     z, w = float(stats.norm.isf(alpha)), float(stats.norm.isf(1 - power))
     rows = sum(part.rows for part in parts)
     stderr = math.sqrt(sum(part.stderr**2 for part in parts)) / len(parts)
-    return math.ceil(max(rows * ((z + w) * stderr / margin) ** 2, z * z * (1 - margin) / margin))
+    of_shares = any(part.test != "t" for part in parts)
+    return math.ceil(max(rows * ((z + w) * stderr / margin) ** 2, z * z * (1 - margin) / margin if of_shares else 0.0))
 
 
-def _points(share: float) -> str:
-    """ "1.5 points"."""
-    points = f"{100 * share:.3g}"
-    return f"{points} point" if points == "1" else f"{points} points"
+def _drop(known: MetricSpec) -> str:
+    return "a drop" if known.higher_is_better else "a rise"
+
+
+def _dropped(known: MetricSpec) -> str:
+    return "dropped" if known.higher_is_better else "rose"
+
+
+def _told(change: float, known: MetricSpec) -> str:
+    """ "1.5 points", "0.02 bits per byte"."""
+    number = f"{known.in_change_unit(change):.3g}"
+    return f"{number} point" if known.in_points and number == "1" else f"{number} {known.change_unit}".strip()

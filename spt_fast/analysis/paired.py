@@ -4,6 +4,8 @@ One interval serves all cases. For one seed and independent rows it is Tango's s
 proportions, which holds its level where few rows or none have changed; there the bootstrap and the t interval say with
 certainty that nothing can have changed. Rows that share a passage, and seeds, change how much the rows are worth: the counts
 are divided by the design effect, as Rao and Scott (1992), Biometrics 48, 577-585, do for clustered proportions.
+
+What is not from 0 to 1 (bits per byte) has the t test and the t interval of the paired differences, clustered.
 """
 
 from __future__ import annotations
@@ -40,13 +42,25 @@ class PairedDifference:
     """Of the change: what rows do and what seeds do, apart."""
     bootstrap: Interval
     """Percentile interval over resampled clusters and seeds."""
-    test: Literal["McNemar", "score"]
-    """`McNemar`: exact, for verdicts of one seed on independent rows; `score`: Tango's, with the design effect."""
+    test: Literal["McNemar", "score", "t"]
+    """`McNemar`: exact, for verdicts of one seed on independent rows; `score`: Tango's, with the design effect; `t`: Student's,
+    for what is not from 0 to 1."""
 
     @property
     def change(self) -> float:
         """After less before."""
         return self.after - self.before
+
+    def reversed(self) -> PairedDifference:
+        """The same with before and after exchanged: of what is better the lower it is, a rise is then a fall."""
+        return replace(
+            self,
+            before=self.after,
+            after=self.before,
+            gained=self.lost,
+            lost=self.gained,
+            bootstrap=Interval(low=-self.bootstrap.high, high=-self.bootstrap.low, level=self.bootstrap.level),
+        )
 
     @property
     def stderr(self) -> float:
@@ -64,7 +78,8 @@ class PairedDifference:
     @property
     def degrees_of_freedom(self) -> float:
         """Of the standard error; without end for independent rows of one seed, whose score interval needs no estimate of it."""
-        return math.inf if self.clusters == self.rows and self.seeds == 1 else self.error.degrees_of_freedom
+        independent = self.clusters == self.rows and self.seeds == 1 and self.test != "t"
+        return math.inf if independent else self.error.degrees_of_freedom
 
     @property
     def interval(self) -> Interval:
@@ -73,6 +88,11 @@ class PairedDifference:
 
     def limits(self, level: float) -> Interval:
         """Two-sided interval of the change; each end alone is a one-sided bound of level (1 + level) / 2."""
+        if self.test == "t":
+            if self.clusters < 2:
+                return Interval(low=-math.inf, high=math.inf, level=level)
+            reach = float(stats.t.isf((1 - level) / 2, self.error.degrees_of_freedom)) * self.stderr
+            return Interval(low=self.change - reach, high=self.change + reach, level=level)
         if self.clusters < 2:
             return Interval(low=-1.0, high=1.0, level=level)  # one passage says nothing of others
         effect = self.design_effect
@@ -87,15 +107,23 @@ class PairedDifference:
             return mcnemar_exact(round(self.gained), round(self.lost))
         if self.clusters < 2:
             return 1.0
-        statistic = _statistic(self.gained, self.lost, self.design_effect)
-        return float(2 * stats.t.sf(abs(statistic), self.degrees_of_freedom))
+        return float(2 * stats.t.sf(abs(self._statistic), self.degrees_of_freedom))
 
     @property
     def p_drop(self) -> float:
         """One-sided p-value of "it did not fall"; below alpha exactly where the upper limit of level 1 - 2 alpha is below 0."""
         if self.clusters < 2:
             return 1.0
-        return float(stats.t.cdf(_statistic(self.gained, self.lost, self.design_effect), self.degrees_of_freedom))
+        return float(stats.t.cdf(self._statistic, self.degrees_of_freedom))
+
+    @property
+    def _statistic(self) -> float:
+        """Of the test of no change, above 0 where it rose; 0 where nothing moved."""
+        if self.test == "t":
+            return (
+                self.change / self.stderr if self.stderr > 0 else math.copysign(math.inf, self.change) if self.change else 0.0
+            )
+        return _statistic(self.gained, self.lost, self.design_effect)
 
     def detectable(self, *, alpha: float = 0.05, power: float = 0.8, sided: int = 2) -> float:
         """The smallest true change that so many rows, differing so often, show with probability `power`; NaN if none differ."""
@@ -105,16 +133,23 @@ class PairedDifference:
 
 
 def paired_difference(
-    before: Floats, after: Floats, clusters: NDArray[np.int64] | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+    before: Floats,
+    after: Floats,
+    clusters: NDArray[np.int64] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    of_one: bool = True,
 ) -> PairedDifference:
     """Compare scores of the same rows under the same seeds.
 
     Args:
-        before: `[S, N]` scores in 0 to 1 (verdicts: 0 or 1), or `[N]` for one seed.
+        before: `[S, N]` scores, or `[N]` for one seed.
         after: the same shape: seed and row stand where they stand in `before`.
         clusters: `[N]` which rows share a passage or subject, from 0; None: none do.
         resamples: of the bootstrap; 0: none, and its interval is NaN.
         seed: of the bootstrap.
+        of_one: the scores are from 0 to 1 (verdicts: 0 or 1).
 
     Raises:
         ValueError: the shapes differ, or there is no row.
@@ -131,7 +166,7 @@ def paired_difference(
         error = replace(error, sampling=alone)
     by_row = change.mean(0)
     gained, lost = float(by_row[by_row > 0].sum()), float(-by_row[by_row < 0].sum())
-    verdicts = bool(np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all())
+    verdicts = of_one and bool(np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all())
     exact = verdicts and len(change) == 1 and error.clusters == change.shape[1]
     return PairedDifference(
         rows=change.shape[1],
@@ -143,7 +178,7 @@ def paired_difference(
         lost=lost,
         error=error,
         bootstrap=percentile_interval(bootstrap(change, of_row, resamples=resamples, seed=seed)),
-        test="McNemar" if exact else "score",
+        test="McNemar" if exact else "score" if of_one else "t",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import TypeAlias
 
@@ -43,7 +44,7 @@ from spt_fast.analysis.scores import Score, ScoreTable
 from spt_fast.analysis.variance import signal_to_noise
 from spt_fast.config.protocols import protocol_of
 from spt_fast.errors import ConfigError
-from spt_fast.scoring.metrics import EXACT_MATCH, KNOWLEDGE
+from spt_fast.scoring.metrics import EXACT_MATCH, KNOWLEDGE, spec
 
 
 def rank_run(
@@ -90,7 +91,15 @@ def rank_run(
         )
     if run.missing:
         notes.append(f"{len(run.missing)} of {len(run.done) + len(run.missing)} cells are not done, and not in these numbers.")
-    scope = Scope(models=run.models, partners=run.partners, draws=found, resamples=resamples, generator=generator, notes=notes)
+    scope = Scope(
+        models=run.models,
+        partners=run.partners,
+        draws=found,
+        resamples=resamples,
+        generator=generator,
+        signs={task: spec(name).sign for task, name in metrics.items()},
+        notes=notes,
+    )
     return _ranking(scope, source=run.folder, metrics=metrics, truth=run.truth if truth is None else truth)
 
 
@@ -112,7 +121,8 @@ def rank_scores(
     Args:
         table: from `read_scores`.
         partners: base model -> post-trained counterpart; None: what the table says.
-        lower_is_better: tasks whose order goes from the lowest score up (perplexities).
+        lower_is_better: tasks whose order goes from the lowest score up (perplexities); where the table says that its metric is
+            `answer_bits_per_byte`, or another whose lower values are better, all do.
         truth: task ("" for all) -> base model -> what it is known to score.
         resamples: of the bootstrap.
         seed: of the bootstrap.
@@ -130,8 +140,10 @@ def rank_scores(
     for score in table.scores:
         by_place.setdefault((score.task, score.protocol), {}).setdefault(score.model, []).append(score)
     draws: dict[str, dict[str, Draws]] = {}
+    sign_of_metric = spec(table.metric).sign if table.metric else 1.0
+    signs = {task: -1.0 if task in lower_is_better else sign_of_metric for task, _ in by_place}
     for (task, protocol), by_model in by_place.items():
-        sign = -1.0 if task in lower_is_better else 1.0
+        sign = signs[task]
         draws.setdefault(task, {})[protocol] = drawing.of_scores(table.models, by_model, sign, resamples, generator)
     scope = Scope(
         models=table.models,
@@ -139,6 +151,7 @@ def rank_scores(
         draws=draws,
         resamples=resamples,
         generator=generator,
+        signs=signs,
     )
     if all(math.isnan(score.stderr) for score in table.scores):
         scope.notes.append("No standard errors are given, so intervals do not cover the choice of rows.")
@@ -168,10 +181,11 @@ def _ranking(scope: Scope, *, source: str, metrics: Mapping[str, str], truth: Ma
 
 
 def _task_rows(run: Run, task: str, metric: str) -> dict[tuple[str, str], Rows]:
-    """(model, protocol) -> scores of the task's rows."""
+    """(model, protocol) -> scores of the task's rows, the higher the better."""
     places = dict.fromkeys((place.model, place.protocol) for place in run.done if place.task == task)
     found = {(model, protocol): run.rows(model, task, protocol, metric) for model, protocol in places}
-    return {place: rows for place, rows in found.items() if rows is not None}
+    sign = spec(metric).sign
+    return {place: replace(rows, values=sign * rows.values) for place, rows in found.items() if rows is not None}
 
 
 # What is said of it
@@ -185,7 +199,7 @@ def _orders(scope: Scope, tasks: Sequence[str]) -> Iterable[Order]:
                 Ranked(
                     place=place,
                     model=scope.models[i],
-                    score=float(draws.point[i]),
+                    score=scope.sign(task) * float(draws.point[i]) + 0.0,
                     stderr=float(draws.stderr[i]),
                     sampling=float(draws.sampling[i]),
                     between_seeds=float(draws.between[i]),

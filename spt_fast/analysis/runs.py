@@ -32,6 +32,7 @@ from spt_fast.analysis.resampling import Floats
 from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError, DamagedError
 from spt_fast.scoring.clusters import clusters
+from spt_fast.scoring.metrics import spec
 from spt_fast.store import Store, StoredResult, broken
 
 _VERDICTS = ("example", "step", "format_ok", "knows", "knows_best")
@@ -47,7 +48,7 @@ class Rows:
     groups: tuple[str, ...]
     """`[N]` rows that share a passage or subject share a group; empty: none."""
     values: Floats
-    """`[S, N]` in 0 to 1."""
+    """`[S, N]` scores, in the range of the metric."""
     seeds: tuple[int | None, ...]
     """`[S]`"""
 
@@ -285,7 +286,11 @@ class Run:
             kept = tuple(example for example in kept if example in shared)
             groups = tuple(group[example] for example in kept)
         values = np.stack([scored.of(metric, kept) for _, scored in found])
-        return Rows(examples=kept, groups=groups, values=values, seeds=seeds)
+        there: list[int] = np.flatnonzero(~np.isnan(values).any(axis=0)).tolist()
+        if len(there) < len(kept):  # rows that have none under one of the seeds
+            kept, groups = tuple(kept[i] for i in there), tuple(groups[i] for i in there)
+            values = values[:, there]
+        return Rows(examples=kept, groups=groups, values=values, seeds=seeds) if kept else None
 
     def scores(self, place: Place) -> Scored:
         """The scores of one done cell's rows at its last step.
@@ -339,7 +344,7 @@ class Scored:
     examples: tuple[str, ...]
     groups: tuple[str, ...]
     values: Mapping[str, Floats]
-    """Metric -> `[N]` scores, 0 to 1."""
+    """Metric -> `[N]` scores, in its range; NaN in rows that have none (`MetricSpec.gaps`)."""
 
     def of(self, metric: str, examples: Sequence[str]) -> Floats:
         """The scores of these rows, in this order."""
@@ -411,5 +416,10 @@ def _scored(found: Mapping[str, Sequence[Any]]) -> Scored:
     return Scored(
         examples=tuple(found["example"]),
         groups=tuple(group or "" for group in found["group"]),
-        values={metric: np.array(values, np.float64) for metric, values in columns.items() if None not in values},
+        values={metric: np.array(values, np.float64) for metric, values in columns.items() if _has(metric, values)},
     )
+
+
+def _has(metric: str, values: Sequence[Any]) -> bool:
+    """Whether the rows of a cell can be compared in a metric: all of them have it, or for their data some of them."""
+    return None not in values or (spec(metric).gaps and any(value is not None for value in values))

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from spt_fast.analysis.compare import COMPARED, compare_runs, flips
 from spt_fast.analysis.compare_types import Compared, Comparison, Flip
-from spt_fast.analysis.gate import Gate, gate_runs, load_policy
+from spt_fast.analysis.gate import Finding, Gate, gate_runs, load_policy
 from spt_fast.analysis.plain import plain_values
 from spt_fast.analysis.runs import read_run
-from spt_fast.cli.pages import Page, probability, signed_points
+from spt_fast.cli.pages import Page, probability, signed
 from spt_fast.config.output import Location
 from spt_fast.errors import ConfigError
+from spt_fast.scoring.metrics import spec
 
 UNDECIDED = 3
 """Exit code of a gate that cannot say."""
@@ -71,6 +72,8 @@ def compare(
     if as_json:
         plain = plain_values(compared)
         del plain["moved"]
+        for each in plain["comparisons"]:
+            del each["better"]
         for i, found in rows.items():
             plain["comparisons"][i]["flips"] = plain_values(found)
         return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=1)
@@ -101,24 +104,12 @@ def _compared(compared: Compared, rows: dict[int, list[Flip]]) -> str:
     page = Page()
     page.say(f"A {compared.a}")
     page.say(f"B {compared.b}")
-    head = (
-        "task",
-        "protocol",
-        "rows",
-        "A",
-        "B",
-        "B - A, points",
-        "95% interval",
-        "gained",
-        "lost",
-        "p",
-        "p (Holm)",
-        "MDE",
-    )
     models = dict.fromkeys((each.pair.model, each.metric) for each in compared.comparisons)
     for model, metric in models:
         mine = [each for each in compared.comparisons if (each.pair.model, each.metric) == (model, metric)]
-        page.table(f"{model}: {metric}", head, [_row(each, compared.alpha) for each in mine], left=2)
+        page.table(
+            f"{model}: {metric}{_direction(metric)}", _head(metric), [_row(each, compared.alpha) for each in mine], left=2
+        )
     for i, found in rows.items():
         if found:
             each = compared.comparisons[i]
@@ -127,16 +118,32 @@ def _compared(compared: Compared, rows: dict[int, list[Flip]]) -> str:
     _skipped(page, compared)
     for note in compared.notes:
         page.say(note)
-    page.say(
-        "Points are hundredths. gained: wrong in A, right in B, counted per seed; lost: the reverse. p: McNemar's exact test; "
-        "with several seeds, or rows that share a passage, a score test that accounts for them. MDE: minimum detectable "
-        "effect, the change that this many rows detect with probability 0.8."
-    )
+    if any(spec(each.metric).in_points for each in compared.comparisons):
+        page.say(
+            "Points are hundredths. gained: wrong in A, right in B, counted per seed; lost: the reverse. p: McNemar's exact "
+            "test; with several seeds, or rows that share a passage, a score test that accounts for them. MDE: minimum "
+            "detectable effect, the change that this many rows detect with probability 0.8."
+        )
+    if not all(spec(each.metric).in_points for each in compared.comparisons):
+        page.say(
+            "better: rows that are better in B than in A, counted per seed; worse: the reverse. There, p and intervals are "
+            "Student's t for paired rows, clustered by passage."
+        )
     return page.text
 
 
+def _head(metric: str) -> tuple[str, ...]:
+    known = spec(metric)
+    change, rows = (f"B - A, {known.change_unit}".rstrip(", "), ("gained", "lost") if known.in_points else ("better", "worse"))
+    return ("task", "protocol", "rows", "A", "B", change, "95% interval", *rows, "p", "p (Holm)", "MDE")
+
+
+def _direction(metric: str) -> str:
+    return "" if spec(metric).higher_is_better else " (lower is better)"
+
+
 def _row(each: Comparison, alpha: float) -> tuple[str, ...]:
-    difference = each.difference
+    difference, known = each.difference, spec(each.metric)
     interval = difference.interval
     clusters = "" if difference.clusters == difference.rows else f" in {difference.clusters}"
     seeds = f" x {difference.seeds}" if difference.seeds > 1 else ""
@@ -146,13 +153,13 @@ def _row(each: Comparison, alpha: float) -> tuple[str, ...]:
         f"{difference.rows}{clusters}{seeds}",
         f"{difference.before:.3f}",
         f"{difference.after:.3f}",
-        signed_points(difference.change) + ("*" if each.p_holm <= alpha else ""),
-        f"{signed_points(interval.low)} to {signed_points(interval.high)}",
+        signed(difference.change, known) + ("*" if each.p_holm <= alpha else ""),
+        f"{signed(interval.low, known)} to {signed(interval.high, known)}",
         str(each.gained_rows),
         str(each.lost_rows),
         probability(difference.p),
         probability(each.p_holm),
-        signed_points(difference.detectable()).lstrip("+"),
+        signed(difference.detectable(), known).lstrip("+"),
     )
 
 
@@ -160,8 +167,9 @@ def _in_words(compared: Compared) -> str:
     total, moved = len(compared.comparisons), compared.moved
     if not moved:
         return f"Nothing changed significantly in {total} comparisons (Holm's correction, level {compared.alpha:g})."
-    fell = [each for each in moved if each.difference.change < 0]
-    ways = [f"{len(moved) - len(fell)} rose"] * (len(moved) > len(fell)) + [f"{len(fell)} fell"] * bool(fell)
+    worse = [each for each in moved if each.better.change < 0]
+    up, down = ("rose", "fell") if all(spec(each.metric).higher_is_better for each in moved) else ("improved", "got worse")
+    ways = [f"{len(moved) - len(worse)} {up}"] * (len(moved) > len(worse)) + [f"{len(worse)} {down}"] * bool(worse)
     return f"* Of {total} comparisons, {' and '.join(ways)} significantly (Holm's correction, level {compared.alpha:g})."
 
 
@@ -195,7 +203,9 @@ def _flip(flip: Flip) -> list[str]:
 def _gate(answer: Gate) -> str:
     page = Page()
     page.say(f"{answer.verdict.upper()}: {answer.b} against {answer.a}")
-    head = ("", "task", "protocol", "metric", "rows", "drop, points", "bounds", "allowed", "p (Holm)")
+    units = {spec(each.metric).change_unit for each in answer.findings}
+    drop = f"drop, {units.pop()}" if len(units) == 1 else "drop"
+    head = ("", "task", "protocol", "metric", "rows", drop.rstrip(", "), "bounds", "allowed", "p (Holm)")
     for model in dict.fromkeys(each.model for each in answer.findings):
         rows = [
             (
@@ -204,9 +214,9 @@ def _gate(answer: Gate) -> str:
                 each.protocol,
                 each.metric,
                 str(each.rows) if each.rows else "-",
-                signed_points(each.drop),
-                f"{signed_points(each.bounds.low)} to {signed_points(each.bounds.high)}" if each.rows else "-",
-                f"{100 * each.largest_drop:g}",
+                signed(each.drop, spec(each.metric)),
+                _bounds(each),
+                f"{spec(each.metric).in_change_unit(each.largest_drop):g}",
                 probability(each.p),
             )
             for each in answer.findings
@@ -221,8 +231,15 @@ def _gate(answer: Gate) -> str:
     for note in answer.notes:
         page.say(note)
     alpha = answer.policy.alpha
+    up = all(spec(each.metric).higher_is_better for each in answer.findings)
+    lower = "" if up else " (B minus A where lower is better)"
     page.say(
-        f"drop: A minus B, with one-sided {1 - alpha:.0%} bounds. pass: the upper bound is below the allowed drop. "
+        f"drop: A minus B{lower}, with one-sided {1 - alpha:.0%} bounds. pass: the upper bound is below the allowed drop. "
         "fail: the drop is significant and not below it. undecided (not a pass): anything else."
     )
     return page.text
+
+
+def _bounds(each: Finding) -> str:
+    known = spec(each.metric)
+    return f"{signed(each.bounds.low, known)} to {signed(each.bounds.high, known)}" if each.rows else "-"

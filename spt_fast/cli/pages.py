@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from spt_fast.analysis.resampling import Interval
 from spt_fast.report.cells import plain
+from spt_fast.scoring.metrics import MetricSpec
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -106,8 +107,19 @@ def probability(value: float) -> str:
 
 def signed_points(value: float) -> str:
     """A share as points: "+1.50"."""
-    text = f"{100 * value:+.2f}"
-    return "-" if math.isnan(value) else "+0.00" if text == "-0.00" else text
+    return _signed(100 * value, 2)
+
+
+def signed(change: float, known: MetricSpec) -> str:
+    """A change of a metric in its unit: "+1.50" points, "-0.042" bits per byte."""
+    return _signed(known.in_change_unit(change), known.digits)
+
+
+def _signed(value: float, digits: int) -> str:
+    if not math.isfinite(value):
+        return "-"
+    text = f"{value:+.{digits}f}"
+    return f"+{text[1:]}" if float(text) == 0 else text
 
 
 def _bound(value: float) -> str:

@@ -11,13 +11,14 @@ from typing import Any
 
 from spt_fast.analysis.plain import plain_values
 from spt_fast.analysis.ranking import rank_run, rank_scores
-from spt_fast.analysis.ranking_types import ALL_TASKS, MEAN, RankAgreement, Ranking
+from spt_fast.analysis.ranking_types import ALL_TASKS, MEAN, RankAgreement, Ranking, TaskSignal
 from spt_fast.analysis.runs import metric_names, read_run
 from spt_fast.analysis.scores import only, read_partners, read_scores, read_truth
 from spt_fast.cli.pages import Page, number, probability, with_interval
 from spt_fast.config.output import Location
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError
+from spt_fast.scoring.metrics import MetricSpec, spec
 
 TABLES = (".csv", ".json", ".jsonl")
 
@@ -68,7 +69,7 @@ def rank(
 def told(ranking: Ranking) -> str:
     """A ranking as text."""
     page = Page()
-    page.say(f"{ranking.source}: order of {len(ranking.models)} models by {ranking.metric}")
+    page.say(f"{ranking.source}: order of {len(ranking.models)} models by {ranking.metric}{_direction(ranking)}")
     for truth in dict.fromkeys(each.truth for each in ranking.agreements):
         _agreements(page, truth, [each for each in ranking.agreements if each.truth == truth])
     _gains(page, ranking)
@@ -89,6 +90,10 @@ def told(ranking: Ranking) -> str:
         "count half, and are never broken."
     )
     return page.text
+
+
+def _direction(ranking: Ranking) -> str:
+    return " (lower is better)" if not any(spec(name).higher_is_better for name in ranking.metrics.values()) else ""
 
 
 def _agreements(page: Page, truth: str, found: Sequence[RankAgreement]) -> None:
@@ -174,14 +179,20 @@ def _errors(page: Page, ranking: Ranking) -> None:
     rows = []
     for task in dict.fromkeys(each.task for each in ranking.signals):
         mine = [found.get((task, protocol)) for protocol in protocols]
-        rows.append(
-            (task, *("-" if e is None else f"{number(100 * e.sampling)} / {number(100 * e.between_seeds)}" for e in mine))
-        )
-    title = "Uncertainty in points: standard error over rows / standard deviation over seeds"
+        known = spec(ranking.metrics[task])
+        rows.append((task, *("-" if e is None else _error(e, known) for e in mine)))
+    units = {spec(name).change_unit for name in ranking.metrics.values()}
+    unit = f" in {units.pop()}" if len(units) == 1 and "" not in units else ""
+    title = f"Uncertainty{unit}: standard error over rows / standard deviation over seeds"
     page.table(title, ("task", *protocols), rows if protocols else [])
 
 
+def _error(each: TaskSignal, known: MetricSpec) -> str:
+    return " / ".join(number(known.in_change_unit(error), known.digits) for error in (each.sampling, each.between_seeds))
+
+
 def _order(page: Page, ranking: Ranking) -> None:
+    digits = max(spec(name).digits for name in ranking.metrics.values())
     orders = [order for order in ranking.orders if order.task == ALL_TASKS] or [
         order for order in ranking.orders if order.task == ranking.orders[0].task
     ]
@@ -189,7 +200,7 @@ def _order(page: Page, ranking: Ranking) -> None:
     rows = []
     for model in dict.fromkeys(each.model for order in orders for each in order.models):
         mine = [place.get(model) for place in places]
-        rows.append((model, *("-" if each is None else f"{each.place}. {number(each.score)}" for each in mine)))
+        rows.append((model, *("-" if each is None else f"{each.place}. {number(each.score, digits)}" for each in mine)))
     if orders:
         page.table(f"Place and score, {orders[0].task}", ("model", *(order.protocol for order in orders)), rows)
 

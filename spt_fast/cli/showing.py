@@ -10,6 +10,8 @@ from spt_fast.config import ModelConfig
 from spt_fast.errors import DataError
 from spt_fast.models.identity import require_resolved, resolve
 from spt_fast.tasks.base import SPLITS, Cut, FileSource, HubSource, Task
+from spt_fast.tasks.forms import bare_texts
+from spt_fast.tasks.gold import distinct, gold_of, lead_in
 from spt_fast.tasks.library import LibrarySource
 from spt_fast.tasks.multiple_choice import INSTRUCTIONS, has_forms
 from spt_fast.tasks.rows import Rows, load_rows
@@ -60,9 +62,23 @@ def show_task(
     lines += [f"target     {visible(target)}", f"answers    {_strings(example.answers)}"]
     if example.options:
         lines.append(f"options    {_strings(example.options)}")
+    lines.append(f"likelihood {_scored(task, example, rows)}")
     if model is not None:
         lines += ["", *_tokens(model, prompt, example)]
     return "\n".join(lines)
+
+
+def _scored(task: Task, example: Example, rows: Rows | None) -> str:
+    """What bits per byte are of."""
+    if task.closed_ended:
+        texts = bare_texts(example.options) if not example.texts else example.texts
+        cloze = task.cloze_template is not None and texts and example.gold is not None
+        return f"of {texts[example.gold]!r}, as cloze asks it" if cloze else "of the right option, as it is asked"  # type: ignore[index]
+    if task.library is not None:
+        return f"of {' or '.join(map(repr, distinct(example.answers)))}"
+    lead = lead_in(task, () if rows is None else (*rows.test, *rows.tuning, *rows.few_shot))
+    gold = gold_of(task, example, lead)
+    return f"of {' or '.join(map(repr, gold.texts))}{f', behind {gold.given!r}' if gold.given else ''}"
 
 
 def _about(task: Task, rows: Sequence[str], *, regex: bool = False) -> list[str]:

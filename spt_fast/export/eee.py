@@ -21,7 +21,7 @@ from spt_fast.analysis.runs import Run
 from spt_fast.export.files import growing
 from spt_fast.export.source import Written, definition, done_cells, on_hub
 from spt_fast.scoring.methods import METHODS
-from spt_fast.scoring.metrics import spec
+from spt_fast.scoring.metrics import MetricSpec, spec
 from spt_fast.storage.files import write_whole
 from spt_fast.types import Metric
 
@@ -136,12 +136,10 @@ def _result(source: Run, cell: RunCell, metric: Metric) -> dict[str, Any]:
             "evaluation_description": known.about,
             "metric_id": _KINDS.get(metric.name, f"spt_fast.{metric.name}"),
             "metric_name": metric.name,
-            "metric_kind": _KINDS.get(metric.name, "accuracy"),
-            "metric_unit": "proportion",
+            "metric_kind": _KINDS.get(metric.name, "accuracy" if known.in_points else metric.name),
+            "metric_unit": "proportion" if known.in_points else known.unit or "unknown",
             "lower_is_better": not known.higher_is_better,
-            "score_type": "continuous",
-            "min_score": 0.0,
-            "max_score": 1.0,
+            **_range(known),
             "additional_details": _strings({"how": _how(cell, metric.name), "judge": cell.judge}),
         },
         "score_details": {"score": metric.value, "uncertainty": _uncertainty(metric)},
@@ -149,12 +147,19 @@ def _result(source: Run, cell: RunCell, metric: Metric) -> dict[str, Any]:
     }
 
 
+def _range(known: MetricSpec) -> dict[str, Any]:
+    """The schema wants both ends of what is continuous, and JSON has no number for one that is not there."""
+    if not math.isfinite(known.most - known.least):
+        return {}
+    return {"score_type": "continuous", "min_score": known.least, "max_score": known.most}
+
+
 def _how(cell: RunCell, metric: str) -> str:
     """How a verdict came about: EEE's extraction method."""
     known = spec(metric)
     if known.judged and cell.judge is not None:
         return "llm_judge"
-    if known.likelihood and cell.closed_ended:
+    if known.likelihood and (cell.closed_ended or not known.share):
         return "log_likelihood"
     return "exact_match" if cell.closed_ended or metric == "format_following" else "regex"
 
@@ -214,6 +219,8 @@ def _instances(cell: RunCell, identity: str, model: str) -> Iterator[dict[str, A
         }
         for metric, score in cell.scores(row).items():
             right = {"format_following": row["format_ok"], "exact_match": row["correct"]}.get(metric, score == 1.0)
+            if not spec(metric).in_points:
+                right = row["correct"]  # it is no verdict
             yield {
                 **shared,
                 "evaluation_result_id": metric,
@@ -225,6 +232,8 @@ def _instances(cell: RunCell, identity: str, model: str) -> Iterator[dict[str, A
 def _attribution(cell: RunCell, row: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
     """What was taken for the answer, and how it was found; empty where nothing was."""
     method = _how(cell, metric)
+    if not spec(metric).in_points:
+        return []
     if method == "log_likelihood":
         chosen = _chosen(cell, row, metric)
         value, where = (None if chosen is None else f"option {chosen + 1}"), "option log-likelihoods"

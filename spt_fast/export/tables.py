@@ -81,6 +81,10 @@ SAMPLES: Mapping[str, str] = {
     "knows_cloze_per_byte": "bool",
     "knows_cloze_pmi": "bool",
     "knows_best": "bool",
+    "answer_texts": "list<string>",
+    "answer_logprobs": "list<float64>",
+    "answer_bits_per_byte": "float64",
+    "answer_logprob_margin": "float64",
 }
 _RUN_BY_SPREADSHEETS = re.compile(r"[=+\-@\t\r]")
 _NOT_CARRIED = {

@@ -10,7 +10,7 @@ from typing import Self
 
 from spt_fast.analysis.cells import RunCell
 from spt_fast.report.cells import OverSeeds, over_seeds
-from spt_fast.scoring.metrics import spec
+from spt_fast.scoring.metrics import MetricSpec, spec
 
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Unicode categories that a reader cannot see: control, format (bidi, zero width), surrogates, private use, line separators."""
@@ -90,24 +90,29 @@ def measured(cells: Sequence[RunCell], metric: str, where: str) -> Number | None
     if found is None:
         return None
     rows = [found_in.n for cell in cells if (found_in := cell.metric(metric)) is not None]
-    return share(found, rows, f"{where}: {spec(metric).words}")
+    known = spec(metric)
+    return share(found, rows, f"{where}: {known.words}", known)
 
 
-def share(found: OverSeeds, rows: Sequence[int], what: str) -> Number:
-    """A share with its interval and n.
+def share(found: OverSeeds, rows: Sequence[int], what: str, known: MetricSpec | None = None) -> Number:
+    """A share with its interval and n; or another metric, in its unit and without the colour of a share.
 
     Args:
         found: over seeds.
         rows: n of each seed.
         what: the tip's beginning.
+        known: the metric; None: it is a share.
     """
     counted = f"n = {rows[0]}" if len(set(rows)) == 1 else f"n = {min(rows)} to {max(rows)}"
     seeds = "" if found.seeds == 1 else f", mean of {found.seeds} seeds with the widest span of their intervals"
+    of_one, digits = (True, 2) if known is None else (known.in_points, known.digits)
+    unit = f" {known.unit}" if known is not None and known.unit and known.unit not in known.words else ""
+    between = "" if math.isnan(found.high - found.low) else f", 95% interval {found.low:.3f} to {found.high:.3f}"
     return Number(
-        text=f"{found.value:.2f}",
-        interval=span(found.low, found.high),
-        tip=f"{what} {found.value:.3f}, 95% interval {found.low:.3f} to {found.high:.3f}, {counted}{seeds}",
-        tint=round(10 * min(1.0, max(0.0, found.value))),
+        text=f"{found.value:.{digits}f}",
+        interval=span(found.low, found.high, digits),
+        tip=f"{what} {found.value:.3f}{unit}{between}, {counted}{seeds}",
+        tint=round(10 * min(1.0, max(0.0, found.value))) if of_one else None,
         found=found,
         rows=tuple(rows),
     )

@@ -329,6 +329,8 @@ class _Guess:
             model, requests = cell.model, 1 + ways * shape.options
             read = (1 + shape.options) * _prompt_tokens(shape, cell.protocol) + ways * shape.options * shape.option
             read += shape.options * shape.item if ways > 1 else 0.0
+            if not cell.task.task.closed_ended:  # the gold answer, behind the same prompt
+                requests, read = requests + 1, read + shape.target
             written = shape.written
         else:
             model, requests = cell.judge.model, RULINGS

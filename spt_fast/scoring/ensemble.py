@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from spt_fast.errors import ScoringError, boundary
+from spt_fast.scoring.likelihood import GoldScores
 from spt_fast.scoring.methods import Method, OptionScores
 from spt_fast.scoring.metrics import OF_MEMBERS, aggregate, counted
 from spt_fast.scoring.score import choices
@@ -24,7 +25,8 @@ def majority_vote(task: Task, example: Example, ballots: Sequence[Sample], best:
       the candidate of the lowest member wins. Did all abstain, completions are voted on as they stand.
     * How it was written: the form is that which most of the winner's members have (equal: the lowest member's), and the
       completion that of the lowest of these members. Format following and exact match are verdicts on that completion.
-    * Options: their log-likelihoods are means over the members, and knowledge is judged by those, by all methods.
+    * Options: their log-likelihoods are means over the members, and knowledge is judged by those, by all methods. So are those
+      of gold answers.
 
     Args:
         task: whose rules say which values are the same.
@@ -45,13 +47,16 @@ def majority_vote(task: Task, example: Example, ballots: Sequence[Sample], best:
     formed = Counter(ballot.format_ok for ballot in winners)
     kept = next(ballot for ballot in winners if 2 * formed[ballot.format_ok] >= len(winners))
     if not task.closed_ended:
-        return kept
+        gold = GoldScores(texts=kept.answer_texts, logprobs=_means([ballot.answer_logprobs for ballot in ballots]))
+        return replace(kept, answer_logprobs=gold.logprobs, answer_bits_per_byte=gold.bits_per_byte)
+    written = [kept.answer_texts[0] if i == example.gold and kept.answer_texts else o for i, o in enumerate(example.options)]
     scores = OptionScores(
         listed=_means([ballot.option_logprobs for ballot in ballots]),
         priors=_means([ballot.option_priors for ballot in ballots]),
         texts=kept.cloze_texts,
         cloze=_means([ballot.cloze_logprobs for ballot in ballots]),
         unconditional=_means([ballot.unconditional_logprobs for ballot in ballots]),
+        written=tuple(written),
     )
     if task.library is not None:
         kept = replace(kept, scores={})  # those are of one member's likelihoods

@@ -73,6 +73,8 @@ class OptionScores:
     """`[K]` behind the question alone; empty: not asked."""
     unconditional: tuple[float, ...] = ()
     """`[K]` behind the bare cue; empty: not asked."""
+    written: tuple[str, ...] = ()
+    """`[K]` what `listed` is of, where that is not the options: another library's continuations; empty: the options."""
 
     def by(self, method: Method) -> list[float] | None:
         """What is compared, `[K]`; None where the method was not asked."""

@@ -12,6 +12,7 @@ ranked, compared, gated and exported like all others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,6 +35,8 @@ RERUN = (FORMAT, "knowledge", EXACT_MATCH)
 """Verdicts that are compared where rows are asked again."""
 ABLATION = (FORMAT, "knowledge", EXACT_MATCH)
 """What is told of a soft prompt without some of its vectors."""
+ANSWER = ("answer_bits_per_byte", "answer_logprob_margin")
+"""The likelihood of the gold answer, which asks nothing of what was written."""
 
 Value = Callable[[Sample], float | None]
 
@@ -54,14 +57,23 @@ class MetricSpec:
     """Columns of samples.parquet, which are fields of `Sample`, that hold a row's verdict; of several the first that is not
     null. Empty: it is computed by `value`."""
     value: Value | None = field(default=None, repr=False)
-    """What a sample counts, 0 to 1; None: the row is not in it. Only where there are no `columns`."""
+    """What a sample counts, `least` to `most`; None: the row is not in it. Only where there are no `columns`."""
     applies: Value | None = field(default=None, repr=False)
     """Whether the task of a sample has the metric at all; None: every task has. Without rows in it, its value is NaN."""
     tasks: str = "all"
     """The same in words."""
     share: bool = True
-    """Verdicts, which are right or wrong: Wilson's interval. False: scores between 0 and 1, with the normal interval."""
+    """Verdicts, which are right or wrong: Wilson's interval. False: scores between `least` and `most`, with the normal interval
+    where both are known, else that of a bootstrap."""
     higher_is_better: bool = True
+    least: float = 0.0
+    """The least that a sample can count; -inf: there is no such number."""
+    most: float = 1.0
+    """The most."""
+    unit: str = ""
+    """What it is measured in; empty: it is a share of one."""
+    gaps: bool = False
+    """Rows may lack it for what their data are like, never for what a model does: those that all cells have may be compared."""
     some_rows: bool = False
     """It is over the rows that have the form, not over all."""
     judged: bool = False
@@ -77,6 +89,30 @@ class MetricSpec:
     def head(self) -> str:
         """Over a column."""
         return self.heading or self.words
+
+    @property
+    def sign(self) -> float:
+        """What makes more of it better: 1, or -1."""
+        return 1.0 if self.higher_is_better else -1.0
+
+    @property
+    def in_points(self) -> bool:
+        """Whether it is from 0 to 1, so that changes are told in points, which are hundredths."""
+        return (self.least, self.most) == (0.0, 1.0)
+
+    @property
+    def digits(self) -> int:
+        """Decimals that tables show."""
+        return 2 if self.in_points else 3
+
+    @property
+    def change_unit(self) -> str:
+        """What changes of it are told in: "points", "bits per byte"; empty: it has no name."""
+        return "points" if self.in_points else self.unit
+
+    def in_change_unit(self, change: float) -> float:
+        """A change in that."""
+        return 100 * change if self.in_points else change
 
     def of(self, sample: Sample) -> float | None:
         """What a sample counts in it; None: nothing."""
@@ -161,6 +197,39 @@ _OF_ROWS = (
     _knowledge("cloze_per_byte", "cloze per byte", "as knowledge_cloze, per byte of the text"),
     _knowledge("cloze_pmi", "cloze PMI", "as knowledge_cloze, against the unconditional likelihood of the text"),
     MetricSpec(
+        name="answer_bits_per_byte",
+        words="bits per byte of the answer",
+        heading="bits per byte",
+        about="minus the binary logarithm of the gold answer's likelihood, per UTF-8 byte",
+        columns=("answer_bits_per_byte",),
+        applies=_is("answer_bits_per_byte"),
+        share=False,
+        higher_is_better=False,
+        most=math.inf,
+        unit="bits per byte",
+        gaps=True,
+        likelihood=True,
+        colour=4,
+        shape="triangle-up",
+    ),
+    MetricSpec(
+        name="answer_logprob_margin",
+        words="margin of the answer",
+        heading="margin, nats",
+        about="by how many nats the right option is likelier than the likeliest other one",
+        columns=("answer_logprob_margin",),
+        applies=_is("answer_logprob_margin"),
+        tasks="closed-ended",
+        share=False,
+        least=-math.inf,
+        most=math.inf,
+        unit="nats",
+        gaps=True,
+        likelihood=True,
+        colour=4,
+        shape="triangle-down",
+    ),
+    MetricSpec(
         name="letter_binding",
         words="letter binding",
         about="the text is that of the letter in front of it, among the completions that follow the format",
@@ -240,6 +309,20 @@ _OF_JUDGE = (
 
 _BUILT_IN: Mapping[str, MetricSpec] = {spec.name: spec for spec in (*_OF_ROWS, *_OF_JUDGE)}
 
+_UNBOUNDED: Mapping[str, Any] = {"higher_is_better": False, "most": math.inf}
+_OF_100: Mapping[str, Any] = {"most": 100.0, "unit": "of 100"}
+_OF_LM_EVAL: Mapping[str, Mapping[str, Any]] = {
+    "perplexity": _UNBOUNDED,
+    "word_perplexity": _UNBOUNDED,
+    "byte_perplexity": _UNBOUNDED,
+    "bits_per_byte": {**_UNBOUNDED, "unit": "bits per byte"},
+    "brier_score": {"higher_is_better": False, "most": 2.0},
+    "ter": _UNBOUNDED,
+    "bleu": _OF_100,
+    "chrf": _OF_100,
+}
+"""What lm-eval registers of its own metrics that are not from 0 to 1, or whose lower values are better."""
+
 _MEMBERS = {"_member_mean": "mean member", "_member_best": "best member"}
 """Ending of an ensemble's metrics -> what it says."""
 
@@ -286,7 +369,8 @@ def spec(name: str) -> MetricSpec:
             about = f"{whole.about}: {words}"
             return replace(whole, name=name, words=f"{whole.words}, {words}", heading=words, about=about, columns=())
     words = name.replace("_", " ")
-    return MetricSpec(name=name, words=words, about=f"the task's {name}", share=False, tasks="some")
+    whole = MetricSpec(name=name, words=words, about=f"the task's {name}", share=False, tasks="some")
+    return replace(whole, **_OF_LM_EVAL.get(name.removeprefix("lm_eval/").partition("/")[0], {}))
 
 
 def is_further(name: str) -> bool:
@@ -320,7 +404,7 @@ def with_registered(sample: Sample) -> Sample:
     """A sample with the values of other packages' metrics among its scores.
 
     Raises:
-        ScoringError: one fails, or gives no number from 0 to 1.
+        ScoringError: one fails, or gives no number in its range.
     """
     values = {each.name: _value_of(each, sample) for each in registered()}
     more = {name: value for name, value in values.items() if value is not None}
@@ -331,8 +415,9 @@ def _value_of(each: MetricSpec, sample: Sample) -> float | None:
     with boundary(ScoringError, f"metric {each.name}: example {sample.example}"):
         found = each.of(sample)
         value = None if found is None else float(found)
-    if value is not None and not 0 <= value <= 1:
-        raise ScoringError(f"metric {each.name}: example {sample.example}: {value} is not from 0 to 1")
+    if value is not None and not (each.least <= value <= each.most and math.isfinite(value)):
+        allowed = f"from {each.least:g} to {each.most:g}" if math.isfinite(each.most - each.least) else "finite"
+        raise ScoringError(f"metric {each.name}: example {sample.example}: {value} is not {allowed}")
     return value
 
 
@@ -344,9 +429,13 @@ def _mean(each: MetricSpec, samples: Sequence[Sample]) -> Metric:
     """Over the samples that count in it."""
     counted = [(value, sample.group) for sample in samples if (value := each.of(sample)) is not None]
     values, groups = [value for value, _ in counted], [group for _, group in counted]
-    metric = proportion(each.name, map(bool, values)) if each.share else mean(each.name, values)
+    if not math.isfinite(each.most - each.least):
+        from spt_fast.scoring.clusters import bootstrapped
+
+        return bootstrapped(each.name, values, groups)
+    metric = proportion(each.name, map(bool, values)) if each.share else mean(each.name, values, each.least, each.most)
     if not any(groups):
         return metric
     from spt_fast.scoring.clusters import with_clusters  # SciPy's distributions, which the driver has no need of
 
-    return with_clusters(metric, values, groups, share=each.share)
+    return with_clusters(metric, values, groups, share=each.share, least=each.least, most=each.most)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from spt_fast.errors import ScoringError, boundary
+from spt_fast.scoring.likelihood import GoldScores, margin
 from spt_fast.scoring.methods import CLOZE, METHODS, Method, OptionScores, first_best
 from spt_fast.scoring.metrics import with_registered
 from spt_fast.tasks.answers.extractors import refuses
@@ -28,6 +29,7 @@ def score(
     prompts: Sequence[str],
     step: int | None = None,
     best: Method = "listed",
+    gold: Sequence[GoldScores] | None = None,
 ) -> tuple[Sample, ...]:
     """Score `N` completions.
 
@@ -38,6 +40,7 @@ def score(
       are those of `scoring.methods`; `knows_best` is the verdict of one of them.
       Open-ended: the task's extractor finds a value, and the task accepts it.
     * Correct (exact match): in the form asked for, and right in what was written, to the letter.
+    * Bits per byte, and the margin over the other options: see `scoring.likelihood`.
 
     Args:
         task: whose format, extractor and normalisation.
@@ -48,6 +51,7 @@ def score(
         prompts: what the model read, one an example.
         step: of the soft prompt; None for other protocols.
         best: closed-ended tasks: the scoring method of `knows_best`.
+        gold: open-ended tasks: the likelihoods of each row's gold answers; None: not asked.
 
     Raises:
         ScoringError: the numbers of these do not fit together, or a log-likelihood is NaN.
@@ -61,7 +65,11 @@ def score(
     rows = zip(examples, completions, scores, prompts, strict=True)
     if task.closed_ended:
         return tuple(with_registered(_closed(task, *row, step, best)) for row in rows)
-    return tuple(with_registered(_open(task, example, completion, prompt, step)) for example, completion, _, prompt in rows)
+    answers = [GoldScores()] * n if gold is None else gold
+    return tuple(
+        with_registered(_open(task, example, completion, prompt, step, likelihoods))
+        for (example, completion, _, prompt), likelihoods in zip(rows, answers, strict=True)
+    )
 
 
 def _closed(
@@ -121,6 +129,10 @@ class Choices(TypedDict):
     knows_cloze_per_byte: bool | None
     knows_cloze_pmi: bool | None
     knows_best: bool
+    answer_texts: tuple[str, ...]
+    answer_logprobs: tuple[float, ...]
+    answer_bits_per_byte: float | None
+    answer_logprob_margin: float | None
 
 
 def choices(options: Sequence[str], gold: int | None, scores: OptionScores, best: Method) -> Choices:
@@ -141,6 +153,8 @@ def choices(options: Sequence[str], gold: int | None, scores: OptionScores, best
         return None if index is None else same(scores.texts if method in CLOZE else options, index, gold)
 
     at_best = right(best)
+    texts, logprobs = (scores.texts, scores.cloze) if scores.cloze else (scores.written or tuple(options), scores.listed)
+    answer = GoldScores() if gold is None else GoldScores(texts=(texts[gold],), logprobs=(logprobs[gold],))
     return {
         "option_logprobs": scores.listed,
         "option_priors": scores.priors,
@@ -160,6 +174,10 @@ def choices(options: Sequence[str], gold: int | None, scores: OptionScores, best
         "knows_cloze_per_byte": right("cloze_per_byte"),
         "knows_cloze_pmi": right("cloze_pmi"),
         "knows_best": same(options, chosen, gold) if at_best is None else at_best,
+        "answer_texts": answer.texts,
+        "answer_logprobs": answer.logprobs,
+        "answer_bits_per_byte": answer.bits_per_byte,
+        "answer_logprob_margin": margin(scores.texts if scores.cloze else options, logprobs, gold),
     }
 
 
@@ -168,7 +186,9 @@ def same(texts: Sequence[str], chosen: int, gold: int | None) -> bool:
     return gold is not None and texts[chosen] == texts[gold]
 
 
-def _open(task: Task, example: Example, completion: Completion, prompt: str, step: int | None) -> Sample:
+def _open(
+    task: Task, example: Example, completion: Completion, prompt: str, step: int | None, likelihoods: GoldScores
+) -> Sample:
     found = _extracted(task, example, completion, prompt)
     format_ok = follows_format(task, example, completion, prompt)
     with boundary(ScoringError, f"{task.name}: an answer to example {example.key} cannot be compared"):
@@ -192,6 +212,9 @@ def _open(task: Task, example: Example, completion: Completion, prompt: str, ste
         group=example.group,
         span=None if found is None else found.span,
         scores=scores,
+        answer_texts=likelihoods.texts,
+        answer_logprobs=likelihoods.logprobs,
+        answer_bits_per_byte=likelihoods.bits_per_byte,
     )
 
 

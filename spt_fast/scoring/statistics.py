@@ -39,15 +39,15 @@ def proportion(name: str, verdicts: Iterable[bool]) -> Metric:
     return Metric(name=name, value=p, n=n, stderr=stderr, ci_low=low, ci_high=high)
 
 
-def mean(name: str, values: Iterable[float]) -> Metric:
-    """The mean of values in 0..1, with s / sqrt(n) and the normal 95 % interval kept inside 0..1; NaN if there are none."""
+def mean(name: str, values: Iterable[float], least: float = 0.0, most: float = 1.0) -> Metric:
+    """The mean of values in `least`..`most`, with s / sqrt(n) and the normal 95 % interval kept inside; NaN without values."""
     found = list(values)
     n = len(found)
     m = sum(found) / n if n else math.nan
     variance = sum((value - m) ** 2 for value in found) / (n - 1) if n > 1 else math.nan
     stderr = math.sqrt(variance / n) if n > 1 else math.nan
     reach = Z_95 * stderr
-    low, high = (max(0.0, m - reach), min(1.0, m + reach)) if n > 1 else (0.0, 1.0)
+    low, high = (max(least, m - reach), min(most, m + reach)) if n > 1 else (least, most)
     return Metric(name=name, value=m, n=n, stderr=stderr, ci_low=low, ci_high=high)
 
 

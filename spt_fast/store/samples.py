@@ -14,6 +14,8 @@ from spt_fast.store.layout import SAMPLES, of_cell
 from spt_fast.types import Sample
 
 _TEXT, _TEXTS = (str,), (tuple, str)
+ADDED = frozenset({"answer_texts", "answer_logprobs", "answer_bits_per_byte", "answer_logprob_margin"})
+"""Columns that files of earlier versions lack: there they are empty."""
 
 
 class SampleFiles:
@@ -76,9 +78,19 @@ class SampleFiles:
             # read_table would look for a data set of many files first
             with self._storage.local(path) as local, pq.ParquetFile(local) as file:
                 table = file.read([*names, *(["step"] if last and "step" not in names else [])], use_threads=False)
-            return _chosen(table, last=last, rows=rows).select(names)
+            return _chosen(_with_added(table, names), last=last, rows=rows).select(names)
         except (*UNREADABLE, pa.ArrowException) as e:  # KeyError: a column is not there
             raise self._damage.unreadable(path, e) from None
+
+
+def _with_added(table: Any, names: Sequence[str]) -> Any:
+    """A table with the columns that were added since, of nulls."""
+    import pyarrow as pa
+
+    for name in names:
+        if name in ADDED and name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, schema().field(name).type))
+    return table
 
 
 def _chosen(table: Any, *, last: bool, rows: Sequence[int] | None) -> Any:
@@ -179,5 +191,6 @@ def _sample(row: Mapping[str, Any]) -> Sample:
     values = {
         name: _READ[kind[0]](row[name]) if kind[0] in _READ and row[name] is not None else row[name]
         for name, kind in _kinds().items()
+        if row[name] is not None or name not in ADDED
     }
     return Sample(**values)

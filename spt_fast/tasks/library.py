@@ -60,6 +60,8 @@ class Prompt:
     """Closed-ended tasks: each option as its likelihood is asked, `K` of them."""
     beside: tuple[Continued, ...] = ()
     """Further likelihoods that the library's scores rest on."""
+    answers: tuple[Continued, ...] = ()
+    """Open-ended tasks: the gold answers as they are written behind `text`; one may stand in `beside` too."""
 
 
 class Prompts(ABC):

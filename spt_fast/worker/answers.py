@@ -9,15 +9,16 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 from spt_fast.plan.cell import Cell
+from spt_fast.scoring.likelihood import GoldScores
 from spt_fast.scoring.methods import Choice, OptionScores, Priors, choose
 from spt_fast.tasks.library import Answered
 from spt_fast.types import Answer, Completion, LogLikelihood, Request, Score
 from spt_fast.worker.context_window import ContextWindow
 from spt_fast.worker.questions import Pair, Question, Questions, texts_of
 
-What: TypeAlias = Literal["written", "listed", "cloze", "bare", "beside"]
-"""A completion; the likelihood of an option that the prompt lists; of its text behind the question alone; behind the cue; and
-what a library's task wants beside."""
+What: TypeAlias = Literal["written", "listed", "cloze", "bare", "beside", "answer"]
+"""A completion; the likelihood of an option that the prompt lists; of its text behind the question alone; behind the cue; what
+a library's task wants beside; and the likelihood of a gold answer."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Slot:
     i: int
     """Of `written`, `listed` and `cloze` the question; of `bare` the text (`Questions.bare`)."""
     k: int = 0
-    """Of `listed` and `cloze` the option."""
+    """Of `listed` and `cloze` the option, of `answer` the gold answer."""
 
 
 @dataclass
@@ -53,7 +54,7 @@ class CellAnswers:
         """Count what a request has the engine read.
 
         `prompt_tokens` that it is given, whether it has them in its cache or not; `soft_positions` in front of them;
-        `scored_tokens` of options.
+        `scored_tokens` of options and gold answers.
         """
         self.tokens["requests"] += 1
         self.tokens["prompt_tokens"] += len(request.token_ids)
@@ -107,7 +108,22 @@ class CellAnswers:
             texts=texts_of(question.example) if question.cloze else (),
             cloze=self._totals(step, "cloze", i),
             unconditional=tuple(self._total(Slot(step, "bare", number)) for number in question.bare),
+            written=question.written,
         )
+
+    def gold(self, step: int | None) -> list[GoldScores]:
+        """The likelihoods of the gold answers of each test row; of one that was asked without, none."""
+        return [self._gold(step, i) for i in range(len(self.questions.test))]
+
+    def _gold(self, step: int | None, i: int) -> GoldScores:
+        question = self._rows[i]
+        slots = [
+            Slot(step, "beside", i, question.beside.index(pair)) if pair in question.beside else Slot(step, "answer", i, k)
+            for k, pair in enumerate(question.answers)
+        ]
+        if not all(slot in self.answers for slot in slots):
+            return GoldScores()
+        return GoldScores(texts=question.answer_texts, logprobs=tuple(map(self._total, slots)))
 
     def answered(self, step: int | None) -> list[Answered]:
         """What a library's task is to judge, one a test row."""

@@ -37,8 +37,10 @@ class EvaluationPlan(CellPlan[Slot]):
     def expected(self) -> int:
         """About how many requests a cell has, before its questions are rendered."""
         rows = self._work.rows.of(self.cell.task)
-        methods = 1 if self._rerun or self.cell.task.task.cloze is None else 3
-        return len(self._steps) * sum(1 + methods * len(example.options) for example in rows.test)
+        task = self.cell.task.task
+        methods = 1 if self._rerun or task.cloze is None else 3
+        answers = 0 if self._rerun or task.closed_ended else 1
+        return len(self._steps) * sum(1 + answers + methods * len(example.options) for example in rows.test)
 
     def build(self, engine: Engine) -> Sequence[tuple[Slot, Request]]:
         """The requests; what a person should know of them is told."""

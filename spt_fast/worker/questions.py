@@ -15,7 +15,8 @@ from spt_fast.plan.cell import Cell
 from spt_fast.scoring.methods import LEAST_FOR_PRIORS
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.forms import bare_texts
-from spt_fast.tasks.library import Prompt, chat_of
+from spt_fast.tasks.gold import gold_of, lead_in
+from spt_fast.tasks.library import Continued, Prompt, chat_of
 from spt_fast.tasks.rows import Rows
 from spt_fast.tasks.template import Template
 from spt_fast.types import Example
@@ -43,6 +44,17 @@ class Question:
     """Of each text, its place among those whose unconditional likelihood is asked; empty: not asked."""
     beside: tuple[Pair, ...] = ()
     """Further likelihoods that the scores of a library's task rest on."""
+    written: tuple[str, ...] = ()
+    """Tasks of a library: what of `options` is scored, as text, `K` of them."""
+    answers: tuple[Pair, ...] = ()
+    """Open-ended tasks: prompt and continuation of each gold answer; empty: not asked."""
+    answer_texts: tuple[str, ...] = ()
+    """The same as text."""
+
+    @property
+    def own_answers(self) -> Sequence[int]:
+        """The numbers of the gold answers that have requests of their own: those not in `beside`."""
+        return [k for k, pair in enumerate(self.answers) if pair not in self.beside]
 
 
 @dataclass(frozen=True)
@@ -58,10 +70,14 @@ class Questions:
     """The options' texts behind the bare cue, each once for all rows."""
     no_cloze: str = ""
     """Why cloze is not asked, where that is not by the task's own word."""
+    lead_in: str = ""
+    """Open-ended tasks: what is given of the target in front of gold answers."""
+    no_answers: str = ""
+    """Why the likelihood of gold answers is not asked."""
 
     def count(self, *, last: bool) -> int:
         """Requests of a step; of the last one, by which the best way is chosen, there are more."""
-        of_tests = sum(1 + len(question.options) + len(question.cloze) + len(question.beside) for question in self.test)
+        of_tests = sum(1 + len(each.options) + len(each.cloze) + len(each.beside) + len(each.own_answers) for each in self.test)
         of_choosing = sum(len(question.options) + (len(question.cloze) if last else 0) for question in self.choosing)
         return of_tests + of_choosing + len(self.bare_at(last=last))
 
@@ -108,8 +124,19 @@ def _library_question(example: Example, prompt: Prompt, tokenizer: Tokenizer) ->
         token_ids=tokenizer.prompt_ids(prompt.text),
         options=tuple(pairs),
         across=tokenizer.across_the_seam(prompt.text, written) if together else None,
+        written=tuple(behind.strip() for behind in written),
         beside=tuple(tokenizer.pair(*each) for each in prompt.beside),
+        answers=tuple(_pairs_of_answers(prompt.answers, tokenizer)),
+        answer_texts=tuple(behind.strip() for _, behind in prompt.answers),
     )
+
+
+def _pairs_of_answers(answers: Sequence[Continued], tokenizer: Tokenizer) -> list[Pair]:
+    """None where one has no token of its own: then the row is asked without. All stand behind one prompt."""
+    try:
+        return tokenizer.pairs(answers[0][0], [behind for _, behind in answers]) if answers else []
+    except DataError:
+        return []
 
 
 def all_questions(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> Questions:
@@ -125,7 +152,7 @@ def all_questions(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -
     ask = _asking(cell, rows, tokenizer, chat=chat)
     test = [ask(example) for example in rows.test]
     if not task.closed_ended:
-        return Questions(test)
+        return _with_answers(test, task, rows, tokenizer, chat=chat)
     examples, learnt = choosing_rows(cell, rows)
     asked = [*test, *map(ask, examples)]
     shots = _shots(cell, rows) if task.library is None else ()
@@ -187,6 +214,28 @@ def _with_cloze(
     text = tokenizer.render(template.prompt(question.example, worked), chat=chat)
     pairs = tokenizer.pairs(text, [tokenizer.continuation(text, option, chat=chat) for option in texts])
     return replace(question, cloze=tuple(pairs), bare=tuple(bare.setdefault(option, len(bare)) for option in texts))
+
+
+def _with_answers(asked: Sequence[Question], task: Task, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> Questions:
+    """Questions of an open-ended task with the gold answers to be scored behind them.
+
+    That is a further measure: a row where it cannot be done (an answer without a token of its own) is asked without.
+    """
+    if chat and (thought := thought_of(tokenizer, "gold answers would be scored inside it")):
+        return Questions(asked, no_answers=thought)
+    if task.library is not None:  # it writes them itself
+        return Questions(asked)
+    lead = lead_in(task, (*rows.test, *rows.tuning, *rows.few_shot))
+    return Questions([_with_answer(each, task, lead, tokenizer, chat=chat) for each in asked], lead_in=lead or "")
+
+
+def _with_answer(question: Question, task: Task, lead: str | None, tokenizer: Tokenizer, *, chat: bool) -> Question:
+    """A lead-in is part of the prompt, and so is the white space in front of it."""
+    gold = gold_of(task, question.example, lead)
+    seam = tokenizer.continuation(question.prompt, gold.given, chat=chat)
+    prompt, before = (question.prompt + seam, "") if gold.given else (question.prompt, seam)
+    pairs = _pairs_of_answers([(prompt, before + text) for text in gold.texts], tokenizer)
+    return replace(question, answers=tuple(pairs), answer_texts=gold.texts if pairs else ())
 
 
 def require_no_thought(task: Task, tokenizer: Tokenizer, *, chat: bool) -> None:

@@ -10,7 +10,7 @@ from spt_fast.prompts.lora import Learnt, LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Generate, Position, Request, Sampling, Score
 from spt_fast.worker.answers import CellAnswers, Slot
-from spt_fast.worker.questions import Pair
+from spt_fast.worker.questions import Pair, Question
 
 
 def requests_of(answers: CellAnswers, engine: Engine, learnt: Mapping[int, Learnt]) -> Iterator[tuple[Slot, Request]]:
@@ -72,8 +72,17 @@ def _of_step(answers: CellAnswers, step: int | None, prefix: Prefix, most: int) 
             tokens = replace(sampling, max_tokens=max(1, room))
             yield Slot(step, "written", i), prefix.generate(question.token_ids, tokens)
             yield from ((Slot(step, "beside", i, k), prefix.score(pair)) for k, pair in enumerate(question.beside))
+            yield from _of_answers(question, step, i, prefix, most)
         yield from ((Slot(step, "listed", i, k), prefix.score(pair)) for k, pair in enumerate(question.options))
         if i < tests or last:
             yield from ((Slot(step, "cloze", i, k), prefix.score(pair)) for k, pair in enumerate(question.cloze))
     for number in answers.questions.bare_at(last=last):
         yield Slot(step, "bare", number), prefix.score(answers.questions.bare[number])
+
+
+def _of_answers(question: Question, step: int | None, i: int, prefix: Prefix, most: int) -> Iterator[tuple[Slot, Request]]:
+    """The gold answers of a row; none where one of them is too long for the model, which may well answer in fewer words."""
+    longest = max((len(given) + len(answer) for given, answer in question.answers), default=0)
+    if prefix.length + longest + 1 <= most:
+        for k in question.own_answers:
+            yield Slot(step, "answer", i, k), prefix.score(question.answers[k])

@@ -90,6 +90,7 @@ def _scored(answers: CellAnswers, work: Workspace) -> _Scored:
             prompts=[question.prompt for question in questions.test],
             step=step,
             best="listed" if choice is None else choice.method,
+            gold=None if task.closed_ended else answers.gold(step),
         )
         if task.library is None:
             metrics[step] = aggregate(of_step)
@@ -99,9 +100,8 @@ def _scored(answers: CellAnswers, work: Workspace) -> _Scored:
             metrics[step] = with_metrics(of_step, own)
         samples.extend(of_step)
     how = {} if choice is None else choice.told() | knowledge_told(of_step, metrics[step], task.random_baseline)
-    if questions.no_cloze:
-        how["no_cloze"] = questions.no_cloze
-    return metrics, tuple(samples), how
+    told = {"no_cloze": questions.no_cloze, "no_bits_per_byte": questions.no_answers, "answer_lead_in": questions.lead_in}
+    return metrics, tuple(samples), how | {name: said for name, said in told.items() if said}
 
 
 def _costs(answers: CellAnswers, work: Workspace) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -275,3 +276,38 @@ def test_protocols_that_go_by_other_scoring_methods_are_counted(tmp_path: Path) 
     )
     (note,) = [note for note in compare_protocols(read_run(run)).notes if "method" in note]
     assert note.startswith("In 1 of 1 comparisons of knowledge_best")
+
+
+def bits(by: float) -> Callable[[str, int], float | None]:
+    """Of row i: 1 + i / 100 and so much more, the odd rows a little less; row 7 has no answer to score."""
+    return lambda _, i: None if i == 7 else 1 + i / 100 + by - 0.01 * (i % 2) * (by > 0)
+
+
+def test_what_is_no_share_has_the_t_test_of_its_pairs_and_rows_without_it_are_left_out(tmp_path: Path) -> None:
+    a = run(tmp_path / "a", {PLACE: BEFORE}, bits=bits(0.0))
+    b = run(tmp_path / "b", {PLACE: BEFORE}, bits=bits(0.5))
+    (one,) = compare_runs(a, b, metrics=["answer_bits_per_byte"]).comparisons
+    before, after = ([each("m", i) for i in range(100) if i != 7] for each in (bits(0.0), bits(0.5)))
+    expected = stats.ttest_rel(after, before)
+    assert (one.difference.rows, one.difference.test) == (99, "t")
+    assert one.difference.p == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval()
+    assert (one.difference.interval.low, one.difference.interval.high) == pytest.approx((interval.low, interval.high))
+    assert one.difference.change == pytest.approx(0.495, abs=0.001)
+    assert (one.gained_rows, one.lost_rows) == (0, 99), "lower is better, so all rows got worse"
+    assert one.better.change == -one.difference.change
+    assert flips(a, b, one, 3) == [], "it has no verdicts to flip"
+
+
+def test_a_run_of_an_earlier_version_lacks_bits_per_byte_and_that_is_said(tmp_path: Path) -> None:
+    old, older = (run(tmp_path / name, {PLACE: BEFORE}) for name in ("old", "older"))
+    new = run(tmp_path / "new", {PLACE: BEFORE}, bits=bits(0.0))
+    for a, b, why in (
+        (old, new, "A has no answer_bits_per_byte"),
+        (new, old, "B has no such metric"),
+        (older, old, "A has no"),
+    ):
+        found = compare_runs(a, b, metrics=["answer_bits_per_byte"])
+        assert not found.comparisons
+        assert why in found.skipped[0].why
+    assert compare_runs(old, new, metrics=["answer_logprob_margin", "exact_match"]).skipped == ()

@@ -20,6 +20,38 @@ NIGHTS = 150
 """Simulated nights for each rate."""
 
 
+def bits_gate(folder: Path, worse_by: float, allowed: float, rows: int = 400) -> Gate:
+    """Of two runs of which the second has so many more bits per byte, with noise."""
+    noise = np.random.default_rng(0).normal(0, 0.1, rows)
+    place = ("m", "t", "zero_shot", None)
+    right = [True] * rows
+    a = write_run(folder / "a", {place: right}, bits=lambda _, i: 1.0 + i / rows)
+    b = write_run(folder / "b", {place: right}, bits=lambda _, i: 1.0 + i / rows + worse_by + float(noise[i]))
+    policy = Policy(checks=(Check(metric="answer_bits_per_byte", largest_drop=allowed),))
+    return gate_runs(read_run(a), read_run(b), policy)
+
+
+def test_bits_per_byte_must_not_rise_and_is_allowed_in_its_own_unit(tmp_path: Path) -> None:
+    passed = bits_gate(tmp_path / "1", 0.0, 0.05)
+    assert passed.verdict == "pass"
+    assert passed.findings[0].why == "a rise of 0.05 bits per byte or more is ruled out."
+    failed = bits_gate(tmp_path / "2", 2.5, 1.5)
+    assert failed.verdict == "fail"
+    assert failed.findings[0].why == "it rose by 2.5 bits per byte, and 1.5 bits per byte is allowed."
+    assert failed.findings[0].drop == pytest.approx(2.5, abs=0.02)
+    assert bits_gate(tmp_path / "3", -2.5, 0.1).verdict == "pass", "lower is better"
+    unsure = bits_gate(tmp_path / "4", 0.02, 0.02)
+    assert unsure.verdict == "undecided"
+    assert unsure.findings[0].why.startswith("it rose, but perhaps by less than is allowed")
+
+
+def test_the_rows_that_decide_on_bits_per_byte_are_those_of_their_deviation(tmp_path: Path) -> None:
+    found = bits_gate(tmp_path, 0.0, 0.001).findings[0]
+    deviation = np.random.default_rng(0).normal(0, 0.1, 400).std(ddof=1)
+    z = stats.norm.isf(0.05) + stats.norm.isf(0.2)
+    assert found.rows_needed == pytest.approx((z * deviation / 0.001) ** 2, abs=1)
+
+
 def test_a_policy_is_read_strictly(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text("alpha: 0.1\nchecks:\n- {metric: knowledge, tasks: mmlu*, largest_drop: 0.01, over: mean}\n")
@@ -37,7 +69,8 @@ def test_a_policy_is_read_strictly(tmp_path: Path) -> None:
             "checks: [{largest_drop: 1.5}]",
             r"checks\[0\].largest_drop: must be a number from 1e-06 to below 1, a share \(0.01 is one point\), not 1.5",
         ),
-        ("checks: [{largest_drop: 0}]", "must be a number from 1e-06 to below 1"),
+        ("checks: [{largest_drop: 0}]", "must be a number from 1e-06 to"),
+        ("checks: [{metric: answer_bits_per_byte, largest_drop: 0}]", "must be a number from 1e-06 to 1000000, not 0"),
         ("checks: [{largest_drop: 0.1, tasks: []}]", r"checks\[0\].tasks: is empty"),
         ("checks: [{largest_drop: 0.1, over: all}]", r"checks\[0\].over: must be each or mean, not 'all'"),
         ("checks: []", "checks: is empty"),

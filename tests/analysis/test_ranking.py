@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,32 @@ def test_perplexities_are_ordered_from_the_lowest_up() -> None:
     scores = table({"t": {"a": 0.1, "b": 0.2, "c": 0.3}, "ppl": {"a": 9.0, "b": 8.0, "c": 7.0}})
     assert rank_scores(scores, resamples=50).between_tasks[0].tau_b == -1.0
     assert rank_scores(scores, lower_is_better=["ppl"], resamples=50).between_tasks[0].tau_b == 1.0
+
+
+def test_scores_that_are_better_the_lower_they_are_are_shown_as_they_are() -> None:
+    found = rank_scores(table({"ppl": {"a": 9.0, "b": 8.0, "c": 7.0}}), lower_is_better=["ppl"], resamples=50)
+    assert [(each.place, each.model, each.score) for each in found.orders[0].models] == [
+        (1, "c", 7.0),
+        (2, "b", 8.0),
+        (3, "a", 9.0),
+    ]
+
+
+def test_models_are_ordered_from_the_fewest_bits_up_whether_by_a_run_or_by_its_table(tmp_path: Path) -> None:
+    bits = {"a": 3.0, "b": 0.5, "c": 1.5}
+    places = [(model, "t", "zero_shot", None) for model in bits]
+    truth = {"": {"a": 0.1, "c": 0.2, "b": 0.9}}
+    folder = write_run(
+        tmp_path / "run", dict.fromkeys(places, [True] * 9), bits=lambda model, i: bits[model] + i / 100, truth=truth
+    )
+    found = rank_run(read_run(folder), metric="answer_bits_per_byte", resamples=50)
+    assert [each.model for each in found.orders[0].models] == ["b", "c", "a"]
+    assert [each.score for each in found.orders[0].models] == pytest.approx([0.54, 1.54, 3.04])
+    assert {each.agreement.tau_b for each in found.agreements if each.truth == PLANTED} == {1.0}
+    by_table = replace(table({"t": bits}), metric="answer_bits_per_byte")
+    assert [each.model for each in rank_scores(by_table, resamples=50).orders[0].models] == ["b", "c", "a"]
+    with pytest.raises(ConfigError, match="no done cell has the metric 'answer_bits_per_byte'"):
+        rank_run(read_run(write_run(tmp_path / "old", {place: [True] for place in places})), metric="answer_bits_per_byte")
 
 
 def test_partners_that_the_table_does_not_have_are_refused() -> None:

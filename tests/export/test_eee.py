@@ -121,6 +121,26 @@ def test_a_record_says_what_was_measured_and_how_sure_it_is(exported: Path) -> N
     assert "exact_match_given_format" not in {each["evaluation_result_id"] for each in undefined["evaluation_results"]}
 
 
+def test_what_is_no_share_has_its_own_unit_direction_and_no_ends_that_json_has_not(exported: Path) -> None:
+    one, rows = record(exported, HUB_MODEL, "mmlu@few_shot")
+    configs = {each["evaluation_result_id"]: each["metric_config"] for each in one["evaluation_results"]}
+    bits = configs["answer_bits_per_byte"]
+    assert (bits["metric_unit"], bits["metric_kind"], bits["lower_is_better"]) == (
+        "bits per byte",
+        "answer_bits_per_byte",
+        True,
+    )
+    assert not {"score_type", "min_score", "max_score"} & set(bits)
+    assert (configs["exact_match"]["metric_unit"], configs["exact_match"]["max_score"]) == ("proportion", 1.0)
+    assert not configs["answer_logprob_margin"]["lower_is_better"]
+    of_bits = [row for row in rows if row["evaluation_result_id"] == "answer_bits_per_byte"]
+    assert [row["evaluation"]["score"] for row in of_bits] == [1.25 + i for i in range(len(HOSTILE))]
+    assert [row["evaluation"]["is_correct"] for row in of_bits] == [
+        sample(CELLS[5], i, None).correct for i in range(len(HOSTILE))
+    ]
+    assert not any(row["answer_attribution"] for row in of_bits), "nothing was taken for the answer"
+
+
 def test_raw_and_extracted_text_are_both_kept(exported: Path) -> None:
     _, rows = record(exported, HUB_MODEL, "gsm8k@few_shot")
     known = [row for row in rows if row["evaluation_result_id"] == "knowledge"]

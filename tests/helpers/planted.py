@@ -82,6 +82,10 @@ def sample(of: Cell, i: int, step: int | None) -> Sample:
         chosen_per_byte=1 if closed else None,
         knows_per_byte=(not knows) if closed else None,
         group=f"group {i // 3}",
+        answer_texts=("one",) if closed else ("so it is 4\n#### 4",),
+        answer_logprobs=(-1.5,) if closed else (-2.0 - i,),
+        answer_bits_per_byte=1.25 + i,
+        answer_logprob_margin=0.5 - i if closed else None,
     )
 
 

@@ -37,6 +37,7 @@ def write_run(
     format: str | None = None,
     closed_ended: Sequence[str] = (),
     provenance: Callable[[str, str, str, int | None], Mapping[str, str]] = lambda *_: {},
+    bits: Callable[[str, int], float | None] = lambda *_: None,
 ) -> Path:
     """Write a run folder, and return it.
 
@@ -57,6 +58,7 @@ def write_run(
         truth: what the grid says that models are known to score.
         closed_ended: tasks whose knowledge is by likelihood.
         provenance: of a cell, from its model, task, protocol and seed.
+        bits: per byte of the answer, from model and number of the row.
     """
     store = Store(folder)
     cells: dict[str, dict[str, object]] = {}
@@ -97,6 +99,7 @@ def write_run(
                 correct=bool(right),
                 group=groups(i),
                 scores={} if f1 is None else {"f1": f1},
+                answer_bits_per_byte=bits(model, i),
             )
             for i, right in enumerate(verdicts[place])
         )

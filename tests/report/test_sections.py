@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -14,9 +15,10 @@ from spt_fast.analysis.cells import RunCell
 from spt_fast.report import Recorded, sections
 from spt_fast.report.html import html, pack
 from spt_fast.report.markdown import markdown
-from spt_fast.report.parts import Beside, Facts, Failures, Figure, Figures, Group, Part, Prose, Section, Table, table
+from spt_fast.report.parts import Beside, Facts, Failures, Figure, Figures, Group, Linked, Part, Prose, Section, Table, table
 from spt_fast.report.tables import terminal
 from spt_fast.report.words import Number, visible
+from spt_fast.types import Metric
 
 HOSTILE = "<b>@you|`x`_\n# y\u202e"
 CELLS = [RunCell(model=HOSTILE, task="t", protocol="zero_shot", costs={"train_s": 12.5})]
@@ -86,3 +88,28 @@ def test_a_table_that_is_too_long_for_a_log_says_how_much_is_left_out() -> None:
     long = Section(id="s", title="S", parts=[table("numbers", ["i"], [[str(i)] for i in range(1301)])])
     assert "1,001 more rows are in report.html." in markdown("g", [long])
     assert ">1300<" in page([long])
+
+
+def of_bits(value: float, low: float, high: float) -> Metric:
+    return Metric(name="answer_bits_per_byte", value=value, n=9, stderr=0.1, ci_low=low, ci_high=high)
+
+
+def test_bits_per_byte_are_shown_in_their_unit_and_in_no_colour_of_a_share() -> None:
+    new = RunCell(model="m", task="t", protocol="zero_shot", metrics={None: (of_bits(3.21, 2.5, 4.75),)})
+    old = RunCell(model="m", task="t", protocol="few_shot", metrics={None: ()})
+    recorded = Recorded(name="g", cells=[new, old])
+    (found,) = [each for each in sections(recorded) if each.id == "likelihood"]
+    (told,) = [part for part in found.parts if isinstance(part, Table)]
+    assert told.head == ["protocol", "bits per byte"]
+    (first, number), (_, absent) = told.groups[0].rows
+    assert (first, absent) == ("zero_shot", "\u2013")
+    assert isinstance(number, Linked)
+    shown = number.number
+    assert (shown.text, shown.interval, shown.tint) == ("3.210", "2.500\u20134.750", None)
+    assert shown.tip.endswith("bits per byte of the answer 3.210, 95% interval 2.500 to 4.750, n = 9")
+    assert "3.210" in markdown("g", [found])
+    assert re.search(r'class="t\d', page([found])) is None
+
+
+def test_a_run_of_an_earlier_version_has_no_section_on_bits_per_byte() -> None:
+    assert "likelihood" not in {each.id for each in sections(Recorded(name="g", cells=CELLS))}

@@ -346,6 +346,10 @@ WHOLE = Sample(
     knows_cloze_per_byte=True,
     knows_cloze_pmi=True,
     knows_best=True,
+    answer_texts=("y",),
+    answer_logprobs=(-2.5,),
+    answer_bits_per_byte=3.6,
+    answer_logprob_margin=-1.5,
 )
 """Every field has another value than its default."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,7 +23,7 @@ from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import CellResult, Example, LogLikelihood
 from spt_fast.worker.answers import CellAnswers
 from spt_fast.worker.events import CellDone, Event
-from spt_fast.worker.questions import all_questions, choosing_rows
+from spt_fast.worker.questions import Questions, all_questions, choosing_rows
 from spt_fast.worker.requests import requests_of
 from spt_fast.worker.stage import run_stage
 from tests.helpers.tiny import byte_tokenizer
@@ -160,10 +161,73 @@ def test_each_answer_comes_to_its_place_and_is_summed(mcq: tuple[Task, Rows], to
     assert asked.choice().rows == 8, "no more than test rows, but for eight"
 
 
-def result_of(name: str) -> CellResult:
+def open_ended(name: str, tokenizer: Tokenizer, **changes: object) -> Questions:
+    task = tasks.get(name)
+    rows = load_rows(task, limit=3)
+    test = tuple(replace(example, **changes) for example in rows.test)  # type: ignore[arg-type]
+    return all_questions(cell_of(task, FewShot(shots=2), seed=0), replace(rows, test=test), tokenizer, chat=False)
+
+
+@pytest.mark.parametrize("name", ["zoo-short", "zoo-number", "zoo-json"])
+def test_gold_answers_are_asked_behind_the_prompt_that_is_completed(name: str, tokenizer: Tokenizer) -> None:
+    asks = open_ended(name, tokenizer)
+    lead = '{"answer": "' if name == "zoo-json" else ""
+    assert asks.lead_in == lead
+    for question in asks.test:
+        ((given, answer),) = question.answers
+        scored = question.example.target if name == "zoo-number" else question.example.answers[0]
+        assert question.answer_texts == (scored,)
+        assert text_of(tokenizer, (*given, *answer)) == f"{question.prompt} {lead}{scored}"
+        assert text_of(tokenizer, answer) == (scored if lead else f" {scored}")
+        assert given[: len(question.token_ids)] == question.token_ids, "so the engine reads the prompt once"
+
+
+def test_a_row_whose_answer_is_too_long_or_empty_is_asked_without(tokenizer: Tokenizer) -> None:
+    assert [question.answers for question in open_ended("zoo-short", tokenizer, target="", answers=("",)).test] == [()] * 3
+    long = open_ended("zoo-short", tokenizer, target="bread " * 5000, answers=("bread " * 5000,))
+    cell = cell_of(tasks.get("zoo-short"), FewShot(shots=2), seed=0)
+    asked = CellAnswers(cell, cell.steps, long)
+    with EchoEngine(EngineConfig(kind="echo", model=str(zoo.find("zoo/base-40")))) as engine:
+        assert {slot.what for slot, _ in requests_of(asked, engine, {})} == {"written"}
+    assert [each.texts for each in asked.gold(None)] == [()] * 3
+
+
+def test_closed_ended_tasks_ask_nothing_more(mcq: tuple[Task, Rows], tokenizer: Tokenizer) -> None:
+    task, rows = mcq
+    asks = all_questions(cell_of(task), rows, tokenizer, chat=False)
+    assert not any(question.answers for question in asks.test)
+    assert asks.count(last=True) == sum(1 + len(q.options) + len(q.cloze) for q in asks.test) + sum(
+        len(q.options) + len(q.cloze) for q in asks.choosing
+    ) + len(asks.bare)
+
+
+@pytest.mark.parametrize("name", ["zoo-mcq", "zoo-short", "zoo-number", "zoo-json"])
+def test_bits_per_byte_are_those_of_transformers_own_logits_in_float64(name: str, tokenizer: Tokenizer) -> None:
+    """Of the model in float64 on the plain text of prompt and answer, without anything of ours but the prompt."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = str(zoo.find("zoo/base-40"))
+    model, plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64), AutoTokenizer.from_pretrained(folder)
+    for sample in result_of("zoo/base-40", name, limit=4, dtype="float32").samples:
+        example = next(e for e in load_rows(tasks.get(name), limit=4).test if e.key == sample.example)
+        before = f"Question: {example.question}\nAnswer:" if name == "zoo-mcq" else sample.prompt
+        before += ' {"answer": "' if name == "zoo-json" else ""
+        answer = example.target if name == "zoo-number" else example.answers[0]
+        given, whole = (
+            plain(text, return_tensors="pt").input_ids for text in (before, before + " " * (name != "zoo-json") + answer)
+        )
+        with torch.inference_mode():
+            logprobs = model(whole).logits[0].log_softmax(-1)
+        total = sum(float(logprobs[i - 1, whole[0, i]]) for i in range(given.shape[1], whole.shape[1]))
+        assert sample.answer_bits_per_byte == pytest.approx(-total / math.log(2) / len(answer.encode()), abs=1e-4)
+
+
+def result_of(name: str, task: str = "zoo-mcq", limit: int | None = None, dtype: str = "auto") -> CellResult:
     """A model of the zoo, asked zoo-mcq plainly."""
-    model = Model(name=name, source=str(zoo.find(name)), fingerprint="f", chat_template="never")
-    cell = replace(cell_of(tasks.get("zoo-mcq")), model=model, engine={"kind": "transformers", "device": "cpu"})
+    model = Model(name=name, source=str(zoo.find(name)), fingerprint="f", chat_template="never", dtype=dtype)
+    cell = replace(cell_of(tasks.get(task)), model=model, engine={"kind": "transformers", "device": "cpu"})
+    cell = replace(cell, task=replace(cell.task, limit=limit))
     events: list[Event] = []
     run_stage(Stage(model=model, cells=(cell,)), {}, events.append)
     (done,) = (event for event in events if isinstance(event, CellDone))

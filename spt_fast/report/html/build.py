@@ -23,7 +23,7 @@ from spt_fast.report.html.samples import ROOM_OF_A_ROW
 from spt_fast.report.parts import Section
 from spt_fast.report.recorded import Known, Recorded
 from spt_fast.report.sections import sections
-from spt_fast.scoring.metrics import HEADLINE
+from spt_fast.scoring.metrics import ANSWER, HEADLINE
 from spt_fast.store import Store
 
 MOST_RANKED = 3000
@@ -46,6 +46,7 @@ _COLUMNS = (
     *_VERDICTS,
     "answers",
     "scores",
+    *ANSWER,
     "option_logprobs",
     "options",
     "span",

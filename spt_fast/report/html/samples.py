@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spt_fast.report.words import visible
+from spt_fast.scoring.metrics import ANSWER, spec
 from spt_fast.tasks.answers import extractors
 
 BLOCK = 256
@@ -233,7 +234,7 @@ def _row(cell: int, row: Mapping[str, Any], head: int, skip: int, most: int | No
         list(row["answers"] or ()),
         row["chosen"],
         logprobs or None,
-        dict(row["scores"] or ()) or None,
+        _scores(row) or None,
         before and [_cut(before["completion"], most), _bits(before), before["extracted"], before["rule"], _span(before)],
         _span(row),
         list(row["options"] or ()) or None,
@@ -241,6 +242,12 @@ def _row(cell: int, row: Mapping[str, Any], head: int, skip: int, most: int | No
     while fields[-1] is None:
         fields.pop()
     return fields
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, float]:
+    """Its further scores, and the likelihood of its gold answer, under what they are called."""
+    likelihood = {spec(name).head: row[name] for name in ANSWER if row.get(name) is not None}
+    return {**dict(row["scores"] or ()), **likelihood}
 
 
 def _span(row: Mapping[str, Any]) -> list[int] | None:

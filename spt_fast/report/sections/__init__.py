@@ -33,6 +33,7 @@ SECTIONS = (
     "sweeps",
     "quadrants",
     "methods",
+    "likelihood",
     "further",
     "ranking",
     "tests",

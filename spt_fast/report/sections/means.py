@@ -10,7 +10,7 @@ from spt_fast.report.means import Mean, mean_over
 from spt_fast.report.parts import Cell, Group, Part, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.words import ABSENT, number, span, visible
-from spt_fast.scoring.metrics import HEADLINE, spec
+from spt_fast.scoring.metrics import ANSWER, HEADLINE, spec
 
 LM_EVAL_METRIC = "lm_eval/"
 
@@ -31,7 +31,7 @@ def section(recorded: Recorded) -> Section | None:
 
 def _table(recorded: Recorded, suite: Mapping[str, Any]) -> Table | None:
     grid = recorded.by_place
-    names = [*HEADLINE, *_own(recorded, suite)]
+    names = [*HEADLINE, *_likelihoods(recorded, suite), *_own(recorded, suite)]
     groups = []
     for model in grid.models:
         rows: list[list[Cell]] = []
@@ -39,12 +39,12 @@ def _table(recorded: Recorded, suite: Mapping[str, Any]) -> Table | None:
             cells = {task: _done(recorded, SeedGroup(model, task, label)) for task in suite["tasks"]}
             found = [mean_over(cells, name, suite["tasks"], by_rows=suite["by_rows"]) for name in names]
             if any(found):
-                rows.append([visible(label), *map(_shown, found)])
+                rows.append([visible(label), *map(_shown, found, names)])
         if rows:
             groups.append(Group(title=grid.name(model), rows=rows))
     if not groups:
         return None
-    head = ["protocol", *(spec(name).head if name in HEADLINE else visible(name) for name in names)]
+    head = ["protocol", *(spec(name).head if name in (*HEADLINE, *ANSWER) else visible(name) for name in names)]
     return Table(caption=f"{suite['name']}: {len(suite['tasks'])} tasks", head=head, groups=groups, grouped="model")
 
 
@@ -65,5 +65,12 @@ def _done(recorded: Recorded, place: SeedGroup) -> list[Any]:
     return [cell for cell in recorded.by_place.at.get(place, ()) if cell.status == "done"]
 
 
-def _shown(found: Mean | None) -> str:
-    return ABSENT if found is None else f"{number(found.value)} ({span(found.low, found.high)})"
+def _likelihoods(recorded: Recorded, suite: Mapping[str, Any]) -> list[str]:
+    """Bits per byte, where all of its cells have it: those of earlier versions have not."""
+    cells = [cell for cell in recorded.cells if cell.task in suite["tasks"] and cell.status == "done"]
+    return [name for name in ANSWER[:1] if cells and all(cell.metric(name) is not None for cell in cells)]
+
+
+def _shown(found: Mean | None, name: str) -> str:
+    digits = spec(name).digits
+    return ABSENT if found is None else f"{number(found.value, digits)} ({span(found.low, found.high, digits)})"

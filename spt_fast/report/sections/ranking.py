@@ -61,7 +61,7 @@ def _orders(grid: Grid, found: Ranking) -> Figures:
         columns = _columns(grid, found, task, ranked)
         if len(columns) > 1:
             label = f"{visible(task)}: places of models under each protocol"
-            rows = _lines(grid, found, columns, ranked)
+            rows = _lines(grid, found, columns, ranked, _sign(found, task))
             figures.append(Figure(drawing="order", rows=rows, label=label, caption=visible(task)))
     legend = grid.legend(ranked)
     return Figures(figures=figures, legend=legend)
@@ -102,14 +102,25 @@ def _score(value: float, stderr: float) -> str:
     return f"{value:.3f}" + ("" if math.isnan(stderr) else f", standard error {stderr:.3f}")
 
 
+def _sign(found: Ranking, task: str) -> float:
+    """What makes a task's scores the higher the better, as they are ordered; over all tasks, where they agree in it."""
+    metrics = [found.metrics[task]] if task in found.metrics else list(found.metrics.values())
+    return max(spec(name).sign for name in metrics)
+
+
 def _lines(
-    grid: Grid, found: Ranking, columns: Mapping[str, Mapping[str, tuple[float, str]]], ranked: Sequence[str]
+    grid: Grid,
+    found: Ranking,
+    columns: Mapping[str, Mapping[str, tuple[float, str]]],
+    ranked: Sequence[str],
+    signs: float,
 ) -> list[dict[str, Any]]:
     rows = []
     last = list(columns)[-1]
     for title, scores in columns.items():
         models = [model for model in ranked if model in scores]
-        order = dict(zip(models, places([scores[model][0] for model in models]), strict=True))
+        sign = 1.0 if title.startswith("given") else signs
+        order = dict(zip(models, places([sign * scores[model][0] for model in models]), strict=True))
         for model in models:
             who = grid.short[found.partners[model] if title.startswith("post-trained") else model]
             alike = [other for other in models if order[other] == order[model]]

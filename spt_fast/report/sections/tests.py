@@ -77,24 +77,29 @@ def changes(
 
 
 def _change(each: Comparison, alpha: float, *, flipped: bool) -> list[Cell]:
-    pair, change = each.pair, each.difference
-    interval = span(100 * change.interval.low, 100 * change.interval.high, 1)
+    pair, change, known = each.pair, each.difference, spec(each.metric)
+    digits = 1 if known.in_points else known.digits
+    low, high, moved_by, least = map(
+        known.in_change_unit, (change.interval.low, change.interval.high, change.change, change.detectable())
+    )
+    interval = span(low, high, digits)
     clusters = "" if change.clusters == change.rows else f" in {change.clusters} groups"
     seeds = "" if change.seeds == 1 else f" under {change.seeds} seeds"
-    tip = f"{100 * change.change:+.2f} points, 95% interval {interval}, n = {change.rows}{clusters}{seeds}"
-    moved = Number(text=f"{100 * change.change:+.1f}{'*' if each.p_holm <= alpha else ''}", interval=interval, tip=tip)
+    told = f"{moved_by:+.{digits + 1}f} {known.change_unit}".strip()
+    tip = f"{told}, 95% interval {interval}, n = {change.rows}{clusters}{seeds}"
+    moved = Number(text=f"{moved_by:+.{digits}f}{'*' if each.p_holm <= alpha else ''}", interval=interval, tip=tip)
     rows = Number(text=f"{each.gained_rows:,} / {each.lost_rows:,}")
     place = {"model": pair.b_model, "task": pair.task, "protocol": pair.b_protocol}
     return [
         visible(pair.protocol),
-        spec(each.metric).words,
+        known.words,
         f"{change.before:.3f}",
         f"{change.after:.3f}",
         moved,
         Linked(number=rows, href=samples_link(**place, verdict="flipped")) if flipped else rows,
         probability(change.p),
         probability(each.p_holm),
-        number(100 * change.detectable(), 1),
+        number(least, digits),
         f"{change.rows:,}",
     ]
 

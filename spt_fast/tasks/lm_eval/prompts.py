@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spt_fast.errors import ConfigError, DataError, first_line
+from spt_fast.tasks.gold import distinct
 from spt_fast.tasks.library import Chat, Continued, Prompt, Prompts, Rows
 from spt_fast.tasks.lm_eval import door
 from spt_fast.tasks.lm_eval.known import Known
@@ -34,9 +35,9 @@ class LmEvalPrompts(Prompts):
         asked = self._continued(example, context)
         text = context if isinstance(context, str) else context[0]
         if self._ready.output_type == "generate_until":
-            return Prompt(text=text)
+            return Prompt(text=text, answers=self._answers(example, text))
         k = len(example.options)
-        return Prompt(text=text, options=asked[:k], beside=asked[k:])
+        return Prompt(text=text, options=asked[:k], beside=asked[k:], answers=() if k else asked[:1])
 
     def lesson(self, example: Example) -> Continued:
         """What is taught by a tuning row, without worked examples."""
@@ -46,9 +47,17 @@ class LmEvalPrompts(Prompts):
         assert isinstance(context, str)
         if self._ready.output_type == "loglikelihood":
             return self._continued(example, context)[0]
+        return context, self._behind(example, context, example.target)
+
+    def _answers(self, example: Example, context: str) -> tuple[Continued, ...]:
+        """None where all rows have the same target, which is then no answer."""
+        texts = () if self._task.constant else distinct(example.answers)
+        return tuple((context, self._behind(example, context, text)) for text in texts)
+
+    def _behind(self, example: Example, context: str, answer: str) -> str:
         if self._chat is not None and not self._ready.has_prefix(_doc(example)):
-            return context, self._chat.behind(context, example.target)
-        return context, self._ready.answer(_doc(example), example.target, plain=self._chat is None)
+            return self._chat.behind(context, answer)
+        return self._ready.answer(_doc(example), answer, plain=self._chat is None)
 
     def _continued(self, example: Example, context: str | list[str]) -> tuple[Continued, ...]:
         if self._ready.output_type == "generate_until":

@@ -13,6 +13,7 @@ from benchmarks.lm_eval.parts.made_rows import made
 from spt_fast import tasks
 from spt_fast.config import TaskConfig
 from spt_fast.errors import ConfigError, DataError
+from spt_fast.tasks.gold import distinct
 from spt_fast.tasks.library import Answered
 from spt_fast.tasks.rows import Rows, content_hash, load_rows
 from tests.helpers.lm_eval_rows import files
@@ -117,6 +118,28 @@ def test_a_lesson_writes_the_target_behind_the_prompt(
     prompt, behind = library.prompts(rows).lesson(example)
     assert prompt.endswith(read)
     assert behind == f"{written}{example.target}"
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "splits", "delimiter"),
+    [
+        ("gsm8k", "gsm8k", {"train": 30, "test": 5}, " "),
+        ("drop", "drop", {"train": 30, "validation": 5}, ""),
+    ],
+)
+def test_the_gold_answers_that_are_scored_stand_behind_the_prompt_that_is_completed(
+    tmp_path: Path, name: str, layout: str, splits: dict[str, int], delimiter: str
+) -> None:
+    """With its shots, and the task's own delimiter in between."""
+    rows = loaded(name, files(tmp_path, layout, **splits))
+    library = tasks.get(f"lm-eval:{name}").library
+    assert library is not None
+    prompts = library.prompts(rows, shots=2, seed=0)
+    for example in rows.test:
+        prompt = prompts.of(example)
+        assert {before for before, _ in prompt.answers} == {prompt.text}
+        assert prompt.answers[0][1] == f"{delimiter}{example.target}"
+        assert [behind.strip() for _, behind in prompt.answers] == list(distinct(example.answers))
 
 
 def test_of_several_prompts_the_lesson_is_behind_the_right_one(tmp_path: Path) -> None:

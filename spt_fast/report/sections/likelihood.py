@@ -1,0 +1,43 @@
+"""The likelihood of the gold answer: bits per byte, and the margin over the other options."""
+
+from __future__ import annotations
+
+from spt_fast.report.grid import Grid
+from spt_fast.report.parts import Cell, Group, Part, Prose, Section, Table
+from spt_fast.report.recorded import Recorded
+from spt_fast.report.words import visible
+from spt_fast.scoring.metrics import ANSWER, spec
+
+
+def section(recorded: Recorded) -> Section | None:
+    """None where no cell has it: runs of earlier versions."""
+    grid = recorded.by_place
+    tables = [table for task in grid.tasks if (table := _table(grid, task)) is not None]
+    if not tables:
+        return None
+    said = (
+        "How likely the gold answer is, whatever was written: minus the binary logarithm of its likelihood, per UTF-8 byte. "
+        "Lower is better. It has no chance level, so it tells apart models whose knowledge is at chance (small models, early "
+        "checkpoints). Closed-ended: the right option's text behind the question alone, and by how many nats it is likelier "
+        "than the likeliest other option. Open-ended: the likeliest gold answer behind the task's prompt; a working is part of "
+        "it. Compare it within a task, not between tasks."
+    )
+    parts: list[Part] = [Prose(text=said), *tables]
+    return Section(id="likelihood", title="Bits per byte", parts=parts)
+
+
+def _table(grid: Grid, task: str) -> Table | None:
+    there = {name for place in grid.places(task=task) for cell in grid.at[place] for name in cell.last_metrics}
+    names = [name for name in ANSWER if name in there]
+    groups = []
+    for model in grid.models if names else ():
+        rows: list[list[Cell]] = [
+            [visible(place.protocol), *(grid.linked(place, name) for name in names)]
+            for place in grid.places(task=task, model=model)
+        ]
+        if rows:
+            groups.append(Group(title=grid.name(model), rows=rows))
+    if not groups:
+        return None
+    head = ["protocol", *(spec(name).head for name in names)]
+    return Table(caption=f"{visible(task)}: likelihood of the gold answer", head=head, groups=groups)
