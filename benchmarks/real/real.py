@@ -17,6 +17,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -194,11 +195,13 @@ def figure(result: Mapping[str, Any]) -> str:
     """An SVG: a panel a task, a row a model; each protocol's format following, knowledge and exact match, with intervals."""
     import vl_convert
 
+    places = by_place(result)
+    models, names = ({place[i]: None for place in places} for i in (0, 1))
     rows = [
-        {"model": model, "task": task, "protocol": protocol, "metric": SHOWN[metric], **of[protocol][metric]}
-        for (model, task), of in by_place(result).items()
+        {"model": model, "task": task, "protocol": protocol, "metric": SHOWN[metric], **of.get(protocol, {}).get(metric, {})}
+        for model, task in product(models, names)  # those that are missing too, or Vega-Lite moves the others into their panels
+        for of in [places.get((model, task), {})]
         for protocol in PROTOCOLS
-        if protocol in of
         for metric in SHOWN
     ]
     colour = {
@@ -207,6 +210,7 @@ def figure(result: Mapping[str, Any]) -> str:
         "title": None,
         "sort": list(SHOWN.values()),
         "scale": {"domain": list(SHOWN.values()), "range": [BLUE, ORANGE, GREEN]},
+        "legend": {"orient": "top"},
     }
     x = {"field": "protocol", "type": "nominal", "sort": list(PROTOCOLS), "title": None, "axis": {"labelAngle": -35}}
     shift = {"field": "metric", "sort": list(SHOWN.values())}
@@ -225,7 +229,7 @@ def figure(result: Mapping[str, Any]) -> str:
                 {"mark": "rule", "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}}},
                 {
                     "mark": {"type": "point", "filled": True, "size": 30},
-                    "encoding": {"y": {**y, "field": "value"}, "shape": {**shift, "type": "nominal", "title": None}},
+                    "encoding": {"y": {**y, "field": "value"}, "shape": {**colour, "scale": {"domain": list(SHOWN.values())}}},
                 },
             ],
         },
@@ -243,10 +247,17 @@ def write_pages(result: Mapping[str, Any]) -> None:
 
 
 def between(file: Path, name: str, text: str) -> None:
-    """Put a text between the marks of a name."""
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-    before, _, rest = file.read_text().partition(begin)
-    file.write_text(before + begin + text + end + rest.partition(end)[2])
+    """Put a text between the marks of a name.
+
+    Raises:
+        SystemExit: the file has no such marks.
+    """
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, found, rest = file.read_text().partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise SystemExit(f"{file}: has no place for the table: {begin.strip()} and {end}")
+    file.write_text(f"{before}{begin}{text}\n{end}{after}")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,7 +12,7 @@ import pytest
 
 from benchmarks import page
 from benchmarks.harness import RESULTS, ROOT
-from benchmarks.real.real import table
+from benchmarks.real import real
 
 ABOUT = {
     "date": "2026-11-21T09:17:01+00:00",
@@ -84,9 +85,53 @@ def test_a_number_has_the_digits_that_say_something(value: float, said: str) -> 
     assert page.number(value) == said
 
 
-def test_the_readmes_table_of_real_models_is_that_of_the_result_file() -> None:
-    _, _, behind = (ROOT / "README.md").read_text(encoding="utf-8").partition("<!-- real table -->")
-    shown = behind.partition("<!-- /real table -->")[0].strip().splitlines()[1:]
-    assert len(shown) > 2
+@pytest.mark.parametrize(
+    ("file", "name", "made"),
+    [
+        ("README.md", "real table", real.table),
+        ("docs/real.md", "real table", real.intervals),
+        ("docs/real.md", "claims", real.claims),
+    ],
+)
+def test_the_tables_of_real_models_are_those_of_the_result_file(file: str, name: str, made: Callable[[Any], str]) -> None:
+    _, _, behind = (ROOT / file).read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
+    shown = behind.partition(f"\n<!-- /{name} -->")[0]
+    assert len(shown.splitlines()) > 4
     result = json.loads((RESULTS / "cpu" / "real.json").read_text())["result"]
-    assert shown == table(result).splitlines()[1:]
+    assert shown == made(result), "python benchmarks/real/real.py --pages"
+
+
+def test_a_claim_says_in_how_many_pairs_it_holds_and_where_it_does_not() -> None:
+    def cell(task: str, protocol: str, form: float, knows: float, exact: float) -> dict[str, Any]:
+        values = {"format_following": form, "knowledge_best": knows, "exact_match": exact}
+        metrics = {name: {"value": value, "low": value, "high": value, "n": 10} for name, value in values.items()}
+        return {"model": "m", "task": task, "protocol": protocol, "step": None, "metrics": metrics, "knowledge_by": None}
+
+    cells = [
+        cell(task, protocol, 1.0 if protocol == "soft_prompt" and task == "a" else 0.4, 0.5, {"a": 0.5, "b": 0.1}[task])
+        for task in ("a", "b")
+        for protocol in real.PROTOCOLS
+    ]
+    change = {"model": "m", "before": "zero_shot", "after": "soft_prompt", "metric": "knowledge_best", "change": -0.2}
+    changes = [{**change, "task": "a", "low": -0.3, "high": 0.1}, {**change, "task": "b", "low": -0.3, "high": -0.1}]
+    _, _, form, knowledge, _, _ = real.claims({"cells": cells, "changes": changes}).splitlines()
+    assert form.endswith("in 1 of 2 model-task pairs, least 0.40; zero-shot in 0, mean 0.40 | shown in 1 of 2 |")
+    assert knowledge.endswith("in 1 of 2; not in `m` b -0.20 (-0.30 to -0.10) | shown in 1 of 2 |")
+
+
+def test_a_figure_of_real_models_keeps_a_place_for_what_was_not_run() -> None:
+    cells = [
+        {
+            "model": model,
+            "task": task,
+            "protocol": "zero_shot",
+            "step": None,
+            "metrics": {name: {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10} for name in real.SHOWN},
+            "knowledge_by": None,
+        }
+        for model, task in [("one", "piqa"), ("one", "squad"), ("two", "squad")]
+    ]
+    drawn = ElementTree.fromstring(real.figure({"cells": cells}))
+    labels = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert labels.count("zero_shot") == 2  # an axis below each task
+    assert {"one", "two", "piqa", "squad"} <= set(labels)
