@@ -16,7 +16,8 @@ All sides are given the same prompts, and soft prompts learn from the same rows 
 peers get all that as text in files, so templates, few-shot rows and seeds cost them nothing. What they answer is scored as
 ours is. All sides do all that ours does: a completion a row, and for closed-ended tasks the log-likelihoods of the listed
 options, of their texts behind the question alone and behind the bare cue, and of the tuning rows by which the best method is
-chosen. Format following, knowledge by the list and by cloze, and exact match must agree, or nothing is reported.
+chosen; for open-ended ones those of the gold answers. Format following, knowledge by the list and by cloze, and exact match
+must agree, or nothing is reported.
 
 Cells of one task and protocol are alike, so of a process a cell only those of the first model and seed are timed, 12 of 40,
 and the sum is of each times the number of cells like it; `--all-cells` times all. The sides run one after the other with the
@@ -170,6 +171,8 @@ def beside(asked: Questions, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
     for question in asked.test:
         if question.cloze:
             yield as_text(question.cloze, question, tokenizer)
+        if question.own_answers:
+            yield as_text([question.answers[k] for k in question.own_answers], None, tokenizer)
     for question in asked.choosing:
         yield as_text(question.options, question, tokenizer)
         if question.cloze:
@@ -280,19 +283,17 @@ class Peers:
                 "metric_list": [{"metric": "bypass"}],
             }
         }
-        if job.cell.task.task.closed_ended:
-            tasks[f"{job.name}_options"] = {
-                **common,
-                "output_type": "multiple_choice",
-                "doc_to_choice": "{{options}}",
-                "doc_to_target": "{{gold}}",
-                "target_delimiter": " ",
-                "metric_list": [{"metric": "acc"}],
-            }
-            tasks[f"{job.name}_beside"] = {
-                **tasks[f"{job.name}_options"],
-                "dataset_kwargs": {"data_files": {"test": job.setting["beside"]}},
-            }
+        for name, file in (("options", "test"), ("beside", "beside")):
+            if job.cell.task.task.closed_ended or (name == "beside" and Path(job.setting["beside"]).read_text()):
+                tasks[f"{job.name}_{name}"] = {
+                    **common,
+                    "dataset_kwargs": {"data_files": {"test": job.setting[file]}},
+                    "output_type": "multiple_choice",
+                    "doc_to_choice": "{{options}}",
+                    "doc_to_target": "{{gold}}",
+                    "target_delimiter": " ",
+                    "metric_list": [{"metric": "acc"}],
+                }
         for name, task in tasks.items():
             (job.folder / f"{name}.yaml").write_text(json.dumps({"task": name, **task}))  # JSON is YAML
         command = [
