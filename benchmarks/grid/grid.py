@@ -144,7 +144,7 @@ def jobs_of(grid: Path, folder: Path) -> list[Job]:
         tokenizer = tokenizers[cell.model.name]
         asked = all_questions(cell, rows[task.name], tokenizer, chat=False)
         test = [
-            {"prompt": question.prompt, "options": question.example.options, "gold": question.example.gold}
+            {"prompt": question.prompt, "lead": " ", "options": question.example.options, "gold": question.example.gold}
             for question in asked.test
         ]
         (stop,) = task.sampling.stop
@@ -186,10 +186,10 @@ def as_text(pairs: Sequence[Pair], question: Question | None, tokenizer: Tokeniz
     prompts = {tuple(prompt) for prompt, _ in pairs}
     begin = len(tokenizer.prefix_ids)
     (prompt,) = prompts
-    text, options = tokenizer.decode(prompt[begin:]), [tokenizer.decode(behind).removeprefix(" ") for _, behind in pairs]
-    if tokenizer.pairs(text, [f" {option}" for option in options]) != list(pairs):
+    text, options = tokenizer.decode(prompt[begin:]), [tokenizer.decode(behind) for _, behind in pairs]
+    if tokenizer.pairs(text, options) != list(pairs):
         raise SystemExit(f"a peer would read other tokens: {text!r} {options}")
-    return {"prompt": text, "options": options, "gold": 0 if question is None else question.example.gold}
+    return {"prompt": text, "lead": "", "options": options, "gold": 0 if question is None else question.example.gold}
 
 
 def learning(cell: Cell, rows: Rows, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
@@ -291,7 +291,7 @@ class Peers:
                     "output_type": "multiple_choice",
                     "doc_to_choice": "{{options}}",
                     "doc_to_target": "{{gold}}",
-                    "target_delimiter": " ",
+                    "target_delimiter": " " if name == "options" else "",
                     "metric_list": [{"metric": "acc"}],
                 }
         for name, task in tasks.items():

@@ -66,7 +66,7 @@ def score(
 ) -> list[list[float]]:
     """Log-likelihood of each option of each row, in nats; logits of the positions that count only."""
     pairs = [
-        (tokenizer(row["prompt"])["input_ids"], tokenizer(" " + option, add_special_tokens=False)["input_ids"])
+        (tokenizer(row["prompt"])["input_ids"], tokenizer(row["lead"] + option, add_special_tokens=False)["input_ids"])
         for row in rows
         for option in row["options"]
     ]

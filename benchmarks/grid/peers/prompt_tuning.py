@@ -116,7 +116,7 @@ def complete(tuned: Any, tokenizer: Any, rows: list[dict[str, Any]], job: dict[s
 def score(tuned: Any, tokenizer: Any, rows: list[dict[str, Any]], job: dict[str, Any]) -> list[list[float]]:
     """Log-likelihood of each option of each row, in nats."""
     pairs = [
-        (tokenizer(row["prompt"])["input_ids"], tokenizer(" " + option, add_special_tokens=False)["input_ids"])
+        (tokenizer(row["prompt"])["input_ids"], tokenizer(row["lead"] + option, add_special_tokens=False)["input_ids"])
         for row in rows
         for option in row["options"]
     ]
