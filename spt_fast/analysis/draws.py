@@ -151,11 +151,17 @@ def _draws(columns: Mapping[str, Floats]) -> Draws:
     return Draws(**{name: column[0] if name in _ONCE else column for name, column in columns.items()})
 
 
-def mean_over_tasks(draws: Sequence[Draws]) -> Draws:
-    """Of the mean score over tasks, whose rows are drawn independently."""
-    columns = {name: np.mean([getattr(each, name) for each in draws], axis=0) for name in ("point", "rows", "seeds", "both")}
+def mean_over_tasks(draws: Sequence[Draws], weights: Sequence[float] | None = None) -> Draws:
+    """Of the mean score over tasks, whose rows are drawn independently; weighted alike, where nothing else is said."""
+    share = np.ones(len(draws)) if weights is None else np.array(weights, np.float64)
+    share = share / share.sum()
+    columns = {
+        name: np.sum([w * getattr(each, name) for w, each in zip(share, draws, strict=True)], axis=0)
+        for name in ("point", "rows", "seeds", "both")
+    }
     stderr, sampling = (
-        np.sqrt(np.sum([getattr(each, name) ** 2 for each in draws], axis=0)) / len(draws) for name in ("stderr", "sampling")
+        np.sqrt(np.sum([(w * getattr(each, name)) ** 2 for w, each in zip(share, draws, strict=True)], axis=0))
+        for name in ("stderr", "sampling")
     )
     return Draws(**columns, stderr=stderr, sampling=sampling, between=np.full_like(stderr, np.nan))
 
@@ -177,6 +183,8 @@ class Scope:
     signs: Mapping[str, float] = field(default_factory=dict)
     """Task -> what made its scores the higher the better: 1, or -1."""
     notes: list[str] = field(default_factory=list)
+    suites: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Suite -> its tasks and their weights."""
 
     def sign(self, task: str) -> float:
         """What gives a task's scores back as they are. Over all tasks, where they differ, means stay the higher the better."""
@@ -221,8 +229,14 @@ def complete(scope: Scope) -> list[str]:
 
 
 def with_all(scope: Scope, tasks: Sequence[str]) -> dict[str, Mapping[str, Draws]]:
-    """Every task, and the mean over those that are complete."""
+    """Every task, the mean over those that are complete, and that of every suite all of whose tasks are."""
     found = dict(scope.draws)
+    for suite, weights in scope.suites.items():
+        if weights.keys() <= set(tasks):
+            own = {
+                p: mean_over_tasks([scope.draws[task][p] for task in weights], [*weights.values()]) for p in scope.everywhere
+            }
+            found[suite] = own
     if len(tasks) > 1:
         found[ALL_TASKS] = {p: mean_over_tasks([scope.draws[task][p] for task in tasks]) for p in scope.everywhere}
     return found

@@ -76,10 +76,11 @@ def rank_run(
     notes: list[str] = []
     names = list(dict.fromkeys(place.task for place in run.done if not tasks or place.task in tasks))
     metrics = {task: metric or _default(run, task) for task in names}
-    found = {}
+    found, sizes = {}, {}
     for task in names:
         rows = _task_rows(run, task, metrics[task])
         if rows:
+            sizes[task] = max(len(each.examples) for each in rows.values())
             found[task] = drawing.of_rows(run.models, rows, resamples, generator, notes, task)
     if not found:
         wanted = " or ".join(map(repr, dict.fromkeys(metrics.values())))
@@ -99,8 +100,20 @@ def rank_run(
         generator=generator,
         signs={task: spec(name).sign for task, name in metrics.items()},
         notes=notes,
+        suites=_suites(run, sizes),
     )
     return _ranking(scope, source=run.folder, metrics=metrics, truth=run.truth if truth is None else truth)
+
+
+def _suites(run: Run, sizes: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """The suites and groups of a grid: their tasks, and the weight of each in the mean."""
+    return {
+        str(suite["name"]): {
+            task: weight * (sizes.get(task, 0) if suite["by_rows"] else 1) for task, weight in suite["tasks"].items()
+        }
+        for suite in run.grid.get("means") or ()
+        if isinstance(suite, Mapping) and suite["tasks"].keys() <= sizes.keys()
+    }
 
 
 def _default(run: Run, task: str) -> str:
@@ -170,6 +183,7 @@ def _ranking(scope: Scope, *, source: str, metrics: Mapping[str, str], truth: Ma
         metrics=metrics,
         models=tuple(scope.ranked),
         partners=scope.partners,
+        suites=tuple(suite for suite, weights in scope.suites.items() if weights.keys() <= set(tasks)),
         truth=truth,
         orders=tuple(_orders(scope, tasks)),
         agreements=tuple(agreements),

@@ -125,6 +125,8 @@ class Ranking:
     """That are ranked: nobody's post-trained counterpart."""
     partners: Mapping[str, str]
     """Base model -> post-trained counterpart."""
+    suites: tuple[str, ...]
+    """Of the grid, in the place of a task: the mean over theirs, as they weigh them."""
     truth: Mapping[str, Mapping[str, float]]
     """Task ("" for all) -> base model -> its reference score."""
     orders: tuple[Order, ...]

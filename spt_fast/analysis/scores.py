@@ -107,6 +107,7 @@ def read_scores(file: str | os.PathLike[str], *, metric: str | None = None) -> S
     partners: Mapping[str, str] = {}
     if path.suffix.lower() == ".csv":
         records = _csv(path, text)
+        records = [(i, record) for i, record in records if not record.get("mean_of")]  # ours of suites: their tasks are there
         scores = [_record(path, f"line {i}", record) for i, record in records]
         partners = _partners_of(record for _, record in records)
     else:

@@ -11,7 +11,7 @@ from typing import Any
 
 from spt_fast.analysis.plain import plain_values
 from spt_fast.analysis.ranking import rank_run, rank_scores
-from spt_fast.analysis.ranking_types import ALL_TASKS, MEAN, RankAgreement, Ranking, TaskSignal
+from spt_fast.analysis.ranking_types import ALL_TASKS, MEAN, Order, RankAgreement, Ranked, Ranking, TaskSignal
 from spt_fast.analysis.runs import metric_names, read_run
 from spt_fast.analysis.scores import only, read_partners, read_scores, read_truth
 from spt_fast.cli.pages import Page, number, probability, with_interval
@@ -19,6 +19,7 @@ from spt_fast.config.output import Location
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError
 from spt_fast.scoring.metrics import MetricSpec, spec
+from spt_fast.scoring.statistics import Z_95
 
 TABLES = (".csv", ".json", ".jsonl")
 
@@ -132,7 +133,7 @@ def _gains(page: Page, ranking: Ranking) -> None:
     rows = [
         (each.task, each.protocol, each.over, each.truth, with_interval(each.tau_b, each.intervals["all"]))
         for each in ranking.gains
-        if each.task in (ALL_TASKS, MEAN) or not _over_tasks(ranking)
+        if each.task in (ALL_TASKS, MEAN, *ranking.suites) or not _over_tasks(ranking)
     ]
     page.table(
         "Gain of a soft prompt over another protocol (difference of tau-b)",
@@ -193,16 +194,25 @@ def _error(each: TaskSignal, known: MetricSpec) -> str:
 
 def _order(page: Page, ranking: Ranking) -> None:
     digits = max(spec(name).digits for name in ranking.metrics.values())
-    orders = [order for order in ranking.orders if order.task == ALL_TASKS] or [
-        order for order in ranking.orders if order.task == ranking.orders[0].task
-    ]
+    tasks = list(dict.fromkeys(order.task for order in ranking.orders))
+    for task in [*ranking.suites, *([ALL_TASKS] if ALL_TASKS in tasks else [] if ranking.suites else tasks[:1])]:
+        _places(page, [order for order in ranking.orders if order.task == task], digits)
+
+
+def _places(page: Page, orders: Sequence[Order], digits: int) -> None:
+    """Models by protocol: place, score, and how far its 95% interval reaches where that is known."""
     places = [{each.model: each for each in order.models} for order in orders]
     rows = []
     for model in dict.fromkeys(each.model for order in orders for each in order.models):
         mine = [place.get(model) for place in places]
-        rows.append((model, *("-" if each is None else f"{each.place}. {number(each.score, digits)}" for each in mine)))
+        rows.append((model, *("-" if each is None else _placed(each, digits) for each in mine)))
     if orders:
         page.table(f"Place and score, {orders[0].task}", ("model", *(order.protocol for order in orders)), rows)
+
+
+def _placed(each: Ranked, digits: int) -> str:
+    reach = "" if math.isnan(each.stderr) else f" \u00b1{number(Z_95 * each.stderr, digits)}"
+    return f"{each.place}. {number(each.score, digits)}{reach}"
 
 
 def _chosen(option: str, patterns: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -134,12 +134,17 @@ class TaskConfig:
     """For `lm-eval:` tasks: a folder of YAML files that goes before lm-eval's own tasks, as `lm_eval --include_path` has it."""
     unsafe_code: bool = False
     """For `lm-eval:` tasks: allow those that run code which a model writes."""
+    prompt_for: str = field(default="task", metadata=one_of("task", "group"))
+    """Of a group of lm-eval: whether what is learnt is learnt for each `task`, or once for the `group`, from rows of all its
+    tasks."""
 
     def __post_init__(self) -> None:
         ranges.check(self)
         for name in ("include_path", "unsafe_code"):
             if getattr(self, name) and not self.task.startswith("lm-eval:"):
                 raise ConfigError(f"{name}: is for tasks of lm-eval, and {self.task} is none; leave it out")
+        if self.prompt_for == "group" and not self.task.startswith("lm-eval:"):
+            raise ConfigError(f"prompt_for: group is for groups of lm-eval, and {self.task} is none; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> 
         "models": [_model(model) for model in models.values()],
         "tasks": [_task(task) for task in rows.values()],
         "means": [dict(found) for entry in config.tasks if (found := means(entry)) is not None],
+        **_together(cells),
         "protocols": [
             {p.name: {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(p).items()}} for p in config.protocols
         ],
@@ -71,6 +72,15 @@ def _task(rows: TaskRows) -> dict[str, Any]:
         "allow_left_out": rows.allow_left_out,
         "data_files": dict(rows.data_files) if isinstance(rows.data_files, Mapping) else rows.data_files,
     }
+
+
+def _together(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Groups whose tasks share what is learnt, and these tasks; where there are any."""
+    found: dict[str, list[str]] = {}
+    for task in {cell.task.name: cell.task for cell in cells if cell.task.learnt_with is not None}.values():
+        assert task.learnt_with is not None
+        found.setdefault(task.learnt_with.name, []).append(task.name)
+    return {"learnt_together": found} if found else {}
 
 
 def _cell(cell: Cell) -> dict[str, Any]:

@@ -18,6 +18,9 @@ def main() -> int:
     except SptError as e:
         print(f"spt-fast: {e}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as e:
+        print(f"spt-fast: lm_eval needs {e.name}, which is not installed; pip install {e.name}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -42,7 +42,7 @@ class SptFastLM(LM):  # type: ignore[misc]
 
     def __init__(
         self,
-        pretrained: str,
+        pretrained: str = "",
         soft_prompts: str | None = None,
         protocol: str = "soft_prompt",
         seed: int = 0,
@@ -66,6 +66,8 @@ class SptFastLM(LM):  # type: ignore[misc]
             ConfigError, ModelError, EngineError: it cannot be started.
         """
         super().__init__()
+        if not pretrained:
+            raise ConfigError("model_args: pretrained is missing; name the model, as in pretrained=org/model")
         if engine not in ENGINES:
             raise ConfigError(f"engine: must be one of {', '.join(ENGINES)}, not {engine!r}")
         own = {key: settings.pop(key) for key in _OF_MODEL if key in settings}

@@ -59,6 +59,9 @@ class TaskRows:
     """Of `few_shot`, in place of the protocol's own. No part of its content: the protocol has them."""
     allow_left_out: float = MOST_LEFT_OUT
     """Greatest share of test rows that may be left out. No part of a key: it changes no row."""
+    learnt_with: TaskRows | None = None
+    """The rows of its group, where what is learnt is learnt for all its tasks together. No part of its content: cells that
+    learn have it as `learnt_on`."""
     asked_by: Protocol | None = None
     """A protocol that asks it in another way (`Protocol.asks`); None: as the task has it. Part of the key is the protocol."""
 

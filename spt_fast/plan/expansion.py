@@ -63,6 +63,7 @@ def expand(config: GridConfig) -> list[Cell]:
                     own = replace(own, shots=task.shots)
                 if own not in starts:
                     starts[own] = _start(own, rows, f"{places[id(asked)]}.{own.name}")
+                learnt_on = source or (task.learnt_with if own.learns else None)
                 starts_on, starts_with = starts[own]
                 if starts_on is not None and starts_on.name == (source or task).name:
                     continue  # from where it goes to, it would be the soft prompt of twice as many steps
@@ -74,7 +75,7 @@ def expand(config: GridConfig) -> list[Cell]:
                         seed=seed,
                         label=label,
                         engine=engine,
-                        learnt_on=None if source is None else _as_asked(source, own, places[id(asked)]),
+                        learnt_on=None if learnt_on is None else _as_asked(learnt_on, own, places[id(asked)]),
                         judge=ruling,
                         starts_on=starts_on,
                         starts_with=starts_with,
@@ -159,11 +160,23 @@ def _all_rows(config: GridConfig) -> list[TaskRows]:
             each = tasks.entries(entry)
         except ConfigError as e:
             raise ConfigError(f"tasks[{i}]: {e}") from None
+        together = _together(entry, config, f"tasks[{i}]")
         for one in each:
-            rows = _rows(one, config, f"tasks[{i}]")
+            rows = replace(_rows(one, config, f"tasks[{i}]"), learnt_with=together)
             if (other := found.setdefault(rows.name, rows)) is not rows and not (len(each) > 1 and other == rows):
                 raise ConfigError(f"tasks[{i}]: {rows.name} is the name of two tasks; rename one")
     return list(found.values())
+
+
+def _together(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows | None:
+    """The rows of all tasks of a group, where what is learnt is learnt from them together."""
+    try:
+        ref = tasks.learnt_together(entry)
+    except ConfigError as e:
+        raise ConfigError(f"{place}: {e}") from None
+    if ref is None:
+        return None
+    return replace(_rows(replace(entry, task=ref, include_path=None, unsafe_code=False), config, place), limit=None)
 
 
 def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:

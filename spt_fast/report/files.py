@@ -14,17 +14,30 @@ from spt_fast.analysis.frames import CSV_COLUMNS as CSV_COLUMNS
 from spt_fast.analysis.frames import result_rows
 from spt_fast.config import PriceConfig
 from spt_fast.report.costs import Session, Spent, by_model, gpus_of, sessions, spent_on
+from spt_fast.report.means import SuiteMean
 from spt_fast.scoring.rerun import Rerun
 from spt_fast.terminal import harmless
 
+MEAN_OF = "mean_of"
+"""A further column of results.csv, where a grid has suites: of how many tasks a row is the mean; empty: it is a cell's."""
 
-def results_csv(cells: Sequence[RunCell]) -> str:
-    """A row a metric of each done cell and step. What does not exist (a seed, a step, NaN) is an empty field."""
+
+def results_csv(cells: Sequence[RunCell], means: Sequence[SuiteMean] = ()) -> str:
+    """A row a metric of each done cell and step, then of each mean over a suite. What does not exist (a seed, a step, NaN) is
+    an empty field."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    writer.writerows([_field(value) for value in row] for cell in cells for row in result_rows(cell))
+    writer.writerow([*CSV_COLUMNS, MEAN_OF] if means else CSV_COLUMNS)
+    beside = [""] if means else []
+    writer.writerows([*map(_field, row), *beside] for cell in cells for row in result_rows(cell))
+    writer.writerows(list(map(_field, _mean_row(each))) for each in means)
     return out.getvalue()
+
+
+def _mean_row(found: SuiteMean) -> tuple[str | float | int | None, ...]:
+    mean = found.mean
+    place = (found.model, found.suite, found.protocol, None, None, found.metric)
+    return (*place, mean.value, None, mean.low, mean.high, mean.rows, mean.tasks)
 
 
 def _text(name: str) -> str:
@@ -41,6 +54,7 @@ def results_json(
     rows: Sequence[Mapping[str, Any]] = (),
     events: Sequence[Mapping[str, Any]] = (),
     price: PriceConfig | None = None,
+    means: Sequence[SuiteMean] = (),
 ) -> dict[str, Any]:
     """The numbers of results.csv with provenance, costs and failures, ready for `json.dumps` (NaN is None).
 
@@ -51,6 +65,7 @@ def results_json(
         rows: what the run folder tells of each task's rows (rows/*.json).
         events: events.jsonl: how many GPUs there were, and what each run was expected to take and took.
         price: of an hour of a GPU.
+        means: over the tasks of suites.
     """
     models = by_model(cells, gpus_of(events))
     return {
@@ -58,9 +73,26 @@ def results_json(
         "provenance": dict(provenance or {}),
         "rows": [_rows(report) for report in rows],
         "runs": [_session(session, price) for session in sessions(events)],
+        "means": [_mean(each) for each in means],
         "cells": [_done(cell, models[cell.model], price) for cell in cells if cell.status == "done"],
         "failures": [{**_place(cell), "kind": cell.kind, "reason": cell.reason} for cell in cells if cell.status == "failed"],
         "waiting": [_place(cell) for cell in cells if cell.status == "waiting"],
+    }
+
+
+def _mean(found: SuiteMean) -> dict[str, Any]:
+    """A mean over the tasks of a suite, `n` their rows."""
+    mean = found.mean
+    return {
+        "suite": found.suite,
+        "model": found.model,
+        "protocol": found.protocol,
+        "metric": found.metric,
+        "value": _number(mean.value),
+        "ci_low": _number(mean.low),
+        "ci_high": _number(mean.high),
+        "n": mean.rows,
+        "tasks": mean.tasks,
     }
 
 

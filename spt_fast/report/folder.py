@@ -19,6 +19,7 @@ from spt_fast.config.output import Location
 from spt_fast.errors import DamagedError
 from spt_fast.report import markdown, results_csv, results_json, summary
 from spt_fast.report.costs import price_of
+from spt_fast.report.means import suite_means
 from spt_fast.report.sections import sections
 from spt_fast.store import Store
 
@@ -41,14 +42,15 @@ def write_tables(folder: Location) -> tuple[list[RunCell], str]:
     grid, cells = run.grid, list(run.cells())
     versions = {"spt_fast": grid["spt_fast"]}
     events, price = store.events(), price_of(grid)
-    rows = store.rows.read()
-    text = _json(results_json(cells, name=grid["name"], provenance=versions, rows=rows, events=events, price=price))
-    store.put("results.csv", results_csv(cells))
+    rows, means = store.rows.read(), suite_means(grid, cells)
+    found = results_json(cells, name=grid["name"], provenance=versions, rows=rows, events=events, price=price, means=means)
+    text = _json(found)
+    store.put("results.csv", results_csv(cells, means))
     store.put("results.json", text)
     said, known = summary(cells), analysed(run, cells)
-    found = sections(recorded(run, cells, known, said=said))
-    store.put("report.md", markdown(grid["name"], found))
-    store.put("report.html", page(run, cells, known=known, found=found))
+    told = sections(recorded(run, cells, known, said=said))
+    store.put("report.md", markdown(grid["name"], told))
+    store.put("report.html", page(run, cells, known=known, found=told))
     damaged = any(cell.kind == DamagedError.__name__ for cell in cells)
     store.put(KEPT, json.dumps({"made_from": made_from, "tables": _tables(store), "damaged": damaged}))
     return cells, text

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 from urllib.parse import urlencode
 
 from spt_fast.report.cells import SeedGroup
+from spt_fast.report.means import Mean
 from spt_fast.report.words import Number
 from spt_fast.scoring.metrics import MetricSpec
 
@@ -110,6 +111,8 @@ class Scores:
     """(place, metric) -> its number; where there is none, how the cell stands."""
     note: str = ""
     """How to read the numbers."""
+    means: Mapping[tuple[str, str, str, str], Mean] = field(default_factory=dict, repr=False)
+    """(suite, model, protocol, metric) -> the mean over its tasks: below these in a terminal, a section by itself elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,21 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from spt_fast.report.cells import OverSeeds, SeedGroup, plain
+from spt_fast.report.means import Mean
 from spt_fast.report.parts import Beside, Cell, Failures, Linked, Part, Prose, Scores, Section
 from spt_fast.report.words import ABSENT, raw
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-Style: TypeAlias = Callable[[OverSeeds], str]
+Style: TypeAlias = Callable[[OverSeeds | Mean], str]
 
 
-def full(shown: OverSeeds) -> str:
+def full(shown: OverSeeds | Mean) -> str:
     """ "0.97 (.92-.99)"."""
     return f"{shown.value:.2f} ({_bound(shown.low)}-{_bound(shown.high)})"
 
 
-def compact(shown: OverSeeds) -> str:
+def compact(shown: OverSeeds | Mean) -> str:
     """ "0.97±.05": the wider side of the interval, so that it is never shown too narrow."""
     wider = max(shown.high - shown.value, shown.value - shown.low)
     return f"{shown.value:.2f}\u00b1{_bound(wider)}"
@@ -91,6 +92,7 @@ class _Model:
         there = {place for place, _ in part.at if place.model == model}
         self.tasks = [task for task in part.tasks if any(place.task == task for place in there)]
         self.protocols = [label for label in part.protocols if any(place.protocol == label for place in there)]
+        self.suites = dict.fromkeys(suite for suite, own, _, _ in part.means if own == model)
 
     def table(self, labels: Sequence[str], style: Style) -> Table:
         """Tasks x these protocols."""
@@ -114,8 +116,16 @@ class _Model:
                 place = SeedGroup(self._model, task, label)
                 row.append(Text(score(self._part.at.get((place, form.name)), style)))
                 row.append(Text(score(self._part.at.get((place, knowledge.name)), style, alone=True)))
-            table.add_row(*row)
+            table.add_row(*row, end_section=bool(self.suites) and task == self.tasks[-1])
+        for suite in self.suites:
+            table.add_row(Text(plain(f"mean of {suite}")), *(Text(text) for text in self._means(suite, labels, style)))
         return table
+
+    def _means(self, suite: str, labels: Sequence[str], style: Style) -> Iterator[str]:
+        for label in labels:
+            for metric in self._part.metrics[:2]:
+                mean = self._part.means.get((suite, self._model, label, metric.name))
+                yield "" if mean is None else style(mean)
 
 
 def score(cell: Cell | None, style: Style, *, alone: bool = False) -> str:

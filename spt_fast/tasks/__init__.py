@@ -118,6 +118,15 @@ def entries(entry: TaskConfig) -> list[TaskConfig]:
     return lm_eval.entries(entry)
 
 
+def learnt_together(entry: TaskConfig) -> str | None:
+    """What the registry knows all tasks of an entry by, as one that is learnt from; None: each is learnt from by itself."""
+    if entry.prompt_for != "group":
+        return None
+    from spt_fast.tasks import lm_eval
+
+    return lm_eval.learnt_together(entry)
+
+
 def means(entry: TaskConfig) -> Mapping[str, Any] | None:
     """The mean over its tasks that an entry of a grid has in the report: `tasks` by name -> weight, `by_rows`, `metrics`.
 
@@ -132,7 +141,7 @@ def means(entry: TaskConfig) -> Mapping[str, Any] | None:
     if entry.task.startswith(LM_EVAL) and len(found := entries(entry)) > 1:
         from spt_fast.tasks import lm_eval
 
-        return {"name": entry.task, "tasks": {get(one.task).name: 1.0 for one in found}, **lm_eval.means(entry)}
+        return {"tasks": {get(one.task).name: 1.0 for one in found}, **lm_eval.means(entry)}
     return None
 
 

@@ -177,6 +177,8 @@ def choosing_rows(cell: Cell, rows: Rows) -> tuple[list[Example], int]:
     learnt = 0
     if cell.protocol.learns and cell.source == cell.task:
         learnt = max(0, cell.protocol.rows_needed - (len(rows.tuning) - len(rows.choosing)))
+    elif cell.protocol.learns and cell.source == cell.task.learnt_with:
+        learnt = len(rows.choosing)  # which of its rows the group has learnt on is not known here
     learnt = min(learnt, len(rows.choosing))
     most = max(LEAST_FOR_PRIORS, len(rows.test))
     unseen = len(rows.choosing) - learnt

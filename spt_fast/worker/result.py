@@ -150,6 +150,8 @@ def _provenance(answers: CellAnswers, work: Workspace, engine: EngineUsed) -> di
     if (learnt := work.last_learnt(cell)) is not None:
         found["adapter" if isinstance(learnt, LoraAdapter) else "soft_prompt"] = learnt.key
         found["tuning"] = json.dumps({"protocol": cell.protocol.name, **settings_in_use(cell.protocol)}, default=list)
+        if cell.task.learnt_with is not None and cell.learnt_on == cell.task.learnt_with:
+            found["learnt_on"] = f"tuning rows of all tasks of {cell.learnt_on.name}, {len(work.rows.of(cell.source).tuning)}"
     if work.chat and work.tokenizer.asks_the_date:
         found["chat_date"] = work.model.chat_date
     if seam := seam_of(answers.questions.test):

@@ -34,6 +34,8 @@ DEAR = {
     "grid/crossover.py": "times_faster_than_script",
     "grid/grid.py": "process_a_cell",
     "lm_eval/equal.py": "likelihoods",
+    "lm_eval/grid.py": "done_before_the_kill",
+    "lm_eval/speed.py": "times_faster_than",
     "ranking/ladder.py": "pairs_decided_rightly",
     "scheduling/scaling.py": "efficiency_first_to_last",
     "startup/startup.py": "ahead_times_faster",

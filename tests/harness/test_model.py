@@ -104,3 +104,9 @@ def test_settings_of_completions_are_read_as_lm_evals_own_models_do() -> None:
 def test_the_tasks_rows_are_named_in_its_yaml(folder: Path) -> None:
     """lm_eval reads them there; spt-fast from data_files."""
     assert tasks.get(f"lm-eval:{folder / 'made.yaml'}").name == "lm-eval:made_arc"
+
+
+def test_a_model_that_is_not_named_is_asked_for() -> None:
+    """Rather than a TypeError of lm_eval's."""
+    with pytest.raises(ConfigError, match="model_args: pretrained is missing"):
+        SptFastLM(engine="echo")

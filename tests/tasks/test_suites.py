@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from pathlib import Path
 
 import pytest
 
 from spt_fast import tasks
 from spt_fast.analysis.cells import RunCell
+from spt_fast.analysis.ranking import rank_run
+from spt_fast.analysis.runs import open_run, read_run
+from spt_fast.analysis.scores import read_scores
+from spt_fast.cli.ranking import told as told_of
 from spt_fast.config import FewShot, GridConfig, ModelConfig, TaskConfig, ZeroShot
+from spt_fast.driver.run import run_grid
 from spt_fast.errors import ConfigError
 from spt_fast.plan import expand
+from spt_fast.report import Recorded, overview, terminal
+from spt_fast.report.folder import write_tables
 from spt_fast.report.means import mean_over
 from spt_fast.tasks import suites
 from spt_fast.types import Metric
@@ -109,3 +119,48 @@ def test_means_are_weighted_and_their_ends_are_those_of_independent_tasks() -> N
 def test_a_mean_without_one_of_its_tasks_is_none() -> None:
     """Nothing is made up for what is not done."""
     assert mean_over({"x": [cell("x", 0.2, 0.1, 10)]}, "m", {"x": 1.0, "y": 1.0}) is None
+
+
+def test_means_of_suites_stand_in_every_table_and_in_rank(tmp_path: Path) -> None:
+    """Terminal, results.csv, results.json, report.md, rank; with weights: (1 * mcq + 3 * short) / 4.
+
+    A table of scores that is read back has the tasks alone: a mean is none of them.
+    """
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\ntasks: [zoo-mcq, {task: zoo-short, weight: 3}]\n")
+    run = tmp_path / "run"
+    run_grid(
+        GridConfig(
+            name="g",
+            models=(ModelConfig(id="zoo/base-95"), ModelConfig(id="zoo/base-40")),
+            tasks=(TaskConfig(task=f"suite:{file}"), TaskConfig(task="zoo-number")),
+            protocols=(ZeroShot(),),
+            limit=20,
+            engine={"kind": "echo"},
+            output=str(run),
+        )
+    )
+    write_tables(run)
+    rows = list(csv.DictReader(io.StringIO((run / "results.csv").read_text())))
+    of = {(row["model"], row["task"]): row for row in rows if row["metric"] == "knowledge_best"}
+    mean, mcq, short = (of["zoo/base-95", name] for name in ("suite:mine", "zoo-mcq", "zoo-short"))
+    expected = (float(mcq["value"]) + 3 * float(short["value"])) / 4
+    assert float(mean["value"]) == pytest.approx(expected)
+    assert (mean["mean_of"], mean["n"], mcq["mean_of"]) == ("2", "40", "")
+    assert float(mean["ci_low"]) <= expected <= float(mean["ci_high"])
+    told = next(
+        each
+        for each in json.loads((run / "results.json").read_text())["means"]
+        if (each["model"], each["metric"]) == ("zoo/base-95", "knowledge_best")
+    )
+    assert (told["suite"], told["value"], told["tasks"]) == ("suite:mine", pytest.approx(expected), 2)
+    grid, cells = open_run(run).grid, list(open_run(run).cells())
+    shown = terminal(overview(Recorded(name="g", cells=cells, grid=grid)), width=120)
+    assert "mean of suite:mine" in shown
+    assert "suite:mine: 2 tasks" in (run / "report.md").read_text()
+    ranking = rank_run(read_run(run), metric="knowledge_best", resamples=20)
+    order = next(order for order in ranking.orders if order.task == "suite:mine")
+    assert {each.model: each.score for each in order.models}["zoo/base-95"] == pytest.approx(expected)
+    assert ranking.suites == ("suite:mine",)
+    assert "Place and score, suite:mine" in told_of(ranking)
+    assert read_scores(run / "results.csv", metric="knowledge_best").tasks == ("zoo-mcq", "zoo-short", "zoo-number")

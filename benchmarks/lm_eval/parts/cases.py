@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -14,11 +15,13 @@ class Case:
 
     task: str
     """Its name, or a YAML file beside this one."""
-    rows: str
-    """A layout of `made_rows`."""
+    rows: str = ""
+    """A layout of `made_rows`; of real rows their folder."""
     covers: str
     shots: int = 2
     """Of the few-shot comparison; 0: there is none."""
+    only: Mapping[str, str] = field(default_factory=dict)
+    """Of real rows those that have these values."""
 
     @property
     def reference(self) -> str:
@@ -92,3 +95,27 @@ CASES = (
     Case(task="mc2.yaml", rows="truthfulqa", covers="a user's YAML and Python: mc2", shots=0),
     Case(task="line.yaml", rows="boolq", covers="a user's YAML: a line break as delimiter"),
 )
+
+
+REAL = (
+    Case(task="arc_easy", rows="arc_easy", covers="multiple_choice without letters, acc_norm"),
+    Case(task="piqa", rows="piqa", covers="options from two columns, validation rows scored"),
+    Case(task="boolq", rows="boolq", covers="a list as doc_to_choice"),
+    Case(task="boolq-seq2seq", rows="boolq", covers="the same, written: exact_match without case and punctuation"),
+    Case(task="belebele_eng_Latn", rows="belebele", covers="letters, shots from the test rows themselves"),
+    *(
+        Case(task=f"mmlu_{subject}", rows="mmlu", only={"subject": subject}, covers="letters, description, dev rows first_n")
+        for subject in ("professional_law", "miscellaneous", "high_school_mathematics", "astronomy")
+    ),
+    Case(
+        task="mmlu_nutrition_generative",
+        rows="mmlu",
+        only={"subject": "nutrition"},
+        covers="letters written, four filter steps",
+    ),
+    Case(task="triviaqa", rows="triviaqa", covers="several targets, remove_whitespace"),
+    Case(task="gsm8k", rows="gsm8k", covers="two regex filters, `until`"),
+    Case(task="hendrycks_math500", rows="math500", covers="process_results with equality of its own", shots=0),
+    Case(task="squad.yaml", rows="squad", covers="a user's YAML: text taken from a passage, several targets"),
+)
+"""On rows of the data sets themselves, in the columns that they have on the Hub."""

@@ -1,6 +1,6 @@
 """What `lm_eval` itself says of some tasks and one model, in a process of its own.
 
-    python benchmarks/lm_eval/parts/theirs.py JOB.json OUT.json
+    python -m benchmarks.lm_eval.parts.theirs JOB.json OUT.json
 
 Nothing of spt-fast is imported here.
 """
@@ -18,6 +18,8 @@ from lm_eval import simple_evaluate
 from lm_eval.api.registry import get_model
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
+
+from benchmarks.lm_eval.parts.on_vllm import harness_on_vllm
 
 # What it gathers of the machine for its results takes seconds a call, and is of no interest here.
 lm_eval.evaluator.add_env_info = lambda _: None
@@ -63,13 +65,16 @@ def asked(lm: Any, case: dict[str, Any], shots: int, *, chat: bool) -> dict[str,
         }
         for sample in found["samples"][name]
     ]
-    return {"samples": samples, "results": found["results"][name]}
+    wanted = found["configs"][name].get("generation_kwargs") or {}
+    drawn = found["configs"][name]["output_type"] == "generate_until" and not {"do_sample", "temperature"} & wanted.keys()
+    return {"samples": samples, "results": found["results"][name], "no_temperature": drawn}
 
 
 def main(job: str, out: str) -> None:
     """Ask all tasks of a job."""
     wanted = json.loads(Path(job).read_text(encoding="utf-8"))
-    lm = get_model(wanted["backend"]).create_from_arg_obj(wanted["model_args"], {"batch_size": wanted.get("batch_size", 1)})
+    kind = harness_on_vllm() if wanted["backend"] == "vllm" else get_model(wanted["backend"])
+    lm = kind.create_from_arg_obj(wanted["model_args"], {"batch_size": wanted.get("batch_size", 1)})
     found = {}
     for case in wanted["cases"]:
         for shots in case["shots"]:

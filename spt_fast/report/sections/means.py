@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from spt_fast.report.cells import SeedGroup
-from spt_fast.report.means import Mean, mean_over
+from spt_fast.report.means import Mean, suite_means, suites_of
 from spt_fast.report.parts import Cell, Group, Part, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.words import ABSENT, number, span, visible
@@ -17,8 +16,8 @@ LM_EVAL_METRIC = "lm_eval/"
 
 def section(recorded: Recorded) -> Section | None:
     """A table a suite; None where the grid has none."""
-    suites = [each for each in recorded.grid.get("means", ()) if isinstance(each, Mapping)]
-    tables = [found for suite in suites if (found := _table(recorded, suite)) is not None]
+    found = {(e.suite, e.model, e.protocol, e.metric): e.mean for e in suite_means(recorded.grid, recorded.cells)}
+    tables = [table for suite in suites_of(recorded.grid) if (table := _table(recorded, suite, found)) is not None]
     if not tables:
         return None
     intro = (
@@ -29,40 +28,28 @@ def section(recorded: Recorded) -> Section | None:
     return Section(id="means", title="Suites and groups", parts=parts)
 
 
-def _table(recorded: Recorded, suite: Mapping[str, Any]) -> Table | None:
-    grid = recorded.by_place
-    names = [*HEADLINE, *_likelihoods(recorded, suite), *_own(recorded, suite)]
+def _table(recorded: Recorded, suite: Mapping[str, Any], found: Mapping[tuple[str, str, str, str], Mean]) -> Table | None:
+    grid, name = recorded.by_place, suite["name"]
+    metrics = [*HEADLINE, *_likelihoods(recorded, suite), *_own(suite, found)]
     groups = []
     for model in grid.models:
         rows: list[list[Cell]] = []
         for label in grid.protocols:
-            cells = {task: _done(recorded, SeedGroup(model, task, label)) for task in suite["tasks"]}
-            found = [mean_over(cells, name, suite["tasks"], by_rows=suite["by_rows"]) for name in names]
-            if any(found):
-                rows.append([visible(label), *map(_shown, found, names)])
+            means = [found.get((name, model, label, metric)) for metric in metrics]
+            if any(means):
+                rows.append([visible(label), *map(_shown, means, metrics)])
         if rows:
             groups.append(Group(title=grid.name(model), rows=rows))
     if not groups:
         return None
-    head = ["protocol", *(spec(name).head if name in (*HEADLINE, *ANSWER) else visible(name) for name in names)]
-    return Table(caption=f"{suite['name']}: {len(suite['tasks'])} tasks", head=head, groups=groups, grouped="model")
+    head = ["protocol", *(spec(metric).head if metric in (*HEADLINE, *ANSWER) else visible(metric) for metric in metrics)]
+    return Table(caption=f"{visible(name)}: {len(suite['tasks'])} tasks", head=head, groups=groups, grouped="model")
 
 
-def _own(recorded: Recorded, suite: Mapping[str, Any]) -> list[str]:
+def _own(suite: Mapping[str, Any], found: Iterable[tuple[str, str, str, str]]) -> list[str]:
     """The metrics of a group of lm-eval's, by our names of them, whatever the filter."""
-    there = dict.fromkeys(
-        metric.name
-        for cell in recorded.cells
-        if cell.task in suite["tasks"]
-        for of_step in cell.metrics.values()
-        for metric in of_step
-        if metric.name.startswith(LM_EVAL_METRIC)
-    )
-    return [name for name in there if name.split("/")[1] in suite["metrics"]]
-
-
-def _done(recorded: Recorded, place: SeedGroup) -> list[Any]:
-    return [cell for cell in recorded.by_place.at.get(place, ()) if cell.status == "done"]
+    there = dict.fromkeys(metric for name, _, _, metric in found if name == suite["name"] and metric.startswith(LM_EVAL_METRIC))
+    return [metric for metric in there if metric.split("/")[1] in suite["metrics"]]
 
 
 def _likelihoods(recorded: Recorded, suite: Mapping[str, Any]) -> list[str]:

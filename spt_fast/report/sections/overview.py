@@ -11,6 +11,7 @@ from typing import Any
 from spt_fast.analysis.cells import RunCell
 from spt_fast.report.cells import SeedGroup, distinct, failures, over_seeds
 from spt_fast.report.grid import Grid, is_control
+from spt_fast.report.means import suite_means
 from spt_fast.report.parts import Beside, Cell, Facts, Failures, Figure, Figures, Part, Prose, Scores, Section, table
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.summary import summary
@@ -106,6 +107,9 @@ def _scores(grid: Grid, *, measured: bool) -> Scores:
         metrics=metrics,
         at=at,
         note=LEGEND if measured else "",
+        means={
+            (each.suite, each.model, each.protocol, each.metric): each.mean for each in suite_means(grid.resolved, grid.cells)
+        },
     )
 
 
@@ -131,12 +135,24 @@ def _facts(recorded: Recorded, grid: Grid) -> list[tuple[str, str]]:
         ("Tasks", f"{len(grid.tasks)}: {visible(', '.join(grid.tasks), 300)}"),
         ("Protocols", visible(", ".join(grid.protocols), 300)),
         ("Seeds", ", ".join(map(str, seeds)) or "none"),
+        ("Learnt together", _together(recorded.grid)),
         ("Engine", visible(str(engine.get("kind", "vllm")))),
         ("Judge", visible(str(judge["model"])) if judge.get("model") else "none: the tasks' own rules"),
         ("Made with", _versions(recorded.grid, done)),
         ("Run", _when(recorded.events)),
     ]
     return [(term, said) for term, said in facts if said]
+
+
+def _together(grid: Mapping[str, Any]) -> str:
+    """Groups that have one soft prompt for all their tasks."""
+    groups: Mapping[str, Sequence[str]] = grid.get("learnt_together") or {}
+    told = [
+        f"{visible(name)}: one soft prompt for its {counted(len(tasks), 'task')}, learnt on the tuning rows of all of them, "
+        "none of which any of them asks or shows"
+        for name, tasks in groups.items()
+    ]
+    return "; ".join(told)
 
 
 def _standing(cells: Sequence[RunCell]) -> str:

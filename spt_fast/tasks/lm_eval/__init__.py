@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from spt_fast.config import TaskConfig
-from spt_fast.config.output import at_home
 from spt_fast.errors import ConfigError
 from spt_fast.tasks.base import Task
-from spt_fast.tasks.lm_eval.index import index, of_file
+from spt_fast.tasks.lm_eval.group import files_of, group_of
+from spt_fast.tasks.lm_eval.index import group_in, index, of_file
 from spt_fast.tasks.lm_eval.known import Known, is_file
 from spt_fast.tasks.lm_eval.task import PREFIX, task_of
 
 SETTINGS = ("include_path", "unsafe_code")
 """What may stand behind the name in a reference: lm-eval:NAME?include_path=folder."""
+LEARNT = "learnt"
+"""The same, of a group that is learnt from as a whole: lm-eval:mmlu?learnt=group."""
 
 
 def load(reference: str, *, allowed: bool = True) -> Task:
@@ -35,6 +38,8 @@ def load(reference: str, *, allowed: bool = True) -> Task:
         ConfigError: there is no such task, it is a group, or it cannot be asked.
     """
     name, settings = parsed(reference)
+    if settings.pop(LEARNT, ""):
+        return group_of(f"{PREFIX}{name}", [load(each) for each in expanded(written(name, settings))])
     task = _known(name, settings)
     if task.obstacle and allowed:
         raise ConfigError(f"{PREFIX}{task.name}: {task.why}; leave it out")
@@ -58,7 +63,7 @@ def expanded(reference: str) -> list[str]:
     Raises:
         ConfigError: there is no such name, or none of them can be asked.
     """
-    name, settings = parsed(reference)
+    name, settings = _group_of_file(*parsed(reference))
     if is_file(name):
         return [reference]
     found = index(settings.get("include_path", ""))
@@ -79,12 +84,12 @@ def _can_be_asked(task: Known, settings: Mapping[str, str]) -> bool:
 
 def left_out(entry: TaskConfig) -> str:
     """Which tasks of a group are left out, because they cannot be asked, and why; empty: none."""
-    name, settings = parsed(entry.task)
-    found = index(str(entry.include_path or settings.get("include_path", "")))
+    name, settings = _group_of_file(*_with_settings(entry))
+    found = index(settings.get("include_path", ""))
     if is_file(name) or name in found.tasks or not found.has(name):
         return ""
     members = found.expand(name)
-    out = [each for each in members if not _can_be_asked(each, settings | {"unsafe_code": str(entry.unsafe_code or "")})]
+    out = [each for each in members if not _can_be_asked(each, settings)]
     if not out:
         return ""
     reasons = Counter(each.why for each in out)
@@ -98,11 +103,17 @@ def entries(entry: TaskConfig) -> list[TaskConfig]:
     Raises:
         ConfigError: there is no such name, or none of its tasks can be asked.
     """
-    name, settings = parsed(entry.task)
-    settings |= {key: str(value) for key in SETTINGS if (value := getattr(entry, key))}
     plain = replace(entry, include_path=None, unsafe_code=False)
-    references = expanded(written(name, settings))
+    references = expanded(written(*_with_settings(entry)))
+    if entry.prompt_for == "group" and len(references) < 2:
+        raise ConfigError(f"prompt_for: {entry.task} is one task, and group is for several; leave prompt_for out")
     return [replace(plain, task=each, data_files=_files_of(entry, each)) for each in references]
+
+
+def learnt_together(entry: TaskConfig) -> str:
+    """The reference of all tasks of an entry as one that is learnt from."""
+    name, settings = _group_of_file(*_with_settings(entry))
+    return written(name, {**settings, LEARNT: "group"})
 
 
 def means(entry: TaskConfig) -> dict[str, Any]:
@@ -110,19 +121,31 @@ def means(entry: TaskConfig) -> dict[str, Any]:
 
     Several metrics of a group are weighed alike in all of lm-eval's own groups.
     """
-    name, settings = parsed(entry.task)
-    group = index(str(entry.include_path or settings.get("include_path", ""))).groups.get(name)
+    name, settings = _group_of_file(*_with_settings(entry))
+    group = index(settings.get("include_path", "")).groups.get(name)
     if group is None:
-        return {"by_rows": True, "metrics": []}
+        return {"name": f"{PREFIX}{name}", "by_rows": True, "metrics": []}
     weighed = [each.get("weight_by_size", True) for each in group.means if isinstance(each, Mapping)]
-    return {"by_rows": all(weighed), "metrics": [str(each["metric"]) for each in group.means if isinstance(each, Mapping)]}
+    metrics = [str(each["metric"]) for each in group.means if isinstance(each, Mapping)]
+    return {"name": f"{PREFIX}{name}", "by_rows": all(weighed), "metrics": metrics}
 
 
 def _files_of(entry: TaskConfig, reference: str) -> str | Mapping[str, str] | None:
-    if not isinstance(entry.data_files, str):
+    if is_file(reference):
         return entry.data_files
-    own = at_home(entry.data_files) / parsed(reference)[0].rpartition("/")[2]
-    return str(own) if not is_file(reference) and own.is_dir() else entry.data_files
+    return files_of(entry.data_files, parsed(reference)[0].rpartition("/")[2])
+
+
+def _with_settings(entry: TaskConfig) -> tuple[str, dict[str, str]]:
+    """The name, or path, of a grid's entry, with what the entry says beside it."""
+    name, settings = parsed(entry.task)
+    return name, settings | {key: str(value) for key in SETTINGS if (value := getattr(entry, key))}
+
+
+def _group_of_file(name: str, settings: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """A user's YAML that defines a group is the group in its folder; all else is itself."""
+    group = group_in(name) if is_file(name) else ""
+    return (group, {**settings, "include_path": str(Path(name).parent)}) if group else (name, dict(settings))
 
 
 def parsed(reference: str) -> tuple[str, dict[str, str]]:
@@ -144,6 +167,9 @@ def _known(name: str, settings: Mapping[str, str]) -> Known:
     if (task := found.task(name)) is not None:
         return task
     if found.has(name):
-        count = len(found.expand(name))
-        raise ConfigError(f"{PREFIX}{name}: is a group of {count:,} tasks, and here one task is wanted; name one of them")
+        members = found.expand(name)
+        first = f", as {PREFIX}{members[0].name}" if members else ""
+        raise ConfigError(
+            f"{PREFIX}{name}: is a group of {len(members):,} tasks, and here one task is wanted; name one of them{first}"
+        )
     raise ConfigError(found.unknown(name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,34 @@ def full(task: Known) -> door.Config:
         raise ConfigError(
             f"lm-eval:{task.name}: its Python cannot be imported ({type(e).__name__}: {first_line(e)}); install what it needs"
         ) from None
+    if task.inside:
+        return inline(config, task.inside, task.overrides)
     return {**config, **task.overrides}
+
+
+def inline(group: Mapping[str, Any], inside: Sequence[int], overrides: Mapping[str, Any]) -> door.Config:
+    """The config of a task that is defined in a group's own list: what the groups around it say, then itself.
+
+    Args:
+        group: the YAML.
+        inside: the task's place in its list `task`, of a group inside it in that one's, and so on.
+        overrides: what groups of other files put over this one.
+    """
+    config: door.Config = {}
+    node: Mapping[str, Any] = group
+    for place in inside:
+        config |= settings_of(node)
+        node = node["task"][place]
+    return {**config, **overrides, **node}
+
+
+def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
+    """What a group's config, or a member of one, says of its tasks."""
+    return {key: value for key, value in group.items() if key not in _STRUCTURE}
+
+
+_STRUCTURE = frozenset({"task", "group", "task_alias", "group_alias", "aggregate_metric_list", "metadata", "tag"})
+"""Keys of a group's that change nothing about how its tasks are asked."""
 
 
 def of_rows(task: Known, there: Collection[str]) -> door.Config:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ RANDOM_SEED, NUMPY_SEED, FEWSHOT_SEED = 0, 1234, 1234
 """What `lm_eval` seeds by default before it prepares rows, and its few-shot samplers with."""
 
 
+@cache
 def version() -> str:
     """Of the installed lm-evaluation-harness.
 

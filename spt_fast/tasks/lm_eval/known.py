@@ -59,6 +59,8 @@ class Known:
     """Its rows come from code, with settings of its own."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """What the group that it was found in puts over its config."""
+    inside: tuple[int, ...] = ()
+    """Where in the lists `task` of a group's YAML it is defined; empty: it has a YAML of its own."""
 
     @property
     def scored(self) -> str:
@@ -102,7 +104,7 @@ class Known:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Known:
         """From `plain`."""
-        return cls(**{**plain, "until": tuple(plain.get("until", ()))})
+        return cls(**{**plain, "until": tuple(plain.get("until", ())), "inside": tuple(plain.get("inside", ()))})
 
 
 def known(name: str, file: Path, config: Mapping[str, Any], *, root: Path | None) -> Known:

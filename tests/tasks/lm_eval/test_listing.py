@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
 
 from spt_fast import tasks
 from spt_fast.cli.showing import show_task
+from spt_fast.config import GridConfig, ModelConfig, TaskConfig
 from spt_fast.errors import ConfigError
+from spt_fast.plan import expand
 from spt_fast.tasks.lm_eval.index import index
 from tests.helpers.lm_eval_rows import files
 
@@ -52,3 +55,25 @@ def test_without_rows_a_task_is_shown_as_its_config_has_it() -> None:
     shown = show_task("lm-eval:mmlu_anatomy")
     assert "none could be read" in shown
     assert "doc_to_choice    ['A', 'B', 'C', 'D']" in shown
+
+
+def test_a_beginning_of_names_is_answered_with_those_that_begin_so() -> None:
+    """lm-eval has no task or tag `arc`, but many that begin with it."""
+    with pytest.raises(ConfigError, match=r"did you mean 'arc_\w+' or .* \(all \d+: spt-fast tasks list 'lm-eval:arc\*'\)"):
+        tasks.get("lm-eval:arc")
+
+
+def test_a_group_of_hundreds_of_tasks_is_planned_in_seconds() -> None:
+    """Of the processor's time, once the index is there: 372 tasks, three protocols."""
+    index()
+    began = time.process_time()
+    cells = expand(
+        GridConfig(
+            name="g",
+            models=(ModelConfig(id="zoo/base-95"),),
+            tasks=(TaskConfig(task="lm-eval:african_flores"),),
+            engine={"kind": "echo"},
+        )
+    )
+    assert len(cells) == 3 * len(index().expand("african_flores")) > 1000
+    assert time.process_time() - began < 5
