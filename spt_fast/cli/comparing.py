@@ -204,7 +204,7 @@ def _gate(answer: Gate) -> str:
     page = Page()
     page.say(f"{answer.verdict.upper()}: {answer.b} against {answer.a}")
     units = {spec(each.metric).change_unit for each in answer.findings}
-    drop = f"drop, {units.pop()}" if len(units) == 1 else "drop"
+    drop = f"drop, {units.pop()}" if len(units) == 1 else "drop, points or its unit"
     head = ("", "task", "protocol", "metric", "rows", drop.rstrip(", "), "bounds", "allowed", "p (Holm)")
     for model in dict.fromkeys(each.model for each in answer.findings):
         rows = [

@@ -13,6 +13,7 @@ differs from row to row in front of the answer is a working, which is a part of 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from spt_fast.tasks.base import Task
 from spt_fast.types import Example
 
 MOST_ANSWERS = 4
-"""Gold answers of a row whose likelihood is asked: the target's, and the next ones as they are published."""
+"""Gold answers of a row whose likelihood is asked."""
+_WORD, _ODD = re.compile(r"\w+"), re.compile(r"[^\w ]|  ")
 MOST_LOOKED_AT = 256
 """Targets that tell what the form in front of an answer is."""
 
@@ -65,11 +67,25 @@ def gold_of(task: Task, example: Example, lead: str | None) -> Gold:
 
 
 def distinct(texts: Sequence[str]) -> tuple[str, ...]:
-    """The first `MOST_ANSWERS` of these that are not empty; of texts that differ in case or white space alone the first."""
-    found: dict[str, str] = {}
-    for text in texts:
-        found.setdefault(" ".join(text.split()).casefold(), text.strip())
-    return tuple(text for alike, text in found.items() if alike)[:MOST_ANSWERS]
+    """The first of these and the most usual of the others, `MOST_ANSWERS` in all; empty ones are left out.
+
+    Lists of answers are long and in no order: TriviaQA's for Mars have "Fourth planet", "Mars surface features", "Mars", "Mars
+    (planet)" and twenty more. What most of the others have in them as whole words is what people say. Of the same words the
+    plainest spelling is taken: with the least besides letters and digits, and neither all capitals nor all small.
+    """
+    answers = list(dict.fromkeys(filter(None, (text.strip() for text in texts))))
+    plainest: dict[str, str] = {}
+    for text in sorted(answers, key=lambda text: (len(_ODD.findall(text)), text.isupper() or text.islower())):
+        plainest.setdefault(_words(text), text)
+    usual = sorted(
+        dict.fromkeys(map(_words, answers)), key=lambda words: -sum(words in other for other in map(_words, answers))
+    )
+    return tuple(dict.fromkeys([*answers[:1], *(plainest[words] for words in usual)]))[:MOST_ANSWERS]
+
+
+def _words(text: str) -> str:
+    """The words of a text, a blank around each; of a text without words itself."""
+    return f" {' '.join(_WORD.findall(text.casefold())) or text} "
 
 
 def _parted(task: Task, example: Example) -> tuple[str, str] | None:

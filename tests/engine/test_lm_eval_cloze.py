@@ -9,6 +9,7 @@ Its `acc_norm` is per character (0.4.13), ours per byte: the same where a row is
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,9 @@ def test_cloze_is_acc_of_the_harness_item_by_item(name: str, model: Path, tmp_pa
         sample = by_choices[texts]
         logprobs = [logprob for logprob, _ in row["filtered_resps"]]
         assert sample.cloze_logprobs == pytest.approx(logprobs, abs=TOLERANCE, rel=0)
+        assert sample.gold is not None
+        bits = -logprobs[sample.gold] / math.log(2) / len(texts[sample.gold].encode())
+        assert sample.answer_bits_per_byte == pytest.approx(bits, abs=TOLERANCE, rel=0)
         template = tasks.get(name).cloze_template
         assert template is not None
         assert template.prompt(keys[sample.example]) == prompt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,7 @@ from spt_fast.worker.events import CellDone, Event
 from spt_fast.worker.questions import Questions, all_questions, choosing_rows
 from spt_fast.worker.requests import requests_of
 from spt_fast.worker.stage import run_stage
+from tests.helpers.lm_eval_rows import files
 from tests.helpers.tiny import byte_tokenizer
 
 MODEL = Model(name="m", source="zoo/base-40", fingerprint="f")
@@ -199,6 +201,25 @@ def test_closed_ended_tasks_ask_nothing_more(mcq: tuple[Task, Rows], tokenizer: 
     assert asks.count(last=True) == sum(1 + len(q.options) + len(q.cloze) for q in asks.test) + sum(
         len(q.options) + len(q.cloze) for q in asks.choosing
     ) + len(asks.bare)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "splits", "scored"),
+    [
+        ("mmlu_anatomy", "mmlu", {"dev": 5, "test": 3}, "ABCD"),
+        ("gsm8k", "gsm8k", {"train": 3, "test": 3}, ""),
+    ],
+)
+def test_tasks_of_lm_eval_are_scored_as_it_writes_them(
+    name: str, layout: str, splits: dict[str, int], scored: str, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    task = tasks.get(f"lm-eval:{name}")
+    rows = load_rows(task, data_files=files(tmp_path, layout, **splits), need={"test"}, cut=False)
+    asks = all_questions(cell_of(task), rows, tokenizer, chat=False)
+    for question in asks.test:
+        assert question.written == tuple(scored), "a letter is one byte"
+        assert question.answer_texts == (() if scored else (question.example.target,))
+        assert [text_of(tokenizer, answer) for _, answer in question.answers] == [f" {text}" for text in question.answer_texts]
 
 
 @pytest.mark.parametrize("name", ["zoo-mcq", "zoo-short", "zoo-number", "zoo-json"])
