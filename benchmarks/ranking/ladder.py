@@ -4,8 +4,8 @@
 
 The models were shown 25, 40, 55, 70, 85 and 95 % of the facts of one world (ladder.yaml), and each has a habit of its own of
 writing answers; two of them take no form from examples. Those that do not come with the package are built first (about ten
-minutes each on two cores); `--built` leaves them out, and asks one seed. The run folder holds the report, whose section on rankings shows the same
-against the same order.
+minutes each on two cores); `--built` leaves them out, and asks one seed. The run folder holds the report, whose section on
+rankings shows the same against the same order.
 
 Bits per byte of the gold answer ask nothing of what is written, so their order is to be the planted one under every protocol:
 tau-b 1.00, also by SciPy, which computes it from the means alone (`by_scipy`). What is otherwise stands in `out_of_order`.

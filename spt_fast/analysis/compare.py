@@ -237,9 +237,8 @@ def _compare(
 
 
 def _lacking(pair: Pair, metric: str) -> Skipped:
-    return Skipped(
-        pair=pair, metric=metric, why=f"A has no {metric}: it was run by an earlier version; `run --fresh` asks for it"
-    )
+    why = f"A has no {metric}; runs of earlier versions lack it, and `run --fresh` asks for it"
+    return Skipped(pair=pair, metric=metric, why=why)
 
 
 def _same_seeds(first: Rows, second: Rows, pair: Pair, notes: list[str]) -> tuple[Floats, Floats]:

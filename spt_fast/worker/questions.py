@@ -1,4 +1,4 @@
-"""The questions of a cell: its rows as text and tokens, and the options that are scored behind them."""
+"""The questions of a cell: its rows as text and tokens, and the options or gold answers that are scored behind them."""
 
 from __future__ import annotations
 

@@ -222,6 +222,7 @@ def test_tasks_of_lm_eval_are_scored_as_it_writes_them(
         assert [text_of(tokenizer, answer) for _, answer in question.answers] == [f" {text}" for text in question.answer_texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["zoo-mcq", "zoo-short", "zoo-number", "zoo-json"])
 def test_bits_per_byte_are_those_of_transformers_own_logits_in_float64(name: str, tokenizer: Tokenizer) -> None:
     """Of the model in float64 on the plain text of prompt and answer, without anything of ours but the prompt."""
