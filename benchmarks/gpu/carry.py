@@ -17,17 +17,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import fnmatch
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -39,12 +42,17 @@ LACKING = (
     "vllm",
     # What it imports at a start on a GPU.
     "annotated-types",
+    "apache-tvm-ffi",
+    "astor",
     "blake3",
     "cachetools",
     "cbor2",
     "compressed-tensors",
     "depyf",
+    "dill",
     "fastapi",
+    "httpcore2",
+    "httpx2",
     "ijson",
     "jiter",
     "lark",
@@ -64,6 +72,7 @@ LACKING = (
     "setproctitle",
     "sniffio",
     "starlette",
+    "truststore",
     "xgrammar",
     # A grid on several GPUs.
     "ray",
@@ -108,10 +117,14 @@ IMPORTED = (
     "vllm.vllm_flash_attn",
     "vllm.compilation.backends",
     "vllm._C_stable_libtorch",
+    "vllm.vllm_flash_attn._vllm_fa3_C",
     "spt_fast.engine.vllm.engine",
     "spt_fast.qualify.session",
 )
 """What a start on a GPU imports, in the end."""
+
+DRIVER = ("cuGetProcAddress_v2", "cuPointerGetAttribute", "cuTensorMapEncodeTiled")
+"""What those extensions take of NVIDIA's driver (`nm --dynamic --undefined-only`)."""
 
 BLOCK = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==[^\n]*\n(?:[ \t]+[^\n]*\n)*", re.M)
 """A package of a lock file: its line, and those with its hashes."""
@@ -443,20 +456,40 @@ def _normal(name: str) -> str:
 
 
 def _try(site: Path) -> list[str]:
-    """Import all that a start on a GPU imports, each in turn; what fails, in a line each."""
+    """Import all that a start on a GPU imports, each in turn; what fails, in a line each.
+
+    Where there is no NVIDIA driver, a library without its functions stands in for it: extensions are loaded, and call nothing.
+    """
+    with tempfile.TemporaryDirectory() as stand_in:
+        try:
+            ctypes.CDLL("libcuda.so.1")
+        except OSError:
+            _stand_in_for_driver(Path(stand_in))
+        return _imported(_with(site, stand_in))
+
+
+def _stand_in_for_driver(folder: Path) -> None:
+    source = folder / "driver.c"
+    source.write_text("".join(f"int {name}(void) {{ return 999; }}\n" for name in DRIVER), encoding="utf-8")
+    command = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", str(source)]
+    if subprocess.run([*command, "-o", str(folder / "libcuda.so.1")], check=False).returncode:
+        raise CarryError("there is neither an NVIDIA driver nor a C compiler here; install one of them to try what was carried")
+
+
+def _imported(environment: Mapping[str, str]) -> list[str]:
     code = "import importlib, sys\nfor name in sys.argv[1:]:\n" + (
         " try: importlib.import_module(name)\n except Exception as e: print(f'{name}: {type(e).__name__}: {e}')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, *IMPORTED], capture_output=True, text=True, check=False, env=_with(site))
+    command = [sys.executable, "-c", code, *IMPORTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     failed = done.stdout.splitlines()
     return failed if done.returncode == 0 else [*failed, f"Python ended with {done.returncode}: {done.stderr.strip()[-300:]}"]
 
 
-def _with(site: Path) -> dict[str, str]:
-    import os
-
-    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
+def _with(site: Path, libraries: str) -> dict[str, str]:
+    paths = {"PYTHONPATH": str(site.resolve()), "LD_LIBRARY_PATH": libraries}
+    joined = {name: os.pathsep.join(filter(None, [first, os.environ.get(name, "")])) for name, first in paths.items()}
+    return {**os.environ, **joined, "HF_HUB_OFFLINE": "1"}
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -185,7 +185,7 @@ class VllmEngine(Engine):
                 if way not in self._obstacles:
                     self._fastest(matter, [way])
                 found[matter][way] = self._obstacles.get(way, "equal")
-            found[matter][ways[-1]] = "plain"
+            found[matter][ways[-1]] = self._obstacles.get(ways[-1], "plain")
         return found
 
     @contextlib.contextmanager
