@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from spt_fast.cli import main
+from spt_fast.engine.vllm.engine import SAME
+from spt_fast.engine.vllm.start import WAYS
 from spt_fast.models import memory
 from spt_fast.qualify import machine
 from spt_fast.qualify.checks import checks
@@ -79,10 +83,32 @@ def test_a_machine_without_a_compiler_or_without_pythons_headers_is_told(
         machine.measure_compiler(given)
 
 
+def test_what_a_cpu_has_of_kernels_and_training_is_measured_and_judged(tmp_path: Path) -> None:
+    """Here in one process: what processes are for is in test_processes.py."""
+    given, said = Given(device="cpu", size="tiny", scratch=str(tmp_path)), {}
+    for check in checks("tiny"):
+        if check.name in ("memory", "rates", "training step") or check.name.startswith("kernel "):
+            found = json.loads(json.dumps(check.run(given)))
+            said[check.name] = (found, check.judge(found, given))
+            given = replace(given, measured={**given.measured, check.name: found})
+    assert len(said) == 6
+    assert {name: verdict.state for name, (_, verdict) in said.items()} == dict.fromkeys(said, "good")
+    kernel, _ = said["kernel linear_cross_entropy"]
+    assert all(case["share_of_roofline"] > 0 and max(case["errors"]["ours"].values()) < 1e-5 for case in kernel["cases"])
+    step, _ = said["training step"]
+    assert 0 < step["share_of_matrix_rate"] < 2
+    assert len(step["losses"]) == 13
+
+
 @pytest.mark.slow
-def test_the_checks_that_a_cpu_has_run_and_pass(tmp_path: Path) -> None:
-    wanted = {"compiler", "memory", "rates", "kernel linear_cross_entropy", "kernel splice_embeds", "training step"}
-    asked = [check for check in checks("tiny") if check.name in wanted]
-    rows = list(run_all(asked, Given(device="cpu", size="tiny", scratch=str(tmp_path)), seconds=300))
-    assert {row.check: row.state for row in rows} == dict.fromkeys(wanted, "good"), rows
-    assert rows[-1].measured["share_of_matrix_rate"] > 0
+@pytest.mark.vllm
+def test_an_engine_on_a_cpu_proves_each_of_its_ways(tmp_path: Path) -> None:
+    asked = [check for check in checks("tiny") if check.name in ("vLLM, graphs", "vLLM, eager")]
+    graphs, eager = run_all(asked, Given(device="cpu", size="tiny", scratch=str(tmp_path)), seconds=400)
+    assert (graphs.state, graphs.said) == ("absent", "there is no GPU here")
+    assert eager.state == "good", eager
+    tried = eager.measured["tried"]
+    assert {matter: set(ways) for matter, ways in tried.items()} == {matter: set(ways) for matter, ways in WAYS.items()}
+    assert all(said in SAME for ways in tried.values() for said in ways.values()), tried
+    assert set(eager.measured["to_tokens"]) == {"tokens", *WAYS["injection"]}
+    assert set(eager.measured["questions_a_second"]) == set(WAYS["scoring"])
