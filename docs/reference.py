@@ -353,7 +353,8 @@ def run_folder() -> str:
         "A cell is done when its `result.json` is there: it is written last. Killing a run loses the cells in flight and "
         "nothing else; the same command goes on.\n",
         "## results.csv\n",
-        "`model,task,protocol,seed,step,metric,value,stderr,ci_low,ci_high,n`; of a metric:\n",
+        "`model,task,protocol,seed,step,metric,value,stderr,ci_low,ci_high,n`, in a grid with suites or groups also `mean_of` "
+        "(of how many tasks a row is the mean; empty: it is a cell's); of a metric:\n",
         columns(keys(Metric)),
         "## samples.parquet\n",
         summary(Sample) + "\n",
