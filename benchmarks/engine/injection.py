@@ -1,11 +1,10 @@
-"""What a request costs the host on its way to vLLM's engine, by five ways to bring a soft prompt along.
+"""What a request costs the host on its way to vLLM's engine, by four ways to bring a soft prompt along.
 
     python benchmarks/engine/injection.py [--smoke] [--save] [--output FILE]
 
     tokens   token ids and no soft prompt, as many as the others have positions
     full     an embedding for each position and no ids, as most who use prompt embeds have it
     mixed    the same with ids beside: vLLM's documented way to have both
-    short    the soft rows alone, and ids
     rows     token ids: the soft rows went to vLLM's workers before, and have ids of their own
 
 Two processes, as vLLM has them: one makes the request and sends it with vLLM's own encoder through a ZMQ socket, the other
@@ -33,7 +32,7 @@ LENGTH = 10
 BLOCK = 16
 V = 200_000
 """Of the host's side: the id of the first soft row."""
-WAYS = ("tokens", "full", "mixed", "short", "rows")
+WAYS = ("tokens", "full", "mixed", "rows")
 FULL = {"hidden": (256, 1024, 4096, 8192), "tokens": (300, 1000), "requests": 60, "rounds": 3}
 SMOKE = {"hidden": (64,), "tokens": (40,), "requests": 8, "rounds": 1}
 
@@ -54,8 +53,8 @@ def made(way: str, ids: tuple[int, ...], held: Held, name: str) -> Any:
     if way == "tokens":
         ids, soft_prompt, rows = (*range(LENGTH), *ids), None, None
     request = Generate(token_ids=ids, sampling=Sampling(max_tokens=16), soft_prompt=soft_prompt)
-    first_id = V + LENGTH * int(soft_prompt or "0", 16) % V if way == "rows" else None
-    given: Any = engine_input(request, rows, first_id=first_id, short=way == "short")
+    first = V + LENGTH * int(soft_prompt or "0", 16) % V
+    given: Any = engine_input(request, rows, soft_ids=range(first, first + LENGTH) if way == "rows" else None)
     if way == "full":
         # The embeddings of the text are looked up here, which is not counted.
         given = {"prompt_embeds": torch.cat([rows, rows.new_zeros(len(ids), rows.shape[1])])}
@@ -95,9 +94,6 @@ def receiver(address: str, orders: Connection) -> None:
     from vllm.v1.request import Request
     from vllm.v1.serial_utils import MsgpackDecoder
 
-    from spt_fast.engine.vllm import short_embeds
-
-    short_embeds.install()
     hash_function = get_hash_fn_by_name("sha256")
     init_none_hash(hash_function)
     hasher = get_request_block_hasher(BLOCK, hash_function)
@@ -179,7 +175,7 @@ def check(line: Line, ids: tuple[int, ...], held: Held, other: Held) -> None:
             wrong.append(f"{way}: other rows than were sent")
         if way != "tokens" and (same["hashes"] != seen["hashes"] or set(apart["hashes"]) & set(same["hashes"])):
             wrong.append(f"{way}: hashes do not tell soft prompts apart")
-        if way in ("mixed", "short") and seen["tokens"] != [False] * LENGTH + [True] * len(ids):
+        if way == "mixed" and seen["tokens"] != [False] * LENGTH + [True] * len(ids):
             wrong.append(f"{way}: positions are taken for what they are not")
     if wrong:
         raise SystemExit("nothing is timed: " + "; ".join(wrong))
@@ -189,9 +185,6 @@ def measure(case: dict[str, Any]) -> list[dict[str, Any]]:
     """Milliseconds of processor time a request, by hidden size, tokens, prefix caching and way."""
     import torch
 
-    from spt_fast.engine.vllm import short_embeds
-
-    short_embeds.install()
     torch.set_num_threads(1)
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -216,7 +209,6 @@ def measure(case: dict[str, Any]) -> list[dict[str, Any]]:
                             "prefix_caching": caching,
                             "ms_a_request": medians,
                             "rounds_ms": {way: [round(x, 4) for x in each] for way, each in took.items()},
-                            "full_to_short": round(medians["full"] / medians["short"], 1),
                             "full_to_rows": round(medians["full"] / medians["rows"], 1),
                         }
                     )
@@ -231,26 +223,20 @@ def _numbered(way: str, ids: tuple[int, ...], held: Held, i: int) -> Any:
 
 
 def ratios_of(results: list[dict[str, Any]]) -> list[Ratio]:
-    """What short embeds and rows cost, with prefix caching; the target is for the shape that the paper's models have."""
+    """What rows cost, with prefix caching; the target is for the shape that the paper's models have."""
     found = []
     for each in results:
         if each["prefix_caching"] and each["tokens"] == 300:
             shape, cost = f"H = {each['hidden']}, T = 300", each["ms_a_request"]
             target = 10 if each["hidden"] == 4096 else None
-            found += [
-                Ratio(
-                    what=f"host cost a request, short embeds: {shape}",
-                    against="full embeds (times less)",
-                    value=cost["full"] / cost["short"],
-                    at_least=target,
-                ),
+            found.append(
                 Ratio(
                     what=f"host cost a request, rows: {shape}",
                     against="full embeds (times less)",
                     value=cost["full"] / cost["rows"],
                     at_least=target,
-                ),
-            ]
+                )
+            )
     return found
 
 

@@ -3,9 +3,10 @@
     python benchmarks/startup/startup.py [--compiled] [--smoke] [--save] [--output FILE]
 
 The command line: seconds of `--help`, `check` and `run --dry-run`, which must import neither torch nor vLLM. A grid of two zoo
-models through vLLM, every phase of both: with the worker of the second started while the first is asked, and without, in turn;
-both must come to the same numbers. With `--compiled`, an engine that compiles its model, started twice: the second time what
-was compiled is found in `VLLM_CACHE_ROOT`.
+models through vLLM, every phase of both, in turn: with the worker of the second started while the first is asked, without, and
+with training in processes of its own, as on GPUs. All must come to the same numbers. Memory is that of all their processes
+together, what they share counted once. With `--compiled`, an engine that compiles its model, started twice: the second time
+what was compiled is found in `VLLM_CACHE_ROOT`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -107,24 +109,70 @@ class Clock:
                 self.moments[-1]["ended"] = now
 
 
-def night(folder: Path, name: str, *, ahead: bool) -> tuple[dict[str, Any], list[Any]]:
+class Watched(threading.Thread):
+    """The most memory that this process's children have had together, in bytes; read from `/proc` some times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most = 0
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Look, until it is left."""
+        while not self._over.wait(0.2):
+            self.most = max(self.most, sum(_shared_out(each) for each in _below(os.getpid())))
+
+    def __enter__(self) -> Watched:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+
+
+def _below(ancestor: int) -> set[int]:
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = {ancestor}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {ancestor}
+
+
+def _shared_out(process: int) -> int:
+    """Resident bytes of a process; of pages that several have, its share."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return 1024 * int(line.split()[1])
+    return 0
+
+
+def night(folder: Path, name: str, side: str) -> tuple[dict[str, Any], list[Any]]:
     """The grid, once: its seconds, and what its cells came to."""
     from spt_fast.config.reader import load_grid
     from spt_fast.driver.options import with_options
     from spt_fast.driver.run import run_cells
     from spt_fast.executors.local import LocalExecutor
+    from spt_fast.executors.supervisor import APART
 
     logs = folder / f"{name}-logs"
     logs.mkdir()
     clock = Clock()
-    executor = LocalExecutor(lambda model: logs / f"{model.replace('/', '-')}.log", ahead=ahead)
+    os.environ[APART] = str(int(side == "apart"))
+    executor = LocalExecutor(lambda model: logs / f"{model.replace('/', '-')}.log", ahead=side != "one_by_one")
     config = with_options(load_grid(folder / "grid.yaml"), output=folder / name)
-    result = run_cells(config, watch=clock.watch, executor=executor)
+    with Watched() as memory:
+        result = run_cells(config, watch=clock.watch, executor=executor)
     if not result.complete:
         raise SystemExit(f"cells failed: {[failure.reason for failure in result.failures.values()][:1]}")
     first, second = clock.moments
     seconds = {
         "all": second["ended"],
+        "most_memory_bytes": memory.most,
         "to_first_request": first["evaluate"],
         "between_models": second["evaluate"] - first["last_cell"],
         "of_which_learning_s": second["engine"] - second["train"],
@@ -134,16 +182,16 @@ def night(folder: Path, name: str, *, ahead: bool) -> tuple[dict[str, Any], list
 
 
 def nights(folder: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Both ways in turn, round by round.
+    """All ways in turn, round by round.
 
     Raises:
         SystemExit: they come to other numbers.
     """
-    found: dict[str, list[dict[str, Any]]] = {"ahead": [], "one_by_one": []}
+    found: dict[str, list[dict[str, Any]]] = {"ahead": [], "apart": [], "one_by_one": []}
     numbers = []
     for i in range(rounds):
         for side in sorted(found, reverse=bool(i % 2)):
-            seconds, came_to = night(folder, f"{side}-{i}", ahead=side == "ahead")
+            seconds, came_to = night(folder, f"{side}-{i}", side)
             found[side].append(seconds)
             numbers.append(came_to)
             print(f"{side}: {seconds['all']:.1f} s, {seconds['between_models']:.1f} s between models", file=sys.stderr)
@@ -176,9 +224,13 @@ def main() -> None:
         commands = command_line(folder, case["repeats"])
         found = nights(folder, case["rounds"])
     faster = {
-        what: statistics.median(b[what] / a[what] for a, b in zip(found["ahead"], found["one_by_one"], strict=True))
-        for what in ("all", "between_models")
+        side: {
+            what: statistics.median(b[what] / a[what] for a, b in zip(found[side], found[other], strict=True))
+            for what in ("all", "to_first_request", "between_models", "most_memory_bytes")
+        }
+        for side, other in (("ahead", "one_by_one"), ("apart", "ahead"))
     }
+    early = faster["ahead"]
     timings = [Timing(case=f"spt-fast {name}", side="spt-fast", values=took) for name, took in commands.items()]
     timings += [
         Timing(case=what, side=side, values=[each[what] for each in rounds])
@@ -187,10 +239,11 @@ def main() -> None:
     ]
     ratios = [
         Ratio(what="spt-fast --help", against="1 s", value=statistics.median(commands["--help"]), at_most=MOST_HELP_S),
-        Ratio(what="a grid of two models, the second's worker started early", against="one by one", value=faster["all"]),
-        Ratio(what="from one model to the next, worker started early", against="one by one", value=faster["between_models"]),
+        Ratio(what="a grid of two models, the second's worker started early", against="one by one", value=early["all"]),
+        Ratio(what="from one model to the next, worker started early", against="one by one", value=early["between_models"]),
+        Ratio(what="the same grid, training in processes of its own", against="in the worker", value=faster["apart"]["all"]),
     ]
-    result: dict[str, Any] = {"case": case, "commands_s": commands, "nights": found, "ahead_times_faster": faster}
+    result: dict[str, Any] = {"case": case, "commands_s": commands, "nights": found, "times_faster": faster}
     if arguments.compiled:
         result["compiled_engine_start_s"] = compiled()
     benchmark.end(result, timings=timings, ratios=ratios)

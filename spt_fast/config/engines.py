@@ -49,7 +49,7 @@ ENGINE_NUMBERS: Mapping[str, Range] = {
 """What numbers of the engine's settings may be; text there is for vLLM to read (max_model_len: 32k)."""
 VLLM_KEYS = ("enforce_eager", "enable_prefix_caching", "kv_cache_dtype", "quantization", "max_logprobs", "load_format")
 """Settings of vLLM that people write elsewhere; which there are vLLM itself knows."""
-ENGINE_CHOICES = {"scoring": ("auto", "forced", "prompt_logprobs"), "injection": ("auto", "rows", "short", "mixed")}
+ENGINE_CHOICES = {"scoring": ("auto", "forced", "prompt_logprobs"), "injection": ("auto", "rows", "mixed")}
 
 
 def read_engine(item: Any, place: str) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Request,
 
 Scoring: TypeAlias = Literal["auto", "forced", "prompt_logprobs"]
 """How vLLM scores a continuation: as tokens that it is made to write behind the prompt, or as part of the prompt."""
-Injection: TypeAlias = Literal["auto", "rows", "short", "mixed"]
-"""How vectors reach vLLM's model: once, to be met again by token ids; their rows with each request; rows for all positions."""
+Injection: TypeAlias = Literal["auto", "rows", "mixed"]
+"""How vectors reach vLLM's model: once, to be met again by token ids; or with each request, by rows for all positions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class EngineConfig:
     scoring: Scoring = "auto"
     """`auto`: forced where it proves equal to prompt_logprobs at the engine's start. Of interest to vLLM alone."""
     injection: Injection = "auto"
-    """`auto`: rows, or else short, where it proves equal to mixed at the engine's start. Of interest to vLLM alone."""
+    """`auto`: rows where they prove equal to tokens at the engine's start. Of interest to vLLM alone."""
     adapters: Adapters | None = None
     """What it will be given by `add_adapter`; None: nothing."""
     options: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""This machine: one worker process a model, one model after the other.
+"""This machine: one worker process a model, one model after the other; on a GPU one that trains before it.
 
 While a model is evaluated, the worker of the next one starts, imports its libraries and reads its rows and tokenizer. It puts
 nothing on the device, and loads no weights, before it is told that the one before it has ended (`DeviceFree`).
@@ -12,9 +12,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from spt_fast.executors.base import Executor
-from spt_fast.executors.supervisor import Supervisor, employ
+from spt_fast.executors.supervisor import Employed, Supervisor, employ, trains_apart
 from spt_fast.executors.work_queue import WorkQueue
-from spt_fast.executors.worker_process import WorkerProcess
 from spt_fast.models.memory import count_gpus
 from spt_fast.plan import Stage
 from spt_fast.worker.events import THIS_MACHINE, Event, PhaseStarted, WorkerEnded, WorkerStarted
@@ -38,7 +37,7 @@ class LocalExecutor(Executor):
     def run(self, stages: Sequence[Stage], earlier: Callable[[Stage], Given]) -> Generator[tuple[Stage, Event]]:
         gpu = count_gpus() > 0
         with ExitStack() as workers:
-            ready: tuple[WorkQueue, WorkerProcess] | None = None
+            ready: tuple[WorkQueue, Employed] | None = None
             for stage, following in zip_longest(stages, stages[1:]):
                 queue, worker = ready or (WorkQueue(stage.cells, earlier(stage)), None)
                 ready = None
@@ -46,7 +45,7 @@ class LocalExecutor(Executor):
                 for event in Supervisor(stage, queue, *self._logs(stage), ready=worker).events():
                     if self._ahead and following is not None and ready is None and _evaluates(event):
                         has = earlier(following)
-                        waits = workers.enter_context(employ(following, has, *self._logs(following)))
+                        waits = workers.enter_context(employ(following, has, *self._logs(following), apart=trains_apart()))
                         ready = WorkQueue(following.cells, has), waits
                     yield stage, event
                 yield stage, WorkerEnded()

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from spt_fast.engine.base import Part
 from spt_fast.errors import UnstorableError, first_line
 from spt_fast.worker.events import CellFailed, Event
+from spt_fast.worker.lease import Handed
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,16 @@ class EndFollowers:
 
 
 @dataclass(frozen=True)
+class WantsTraining:
+    """The worker ends with cells left that others have to train for."""
+
+
+@dataclass(frozen=True)
 class DeviceFree:
-    """The worker is told that no earlier worker holds any of the device."""
+    """The worker is told that no other process holds any of the device."""
+
+    handed: Handed | None = None
+    """What those have done for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,4 +70,4 @@ def unsent(error: Exception) -> str:
     return f"what came of it cannot be sent from the worker to the driver: {type(error).__name__}: {first_line(error)}"
 
 
-FromWorker: TypeAlias = Event | Claim | WantsMore | BeginFollowers | EndFollowers
+FromWorker: TypeAlias = Event | Claim | WantsMore | WantsTraining | BeginFollowers | EndFollowers

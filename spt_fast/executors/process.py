@@ -19,10 +19,19 @@ from typing import Any
 
 from spt_fast.engine.base import Followers, Part
 from spt_fast.errors import UnstorableError
-from spt_fast.executors.messages import BeginFollowers, Claim, DeviceFree, EndFollowers, Packed, WantsMore, unsent
+from spt_fast.executors.messages import (
+    BeginFollowers,
+    Claim,
+    DeviceFree,
+    EndFollowers,
+    Packed,
+    WantsMore,
+    WantsTraining,
+    unsent,
+)
 from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, StageDone
 from spt_fast.worker.judge import run_judging
-from spt_fast.worker.lease import Lease, More
+from spt_fast.worker.lease import Handed, Lease, More
 from spt_fast.worker.stage import run_stage
 
 
@@ -37,9 +46,12 @@ def main(fd: int) -> None:
 
         follow(job)
         return
-    stage, earlier = job
-    run = run_stage if stage.judge is None else run_judging
-    run(stage, earlier, line.emit, line)
+    stage, earlier, do = job
+    if stage.judge is not None:
+        run_judging(stage, earlier, line.emit, line)
+    elif not run_stage(stage, earlier, line.emit, line, do):
+        line.tell(WantsTraining())
+        return
     line.emit(StageDone())
 
 
@@ -67,46 +79,49 @@ class _Line(Lease, Followers):
         self._connection = connection
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._device_free = threading.Event()
+        self._handed: Handed | None = None
         threading.Thread(target=self._listen, daemon=True).start()
 
     def emit(self, event: Event) -> None:
         """Send an event. What a cell came to is packed by itself: where it cannot be sent or read, that cell has failed."""
         if not isinstance(event, CellDone | CellTrained):
-            self._send(event)
+            self.tell(event)
             return
         try:
-            self._send(Packed(key=event.key, data=pickle.dumps(event)))
+            self.tell(Packed(key=event.key, data=pickle.dumps(event)))
         except Exception as e:  # whatever pickling meets in a task of the user's own
-            self._send(CellFailed(key=event.key, kind=UnstorableError.__name__, reason=unsent(e)))
+            self.tell(CellFailed(key=event.key, kind=UnstorableError.__name__, reason=unsent(e)))
 
     def claim(self, keys: Sequence[str]) -> Collection[str]:
-        self._send(Claim(tuple(keys)))
+        self.tell(Claim(tuple(keys)))
         mine: Collection[str] = self._answers.get()
         return mine
 
     def more(self) -> More | None:
-        self._send(WantsMore())
+        self.tell(WantsMore())
         more: More | None = self._answers.get()
         return more
 
-    def wait_for_device(self, meanwhile: Callable[[], None]) -> None:
+    def wait_for_device(self, meanwhile: Callable[[], None]) -> Handed | None:
         if not self._device_free.is_set():
             meanwhile()
         self._device_free.wait()
+        return self._handed
 
     @property
     def followers(self) -> Followers:
         return self
 
     def begin(self, parts: Sequence[Part]) -> None:
-        self._send(BeginFollowers(tuple(parts)))
+        self.tell(BeginFollowers(tuple(parts)))
         self._answers.get()
 
     def end(self) -> None:
-        self._send(EndFollowers())
+        self.tell(EndFollowers())
         self._answers.get()
 
-    def _send(self, message: object) -> None:
+    def tell(self, message: object) -> None:
+        """Send a message that is no event."""
         # Pickled first: a message is sent whole, or the failure to pickle it is ours and visible here.
         data = pickle.dumps(message)
         try:
@@ -119,6 +134,7 @@ class _Line(Lease, Followers):
             while True:
                 message = self._connection.recv()
                 if isinstance(message, DeviceFree):
+                    self._handed = message.handed
                     self._device_free.set()
                 else:
                     self._answers.put(message)

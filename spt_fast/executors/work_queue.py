@@ -6,10 +6,10 @@ A cell is begun by the process or revoked by the driver, never both: whoever com
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from spt_fast.plan.cell import Cell
-from spt_fast.worker.lease import Given, More
+from spt_fast.worker.lease import Given, Handed, More
 
 
 class WorkQueue:
@@ -25,6 +25,7 @@ class WorkQueue:
         self._changed = threading.Condition()
         self._cells = {cell.key: cell for cell in cells}
         self._earlier: dict[str, object] = dict(earlier)
+        self._costs: dict[str, Mapping[str, float]] = {}
         self._begun: set[str] = set()
         self._new: list[str] = []
         self._released = not shared
@@ -45,18 +46,27 @@ class WorkQueue:
             self._begun.update(mine)
             return mine
 
-    def trained(self, key: str, prompts: object) -> None:
+    def trained(self, key: str, prompts: object, costs: Mapping[str, float]) -> None:
         """The vectors of a cell are there: until it is evaluated, it can go to another worker."""
         with self._changed:
             self._earlier[key] = prompts
+            self._costs[key] = costs
             self._begun.discard(key)
 
-    def ended(self, key: str) -> None:
-        """A cell is done, or has failed."""
+    def handed(self) -> Handed:
+        """What processes that have ended leave to the one that evaluates."""
         with self._changed:
-            self._cells.pop(key, None)
+            mine = {key: self._earlier[key] for key in self._cells if key in self._earlier}
+            costs = {key: self._costs[key] for key in self._cells if key in self._costs}
+            return Handed(given=mine, costs=costs, left=frozenset(self._cells))  # type: ignore[arg-type]  # a judge has none
+
+    def ended(self, key: str) -> bool:
+        """A cell is done, or has failed; whether it was here until now."""
+        with self._changed:
             self._earlier.pop(key, None)
+            self._costs.pop(key, None)
             self._begun.discard(key)
+            return self._cells.pop(key, None) is not None
 
     def more(self) -> More | None:
         """What has been assigned since, or None where there is nothing to wait for; waits for one of the two."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from spt_fast.prompts.lora import Learnt
@@ -77,6 +77,8 @@ class CellTrained:
     curve: tuple[TrainingStep, ...]
     meaning: Meaning | None = None
     """What the vectors of the last step lie next to; None: nobody has looked, for want of the loaded model."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """What its training has cost, for whichever worker evaluates it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,18 @@ class More:
     given: Given
 
 
+@dataclass(frozen=True, kw_only=True)
+class Handed:
+    """What other processes have done for a worker's cells while it waited for the device."""
+
+    given: Mapping[str, Mapping[int, Learnt]]
+    """By cell key, what was trained."""
+    costs: Mapping[str, Mapping[str, float]]
+    """By cell key, what that has cost."""
+    left: frozenset[str]
+    """The cells that are still the worker's: others have failed, or were given away."""
+
+
 class Lease(ABC):
     """What a worker asks its work queue."""
 
@@ -36,13 +48,16 @@ class Lease(ABC):
     def more(self) -> More | None:
         """Asked when nothing is left, with the engine open; may take a while. None: the worker is to end."""
 
-    def wait_for_device(self, meanwhile: Callable[[], None]) -> None:
+    def wait_for_device(self, meanwhile: Callable[[], None]) -> Handed | None:
         """Asked when all is read, before anything is put on the device; returns when no other worker holds any of it.
 
         Args:
             meanwhile: what is worth doing where that takes a while.
+
+        Returns:
+            What was done for this worker meanwhile, where anything was.
         """
-        return
+        return None
 
     @property
     def followers(self) -> Followers | None:

@@ -5,6 +5,9 @@
 
 Or, where the stage is a judge's: start one engine, ask it about the completions of all cells (judge.py).
 
+On a GPU the two steps are two processes (`Do`): one trains and ends, with all that it held of the device, while the other reads
+and imports what it evaluates with. That one has then never touched the device, which vLLM's own processes can be forked from.
+
 A cell that fails says why and leaves the others alone. Nothing is written here: what happens goes to `emit`, and the driver
 keeps it.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
+from typing import Literal, TypeAlias
 
 from spt_fast.engine import import_engine
 from spt_fast.errors import SptError
@@ -26,13 +30,17 @@ from spt_fast.worker.lease import Lease, SoleLease
 from spt_fast.worker.train import train
 from spt_fast.worker.workspace import Workspace
 
+Do: TypeAlias = Literal["all", "train", "evaluate"]
+"""What a process does of a stage."""
+
 
 def run_stage(
     stage: Stage,
     trained: Mapping[str, Mapping[int, Learnt]],
     emit: Callable[[Event], None],
     lease: Lease | None = None,
-) -> None:
+    do: Do = "all",
+) -> bool:
     """Do the cells of one model; each ends in `CellDone` or `CellFailed`, but those that another worker is given meanwhile.
 
     Args:
@@ -40,6 +48,10 @@ def run_stage(
         trained: cell key -> step -> what an earlier run has trained.
         emit: told of what happens.
         lease: asked before cells are begun, and for more when nothing is left; None: no other worker has the model.
+        do: what of it; where others train, it is handed what they have trained.
+
+    Returns:
+        Whether all cells have ended. Else others have to train for those that are left.
     """
     backlog = Backlog(stage, emit, lease or SoleLease())
     work = Workspace(backlog, trained)
@@ -47,16 +59,25 @@ def run_stage(
         evaluation = Evaluation(work)
         while backlog.left:  # again where the worker is given cells that need training
             work.prepare()
-            backlog.lease.wait_for_device(lambda: _import_ahead(work, evaluation))
-            train(work)
+            handed = backlog.lease.wait_for_device(lambda: _import_ahead(work, evaluation, do))
+            if handed is not None:
+                work.take_over(handed)
+            if do != "evaluate":
+                train(work)
+            if do == "train":
+                break
             evaluation.run()
+            if do == "evaluate":
+                return not backlog.left
     except SptError as e:
         backlog.fail_all(e)
+    return True
 
 
-def _import_ahead(work: Workspace, evaluation: Evaluation) -> None:
+def _import_ahead(work: Workspace, evaluation: Evaluation, do: Do) -> None:
     """Import what comes next: it takes seconds, and no device. What cannot be imported is said where it is needed."""
     with suppress(Exception):
-        if work.untrained():
+        if do != "evaluate" and work.untrained():
             import_module("spt_fast.models.frozen_model")
-        import_engine(evaluation.backoff.config.kind)
+        if do != "train":
+            import_engine(evaluation.backoff.config.kind)

@@ -52,6 +52,6 @@ class Trained:
         self._work.learnt[cell.key] = own
         last = max(steps)
         cut = tuple(point for point in curve if point.step <= last)
-        self._work.backlog.emit(
-            CellTrained(key=cell.key, prompts=own, curve=cut, meaning=self._work.meanings.get(own[last].key))
-        )
+        costs = {**self._work.shared_costs, **self._work.costs[cell.key]}
+        meaning = self._work.meanings.get(own[last].key)
+        self._work.backlog.emit(CellTrained(key=cell.key, prompts=own, curve=cut, meaning=meaning, costs=costs))

@@ -15,7 +15,7 @@ from spt_fast.prompts.lora import Learnt
 from spt_fast.prompts.meaning import Meaning
 from spt_fast.worker.backlog import Backlog
 from spt_fast.worker.events import PhaseStarted
-from spt_fast.worker.lease import More
+from spt_fast.worker.lease import Handed, More
 from spt_fast.worker.questions import require_no_thought
 from spt_fast.worker.rows import StageRows
 
@@ -66,6 +66,16 @@ class Workspace:
         self.backlog.add(more.cells)
         self.learnt.update(more.given)  # type: ignore[arg-type]  # a judge's worker alone is given results
         self._read_rows(more.cells)
+
+    def take_over(self, handed: Handed) -> None:
+        """Go on from what others have done for these cells. One that should have been trained and was not is left to them."""
+        self.learnt.update(handed.given)
+        for key, costs in handed.costs.items():
+            self.costs[key] |= costs
+            self.shared_costs |= {what: cost for what, cost in costs.items() if what == "load_s"}
+        gone = [key for key in self.backlog.left if key not in handed.left]
+        for key in [*gone, *(cell.key for cell in self.untrained())]:
+            self.backlog.left.pop(key, None)
 
     def untrained(self) -> list[Cell]:
         """The cells that are left and wait for what is trained for them."""

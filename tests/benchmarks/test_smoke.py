@@ -27,7 +27,7 @@ CHEAP = {
 }
 """Each with what its numbers are there for."""
 DEAR = {
-    "engine/injection.py": "full_to_short",
+    "engine/injection.py": "full_to_rows",
     "engine/option_scoring.py": "times_faster_than",
     "engine/prompt_embeds.py": "times_faster_than_peft",
     "gpu/qualify.py": "share_of_matrix_rate",
@@ -38,7 +38,7 @@ DEAR = {
     "lm_eval/speed.py": "times_faster_than",
     "ranking/ladder.py": "pairs_decided_rightly",
     "scheduling/scaling.py": "efficiency_first_to_last",
-    "startup/startup.py": "ahead_times_faster",
+    "startup/startup.py": "times_faster",
     "tuning/zoo.py": "ensembles_at_least_their_mean_member",
 }
 EVERYTHING = os.environ.get("SPT_FAST_BENCHMARKS") == "all"

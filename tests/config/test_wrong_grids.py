@@ -59,7 +59,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "truth of another task": (GOOD + "truth: {zoo: {zoo/base-40: 0.4}}\n", "truth.zoo: is not a task of the grid"),
     "a judge": (GOOD + "judge: {modell: x}\n", "judge"),
     "unknown scoring": (GOOD + "engine: {scoring: fast}\n", "engine.scoring: must be one of auto, forced, prompt_logprobs"),
-    "unknown injection": (GOOD + "engine: {injection: row}\n", "engine.injection: must be one of auto, rows, short, mixed"),
+    "unknown injection": (GOOD + "engine: {injection: row}\n", "engine.injection: must be one of auto, rows, mixed"),
     "unknown engine": (GOOD + "engine: {kind: vlm}\n", "engine.kind"),
     "engine's model": (GOOD + "engine: {model: x}\n", "engine.model: is set by spt-fast"),
     "a name with a slash": (GOOD.replace("good", "a/b"), "names the run folder"),

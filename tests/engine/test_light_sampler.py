@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from spt_fast.engine.vllm.engine import HOLD_ROWS
-from spt_fast.engine.vllm.start import EXTENSION, SAMPLE_LIGHTLY, import_vllm
-from spt_fast.engine.vllm.virtual_rows import VirtualRows
+from spt_fast.engine.vllm.start import import_vllm
 
 import_vllm()
 with warnings.catch_warnings():
@@ -143,10 +140,3 @@ def test_what_it_was_not_written_for_keeps_its_own_sampler(monkeypatch: pytest.M
         assert type(getattr(runner, "sampler", None)) is before
     monkeypatch.setattr(light_sampler, "KNOWN", "0.1.")
     assert not take_its_place(SimpleNamespace(sampler=Sampler(), device=torch.device("cpu"), max_num_reqs=2))
-
-
-def test_vllm_finds_the_extension_by_its_path_and_its_methods_by_their_names() -> None:
-    module, _, name = EXTENSION.rpartition(".")
-    extension = getattr(import_module(module), name)
-    assert issubclass(extension, VirtualRows)
-    assert all(callable(getattr(extension, method)) for method in (HOLD_ROWS, SAMPLE_LIGHTLY))

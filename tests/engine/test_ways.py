@@ -1,11 +1,8 @@
-"""vLLM's faster ways, forced options, virtual tokens and short embeds, beside its plain ones; and how it is found out that they
-do not do."""
+"""vLLM's faster ways, forced options and virtual tokens, beside its plain ones; and how it is found out that they do not do."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,14 +15,14 @@ from spt_fast.engine import config_of
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.transformers import TransformersEngine
 from spt_fast.engine.vllm import engine as vllm
-from spt_fast.engine.vllm import equivalence, forced, short_embeds, start
+from spt_fast.engine.vllm import equivalence, forced, start, virtual_rows
 from spt_fast.engine.vllm.engine import VllmEngine, _Bundles
 from spt_fast.engine.vllm.requests import CONTINUATION, engine_input, sampling_params
-from spt_fast.engine.vllm.start import EXTENSION, FAST, PLAIN, PROCESSOR, WAYS
+from spt_fast.engine.vllm.start import FAST, PLAIN, PROCESSOR, ROOM
 from spt_fast.errors import EngineError
 from spt_fast.models.identity import Model
 from spt_fast.types import Generate, LogLikelihood, Request, Sampling, Score
-from tests.helpers.both_ways import SETTINGS, check_equal, everything, numbers, options_of, plainly, ways
+from tests.helpers.both_ways import SETTINGS, check_equal, everything, numbers, options_of, plainly
 from tests.helpers.engine_requests import BOS, EOS, PLACES, H, generate, ids, soft
 from tests.helpers.tiny import tiny_model
 
@@ -48,6 +45,8 @@ def engine(llama: Path) -> Iterator[VllmEngine]:
 
 def test_forced_options_behind_soft_rows_are_worth_what_prompt_logprobs_say(engine: VllmEngine) -> None:
     assert engine.ways == FAST
+    settings = engine._engine.vllm_config  # type: ignore[union-attr]
+    assert not settings.model_config.enable_prompt_embeds
     check_equal(engine, seeds=(0, 1))
 
 
@@ -109,7 +108,7 @@ def test_an_engine_that_does_not_force_is_found_out_at_its_start(
     monkeypatch.setattr(forced.ForcedTokens, "apply", lambda self, logits: logits)
     engine._choose_ways(EngineConfig(model=""))
     assert engine.ways["scoring"].startswith("prompt_logprobs (forced: vLLM did not write")
-    assert engine.ways["injection"] == "short (rows: prompt_logprobs looks every token of a prompt up among the logits)"
+    assert engine.ways["injection"] == "rows", "which need nothing of it"
     assert "engine.scoring: forced is not taken: vLLM did not write" in caplog.text
     (answer,) = engine.score([Score(token_ids=ids(5), continuation=(65, 66))])
     assert len(answer.token_logprobs) == 2
@@ -128,54 +127,41 @@ def test_log_probabilities_of_what_was_forced_upon_the_model_are_found_out(
 
 
 def test_vectors_that_arrive_changed_are_found_out_at_the_start(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_row_late(request: Request, rows: torch.Tensor | None, *, first_id: int | None, short: bool, **more: Any) -> Any:
-        first_id = None if first_id is None else first_id - 1
-        return engine_input(
-            request, rows.roll(1, 0) if rows is not None and short else rows, first_id=first_id, short=short, **more
-        )
+    def one_row_late(request: Request, rows: torch.Tensor | None, *, soft_ids: Any, **more: Any) -> Any:
+        late = range(soft_ids.start - 1, soft_ids.stop - 1) if isinstance(soft_ids, range) else soft_ids
+        return engine_input(request, rows, soft_ids=late, **more)
 
     monkeypatch.setattr(vllm, "engine_input", one_row_late)
     monkeypatch.setattr(engine, "_ways", dict(PLAIN))
     monkeypatch.setattr(engine, "_obstacles", {})
     engine._choose_ways(EngineConfig(model=""))
     assert engine.ways["scoring"] == "forced"
-    assert re.fullmatch(
-        r"mixed \(rows: log-probabilities differ by .*; short: log-probabilities differ by .*\)", engine.ways["injection"]
-    )
+    assert engine.ways["injection"].startswith("mixed (rows: log-probabilities differ by ")
 
 
-def test_two_soft_prompts_that_a_cache_mixes_up_are_found_out_at_the_start(
-    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "changed",
+    [lambda rows: rows.roll(1, 0), lambda rows: 1.1 * rows, lambda rows: torch.cat([rows[:-1], rows[:1]])],
+    ids=["rows swapped", "another scale", "one row wrong"],
+)
+def test_rows_that_are_held_otherwise_than_they_were_sent_are_found_out_at_the_start(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch, changed: Any
 ) -> None:
-    from vllm.v1.core import kv_cache_utils
-
-    def unsalted(*arguments: Any, short: bool, **more: Any) -> Any:
-        made: Any = engine_input(*arguments, short=short, **more)
-        if short:
-            made.pop("cache_salt", None)
-        return made
-
-    keys = kv_cache_utils._gen_prompt_embeds_extra_hash_keys
-
-    def without_rows(request: Any, start: int, end: int) -> Any:
-        short = request.prompt_embeds is not None and len(request.prompt_embeds) < len(request.prompt_token_ids)
-        return [] if short else keys(request, start, end)
-
-    monkeypatch.setattr(vllm, "engine_input", unsalted)
-    monkeypatch.setattr(kv_cache_utils, "_gen_prompt_embeds_extra_hash_keys", without_rows)
-    for scoring, said in (("forced", "log-probabilities differ by "), ("prompt_logprobs", "greedy completions differ")):
-        monkeypatch.setattr(engine, "_ways", {"scoring": scoring, "injection": "mixed"})
-        monkeypatch.setattr(engine, "_obstacles", {})
-        assert engine._fastest("injection", ["short"]) == "mixed"
-        assert engine._obstacles["short"].startswith(said)
+    add = virtual_rows.VirtualRows.add
+    monkeypatch.setattr(virtual_rows.VirtualRows, "add", lambda self, first, rows: add(self, first, changed(rows)))
+    monkeypatch.setattr(engine, "_first_ids", {})
+    monkeypatch.setattr(engine, "_ways", {**PLAIN, "scoring": "forced"})
+    monkeypatch.setattr(engine, "_obstacles", {})
+    assert engine._fastest("injection", ["rows"]) == "mixed"
+    assert engine._obstacles["rows"].startswith("log-probabilities differ by ")
 
 
 def test_ids_that_are_given_to_two_soft_prompts_are_found_out_at_the_start(
     engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = engine._first_id("x" * 16, torch.zeros(10, H))
-    assert first is not None
-    monkeypatch.setattr(engine, "_first_id", lambda key, rows: first)
+    first = engine._hold(torch.zeros(10, H))
+    monkeypatch.setattr(engine, "_hold", lambda rows: first)
+    monkeypatch.setattr(engine, "_first_ids", {})
     monkeypatch.setattr(engine, "_obstacles", {})
     monkeypatch.setattr(engine, "_ways", {**PLAIN, "scoring": "forced"})
     assert engine._fastest("injection", ["rows"]) == "mixed"
@@ -188,20 +174,24 @@ def test_a_way_that_is_insisted_on_and_does_not_prove_equal_is_an_error(
     monkeypatch.setattr(engine, "_ways", dict(PLAIN))
     monkeypatch.setattr(engine, "_obstacles", {})
     monkeypatch.setattr(engine, "_disproof", lambda trial, way: "it rains")
-    said = r"^engine\.injection: short cannot be used here \(it rains\); `auto` takes what can$"
+    said = r"^engine\.injection: rows cannot be used here \(it rains\); `auto` takes what can$"
     with pytest.raises(EngineError, match=said):
-        engine._choose_ways(EngineConfig(model="", injection="short"))
+        engine._choose_ways(EngineConfig(model="", injection="rows"))
     monkeypatch.setattr(engine, "_obstacles", {})
     engine._choose_ways(EngineConfig(model="", scoring="prompt_logprobs", injection="mixed"))
     assert engine.ways == PLAIN, "and those that are plain need no proof"
 
 
 def settings_of(**more: Any) -> Any:
-    model = SimpleNamespace(logprobs_mode="raw_logprobs", logits_processors=["theirs:One"], enable_trace_replay=False)
-    parallel = SimpleNamespace(worker_extension_cls="")
+    model = SimpleNamespace(
+        logprobs_mode="raw_logprobs",
+        logits_processors=["theirs:One"],
+        enable_trace_replay=False,
+    )
     made = {
         "model_config": model,
-        "parallel_config": parallel,
+        "parallel_config": SimpleNamespace(worker_cls="vllm.v1.worker.gpu_worker.Worker"),
+        "additional_config": {"theirs": 1},
         "speculative_config": None,
         "use_v2_model_runner": False,
         **more,
@@ -209,95 +199,48 @@ def settings_of(**more: Any) -> Any:
     return SimpleNamespace(**made)
 
 
-def test_vllm_is_set_up_for_the_ways_that_may_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(short_embeds, "install", lambda: None)
-    monkeypatch.setenv(short_embeds.SWITCH, "")
+def test_vllm_is_set_up_for_the_ways_that_may_be_tried() -> None:
     config = EngineConfig(model="")
-    assert start._prepare_ways(config, older := settings_of(), {}) == {}
+    assert start._prepare_forcing(config, older := settings_of(), {}) == {}
     assert older.model_config.logits_processors == ["theirs:One", PROCESSOR]
-    assert older.parallel_config.worker_extension_cls == EXTENSION
-    assert os.environ[short_embeds.SWITCH] == "1"
-    assert start._prepare_ways(config, newer := settings_of(use_v2_model_runner=True), {}) == {}
+    assert start._prepare_forcing(config, newer := settings_of(use_v2_model_runner=True), {}) == {}
     assert newer.model_config.enable_trace_replay
     assert newer.model_config.logits_processors == ["theirs:One"]
+    assert start._no_rows(config, {}) is None
+    assert start._prepare_rows(older, None) == {}
+    assert older.parallel_config.worker_cls == "spt_fast.engine.vllm.worker.Worker"
+    assert older.additional_config == {"theirs": 1, ROOM: 2**27}
     plain = EngineConfig(model="", scoring="prompt_logprobs", injection="mixed")
-    for asked, known in ((plain, {}), (config, dict.fromkeys(("forced", "rows", "short"), "died"))):
-        assert start._prepare_ways(asked, untouched := settings_of(), known) == {}
-        assert untouched == settings_of()
-        assert os.environ[short_embeds.SWITCH] == "0"
+    for asked, known in ((plain, {}), (config, dict.fromkeys(("forced", "rows"), "died"))):
+        assert start._prepare_forcing(asked, untouched := settings_of(), known) == {}
+        no_rows = start._no_rows(asked, known)
+        assert start._prepare_rows(untouched, no_rows) == ({"rows": "died"} if known else {})
+        assert untouched.additional_config == {"theirs": 1}
+        assert untouched.model_config.logits_processors == ["theirs:One"]
 
 
-def test_ways_that_cannot_be_tried_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(short_embeds.SWITCH, "")
-    monkeypatch.setattr(short_embeds, "KNOWN", "0.1.")
+def test_ways_that_cannot_be_tried_say_why() -> None:
     processed = settings_of()
     processed.model_config.logprobs_mode = "processed_logprobs"
-    found = start._prepare_ways(EngineConfig(model=""), processed, {})
-    assert found["forced"] == "logprobs_mode is processed_logprobs"
-    assert found["short"].endswith("and they are written for 0.1.*")
-    assert "rows" not in found, "they change nothing of vLLM"
-    found = start._prepare_ways(EngineConfig(model=""), settings_of(speculative_config=object()), {})
-    assert found["forced"] == "speculative decoding takes no logits processor"
-    assert found["rows"] == "a model that drafts has none of them"
-    theirs = settings_of(parallel_config=SimpleNamespace(worker_extension_cls="theirs.Worker"))
-    assert start._prepare_ways(EngineConfig(model=""), theirs, {})["rows"] == "worker_extension_cls is theirs.Worker"
-    assert theirs.parallel_config.worker_extension_cls == "theirs.Worker"
-
-
-def test_no_wheel_of_ours_leaves_the_plug_in_out() -> None:
-    assert short_embeds.missing() is None
-
-
-def test_the_plug_in_does_nothing_to_engines_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(short_embeds, "install", lambda: pytest.fail("it was installed"))
-    for value in (None, "0", ""):
-        monkeypatch.delenv(short_embeds.SWITCH, raising=False)
-        if value is not None:
-            monkeypatch.setenv(short_embeds.SWITCH, value)
-        short_embeds.register()
-
-
-def test_the_plug_in_leaves_a_vllm_alone_that_has_not_what_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vllm.v1 import request
-    from vllm.v1.core import kv_cache_utils
-
-    before = request.Request.__init__
-    monkeypatch.delattr(kv_cache_utils, "_gen_prompt_embeds_extra_hash_keys")
-    assert "vLLM has not what they change" in str(short_embeds.install())
-    assert request.Request.__init__ is before
-
-
-def test_the_plug_in_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLLM_PLUGINS", "others")
-    assert short_embeds.missing() == "VLLM_PLUGINS leaves spt_fast_short_embeds out"
-    monkeypatch.setattr(short_embeds, "NAME", "nobody")
-    assert short_embeds.missing() == "the entry point nobody is not installed; `make install`"
-
-
-def test_a_prompt_is_as_long_as_its_ids_and_never_shorter_than_its_rows() -> None:
-    rows = torch.zeros(3, 4)
-    assert short_embeds.length([1, 2, 3, 4, 5], rows) == 5
-    assert short_embeds.length([1, 2, 3], rows) == 3
-    assert short_embeds.length(None, rows) == 3
-    assert short_embeds.length([1], None) == 1
-    with pytest.raises(ValueError, match="3 rows of prompt embeds for 2 token ids"):
-        short_embeds.length([1, 2], rows)
-    with pytest.raises(ValueError, match="Neither"):
-        short_embeds.length(None, None)
-
-
-@pytest.mark.parametrize(("place", "before"), [("front", 0), ("after_bos", 1)])
-def test_short_embeds_end_with_the_soft_rows(place: Any, before: int) -> None:
-    rows = torch.tensor(soft(0).vectors)
-    made: Any = engine_input(generate(ids(50), "0123456789abcdef", place), rows, short=True)
-    assert torch.equal(made["prompt_embeds"][before:], rows)
-    assert made["is_token_ids"] == [True] * before + [False] * 10
-    assert len(made["prompt_token_ids"]) == 60
+    config = EngineConfig(model="")
+    assert start._prepare_forcing(config, processed, {}) == {"forced": "logprobs_mode is processed_logprobs"}
+    drafts = settings_of(speculative_config=object())
+    assert start._prepare_forcing(config, drafts, {}) == {"forced": "speculative decoding takes no logits processor"}
+    for options, said in (
+        ({"speculative_config": {"method": "eagle"}}, "a model that drafts has none of them"),
+        ({"worker_cls": "theirs.Worker"}, "worker_cls is theirs.Worker"),
+    ):
+        assert start._no_rows(EngineConfig(model="", options=options), {}) == said
+    elsewhere = settings_of(parallel_config=SimpleNamespace(worker_cls="vllm.v1.worker.xpu_worker.XPUWorker"))
+    assert start._prepare_rows(elsewhere, None) == {"rows": "vLLM's worker is vllm.v1.worker.xpu_worker.XPUWorker here"}
+    assert elsewhere.parallel_config.worker_cls == "vllm.v1.worker.xpu_worker.XPUWorker"
 
 
 @pytest.mark.parametrize(("place", "before"), [("front", 0), ("after_bos", 1)])
 def test_virtual_tokens_stand_where_soft_rows_do(place: Any, before: int) -> None:
-    made: Any = engine_input(generate(ids(50), "0123456789abcdef", place), torch.tensor(soft(0).vectors), first_id=300)
+    made: Any = engine_input(
+        generate(ids(50), "0123456789abcdef", place), torch.tensor(soft(0).vectors), soft_ids=range(300, 310)
+    )
     assert made["prompt_token_ids"] == [*ids(50)[:before], *range(300, 310), *ids(50)[before:]]
     assert "prompt_embeds" not in made
 
@@ -373,17 +316,12 @@ def test_ways_are_settings_of_ours_and_not_of_vllm(llama: Path) -> None:
     assert (made.scoring, made.injection, made.options) == ("forced", "mixed", {"max_num_seqs": 2})
 
 
-def written(engine: VllmEngine, asked: Sequence[Generate], injection: str) -> list[tuple[int, ...]]:
-    with ways(engine, injection=injection):
-        return [answer.token_ids for answer in engine.generate(asked)]
-
-
-def test_completions_behind_soft_rows_are_the_same_however_these_travel(engine: VllmEngine) -> None:
+def test_two_soft_prompts_are_two_to_the_prefix_cache(engine: VllmEngine) -> None:
     keys = [engine.add(soft(seed)) for seed in (0, 1)]
     asked = [generate(ids(length), key, place) for length in (2, 40, 70) for key in keys for place in PLACES]
-    by_rows, short, mixed = (written(engine, asked, injection) for injection in WAYS["injection"])
-    assert by_rows == short == mixed
-    assert by_rows[0] != by_rows[2]
+    first = engine.generate(asked)
+    assert engine.generate(asked) == first
+    assert first[0].token_ids != first[2].token_ids
 
 
 def test_a_soft_prompt_keeps_its_virtual_tokens_and_no_model_writes_them(engine: VllmEngine) -> None:
@@ -392,23 +330,29 @@ def test_a_soft_prompt_keeps_its_virtual_tokens_and_no_model_writes_them(engine:
         Generate(token_ids=ids(9), sampling=Sampling(max_tokens=32, temperature=2.0, seed=seed), soft_prompt=key)
         for seed, key in enumerate(keys)
     ]
-    with ways(engine, injection="rows"):
-        assert max(token for answer in engine.generate(drawn) for token in answer.token_ids) < VOCABULARY
-        given = dict(engine._first_ids)
-        assert len({given[key] for key in keys}) == 2
-        again = engine.add(soft(2))
-        engine.generate([generate(ids(9), each) for each in (*keys, again)])
+    assert max(token for answer in engine.generate(drawn) for token in answer.token_ids) < VOCABULARY
+    given = dict(engine._first_ids)
+    assert len({given[key] for key in keys}) == 2
+    again = engine.add(soft(2))
+    engine.generate([generate(ids(9), each) for each in (*keys, again)])
     assert {key: engine._first_ids[key] for key in keys} == {key: given[key] for key in keys}
     assert engine._first_ids[again] >= max(given.values()) + 10, "its own, behind all that were given"
 
 
-def test_soft_prompts_for_which_the_workers_have_no_room_travel_with_their_requests(
+def test_soft_prompts_for_which_the_workers_have_no_room_wait_until_others_are_done(
     engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vllm, "MOST_ROW_BYTES", (engine._rows_sent + 15) * H * 4)
-    fits, waits = (engine.add(soft(seed)) for seed in (20, 21))
-    asked = [generate(ids(40), key, place) for key in (fits, waits) for place in PLACES]
-    found = written(engine, asked, "rows")
-    assert fits in engine._first_ids
-    assert waits not in engine._first_ids
-    assert found == written(engine, asked, "mixed")
+    """Room for two of three, asked in turn: what runs is done before its ids are given to others."""
+    keys = [engine.add(soft(seed)) for seed in (20, 21, 22)]
+    asked = [generate(ids(length), key, place) for length in (40, 70) for key in keys for place in PLACES]
+    expected = [answer.token_ids for answer in engine.generate(asked)]
+    assert len(set(expected)) > 6
+    calls: list[str] = []
+    rpc = engine._engine.collective_rpc  # type: ignore[union-attr]
+    monkeypatch.setattr(engine._engine, "collective_rpc", lambda name, **more: (calls.append(name), rpc(name, **more))[1])
+    engine._first_ids.clear()
+    for room in (20, 10):
+        monkeypatch.setattr(engine, "_room", room)
+        assert [answer.token_ids for answer in engine.generate(asked)] == expected
+        assert engine._rows_sent <= room
+    assert calls.count(vllm.FORGET_ROWS) >= 4

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from spt_fast.engine.base import EngineConfig
-from spt_fast.engine.vllm import forced
+from spt_fast.engine.vllm import forced, start, virtual_rows
 from spt_fast.engine.vllm.engine import VllmEngine
-from spt_fast.engine.vllm.start import FAST, WAYS
+from spt_fast.engine.vllm.start import EMBEDS, FAST
+from spt_fast.errors import EngineError
 from spt_fast.types import Score
-from tests.helpers.both_ways import SETTINGS, check_equal, numbers, plainly, ways
-from tests.helpers.engine_requests import PLACES, ids, soft
+from tests.helpers.both_ways import SETTINGS, check_equal, numbers, plainly
+from tests.helpers.engine_requests import PLACES, generate, ids, soft
 from tests.helpers.tiny import tiny_model
 
 pytestmark = pytest.mark.vllm
@@ -53,11 +54,10 @@ def test_they_are_worth_the_same_where_requests_are_preempted(llama: Path) -> No
             for seed, (key, place) in enumerate((key, place) for key in keys for place in PLACES)
         ]
         plain = plainly(engine, asked)
-        for injection in WAYS["injection"][:-1]:
-            before = len(preempted)
-            with ways(engine, injection=injection):
-                assert np.abs(numbers(engine.score(asked)) - plain).max() < 1e-4
-            assert len(preempted) > before, "nothing was preempted, so this shows nothing"
+        engine.forget()
+        before = len(preempted)
+        assert np.abs(numbers(engine.score(asked)) - plain).max() < 1e-4
+        assert len(preempted) > before, "nothing was preempted, so this shows nothing"
 
 
 def count_preemptions(engine: VllmEngine) -> list[object]:
@@ -87,8 +87,36 @@ def test_an_engine_that_dies_of_a_faster_way_is_started_again_without_it(llama: 
 
 @pytest.mark.slow
 def test_an_engine_in_a_process_of_its_own_takes_all_too(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There the processor and the rows' extension are found by their paths, and short embeds by their entry point."""
+    """There the processor and the worker are found by their paths."""
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     with VllmEngine(EngineConfig(model=str(llama), options=SETTINGS)) as engine:
         assert engine.ways == FAST
         check_equal(engine)
+
+
+@pytest.mark.slow
+def test_a_model_that_has_no_place_for_rows_is_asked_by_prompt_embeds_while_vllm_has_them(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And once it has none, that is what a soft prompt's cells fail of; all others go on."""
+
+    def unknown(model: object) -> Any:
+        raise ValueError("it is not known where this looks up its embeddings")
+
+    key = soft(0).key
+    asked = [generate(ids(length), key, place) for length in (2, 40) for place in PLACES]
+    with VllmEngine(EngineConfig(model=str(llama), options=SETTINGS)) as engine:
+        engine.add(soft(0))
+        expected, plain = engine.generate(asked), engine.generate([generate(ids(9))])
+    monkeypatch.setattr(virtual_rows, "_where_ids_are_met", unknown)
+    with VllmEngine(EngineConfig(model=str(llama), options=SETTINGS)) as mixed:
+        assert mixed.ways["injection"].startswith("mixed (rows: vLLM refused a request: ValueError: it is not known where ")
+        mixed.add(soft(0))
+        assert mixed.generate(asked) == expected
+    names = start.setting_names() - {EMBEDS}
+    monkeypatch.setattr(start, "setting_names", lambda: names)
+    with VllmEngine(EngineConfig(model=str(llama), options=SETTINGS)) as none:
+        said = "cannot be brought to this model by vLLM: rows: .*not known where.*; mixed: this version of vLLM takes no prompt"
+        with pytest.raises(EngineError, match=said):
+            none.add(soft(0))
+        assert none.generate([generate(ids(9))]) == plain

@@ -25,7 +25,7 @@ from spt_fast.types import Answer, CellResult, Request
 from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, StageDone
 from spt_fast.worker.judge import run_judging
 from spt_fast.worker.lease import Given
-from spt_fast.worker.stage import run_stage
+from spt_fast.worker.stage import Do, run_stage
 from tests.helpers.tiny import tiny_model
 
 OPEN = ("zoo-json", "zoo-short", "zoo-number")
@@ -199,15 +199,12 @@ class Here:
     def __init__(self, log: Path, log_name: str, *, offline: bool, environment: Mapping[str, str] | None = None) -> None:
         type(self).born += 1
 
-    def __enter__(self) -> Here:
-        return self
+    def kill(self) -> None:
+        """It has nothing to end."""
 
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def send(self, job: tuple[Stage, Given] | DeviceFree) -> None:
+    def send(self, job: tuple[Stage, Given, Do] | DeviceFree) -> None:
         if not isinstance(job, DeviceFree):
-            self._stage, self._given = job
+            self._stage, self._given, _ = job
 
     def messages(self) -> Iterator[Event | Claim | WantsMore]:
         events: list[Event] = []
@@ -226,6 +223,7 @@ def here(stage: Stage, dies_of: Collection[str], tmp_path: Path, monkeypatch: py
     """Run a stage in workers that die of some tasks: what they tell, and how many it took."""
     fragile(monkeypatch, dies_of, Killed)
     monkeypatch.setattr(supervisor, "WorkerProcess", Here)
+    monkeypatch.setenv(supervisor.APART, "0")
     monkeypatch.setattr(Here, "born", 0)
     return list(run_here(stage, {}, tmp_path / "log")), Here.born
 

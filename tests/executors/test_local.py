@@ -18,7 +18,7 @@ from spt_fast.executors.process import _Line
 from spt_fast.plan import Stage, expand, stages
 from spt_fast.worker.events import CellDone, CellFailed, Event, PhaseStarted, StageDone
 from spt_fast.worker.lease import Given, SoleLease
-from spt_fast.worker.stage import run_stage
+from spt_fast.worker.stage import Do, run_stage
 from tests.helpers.tiny import tiny_model
 
 
@@ -49,11 +49,12 @@ class Here:
         self.alive = True
         self.born.append(self)
 
-    def send(self, job: tuple[Stage, Given] | DeviceFree) -> None:
+    def send(self, job: tuple[Stage, Given, Do] | DeviceFree) -> None:
         if isinstance(job, DeviceFree):
             self.alive_when_free.append([worker.alive for worker in self.born if worker is not self])
         else:
-            self._stage, _ = job
+            self._stage, _, do = job
+            assert do == "all"
 
     def messages(self) -> Iterator[Event]:
         events: list[Event] = []
@@ -64,16 +65,14 @@ class Here:
         self.alive = False
         return ""
 
-    def __enter__(self) -> Here:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def kill(self) -> None:
         self.alive = False
 
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
     monkeypatch.setattr(supervisor, "WorkerProcess", Here)
+    monkeypatch.setenv(supervisor.APART, "0")
     Here.born, Here.alive_when_free = [], []
     return Here
 
@@ -133,8 +132,9 @@ def test_no_worker_starts_early_where_that_is_not_wanted(two: list[Stage], tmp_p
 
 
 def test_a_worker_that_waits_ends_when_its_driver_is_gone(two: list[Stage], tmp_path: Path) -> None:
-    with supervisor.employ(two[0], {}, tmp_path / "log", "the log") as worker:
-        assert worker.alive
+    with supervisor.employ(two[0], {}, tmp_path / "log", "the log", apart=False) as employed:
+        worker = employed.worker
+        assert employed.alive
         worker._connection.close()  # as the system does for a driver that was killed
         assert worker._process.wait(60) == -signal.SIGKILL
         assert not worker.alive
@@ -157,7 +157,7 @@ def test_nothing_is_put_on_the_device_before_the_device_is_free(two: list[Stage]
 
 def test_a_worker_works_ahead_only_as_long_as_it_waits() -> None:
     line = object.__new__(_Line)  # without its thread, which ends this process when the other end is gone
-    line._device_free = threading.Event()
+    line._device_free, line._handed = threading.Event(), None
     did: list[str] = []
     line.wait_for_device(lambda: (did.append("imported"), line._device_free.set())[0])
     line.wait_for_device(lambda: did.append("too late"))

@@ -62,11 +62,11 @@ def test_a_cell_whose_vectors_are_learnt_can_go_elsewhere_until_it_is_asked(stag
     first, *_ = keys(stage.cells)
     queue = WorkQueue(stage.cells, {})
     queue.claim([first])
-    queue.trained(first, {2: "vectors"})
+    queue.trained(first, {2: "vectors"}, {})
     assert queue.revoke([first]) == (first,)
     again = WorkQueue(stage.cells, {})
     again.claim([first])
-    again.trained(first, {2: "vectors"})
+    again.trained(first, {2: "vectors"}, {})
     assert again.claim([first]) == (first,)
     assert again.revoke([first]) == ()
 
@@ -76,10 +76,14 @@ def test_a_new_process_gets_what_is_left_with_the_vectors_that_are_learnt(stage:
     queue = WorkQueue(stage.cells, {})
     queue.claim([first, second])
     queue.ended(first)
-    queue.trained(second, {2: "vectors"})
+    queue.trained(second, {2: "vectors"}, {"train_s": 1.5})
     cells, given = queue.left()
     assert keys(cells) == keys(stage.cells)[1:]
     assert given == {second: {2: "vectors"}}
+    handed = queue.handed()
+    assert (handed.given, handed.costs) == (given, {second: {"train_s": 1.5}})
+    assert handed.left == {*keys(stage.cells)[1:]}
+    assert not queue.ended(first), "it has ended already"
 
 
 def test_a_worker_alone_has_no_more_to_wait_for(stage: Stage) -> None:

@@ -7,9 +7,13 @@ Decisions:
   options in one pass of the trainer's model, 6 to 28 times as fast as `prompt_logprobs`.
 * A faster method is used only where it proves equal (`equivalence`): the same requests both ways at each start. What
   differs or dies falls back, and provenance says why (`engine_scoring`, `engine_injection`).
-* Soft rows are inserted where a model embeds ids, not in its table (`virtual_rows`). With prompt embeds on, vLLM calls
-  `embed_input_ids` outside the compiled graph, so ids from `V` on can stand for rows of ours: no padding or reserved token
-  is needed, and there is no logit to mask. An id is never given to other rows, so the prefix cache needs no salt.
+* Soft rows are inserted where a model looks up its embeddings, behind its table (`virtual_rows`): ids from `V` on stand for
+  rows of ours, so no padding or reserved token is needed, and there is no logit to mask. Room is made before the model is
+  compiled, and rows are written into it, so the graph has them. vLLM's prompt embeds stay off: a maintainer asks whether to
+  keep them (vllm#42963), and with them on each step looks up embeddings outside the graph. An id is given to other rows only
+  when the room is full, nothing runs and the prefix cache was emptied, so that needs no salt.
+* What rows are held against are tokens: rows that are the embeddings of tokens must answer as those tokens do. That is the
+  path that all of vLLM's users take, and needs no third way to be right.
 * vLLM is told which layers LoRA changes, and started for adapters only where cells have some. Its LoRA embedding counts on
   all ids of a batch and dies where soft rows stand between them (vllm#51122), so embeddings are left alone.
 * vLLM's processes say why they died only in the log, so the worker's log is read (`oom_messages`).

@@ -1,11 +1,13 @@
 """vLLM as an engine: soft prompts as virtual tokens or prompt embeds, options as forced continuations.
 
-How it is started stands in `vllm_start`, what it is sent in `vllm_requests`, and what runs in its own processes in `forced`,
-`short_embeds` and `virtual_rows`. `LLMEngine.add_request` and `step` are used, what `LLM.generate` itself stands on: `generate`
+How it is started stands in `start`, what it is sent in `requests`, and what runs in its own processes in `forced`, `worker` and
+`virtual_rows`. `LLMEngine.add_request` and `step` are used, what `LLM.generate` itself stands on: `generate`
 takes all requests before it answers any, and with prompt embeds that is the whole data set as tensors.
 
-Two things can be done in several ways (`engine.scoring`, `engine.injection`). The fastest of each is taken that `proof` shows,
-at the engine's start, to give what the plain one gives; else the plain one, and `ways` says why.
+Two things can be done in two ways (`engine.scoring`, `engine.injection`). The faster of each is taken where `equivalence`
+shows, at the engine's start, that it gives what the plain one gives; else the plain one, and `ways` says why. Forced options
+are held against `prompt_logprobs`, and virtual tokens, given the embeddings of the model's own tokens, against those tokens.
+Only where virtual tokens are not taken is vLLM started anew to take prompt embeds.
 
 What vLLM does not check and we do, before a request reaches it (a wrong one kills its engine, or worse): hidden size, finite
 vectors, ids inside the vocabulary, length.
@@ -27,7 +29,7 @@ from spt_fast.engine.base import Engine, EngineConfig, check_request, require_ro
 from spt_fast.engine.vllm import equivalence
 from spt_fast.engine.vllm.oom_messages import Printed, shortage
 from spt_fast.engine.vllm.requests import Forcing, answer, engine_input, sampling_params
-from spt_fast.engine.vllm.start import PLAIN, WAYS, import_vllm, prepare_environment, setting_names, start
+from spt_fast.engine.vllm.start import PLAIN, ROOM, WAYS, import_vllm, prepare_environment, setting_names, start
 from spt_fast.errors import EngineError, ModelError, OutOfMemoryError, boundary, first_line
 from spt_fast.models import memory
 from spt_fast.models.fits import contradiction
@@ -49,11 +51,13 @@ SAME = ("plain", "equal")
 MOST_TOKENS = 128
 """Most token ids whose log-probabilities vLLM looks up for one request (`MAX_LOGPROB_TOKEN_IDS`)."""
 
-HOLD_ROWS = "spt_fast_hold_rows"
-"""The name by which vLLM's workers are asked to hold rows of soft prompts (`virtual_rows.VirtualRows`)."""
-MOST_ROW_BYTES = 2**27
-"""Most bytes of those rows in each worker, which takes up to twice as many and vLLM's measuring does not see. 1,600 soft
-prompts `[10, 4096]` in bfloat16; those that come later travel as prompt embeds."""
+HAS_ROOM, HOLD_ROWS, FORGET_ROWS = "spt_fast_room", "spt_fast_hold_rows", "spt_fast_forget_rows"
+"""The names by which vLLM's workers (`worker.Ours`) are asked what room they have for rows of soft prompts, to hold some, and
+to forget all."""
+EMBED = "spt_fast_embed"
+"""The name by which they are asked for the embeddings of tokens."""
+TOKENS = "tokens"
+"""The plain side of injection: soft prompts that are embeddings of tokens, as those tokens."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,12 +85,16 @@ class VllmEngine(Engine):
         self._first_ids: dict[str, int] = {}
         """Soft prompts whose rows the workers hold -> the id of the first."""
         self._rows_sent = 0
+        self._tokens: dict[str, Sequence[int]] = {}
+        """Soft prompts that are embeddings of tokens -> these, as long as ways are tried."""
         self._sent = 0
         self._gpus = config.gpus
         self._followers = config.followers if config.nodes else None
         self._printed = Printed()
         self._ways = dict(PLAIN)
         self._obstacles: dict[str, str] = {}
+        self._no_way = ""
+        """Why soft prompts cannot be asked behind; empty: they can."""
         self._proving = ""
         """The faster way that is being tried: what an engine dies of meanwhile is put down to it."""
         on_cpu = prepare_environment(config)
@@ -94,7 +102,12 @@ class VllmEngine(Engine):
             self._open(config, on_cpu=on_cpu)
             try:
                 self._choose_ways(config)
-                return
+                if self._ways["injection"] != "mixed" or self._takes_embeds:
+                    return
+                if "mixed" in self._obstacles:
+                    self._no_way = "; ".join(f"{way}: {self._obstacles[way]}" for way in WAYS["injection"])
+                    return
+                self.close()  # it was started without prompt embeds, and they are needed
             except BaseException as e:
                 self.close()
                 # One that dies of a faster way is started anew without it.
@@ -134,6 +147,7 @@ class VllmEngine(Engine):
                     raise EngineError(f"vLLM cannot load {config.model}: {wrong}") from e
                 raise
         self._obstacles |= started.obstacles
+        self._takes_embeds = started.takes_embeds
         self._lora = started.lora
         self._first_ids, self._rows_sent = {}, 0  # what another engine's workers held is gone
         # `check_request` looks at ids before they get here, and vLLM would take virtual ones for mistakes.
@@ -150,6 +164,9 @@ class VllmEngine(Engine):
         self.hidden_size = int(settings.model_config.get_inputs_embeds_size())
         self.max_model_len = int(settings.model_config.max_model_len)
         self._vocab_size = int(settings.model_config.get_vocab_size())
+        room = self._engine.collective_rpc(HAS_ROOM)[0] if ROOM in (settings.additional_config or {}) else None
+        self._room: int = room[0] if room else 0
+        self.hidden_size = room[1] if room else self.hidden_size
         self._window = config.window or 2 * int(settings.scheduler_config.max_num_seqs)
 
     @property
@@ -173,7 +190,7 @@ class VllmEngine(Engine):
         return self._vocab_size
 
     def tried(self) -> Mapping[str, Mapping[str, str]]:
-        """Every way of each matter, tried by itself: "plain", "equal", or why it is not taken.
+        """Every way of each matter that it was started for, tried by itself: "plain", "equal", or why it is not taken.
 
         Raises:
             EngineError: the engine died of one.
@@ -185,7 +202,8 @@ class VllmEngine(Engine):
                 if way not in self._obstacles:
                     self._fastest(matter, [way])
                 found[matter][way] = self._obstacles.get(way, "equal")
-            found[matter][ways[-1]] = self._obstacles.get(ways[-1], "plain")
+            if matter != "injection" or self._takes_embeds:
+                found[matter][ways[-1]] = self._obstacles.get(ways[-1], "plain")
         return found
 
     @contextlib.contextmanager
@@ -201,10 +219,12 @@ class VllmEngine(Engine):
         """Hold a soft prompt, rounded to the model's dtype as `torch.Tensor.to` rounds, on the CPU.
 
         Raises:
-            EngineError: its hidden size is not the model's, or the model's dtype cannot hold it.
+            EngineError: its hidden size is not the model's, the model's dtype cannot hold it, or there is no way to the model.
         """
         import torch
 
+        if self._no_way:
+            raise EngineError(f"soft prompts cannot be brought to this model by vLLM: {self._no_way}")
         if soft_prompt.hidden_size != self.hidden_size:
             raise EngineError(f"the soft prompt has H = {soft_prompt.hidden_size}, the model H = {self.hidden_size}")
         if soft_prompt.key not in self._held:
@@ -247,17 +267,21 @@ class VllmEngine(Engine):
         waiting: dict[str, list[tuple[int, Request]]] = {}
         held = 0
         source = _Bundles(requests, together=self._ways["scoring"] == "forced")
+        bundle: list[tuple[int, Request]] = []
         try:
             while True:
-                while held < self._window and (bundle := source.take(self._window - held)):
+                while held < self._window and (bundle := bundle or source.take(self._window - held)):
+                    if waiting and self._lacks_room(bundle[0][1]):
+                        break
                     waiting[self._send([request for _, request in bundle])] = bundle
                     held += len(bundle)
+                    bundle = []
                 if not waiting:
                     return
                 for output in self._step():
-                    bundle = waiting.pop(output.request_id)
-                    held -= len(bundle)
-                    for i, (index, request) in enumerate(bundle):
+                    answered = waiting.pop(output.request_id)
+                    held -= len(answered)
+                    for i, (index, request) in enumerate(answered):
                         yield index, answer(request, output, self._tokenizer, again=i > 0)
         finally:
             self._streaming = False
@@ -301,12 +325,11 @@ class VllmEngine(Engine):
         for request in bundle:
             check_request(request, soft_length=length, max_model_len=self.max_model_len, vocab_size=self._vocab_size)
         forcing: Forcing = self._forcing if self._ways["scoring"] == "forced" else ""
-        way = self._ways["injection"]
         name = str(self._sent)
         self._sent += 1
         try:
-            first_id = self._first_id(bundle[0].soft_prompt, rows_PH) if way == "rows" else None
-            made = engine_input(bundle[0], rows_PH, first_id=first_id, short=way == "short", with_continuation=not forcing)
+            soft_ids = self._soft_ids(bundle[0].soft_prompt, rows_PH)
+            made = engine_input(bundle[0], rows_PH, soft_ids=soft_ids, with_continuation=not forcing)
             self._engine.add_request(name, made, sampling_params(bundle, forcing), lora_request=self._changes(bundle[0]))
         except Exception as e:
             self._alive = type(e).__name__ != "EngineDeadError"  # its process ended while nobody waited for it
@@ -330,24 +353,40 @@ class VllmEngine(Engine):
             raise EngineError(f"the engine holds no soft prompt {request.soft_prompt}; add it first")
         return rows_PH
 
-    def _first_id(self, key: str | None, rows_PH: torch.Tensor | None) -> int | None:
-        """The id of a soft prompt's first row, which the workers hold from now on; None: there is none, or no room.
+    def _soft_ids(self, key: str | None, rows_PH: torch.Tensor | None) -> Sequence[int] | None:
+        """The token ids that stand for soft rows, which the workers hold from now on; None: there are none, or rows travel."""
+        way = self._ways["injection"]
+        if key is None or rows_PH is None or way == "mixed":
+            return None
+        if way == TOKENS:
+            return self._tokens[key]
+        if key not in self._first_ids:
+            self._first_ids[key] = self._hold(rows_PH)
+        first = self._first_ids[key]
+        return range(first, first + len(rows_PH))
 
-        Ids are never given to other rows, so what the prefix cache has of them stays true.
+    def _lacks_room(self, request: Request) -> bool:
+        """Whether the workers have no room for the soft prompt of a request, and what runs has to be awaited first."""
+        if self._ways["injection"] != "rows" or request.soft_prompt is None or request.soft_prompt in self._first_ids:
+            return False
+        rows_PH = self._rows(request)
+        return rows_PH is not None and self._rows_sent + len(rows_PH) > self._room
+
+    def _hold(self, rows_PH: torch.Tensor) -> int:
+        """Have the workers hold the rows of one more soft prompt, and return the id of the first.
+
+        An id is given to other rows only where the room is full and nothing runs: the prefix cache is emptied before.
         """
         import torch
 
         assert self._engine is not None
-        if key is None or rows_PH is None or key in self._first_ids:
-            return self._first_ids.get(key or "")
-        if (self._rows_sent + len(rows_PH)) * self.hidden_size * self._dtype.itemsize > MOST_ROW_BYTES:
-            return None
+        if self._rows_sent and self._rows_sent + len(rows_PH) > self._room:
+            self.forget()
+            self._engine.collective_rpc(FORGET_ROWS)
+            self._first_ids, self._rows_sent = {}, 0
         first = self._vocab_size + self._rows_sent
-        rows = rows_PH.contiguous().view(torch.uint8).numpy().tobytes()
-        dtype = str(self._dtype).removeprefix("torch.")
-        self._engine.collective_rpc(HOLD_ROWS, args=(self._vocab_size, first, self.hidden_size, dtype, rows))
+        self._engine.collective_rpc(HOLD_ROWS, args=(first, rows_PH.contiguous().view(torch.uint8).numpy().tobytes()))
         self._rows_sent += len(rows_PH)
-        self._first_ids[key] = first
         return first
 
     def _step(self) -> list[RequestOutput]:
@@ -382,8 +421,6 @@ class VllmEngine(Engine):
         """
         for matter, asked in (("scoring", config.scoring), ("injection", config.injection)):
             allowed = [way for way in WAYS[matter][:-1] if asked in ("auto", way)]
-            if "rows" in allowed and self._ways["scoring"] == PLAIN["scoring"]:
-                self._obstacles.setdefault("rows", "prompt_logprobs looks every token of a prompt up among the logits")
             self._ways[matter] = self._fastest(matter, allowed)
             if asked not in ("auto", self._ways[matter]):
                 raise EngineError(
@@ -418,6 +455,7 @@ class VllmEngine(Engine):
         finally:
             for key in trial.keys if trial else ():
                 self._held.pop(key, None)
+            self._tokens.clear()
 
     def _try_plainly(self, matter: str) -> _Trial:
         """What the ways of a matter are tried with, and what the plain one answers.
@@ -434,13 +472,32 @@ class VllmEngine(Engine):
         )
         if not prompts:
             raise EngineError(f"{self.max_model_len} positions are too few to try it")
-        keys = [self.add(each) for each in equivalence.soft_prompts(self.hidden_size)] if matter == "injection" else []
+        keys = self._soft_prompts_of_tokens(prompts[0]) if matter == "injection" else []
         asked: list[Request] = [*equivalence.scores(prompts, end=_end_token(settings), keys=keys or [None])]
         asked += equivalence.completions(prompts, keys=keys)
-        plain = self._answers(asked, matter, PLAIN[matter])
+        plain = self._answers(asked, matter, TOKENS if keys else PLAIN[matter])
         if not any(answer.finite for answer in plain):
             self._blame_the_weights()
         return _Trial(matter=matter, keys=keys, asked=asked, plain=plain)
+
+    def _soft_prompts_of_tokens(self, ids: Sequence[int]) -> list[str]:
+        """The keys of two soft prompts that are the embeddings of tokens, which are remembered.
+
+        Raises:
+            EngineError: the model's embeddings cannot be had.
+        """
+        import torch
+
+        assert self._engine is not None
+        keys = []
+        for tokens in equivalence.soft_tokens(ids):
+            with boundary(EngineError, "asking for embeddings"):
+                found = bytearray(self._engine.collective_rpc(EMBED, args=(list(tokens),))[0])
+                rows_PH = torch.frombuffer(found, dtype=self._dtype).reshape(len(tokens), self.hidden_size)
+            key = self.add(SoftPrompt(vectors=rows_PH.float().numpy()))
+            self._tokens[key] = tokens
+            keys.append(key)
+        return keys
 
     def _blame_the_weights(self) -> None:
         """Say at once that weights are not finite, before a grid is asked in vain.

@@ -10,9 +10,6 @@ import math
 from collections.abc import Sequence
 from itertools import product
 
-import numpy as np
-
-from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Position, Sampling, Score
 
 TOLERANCE = {4: 1e-3, 2: 0.25}
@@ -62,10 +59,15 @@ def completions(prompts: Sequence[tuple[int, ...]], *, keys: Sequence[str]) -> l
     ]
 
 
-def soft_prompts(hidden_size: int) -> list[SoftPrompt]:
-    """Two soft prompts `[LENGTH, H]` that no cache must mix up, far larger than a model's embeddings."""
-    rng = np.random.default_rng(0)
-    return [SoftPrompt(vectors=rng.normal(size=(LENGTH, hidden_size)).astype(np.float32)) for _ in range(2)]
+def soft_tokens(prompt: Sequence[int]) -> list[tuple[int, ...]]:
+    """The tokens whose embeddings are two soft prompts, `LENGTH` each, that no cache must mix up.
+
+    Args:
+        prompt: where they are taken from: its end, since what has the lowest ids may never have been trained.
+    """
+    ids = list(dict.fromkeys(reversed(prompt)))
+    first, second = (tuple(ids[(start + i) % len(ids)] for i in range(LENGTH)) for start in (0, LENGTH))
+    return [first, second if second != first else first[::-1]]
 
 
 def difference(plain: Sequence[Answer], fast: Sequence[Answer], *, itemsize: int, halves_differ: bool = False) -> str | None:

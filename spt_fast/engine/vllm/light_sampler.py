@@ -46,7 +46,8 @@ class LightSampler(Sampler):  # type: ignore[misc]  # vLLM's types are not follo
         """Those of the tokens `[B]`, where no likelier ones are wanted beside them."""
         if num_logprobs:
             return Sampler.gather_logprobs(logprobs, num_logprobs, token_ids)
-        return _picked(logprobs, token_ids.unsqueeze(-1))
+        # Virtual tokens of a prompt have no logit, and theirs are not read (`worker`).
+        return _picked(logprobs, token_ids.clamp(max=logprobs.shape[-1] - 1).unsqueeze(-1))
 
     def gather_specific_token_logprobs(
         self, logprobs: torch.Tensor, logprob_token_ids: Mapping[int, Sequence[int]], sampled: torch.Tensor

@@ -58,22 +58,19 @@ def engine_input(
     request: Request,
     rows_PH: torch.Tensor | None,
     *,
-    first_id: int | None = None,
-    short: bool = False,
+    soft_ids: Sequence[int] | None = None,
     with_continuation: bool = True,
 ) -> EngineInput:
     """What vLLM reads: token ids alone, or prompt embeds with real ids and a mask that tells which positions are which.
 
-    The embeds are mixed, `[P + T, H]` in which only the soft rows are filled, or short: they end with the soft rows.
-
-    The soft prompt's key is the cache salt. Prefix caching does not look at the mask (vllm#56655), so that two requests
-    with equal ids and rows and another mask would share what they must not.
+    The embeds are `[P + T, H]`, of which only the soft rows are filled. The soft prompt's key is their cache salt: prefix
+    caching does not look at the mask (vllm#56655), so that two requests with equal ids and rows and another mask would share
+    what they must not.
 
     Args:
         request: a completion or a log-likelihood.
         rows_PH: the soft rows `[P, H]` in the model's dtype; None: there is no soft prompt.
-        first_id: the virtual token of the first soft row, the others following it; None: the rows travel.
-        short: leave out the rows behind the soft ones.
+        soft_ids: the token ids `[P]` that stand for the soft rows; None: the rows travel.
         with_continuation: read the continuation of a `Score` as part of the prompt.
     """
     from vllm.inputs.engine import embeds_input, tokens_input
@@ -83,19 +80,16 @@ def engine_input(
     before = 0 if request.position == "front" else 1
     if rows_PH is None:
         made = tokens_input(ids)
-    elif first_id is not None:
-        made = tokens_input([*ids[:before], *range(first_id, first_id + len(rows_PH)), *ids[before:]])
+    elif soft_ids is not None:
+        made = tokens_input([*ids[:before], *soft_ids, *ids[before:]])
     else:
         P, H = rows_PH.shape
-        rows = before + P if short else P + len(ids)
-        embeds_RH = rows_PH
-        if rows > P:
-            embeds_RH = rows_PH.new_zeros((rows, H))
-            embeds_RH[before : before + P] = rows_PH
+        embeds_RH = rows_PH.new_zeros((P + len(ids), H))
+        embeds_RH[before : before + P] = rows_PH
         made = embeds_input(
             embeds_RH,
             prompt_token_ids=[*ids[:before], *[PLACEHOLDER] * P, *ids[before:]],
-            is_token_ids=[*[True] * before, *[False] * P, *[True] * (rows - P - before)],
+            is_token_ids=[*[True] * before, *[False] * P, *[True] * (len(ids) - before)],
             cache_salt=f"{request.soft_prompt}:{request.position}",
         )
     made["arrival_time"] = time.time()

@@ -1,6 +1,6 @@
 """How vLLM is started: its settings from the grid's, its environment, its memory, and the nodes of an engine on several.
 
-What the settings allow of the faster ways (`WAYS`) is set up before vLLM starts; whether they are taken is seen by `proof`.
+What the settings allow of the faster ways (`WAYS`) is set up before vLLM starts; whether they are taken, `equivalence` sees.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from spt_fast.config.strict import did_you_mean
 from spt_fast.engine.base import EngineConfig, Part
 from spt_fast.engine.oom_backoff import gpu_share
-from spt_fast.engine.vllm import short_embeds
 from spt_fast.engine.vllm.requests import Forcing
 from spt_fast.errors import EngineError, ShareNotFreeError, boundary
 from spt_fast.models import memory
@@ -28,15 +27,25 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
     from vllm.v1.engine.llm_engine import LLMEngine
 
-WAYS = {"scoring": ("forced", "prompt_logprobs"), "injection": ("rows", "short", "mixed")}
+WAYS = {"scoring": ("forced", "prompt_logprobs"), "injection": ("rows", "mixed")}
 """The ways of each matter, the fastest first; the last is the plain one, which needs no proof."""
 PLAIN = {matter: ways[-1] for matter, ways in WAYS.items()}
 FAST = {matter: ways[0] for matter, ways in WAYS.items()}
 
+EMBEDS = "enable_prompt_embeds"
+"""The setting of vLLM by which requests may bring vectors."""
 PROCESSOR = "spt_fast.engine.vllm.forced:ForcedTokens"
 """What vLLM finds the logits processor by that makes requests write given tokens."""
-EXTENSION = "spt_fast.engine.vllm.extension.WorkerExtension"
-"""What vLLM adds to its workers."""
+OWN_WORKERS = {"Worker": "vllm.v1.worker.gpu_worker", "CPUWorker": "vllm.v1.worker.cpu_worker"}
+"""vLLM's classes of workers that ours are made of -> where they are."""
+WORKER = "spt_fast.engine.vllm.worker"
+"""The module of the workers that vLLM is started with: its own class for the machine, with ours around it."""
+ROOM = "spt_fast_rows"
+"""The key of vLLM's `additional_config` that says how many bytes of room for soft prompts its workers make. vLLM hashes that
+setting, so graphs that were compiled with room and without are kept apart."""
+ROOM_BYTES = 2**27
+"""1,600 soft prompts `[10, 4096]` in bfloat16. Where the room is full, what runs is awaited, the prefix cache is emptied, and
+the room is filled anew."""
 SAMPLE_LIGHTLY = "spt_fast_sample_lightly"
 """The name by which they are asked to sample with buffers that are kept."""
 
@@ -66,7 +75,9 @@ class Started:
     lora: str | None
     """Why it takes none of the LoRA adapters that were asked for; None: it does."""
     obstacles: Mapping[str, str]
-    """Faster ways that cannot be tried -> why."""
+    """Ways that cannot be tried -> why."""
+    takes_embeds: bool
+    """Whether requests may bring prompt embeds."""
 
 
 def start(config: EngineConfig, known: Mapping[str, str], *, on_cpu: bool) -> tuple[LLMEngine, Started]:
@@ -94,7 +105,7 @@ def start(config: EngineConfig, known: Mapping[str, str], *, on_cpu: bool) -> tu
     if on_cpu and config.pipeline_parallel > 1:
         # All stages but the first get their buffers in a run of made-up input, which vLLM leaves out on a CPU in eager mode.
         engine.collective_rpc("execute_dummy_batch")
-    if on_cpu and settings.parallel_config.worker_extension_cls == EXTENSION:
+    if on_cpu and settings.parallel_config.worker_cls.startswith(WORKER):
         engine.collective_rpc(SAMPLE_LIGHTLY)
     return engine, started
 
@@ -138,8 +149,10 @@ def _settings(
         ) from e
     import torch
 
-    options = engine_options(config, on_cpu=on_cpu, rank=rank, port=port)
+    no_rows = _no_rows(config, known)
+    options = engine_options(config, on_cpu=on_cpu, rank=rank, port=port, prompt_embeds=no_rows is not None)
     names = setting_names()
+    no_embeds = {} if EMBEDS in names or not options.pop(EMBEDS) else {"mixed": "this version of vLLM takes no prompt embeds"}
     if unknown := sorted(set(options) - names):
         raise EngineError(f"engine: vLLM has no setting {unknown[0]!r}{did_you_mean(unknown[0], names)}")
     about = _describe(config.model, options)
@@ -155,14 +168,12 @@ def _settings(
             torch._dynamo.config.disable = True
     # The defaults for work that nobody waits for: larger batches than a server's.
     settings = EngineArgs(**options).create_engine_config(UsageContext.LLM_CLASS, headless=rank > 0)
-    obstacles = _prepare_ways(config, settings, known)
-    if on_cpu:
-        settings.parallel_config.worker_extension_cls = settings.parallel_config.worker_extension_cls or EXTENSION
+    obstacles = {**no_embeds, **_prepare_forcing(config, settings, known), **_prepare_rows(settings, no_rows)}
     cache = settings.cache_config
     if on_cpu and cache.kv_cache_memory_bytes is None and "gpu_memory_utilization" not in config.options:
         cache.kv_cache_memory_bytes = _cpu_cache_bytes(settings)
     forcing: Forcing = "trace" if settings.use_v2_model_runner else "processor"
-    return settings, Started(forcing=forcing, lora=lora, obstacles=obstacles)
+    return settings, Started(forcing=forcing, lora=lora, obstacles=obstacles, takes_embeds=bool(options.get(EMBEDS)))
 
 
 def _prepare_adapters(config: EngineConfig, options: dict[str, Any], architectures: Sequence[str]) -> str | None:
@@ -195,37 +206,54 @@ def _prepare_adapters(config: EngineConfig, options: dict[str, Any], architectur
     return None
 
 
-def _prepare_ways(config: EngineConfig, settings: VllmConfig, known: Mapping[str, str]) -> dict[str, str]:
-    """Set vLLM up for the faster ways that may be tried, before it starts; what stands in the way of the others."""
-    found = {}
+def _prepare_forcing(config: EngineConfig, settings: VllmConfig, known: Mapping[str, str]) -> dict[str, str]:
+    """Set vLLM up to have options forced, where that may be tried; what stands in the way of it."""
     model = settings.model_config
-    asked = {matter: getattr(config, matter) for matter in WAYS}
-    wanted = {way for matter in WAYS for way in WAYS[matter][:-1] if asked[matter] in ("auto", way) and way not in known}
-    if "forced" in wanted:
-        if model.logprobs_mode != "raw_logprobs":
-            found["forced"] = f"logprobs_mode is {model.logprobs_mode}"
-        elif settings.speculative_config is not None:
-            found["forced"] = "speculative decoding takes no logits processor"
-        elif settings.use_v2_model_runner:
-            model.enable_trace_replay = True
-        else:
-            # Ours last: what a grid's own processors make of the logits must not change what is written.
-            model.logits_processors = [*(model.logits_processors or ()), PROCESSOR]
-    if "rows" in wanted:
-        if settings.speculative_config is not None:
-            found["rows"] = "a model that drafts has none of them"
-        elif settings.parallel_config.worker_extension_cls:
-            found["rows"] = f"worker_extension_cls is {settings.parallel_config.worker_extension_cls}"
-        else:
-            settings.parallel_config.worker_extension_cls = EXTENSION
-    if "short" in wanted and (why := short_embeds.missing() or short_embeds.install()):
-        found["short"] = why
-    # What the plug-in in vLLM's processes, which inherit this, goes by.
-    os.environ[short_embeds.SWITCH] = str(int("short" in wanted and "short" not in found))
-    return found
+    if config.scoring not in ("auto", "forced") or "forced" in known:
+        return {}
+    if model.logprobs_mode != "raw_logprobs":
+        return {"forced": f"logprobs_mode is {model.logprobs_mode}"}
+    if settings.speculative_config is not None:
+        return {"forced": "speculative decoding takes no logits processor"}
+    if settings.use_v2_model_runner:
+        model.enable_trace_replay = True
+    else:
+        # Ours last: what a grid's own processors make of the logits must not change what is written.
+        model.logits_processors = [*(model.logits_processors or ()), PROCESSOR]
+    return {}
 
 
-def engine_options(config: EngineConfig, *, on_cpu: bool, rank: int = 0, port: int = 0) -> dict[str, Any]:
+def _no_rows(config: EngineConfig, known: Mapping[str, str]) -> str | None:
+    """Why soft rows are not to be met by token ids of their own, known before vLLM's settings are made; empty: nobody wants
+    them to be; None: they may be."""
+    if "rows" in known:
+        return known["rows"]
+    if config.injection == "mixed":
+        return ""
+    if config.options.get("speculative_config"):
+        return "a model that drafts has none of them"
+    if (theirs := config.options.get("worker_cls", "auto")) != "auto":
+        return f"worker_cls is {theirs}"
+    return None
+
+
+def _prepare_rows(settings: VllmConfig, no_rows: str | None) -> dict[str, str]:
+    """Have vLLM's workers make room for soft rows; what stands in the way of it."""
+    parallel = settings.parallel_config
+    module, _, name = parallel.worker_cls.rpartition(".")
+    if OWN_WORKERS.get(name) == module:
+        parallel.worker_cls = f"{WORKER}.{name}"
+    else:
+        no_rows = f"vLLM's worker is {parallel.worker_cls} here" if no_rows is None else no_rows
+    if no_rows is not None:
+        return {"rows": no_rows} if no_rows else {}
+    settings.additional_config = {**(settings.additional_config or {}), ROOM: ROOM_BYTES}
+    return {}
+
+
+def engine_options(
+    config: EngineConfig, *, on_cpu: bool, rank: int = 0, port: int = 0, prompt_embeds: bool = False
+) -> dict[str, Any]:
     """What vLLM's `EngineArgs` are made of: the grid's settings over ours.
 
     Args:
@@ -233,6 +261,7 @@ def engine_options(config: EngineConfig, *, on_cpu: bool, rank: int = 0, port: i
         on_cpu: it runs on a CPU.
         rank: the node's place in `config.nodes`, where it is spread over several.
         port: where those meet, on the first.
+        prompt_embeds: have vLLM take them. Each step then looks up embeddings outside the compiled graph.
     """
     spread = config.tensor_parallel * config.pipeline_parallel > 1
     return {
@@ -250,7 +279,7 @@ def engine_options(config: EngineConfig, *, on_cpu: bool, rank: int = 0, port: i
             if config.nodes
             else {}
         ),
-        "enable_prompt_embeds": True,
+        EMBEDS: prompt_embeds,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         # Compiling pays for hours of work on a CPU, not for minutes.
