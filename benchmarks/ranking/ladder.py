@@ -34,7 +34,7 @@ from spt_fast.report.folder import write_tables
 from spt_fast.zoo.catalogue import catalogue
 
 GRID = Path(__file__).with_suffix(".yaml")
-METRICS = ("exact_match", "knowledge", "format_following", "answer_bits_per_byte")
+METRICS = ("exact_match", "knowledge", "format_following", "answer_bits_per_byte", "answer_logprob_margin")
 
 
 def ladder(*, smoke: bool) -> GridConfig:

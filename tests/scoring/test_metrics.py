@@ -1,14 +1,17 @@
 """The table of metrics: whole, in order, and true of the samples that it is computed from."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
 from spt_fast import tasks
+from spt_fast.errors import ScoringError
 from spt_fast.scoring import metrics
 from spt_fast.scoring.metrics import HEADLINE, QUADRANTS, aggregate, counted, in_columns, spec, table
 from spt_fast.scoring.score import score
 from spt_fast.types import Completion, Example, Sample
+from tests.helpers.packages import install, on_the_path
 
 MMLU, GSM8K = tasks.get("mmlu"), tasks.get("gsm8k")
 CAPITAL = Example(key="c", question="?", target="B. Rome", answers=("B",), options=("A. Oslo", "B. Rome"), gold=1)
@@ -70,3 +73,27 @@ def test_a_metric_of_another_package_is_kept_with_the_scores_and_aggregated(monk
     found = aggregate(samples)[-1]
     assert (found.name, found.value, found.n) == ("short", 0.5, 2)
     assert found.ci_low == pytest.approx(0.0945, abs=1e-4), "Wilson's: it is a share"
+
+
+LENGTHS = """
+import math
+from spt_fast.scoring.metrics import MetricSpec
+
+LENGTH = MetricSpec(
+    name="length", words="characters", about="how long it is", unit="characters", share=False, most=math.inf,
+    higher_is_better=False, value=lambda sample: math.inf if sample.completion == "x" else len(sample.completion),
+)
+OVER = MetricSpec(name="over", words="over", about="too much", value=lambda sample: 2.0 if sample.completion == "18?" else None)
+"""
+
+
+def test_a_packages_metric_may_have_a_range_and_a_unit_and_is_held_to_it(tmp_path: Path) -> None:
+    install(tmp_path, {"lengths": LENGTHS}, {"spt_fast.metrics": {"length": "lengths:LENGTH", "over": "lengths:OVER"}})
+    with on_the_path(tmp_path, {"lengths": LENGTHS}):
+        found = {metric.name: metric for metric in aggregate([solved("#### 18"), solved("#### 1800")])}
+        assert (found["length"].value, found["length"].ci_high) == (8.0, pytest.approx(9.0))
+        assert (spec("length").sign, spec("length").change_unit) == (-1.0, "characters")
+        with pytest.raises(ScoringError, match="metric length: example s: inf is not finite"):
+            solved("x")
+        with pytest.raises(ScoringError, match=r"metric over: example s: 2\.0 is not from 0 to 1"):
+            solved("18?")
