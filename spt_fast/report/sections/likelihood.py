@@ -20,7 +20,7 @@ def section(recorded: Recorded) -> Section | None:
         "Lower is better. It has no chance level, so it tells apart models whose knowledge is at chance (small models, early "
         "checkpoints). Closed-ended: the right option's text behind the question alone, and by how many nats it is likelier "
         "than the likeliest other option. Open-ended: the likeliest gold answer behind the task's prompt; a working is part of "
-        "it. Compare it within a task, not between tasks."
+        "it. Compare models within a task and a protocol, not between them."
     )
     parts: list[Part] = [Prose(text=said), *tables]
     return Section(id="likelihood", title="Bits per byte", parts=parts)
