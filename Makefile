@@ -1,8 +1,10 @@
-# PYTHON: which Python makes .venv (3.11 or newer).   DEVICE: auto, cpu or cuda.   JOBS: processes that test side by side.
+# PYTHON: which Python makes .venv (3.11 or newer).   DEVICE: auto, cpu or cuda.   JOBS: processes that test side by side, on a
+# GPU one, because each takes some of its memory.
 PYTHON ?= python3
 DEVICE ?= auto
 DEMO   ?= runs/demo
-JOBS   ?= 2
+GPUS   ?= $(wildcard /dev/nvidia[0-9]*)
+JOBS   ?= $(if $(GPUS),1,2)
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help

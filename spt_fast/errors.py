@@ -25,8 +25,8 @@ from contextlib import contextmanager
 from reprlib import Repr
 from typing import ClassVar, Literal, TypeAlias
 
-Remedy: TypeAlias = Literal["batches", "share"]
-"""Smaller batches, or a smaller share of the GPU's memory."""
+Remedy: TypeAlias = Literal["batches", "share", "length"]
+"""Smaller batches, a smaller share of the GPU's memory, or sequences no longer than there is room for."""
 
 
 class SptError(Exception):
@@ -73,7 +73,7 @@ class ShareNotFreeError(OutOfMemoryError):
 class CacheTooSmallError(OutOfMemoryError):
     """The engine's share leaves no room for the keys and values of one sequence: less of it would leave less."""
 
-    helps = ("batches",)
+    helps = ("length", "batches")
 
 
 class WeightsTooLargeError(OutOfMemoryError):

@@ -7,6 +7,7 @@ import os
 import hypothesis
 
 from spt_fast.executors.worker_process import ENVIRONMENT
+from spt_fast.models.memory import count_gpus
 from tests.helpers.places import bucket, place, url
 
 __all__ = ["bucket", "place", "url"]  # fixtures
@@ -14,6 +15,9 @@ __all__ = ["bucket", "place", "url"]  # fixtures
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if count_gpus():
+    # As on a CPU: some tests plant a fault in an engine, which has to be in this process.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 # An example may take as long as it takes: how fast it is depends on what else the machine does.
 hypothesis.settings.register_profile("spt-fast", deadline=None)

@@ -11,6 +11,8 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from spt_fast.models import gpu_needs
+
 State: TypeAlias = Literal["good", "note", "bad"]
 
 
@@ -26,7 +28,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at Python, the libraries, the device, memory, disk, the Hub's settings and the zoo. Loads no model."""
-    return [_python(), *_libraries(), _device(), _memory(), _disk(), _hub(), _zoo()]
+    return [_python(), *_libraries(), *_device(), _memory(), _disk(), _hub(), _zoo()]
 
 
 def _python() -> Finding:
@@ -64,18 +66,34 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _device() -> Finding:
-    """The GPUs as the driver names them: torch takes seconds to say the same."""
+def _device() -> list[Finding]:
+    """The GPUs as the driver names them, and what they need besides: torch takes seconds to say the same."""
     smi = shutil.which("nvidia-smi")
     if smi is not None:
-        query = [smi, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        query = [smi, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
         answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
         gpus = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
         if answer.returncode == 0 and gpus:
-            if "+cpu" in (_version("torch") or ""):
-                said = f"{len(gpus)} x {gpus[0]}, but torch is the CPU build: `make install DEVICE=cuda`"
-                return Finding(what="GPU", state="bad", said=said)
-            return Finding(what="GPU", state="good", said=f"{len(gpus)} x {gpus[0]}")
+            name, _, driver = gpus[0].rpartition(", ")
+            return _gpu(f"{len(gpus)} x {name}", driver)
+    return [_cpu()]
+
+
+def _gpu(gpus: str, driver: str) -> list[Finding]:
+    """Whether GPUs can be used: the build of torch, the driver, the compiler."""
+    if "+cpu" in (_version("torch") or ""):
+        said = f"{gpus}, but torch is the CPU build: `make install DEVICE=cuda`"
+        return [Finding(what="GPU", state="bad", said=said)]
+    fault = gpu_needs.driver_fault(driver, gpu_needs.cuda_of_torch() or "")
+    said = f"{gpus}, but {fault}" if fault else f"{gpus}, driver {driver}"
+    lacking = gpu_needs.compiler_fault()
+    return [
+        Finding(what="GPU", state="bad" if fault else "good", said=said),
+        Finding(what="compiler", state="bad" if lacking else "good", said=lacking or "a C compiler and Python.h, for Triton"),
+    ]
+
+
+def _cpu() -> Finding:
     flags = _cpu_flags()
     fast = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if name in flags]
     said = f"none; {os.cpu_count()} CPU cores ({fast[0] if fast else 'no AVX2'}): fit for the zoo and small models"

@@ -225,6 +225,10 @@ class BarWatcher(Watcher):
         worker = (stage.model.name, stage.worker)
         match event:
             case PhaseStarted(phase=phase):
+                if event.note:
+                    from rich.text import Text
+
+                    self._bars.console.print(Text(f"{named(stage)}: {event.note}", style="dim"))
                 self._end(stage)  # rich keeps a total that is set to None
                 shown = len(self._phases) < self.MOST
                 self._phases[worker] = self._bars.add_task(

@@ -38,6 +38,7 @@ def status_of(folder: Location) -> str:
     lines = [f"{resolved['name']}: {len(cells)} cells: {len(done)} done, {len(failed)} failed, {left} left"]
     events, running = store.events(), store.in_use
     lines.append(_now(events, running=running, left=left, failed=len(failed)))
+    lines += _engines(events)
     lines += [] if running else _became(events, price_of(resolved))
     reasons = damaged | {key: store.failure(of).reason for key, of in why.items()}
     lines += [f"FAILED  {cells[key]}: {reasons[key]}" for key in cells if key in failed]
@@ -107,6 +108,17 @@ def _workers(events: list[dict[str, Any]], pulse: dict[str, Any]) -> list[str]:
     gpus = sum(there.values())
     found = [f"{len(there)} worker{'s' * (len(there) != 1)}{f' on {counted(gpus)}' if gpus else ''}"]
     return [*found, f"{pulse['requests_per_s']:.0f} requests/s"] if pulse.get("requests_per_s") else found
+
+
+def _engines(events: list[dict[str, Any]], most: int = 4) -> list[str]:
+    """How the engines of the last run went about it, and how that proved right, model by model."""
+    runs = [i for i, event in enumerate(events) if event["event"] == "run"]
+    told = {
+        event["model"]: f"{event['model']}: {event['note']}"
+        for event in events[runs[-1] if runs else 0 :]
+        if event["event"] == "phase" and event["phase"] in ("evaluate", "judge", "rerun") and event.get("note")
+    }
+    return list(told.values())[-most:]
 
 
 def _doing(events: list[dict[str, Any]], most: int = 4) -> list[str]:

@@ -25,6 +25,10 @@ Injection: TypeAlias = Literal["auto", "rows", "mixed"]
 """How vectors reach vLLM's model: once, to be met again by token ids; or with each request, by rows for all positions."""
 
 
+READY_S = 3600.0
+"""So long an engine may take to become ready: weights of 70B from a network's disk, compiled for the first time."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Adapters:
     """The LoRA adapters that an engine has to have room for, known before it starts."""
@@ -68,6 +72,9 @@ class EngineConfig:
     """`auto`: rows where they prove equal to tokens at the engine's start. Of interest to vLLM alone."""
     adapters: Adapters | None = None
     """What it will be given by `add_adapter`; None: nothing."""
+    positions: int | None = None
+    """Most that a request will have, what is written behind it included; None: not known. An engine need not have room for
+    more, unless `options` ask for it."""
     options: dict[str, Any] = field(default_factory=dict)
     """Passed to the engine's constructor as it is."""
 
@@ -107,6 +114,8 @@ class Engine(ABC):
 
     options: ClassVar[frozenset[str] | None] = None
     """The settings of `engine:` that it takes beside ours, which it finds in `EngineConfig.options`; None: it looks itself."""
+    elsewhere: ClassVar[bool] = False
+    """Whether its model is in the memory of another process, on a GPU."""
     takes_less: ClassVar[bool] = False
     """Whether it may be started with less when it ran out of memory: vLLM's settings of batches and of its share of a GPU."""
     hidden_size: int
@@ -128,6 +137,16 @@ class Engine(ABC):
         Raises:
             ImportError: a library is not installed.
         """
+
+    @property
+    def most_positions(self) -> int:
+        """`max_model_len` that another one could be started with, for this model and these settings."""
+        return self.max_model_len
+
+    @classmethod
+    def own_batches(cls, config: EngineConfig) -> tuple[int, int]:
+        """`max_num_seqs` and `max_num_batched_tokens` of one that is told neither, where it `takes_less`."""
+        return 256, 8192
 
     @classmethod
     def setting_names(cls) -> frozenset[str] | None:
@@ -180,6 +199,18 @@ class Engine(ABC):
         to choose."""
         return {}
 
+    @property
+    def proofs(self) -> Mapping[str, str]:
+        """How it was seen that these ways give what the plain ones give, in words; a matter without one needed no proof."""
+        return {}
+
+    @property
+    def told(self) -> str:
+        """Its ways and how they proved, in a line: "scoring: forced, equal to prompt_logprobs; injection: rows, ..."."""
+        return "; ".join(
+            f"{matter}: {way}{f', {self.proofs[matter]}' if matter in self.proofs else ''}" for matter, way in self.ways.items()
+        )
+
     def generate(self, requests: Sequence[Generate]) -> list[Completion]:
         """Completions, in the order of the requests."""
         return [answer for answer in self._in_order(requests) if isinstance(answer, Completion)]
@@ -212,6 +243,22 @@ def engine_of(kind: str) -> type[Engine]:
         raise EngineError(f"engine: kind {kind!r} is of a package that is not installed here; choose from {', '.join(ENGINES)}")
     found: type[Engine] = ENGINES[kind]
     return found
+
+
+def room_for(positions: int | None, most: int) -> int:
+    """`max_model_len` of an engine whose requests have so many positions at most.
+
+    Rounded up, so that a task with a few more needs no other engine, and no other compiled graphs: to a power of two, and from
+    8,192 on to a multiple of 4,096.
+
+    Args:
+        positions: None: not known.
+        most: what the model has.
+    """
+    if positions is None:
+        return most
+    rounded = max(1024, 1 << (positions - 1).bit_length()) if positions <= 8192 else -(-positions // 4096) * 4096
+    return min(most, rounded)
 
 
 def require_room(ready: Adapters | None, adapter: LoraAdapter) -> None:

@@ -24,8 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from spt_fast.engine.base import Engine, EngineConfig, check_request, require_room
-from spt_fast.engine.oom_backoff import SEQUENCES, gpu_share
+from spt_fast.engine.base import Engine, EngineConfig, check_request, require_room, room_for
+from spt_fast.engine.oom_backoff import gpu_share
 from spt_fast.errors import EngineError, OutOfMemoryError, ShareNotFreeError
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.lora import LoraAdapter
@@ -66,13 +66,14 @@ class EchoEngine(Engine):
         most: Mapping[str, float] = config.options.get("most", {})
         if (share := gpu_share(config)) > most.get("gpu_memory_utilization", 1):
             raise ShareNotFreeError(f"gpu_memory_utilization {share:g} is not free, as asked")
-        sequences = config.options.get("max_num_seqs", SEQUENCES)
+        sequences = config.options.get("max_num_seqs", self.own_batches(config)[0])
         self._short = sequences > most.get("max_num_seqs", math.inf)
         if self._short and "die_after" not in config.options:
             raise OutOfMemoryError(f"out of memory with {sequences} sequences, as asked")
         about = json.loads((Path(config.model) / "config.json").read_text(encoding="utf-8"))
         self.hidden_size = int(about["hidden_size"])
-        self.max_model_len = int(config.options.get("max_model_len", about["max_position_embeddings"]))
+        self._most_positions = int(config.options.get("max_model_len", about["max_position_embeddings"]))
+        self.max_model_len = room_for(config.positions, self._most_positions)
         self._tokenizer = Tokenizer.load(config.model)
         self._unsteady = float(config.options.get("unsteady", 0))
         self._delay_s = float(config.options.get("delay_s", 0))
@@ -83,6 +84,11 @@ class EchoEngine(Engine):
         self._adapters = config.adapters
         self._answered = 0
         self._alive = True
+
+    @property
+    def most_positions(self) -> int:
+        """What the model has."""
+        return self._most_positions
 
     @property
     def alive(self) -> bool:

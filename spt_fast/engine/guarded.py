@@ -38,6 +38,16 @@ class Guarded(Engine):
         """How it goes about what can be done in several ways."""
         return self._inner.ways
 
+    @property
+    def most_positions(self) -> int:
+        """Most positions that it could be started with."""
+        return self._inner.most_positions
+
+    @property
+    def proofs(self) -> Mapping[str, str]:
+        """How these ways proved to be right."""
+        return self._inner.proofs
+
     def add(self, soft_prompt: SoftPrompt) -> str:
         """Hold a soft prompt."""
         with boundary(EngineError, f"{self._kind}: taking a soft prompt"):

@@ -1,6 +1,7 @@
 """How an engine that ran out of memory is started again, with smaller batches, then with a smaller share of the GPU.
 
-All of it is in `cell.SPEED_ONLY`: a cell has the same key, and the same results, however carefully its engine was started.
+All of it is in `cell.SPEED_ONLY`: a cell has the same key, and the same results, however carefully its engine was started. But
+for a judge whose memory has no room for the longest sequence that its model can have: it reads as much as fits.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ SHARE = 0.92
 NEIGHBOURS_SHARE = 0.9
 """The same, of a worker's part of a GPU that it shares: the CUDA contexts of its neighbours need some too."""
 
-SEQUENCES, BATCHED_TOKENS = 256, 8192
-"""`max_num_seqs` and `max_num_batched_tokens` of vLLM where it is not told, on its smaller GPUs; an H100 has more."""
-
-LESS: Mapping[Remedy, tuple[float, ...]] = {"batches": (1.0, 0.5, 0.25), "share": (1.0, 0.85, 0.7)}
-"""What is left of each, step by step."""
+LESS: Mapping[Remedy, tuple[float, ...]] = {"batches": (1.0, 0.5, 0.25), "share": (1.0, 0.85, 0.7), "length": (1.0, 0.0)}
+"""What is left of each, step by step; of the length, what the memory has room for."""
+FITTING = -1
+"""`max_model_len` by which vLLM takes as many positions as fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class Rung:
 
     batches: int = 0
     share: int = 0
+    length: int = 0
 
 
 def gpu_share(config: EngineConfig) -> float:
@@ -50,25 +51,30 @@ def below(rung: Rung, error: OutOfMemoryError) -> list[Rung]:
     return found
 
 
-def lowered(first: EngineConfig, rung: Rung, *, on_gpu: bool) -> EngineConfig:
+def lowered(first: EngineConfig, rung: Rung, *, on_gpu: bool, cuts: bool = False) -> EngineConfig:
     """The settings of a rung: those of the first start, or less.
 
     Args:
         first: how the engine was started first; what the grid says there is never exceeded.
         rung: how far to lower it.
         on_gpu: on a CPU no share is asked for unless the grid does.
+        cuts: what is asked is cut to what fits.
     """
-    if not engine_of(first.kind).takes_less:
+    engine = engine_of(first.kind)
+    if not engine.takes_less:
         return first
     options = first.options
     less: dict[str, Any] = {}
     if rung.batches:
         part = LESS["batches"][rung.batches]
-        tokens = int(options.get("max_num_batched_tokens", BATCHED_TOKENS))
+        own_sequences, own_tokens = engine.own_batches(first)
+        tokens = int(options.get("max_num_batched_tokens", own_tokens))
         if options.get("enable_chunked_prefill", True):  # else a prompt must fit into a batch as a whole
             tokens = less["max_num_batched_tokens"] = max(1, int(tokens * part))
         # A sequence takes at least one token of a batch.
-        less["max_num_seqs"] = max(1, min(int(int(options.get("max_num_seqs", SEQUENCES)) * part), tokens))
+        less["max_num_seqs"] = max(1, min(int(int(options.get("max_num_seqs", own_sequences)) * part), tokens))
+    if rung.length and cuts and "max_model_len" not in options:
+        less["max_model_len"] = FITTING
     if rung.share:
         part = LESS["share"][rung.share]
         if options.get("kv_cache_memory_bytes") is not None:  # then vLLM does not look at the share
@@ -81,9 +87,13 @@ def lowered(first: EngineConfig, rung: Rung, *, on_gpu: bool) -> EngineConfig:
 class Backoff:
     """The settings that the engine of one model is started with, and how they came to be so low."""
 
-    def __init__(self, first: EngineConfig) -> None:
-        """`first`: as the grid asks."""
-        self.config = first
+    def __init__(self, first: EngineConfig, *, cuts: bool = False) -> None:
+        """
+        Args:
+            first: as the grid asks.
+            cuts: what is asked is cut to what fits.
+        """
+        self.config, self._cuts = first, cuts
         self._first, self._rung = first, Rung()
         self._tried: list[str] = []
 
@@ -103,7 +113,7 @@ class Backoff:
         """Take the next lower settings that may help against an error; False, and nothing changed, where there are none."""
         on_gpu = memory.on_gpu()
         for rung in below(self._rung, error):
-            config = lowered(self._first, rung, on_gpu=on_gpu)
+            config = lowered(self._first, rung, on_gpu=on_gpu, cuts=self._cuts)
             if config != self.config:
                 self._tried.append(self.note or "the settings asked for")
                 self._rung, self.config = rung, config

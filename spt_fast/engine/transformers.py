@@ -249,9 +249,7 @@ class TransformersEngine(Engine):
         cache: Any = None
         while True:
             logits_BV, cache = _forward(model, inputs_BTH, mask_BT, cache)
-            next_B = [
-                row.pick(logits_V) if row.finish_reason is None else 0 for row, logits_V in zip(writing, logits_BV, strict=True)
-            ]
+            next_B = _next(writing, logits_BV)
             for row, token in zip(writing, next_B, strict=True):
                 if row.finish_reason is None:
                     row.append(token, self._ends)
@@ -313,13 +311,21 @@ class _Writing:
             else:
                 self.generator.manual_seed(sampling.seed)
 
-    def pick(self, logits_V: Tensor) -> int:
-        """The next token: the likeliest, or drawn from the fewest likely ones that have `top_p` together."""
+    def pick(self, logits_V: Tensor, likeliest: int, largest: float) -> int:
+        """The next token: the likeliest, or drawn from the fewest likely ones that have `top_p` together.
+
+        Args:
+            logits_V: of the row.
+            likeliest: the first token with the largest of them.
+            largest: that, NaN where there is one.
+        """
         sampling = self.request.sampling
         # Minus infinity is a token that the model rules out. NaN is the largest of all by `max`.
-        self.finite = self.finite and math.isfinite(float(logits_V.max()))
+        self.finite = self.finite and math.isfinite(largest)
         if not self.finite:
             return int(logits_V.nan_to_num().argmax())  # nobody will read it
+        if self.generator is None and not self.choices:
+            return likeliest
         if self.choices:
             so_far = len(self.ids)
             allowed = sorted({ids[so_far] for ids in self.choices if ids[:so_far] == tuple(self.ids)})
@@ -351,6 +357,15 @@ class _Writing:
             finish_reason=self.finish_reason,
             finite=self.finite,
         )
+
+
+def _next(writing: Sequence[_Writing], logits_BV: Tensor) -> list[int]:
+    """The next token of each row, 0 behind the end. A GPU is waited for once, not row by row."""
+    told_2B = torch.stack([logits_BV.argmax(-1).double(), logits_BV.amax(-1).double()])
+    return [
+        row.pick(logits_V, int(likeliest), largest) if row.finish_reason is None else 0
+        for row, logits_V, likeliest, largest in zip(writing, logits_BV, *told_2B.tolist(), strict=True)
+    ]
 
 
 def _forward(model: FrozenModel, inputs_BTH: Tensor, mask_BT: Tensor, cache: Any) -> tuple[Tensor, Any]:

@@ -2,7 +2,7 @@
 
 In float32 they are equal to 1e-4 nats. In half precision not even those of one engine are, from one batch to the next. So
 each is asked again in other batches, and Transformers with its inputs rounded otherwise, and the difference is held against
-that (`scoring.noise`).
+that (`engine.noise`).
 """
 
 from __future__ import annotations

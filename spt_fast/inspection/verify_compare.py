@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from spt_fast.engine.noise import Bound, apart, bound, spread
 from spt_fast.errors import EngineError
 from spt_fast.inspection.verify_report import Difference, Held, VerifyReport
 from spt_fast.inspection.verify_requests import Asked
-from spt_fast.scoring.noise import Bound, apart, bound, spread
 from spt_fast.types import Answer, Completion, Generate, LogLikelihood, Position, Score
 
 EXACT_NATS = 1e-4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from spt_fast.scoring.noise import Bound, Spread
+from spt_fast.engine.noise import Bound, Spread
 
 
 @dataclass(frozen=True, kw_only=True)

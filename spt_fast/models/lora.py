@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,8 +46,8 @@ class LearningLora:
             task_type="CAUSAL_LM",
             fan_in_fan_out=_transposed(model),
         )
-        self._random = torch.Generator().manual_seed(_number(f"lora {seed}"))
-        with self._own_random_state():
+        self._random = RandomState(_number(f"lora {seed}"), gpus_of(model.module))
+        with self._random.own():
             self._wrapped = peft.get_peft_model(model.module, self._config, adapter_name=NAME)
         self._drops = [module for name, module in self._wrapped.named_modules() if name.endswith(f"lora_dropout.{NAME}")]
         self._save = peft.get_peft_model_state_dict
@@ -63,7 +63,7 @@ class LearningLora:
         for drop in self._drops:
             drop.train(True)
         try:
-            with self._own_random_state():
+            with self._random.own():
                 yield
         finally:
             for drop in self._drops:
@@ -89,12 +89,34 @@ class LearningLora:
         """Take the changes out again."""
         self._wrapped.unload()
 
+
+class RandomState:
+    """What is drawn by a seed wherever a model's weights are, while torch's own random state stays as it is."""
+
+    def __init__(self, seed: int, gpus: Sequence[int] = ()) -> None:
+        """`gpus`: those that something is drawn on, besides the CPU."""
+        self._seed, self._gpus = seed, list(gpus)
+        self._cpu = torch.Generator().manual_seed(seed)
+        self._states: dict[int, Tensor] = {}
+
     @contextmanager
-    def _own_random_state(self) -> Iterator[None]:
-        with torch.random.fork_rng(devices=[]):
-            torch.random.set_rng_state(self._random.get_state())
+    def own(self) -> Iterator[None]:
+        """Draw from it, going on where it was left."""
+        with torch.random.fork_rng(devices=self._gpus):
+            torch.random.set_rng_state(self._cpu.get_state())
+            for gpu in self._gpus:
+                if gpu in self._states:
+                    torch.cuda.set_rng_state(self._states[gpu], gpu)
+                else:
+                    torch.cuda.default_generators[gpu].manual_seed(self._seed)
             yield
-            self._random.set_state(torch.random.get_rng_state())
+            self._cpu.set_state(torch.random.get_rng_state())
+            self._states = {gpu: torch.cuda.get_rng_state(gpu) for gpu in self._gpus}
+
+
+def gpus_of(module: nn.Module) -> list[int]:
+    """The GPUs that a model's weights are on, by number."""
+    return sorted({weight.device.index for weight in module.parameters() if weight.device.type == "cuda"})
 
 
 class HeldLora:

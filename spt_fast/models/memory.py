@@ -26,10 +26,14 @@ FREED_S = 60.0
 POLL_S = 0.5
 
 RAN_OUT = re.compile(
-    r"(CUDA|HIP|XPU|MPS)[\w ]*?:? out of memory|CUBLAS_STATUS_ALLOC_FAILED"
+    r"(CUDA|HIP|XPU|MPS)[\w ]*?\]?:? out of memory"
+    r"|(CUBLAS|CUSOLVER|CUSPARSE|CUDNN|CUFFT)_(STATUS_)?ALLOC_FAILED"
+    # A handle needs a workspace, and cuBLAS does not say that there was no room for it.
+    r"|CUBLAS_STATUS_NOT_INITIALIZED"
+    r"|Cuda failure (\d+ )?'out of memory'|(cuda|hip)Error(MemoryAllocation|OutOfMemory)|CUDA_ERROR_OUT_OF_MEMORY"
     r"|DefaultCPUAllocator: (not enough|can't allocate) memory"
 )
-"""What PyTorch 2.13 says where memory ran out, whatever the device."""
+"""What PyTorch 2.13, Triton 3.9 ("Triton Error [CUDA]: out of memory"), NCCL and CUDA's libraries say where memory ran out."""
 
 
 def ran_out(error: BaseException) -> bool:
@@ -50,6 +54,8 @@ def release() -> None:
 
     gc.collect()
     if torch.cuda.is_initialized():
+        # Those that cuBLAS works in outlive every tensor, and would count as the peak of what comes next.
+        torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
     trim()
 
@@ -133,15 +139,16 @@ def _of_nvml(nvml: Any, names: list[str]) -> list[tuple[int, int]]:
         nvml.nvmlShutdown()
 
 
-def peak(devices: int = 1) -> dict[str, float]:
+def peak(devices: int = 1, *, elsewhere: bool = False) -> dict[str, float]:
     """Most memory, in bytes, since `forget_peak`.
 
     Args:
         devices: of this process's GPUs, how many it uses.
+        elsewhere: the model is in another process, as it is with vLLM: what this one has left of a training is not meant.
 
     Returns:
         `rss_bytes`: resident memory of this process. On a GPU also `gpu_bytes`: what PyTorch has had on the fullest of them in
-        this process; where it is another process's, as vLLM's engine is, what of the fullest is taken, by whomever.
+        this process; where the model is in another one, what of the fullest is taken, by whomever.
     """
     found = {"rss_bytes": float(_resident())}
     if count_gpus() and on_gpu():
@@ -149,10 +156,10 @@ def peak(devices: int = 1) -> dict[str, float]:
 
         there = range(min(devices, torch.cuda.device_count())) if torch.cuda.is_initialized() else range(0)
         own = max((torch.cuda.max_memory_allocated(i) for i in there), default=0)
-        seen = free_and_total(devices)
-        taken = 0 if own or seen is None else seen[1] - seen[0]
-        if own or taken:
-            found["gpu_bytes"] = float(own or taken)
+        seen = free_and_total(devices) if elsewhere or not own else None
+        taken = 0 if seen is None else seen[1] - seen[0]
+        if taken or own:
+            found["gpu_bytes"] = float(taken or own)
     return found
 
 

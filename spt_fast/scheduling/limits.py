@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spt_fast.engine.base import READY_S
 from spt_fast.scheduling.balance import LEAST_S
 from spt_fast.scheduling.ledger import WorkerEntry
 
@@ -19,9 +20,9 @@ class Limits:
     """A cell that was in flight in so many lost workers is what they were lost to: it fails."""
     silent_s: float = 60.0
     """A worker that has not answered for so long is killed: its node is gone, or cut off."""
-    stalled_s: float = 1800.0
+    stalled_s: float = READY_S + 600.0
     """A worker that answers, and has had nothing to tell for so long, hangs. Loading and compiling a large model takes a
-    while."""
+    while, and an engine that is not ready in its time says itself what it waited for."""
     quiet_s: float = 300.0
     """A worker that evaluates has an engine open and tells of every few answers: it hangs sooner, after so long and
     `PATIENCE` times what its cell should take."""

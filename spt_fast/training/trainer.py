@@ -275,7 +275,9 @@ def _accumulated(
 def _alone(model: FrozenModel, share: Share, rows: Sequence[OwnedRow], total: int, pad_id: int) -> Tensor:
     """What a micro-batch of the only share adds to its loss: a scalar."""
     batch = collate([row.row for row in rows], pad_id).to(model.device)
-    return target_loss(model, share.vectors_PH, batch, share.position) * (len(batch.targets) / total)
+    loss = target_loss(model, share.vectors_PH, batch, share.position)
+    # A model that is spread over several GPUs says its loss where its head is.
+    return loss.to(model.device) * (len(batch.targets) / total)
 
 
 def _together(

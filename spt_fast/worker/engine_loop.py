@@ -44,8 +44,8 @@ class CellPlan(Plan[PlaceT]):
             return None
 
     @abstractmethod
-    def build(self, engine: Engine) -> Sequence[tuple[PlaceT, Request]]:
-        """The requests, each with the place of its answer.
+    def build(self, engine: Engine) -> Sequence[tuple[PlaceT, Request]] | None:
+        """The requests, each with the place of its answer; None: this engine is not to be asked, and the cell stays.
 
         Raises:
             SptError: the cell cannot be asked.
@@ -62,14 +62,15 @@ class EngineLoop(ABC, Generic[CellPlanT]):
     unit: ClassVar[str] = "requests"
     """What an answer is called."""
 
-    def __init__(self, backlog: Backlog, first: EngineConfig) -> None:
+    def __init__(self, backlog: Backlog, first: EngineConfig, *, cuts: bool = False) -> None:
         """
         Args:
             backlog: the cells.
             first: how the first engine is started; later ones may have to do with less.
+            cuts: what is asked is cut to what fits.
         """
         self.backlog = backlog
-        self.backoff = Backoff(first)
+        self.backoff = Backoff(first, cuts=cuts)
 
     def run(self) -> None:
         """Start engines and ask them until there is nothing to ask.
@@ -84,7 +85,7 @@ class EngineLoop(ABC, Generic[CellPlanT]):
             try:
                 with engines.open_engine(config) as engine:
                     self.started(engine, time.perf_counter() - began)
-                    self.backlog.emit(PhaseStarted(phase="rerun" if self.backlog.stage.rerun else self.phase))
+                    self.backlog.emit(PhaseStarted(phase="rerun" if self.backlog.stage.rerun else self.phase, note=engine.told))
                     while self._ask(engine):
                         if not self.backlog.left and (more := self.backlog.lease.more()) is not None:
                             self.receive(more)

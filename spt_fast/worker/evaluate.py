@@ -16,6 +16,7 @@ from spt_fast.worker.answers import CellAnswers, Slot
 from spt_fast.worker.engine_loop import CellPlan, EngineLoop
 from spt_fast.worker.events import Noticed
 from spt_fast.worker.lease import More
+from spt_fast.worker.positions import positions_of
 from spt_fast.worker.questions import Questions, all_questions, questions
 from spt_fast.worker.requests import requests_of
 from spt_fast.worker.result import EngineUsed, result_of
@@ -42,9 +43,13 @@ class EvaluationPlan(CellPlan[Slot]):
         answers = 0 if self._rerun or task.closed_ended else 1
         return len(self._steps) * sum(1 + answers + methods * len(example.options) for example in rows.test)
 
-    def build(self, engine: Engine) -> Sequence[tuple[Slot, Request]]:
-        """The requests; what a person should know of them is told."""
+    def build(self, engine: Engine) -> Sequence[tuple[Slot, Request]] | None:
+        """The requests; what a person should know of them is told. None: they need an engine with more positions."""
         self.answers = CellAnswers(self.cell, self._steps, self._questions())
+        needed = positions_of(self.answers.questions, self.cell)
+        if engine.max_model_len < min(needed, engine.most_positions):
+            self._work.positions.found(self.cell, needed)
+            return None
         planned = list(requests_of(self.answers, engine, self._work.learnt.get(self.cell.key, {})))
         for _, request in planned:
             self.answers.count(request)
@@ -83,6 +88,8 @@ class Evaluation(EngineLoop[EvaluationPlan]):
         super().__init__(work.backlog, replace(config, nodes=work.stage.nodes, followers=work.backlog.lease.followers))
         self._work = work
         self._engine = EngineUsed()
+        self._room = (0, 0)
+        """Positions that the engine has, and could have."""
 
     def ready(self) -> bool:
         """Whether there is something to ask, and nothing to train before."""
@@ -91,19 +98,24 @@ class Evaluation(EngineLoop[EvaluationPlan]):
     def config(self) -> EngineConfig:
         """How the next engine is started: with room for the adapters of the cells that are left."""
         memory.forget_peak()
-        return replace(super().config(), adapters=self._adapters())
+        return replace(super().config(), adapters=self._adapters(), positions=self._positions())
 
     def suits(self, config: EngineConfig) -> bool:
-        """Whether an engine that was started so has room for the adapters of what is left."""
+        """Whether an engine that was started so has room for the adapters and the prompts of what is left."""
         wanted = self._adapters()
-        return wanted is None or (config.adapters is not None and config.adapters.has_room_for(wanted))
+        has_room = wanted is None or (config.adapters is not None and config.adapters.has_room_for(wanted))
+        there, most = self._room
+        return has_room and min(self._positions() or 0, most) <= there
 
     def started(self, engine: Engine, seconds: float) -> None:
         """Take note of what it has cost to start, and what it is like."""
+        self._room = engine.max_model_len, engine.most_positions
         self._work.shared_costs["engine_start_s"] = seconds
         if self.backoff.restarts:
             self._work.shared_costs["engine_out_of_memory"] = float(self.backoff.restarts)
-        self._engine = EngineUsed(methods=engine.ways, options=self.backoff.config.options, lowered=self.backoff.note)
+        self._engine = EngineUsed(
+            methods=engine.ways, proofs=engine.proofs, options=self.backoff.config.options, lowered=self.backoff.note
+        )
 
     def plan(self, cell: Cell) -> EvaluationPlan:
         """What is asked of a cell."""
@@ -122,6 +134,11 @@ class Evaluation(EngineLoop[EvaluationPlan]):
             self.backlog.fail([plan.cell], e)
         else:
             self.backlog.done(plan.cell, result)
+
+    def _positions(self) -> int | None:
+        """What the longest request of the cells that are left needs, as far as that is known."""
+        cells = self.backlog.left.values()
+        return max((self._work.positions.of(cell, self._work.rows.of(cell.task)) for cell in cells), default=0) or None
 
     def _adapters(self) -> Adapters | None:
         """The LoRA adapters of the cells that are left, which an engine has to be started for."""

@@ -27,7 +27,8 @@ class PhaseStarted:
 
     phase: Phase
     note: str = ""
-    """What is other than the grid asks: engine settings that were lowered for want of memory."""
+    """What is other than the grid asks: engine settings that were lowered for want of memory. Or, where asking begins, how the
+    engine goes about it (`Engine.told`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

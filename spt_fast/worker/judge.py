@@ -101,7 +101,7 @@ class Judging(EngineLoop[JudgePlan]):
         stage = backlog.stage
         assert stage.judge is not None
         config = config_of(stage.model, stage.judge.engine)
-        super().__init__(backlog, replace(config, nodes=stage.nodes, followers=backlog.lease.followers))
+        super().__init__(backlog, replace(config, nodes=stage.nodes, followers=backlog.lease.followers), cuts=True)
         self.results = results
         """By cell key, by the task's rules."""
         self._engine_start_s = 0.0

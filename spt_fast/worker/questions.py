@@ -99,11 +99,11 @@ def questions(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> li
         DataError: there are fewer rows than shots, or a prompt without its question.
         ModelError: the chat template loses part of a prompt.
     """
-    ask = _asking(cell, rows, tokenizer, chat=chat)
+    ask = asking(cell, rows, tokenizer, chat=chat)
     return [ask(example) for example in rows.test]
 
 
-def _asking(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> Callable[[Example], Question]:
+def asking(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -> Callable[[Example], Question]:
     """How one row of a cell is asked."""
     task = cell.task.task
     if task.library is None:
@@ -149,7 +149,7 @@ def all_questions(cell: Cell, rows: Rows, tokenizer: Tokenizer, *, chat: bool) -
         DataError: there are fewer rows than shots.
     """
     task = cell.task.task
-    ask = _asking(cell, rows, tokenizer, chat=chat)
+    ask = asking(cell, rows, tokenizer, chat=chat)
     test = [ask(example) for example in rows.test]
     if not task.closed_ended:
         return _with_answers(test, task, rows, tokenizer, chat=chat)

@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any, TypeAlias
 
 from spt_fast.config import Learning
+from spt_fast.engine import config_of, engine_of
 from spt_fast.errors import EngineError, ModelError, ScoringError, boundary
 from spt_fast.models import memory
 from spt_fast.plan import settings_in_use
@@ -39,6 +40,8 @@ class EngineUsed:
 
     methods: Mapping[str, str] = field(default_factory=dict)
     """`Engine.ways`."""
+    proofs: Mapping[str, str] = field(default_factory=dict)
+    """`Engine.proofs`."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The settings that it was started with."""
     lowered: str = ""
@@ -109,7 +112,8 @@ def _costs(answers: CellAnswers, work: Workspace) -> dict[str, float]:
     costs = {**work.shared_costs, **work.costs[cell.key], **_training_costs(cell, work)}
     costs |= {what: float(count) for what, count in answers.tokens.items()}
     costs |= {"less_room": float(answers.window.short), "cut_by_context": float(answers.window.cut.total())}
-    costs |= {f"peak_{what}": size for what, size in memory.peak(work.model.tensor_parallel).items()}
+    elsewhere = engine_of(config_of(work.model, cell.engine).kind).elsewhere
+    costs |= {f"peak_{what}": size for what, size in memory.peak(work.model.tensor_parallel, elsewhere=elsewhere).items()}
     return costs | _sizes(cell, work)
 
 
@@ -159,6 +163,7 @@ def _provenance(answers: CellAnswers, work: Workspace, engine: EngineUsed) -> di
     if engine.lowered:
         found["engine_lowered"] = engine.lowered
     found |= {f"engine_{matter}": method for matter, method in engine.methods.items()}
+    found |= {f"engine_{matter}_proof": said for matter, said in engine.proofs.items()}
     return found | _versions()
 
 

@@ -16,6 +16,7 @@ from spt_fast.prompts.meaning import Meaning
 from spt_fast.worker.backlog import Backlog
 from spt_fast.worker.events import PhaseStarted
 from spt_fast.worker.lease import Handed, More
+from spt_fast.worker.positions import Positions
 from spt_fast.worker.questions import require_no_thought
 from spt_fast.worker.rows import StageRows
 
@@ -56,6 +57,7 @@ class Workspace:
         require_resolved(self.model)
         self.tokenizer = load_tokenizer(self.model)
         self.chat = uses_chat(self.model, self.tokenizer)
+        self.positions = Positions(self.tokenizer, chat=self.chat)
         self._read_rows(list(self.backlog.left.values()))
         if self.stage.rerun:
             gone = DataError("what it has learnt is not in the run folder any more; do the cell again with --fresh")

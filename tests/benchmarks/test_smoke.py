@@ -27,6 +27,7 @@ CHEAP = {
 }
 """Each with what its numbers are there for."""
 DEAR = {
+    "engine/equivalence.py": "passes_at_noise",
     "engine/injection.py": "full_to_rows",
     "engine/option_scoring.py": "times_faster_than",
     "engine/prompt_embeds.py": "times_faster_than_peft",

@@ -12,7 +12,7 @@ import yaml
 
 from spt_fast import tasks
 from spt_fast.cli import main
-from spt_fast.cli.status import _doing
+from spt_fast.cli.status import _doing, _engines
 from spt_fast.config.reader import load_grid
 
 
@@ -196,3 +196,20 @@ def test_the_status_names_every_model_that_is_at_work_and_none_that_has_ended() 
     assert _doing(at_work) == ["a: training soft prompts", "c: starting the engine"]
     many = _doing([phase(name, "evaluate") for name in "abcdef"])
     assert many == ["a: evaluating", "b: evaluating", "c: evaluating", "d: evaluating", "2 more"]
+
+
+def test_the_status_says_how_each_engine_goes_about_it_and_how_that_proved_right() -> None:
+    def phase(model: str, what: str, note: str = "") -> dict[str, Any]:
+        return {"event": "phase", "model": model, "phase": what, **({"note": note} if note else {})}
+
+    told = "scoring: forced, 0.06 (largest 0.2) nats from prompt_logprobs, which differs from itself by 0.05 (largest 0.19)"
+    events = [
+        phase("of an earlier run", "evaluate", "scoring: forced"),
+        {"event": "run"},
+        phase("a", "engine", "max_num_seqs 128"),
+        phase("a", "evaluate", told),
+        phase("b", "evaluate"),
+        phase("c", "judge", "scoring: forced, equal to prompt_logprobs"),
+    ]
+    assert _engines(events) == [f"a: {told}", "c: scoring: forced, equal to prompt_logprobs"]
+    assert _engines([]) == []

@@ -15,7 +15,7 @@ from spt_fast.engine.transformers import TransformersEngine
 from spt_fast.engine.vllm.engine import VllmEngine
 from spt_fast.errors import ModelError
 from spt_fast.types import Completion, Generate, Sampling
-from tests.helpers.engine_requests import EOS, generate, ids, score, soft
+from tests.helpers.engine_requests import EOS, SMALL_SHARE, generate, ids, score, soft
 from tests.helpers.tiny import tiny_model
 
 pytestmark = pytest.mark.vllm
@@ -47,7 +47,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engines(model: Path) -> Iterator[tuple[Engine, Engine]]:
     settings = {"max_num_seqs": 4, "block_size": 32}
-    with VllmEngine(EngineConfig(model=str(model), options=settings)) as engine, on_transformers(model) as reference:
+    with (
+        VllmEngine(EngineConfig(gpus=SMALL_SHARE, model=str(model), options=settings)) as engine,
+        on_transformers(model) as reference,
+    ):
         yield engine, reference
 
 
@@ -117,4 +120,4 @@ def test_weights_of_nan_are_named_at_the_start_of_vllm(tmp_path: Path) -> None:
     weights["model.norm.weight"][3] = math.nan
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"model\.norm\.weight in model\.safetensors holds NaN"):
-        VllmEngine(EngineConfig(model=str(folder)))
+        VllmEngine(EngineConfig(gpus=SMALL_SHARE, model=str(folder)))

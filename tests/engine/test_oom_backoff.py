@@ -18,6 +18,7 @@ from spt_fast.driver.run import run_cells as run_in_workers
 from spt_fast.engine import config_of, oom_backoff
 from spt_fast.engine.base import EngineConfig
 from spt_fast.engine.oom_backoff import LESS, Backoff, Rung, below, gpu_share, lowered
+from spt_fast.engine.vllm.engine import VllmEngine
 from spt_fast.errors import (
     CacheTooSmallError,
     EngineError,
@@ -41,10 +42,18 @@ def config(**options: Any) -> EngineConfig:
     return EngineConfig(model="m", options=options)
 
 
-def starts(error: OutOfMemoryError, monkeypatch: pytest.MonkeyPatch, *, on_gpu: bool = True, **options: Any) -> list[str]:
+@pytest.fixture(autouse=True)
+def small_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's own batches on a smaller GPU, whatever this machine has."""
+    monkeypatch.setattr(VllmEngine, "own_batches", classmethod(lambda cls, config: (256, 8192)))
+
+
+def starts(
+    error: OutOfMemoryError, monkeypatch: pytest.MonkeyPatch, *, on_gpu: bool = True, cuts: bool = False, **options: Any
+) -> list[str]:
     """What is lowered at each start, where every one fails in the same way."""
     monkeypatch.setattr(oom_backoff.memory, "on_gpu", lambda: on_gpu)
-    careful, notes = Backoff(config(**options)), []
+    careful, notes = Backoff(config(**options), cuts=cuts), []
     while careful.lower(error):
         notes.append(careful.note)
     return notes
@@ -67,6 +76,38 @@ def test_a_share_that_others_hold_is_lowered_and_the_batches_stay(monkeypatch: p
 def test_a_cache_that_is_too_small_keeps_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     notes = starts(CacheTooSmallError("no room"), monkeypatch, max_num_seqs=32)
     assert notes == ["max_num_seqs 16, max_num_batched_tokens 4096", "max_num_seqs 8, max_num_batched_tokens 2048"]
+
+
+def test_a_judge_whose_cache_is_too_small_reads_as_much_as_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = CacheTooSmallError("To serve at least one request with the model's max seq len")
+    assert starts(small, monkeypatch, cuts=True) == [
+        "max_model_len -1",
+        "max_num_batched_tokens 4096, max_num_seqs 128, max_model_len -1",
+        "max_num_batched_tokens 2048, max_num_seqs 64, max_model_len -1",
+    ]
+    assert starts(small, monkeypatch, cuts=True, max_model_len=4096)[0] == "max_num_batched_tokens 4096, max_num_seqs 128"
+
+
+def test_the_first_step_down_is_half_of_what_the_engine_takes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's own numbers, on a GPU as large as an H100, an A100 or smaller."""
+    from vllm import EngineArgs
+    from vllm.platforms import current_platform
+    from vllm.usage.usage_lib import UsageContext
+
+    from spt_fast.engine.vllm import start
+
+    monkeypatch.undo()
+    for name, gib, first in (("NVIDIA H100 80GB HBM3", 79, 1024), ("NVIDIA A100-SXM4-80GB", 79, 256), ("NVIDIA A10", 22, 256)):
+        with monkeypatch.context() as gpu:
+            gpu.setattr(type(current_platform), "is_cpu", lambda self: False)
+            gpu.setattr(type(current_platform), "get_device_total_memory", classmethod(lambda cls, i=0, gib=gib: gib * 2**30))
+            gpu.setattr(type(current_platform), "get_device_name", classmethod(lambda cls, i=0, name=name: name))
+            gpu.setattr(start.memory, "on_gpu", lambda: True)
+            tokens, sequences = EngineArgs.get_batch_defaults(1)
+            assert VllmEngine.own_batches(config()) == (first, tokens[UsageContext.LLM_CLASS])
+            assert first == sequences[UsageContext.LLM_CLASS]
+            half = f"max_num_batched_tokens {tokens[UsageContext.LLM_CLASS] // 2}, max_num_seqs {first // 2}"
+            assert starts(SHORT, gpu)[0] == half
 
 
 def test_weights_that_are_too_large_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +166,7 @@ def test_nothing_the_grid_sets_is_exceeded_and_only_speed_changes(options: dict[
 
 def test_the_way_down_has_as_many_steps_as_are_written_down() -> None:
     assert below(Rung(), SHORT)[-1] == LOWEST
-    assert len(below(Rung(), SHORT)) == sum(len(parts) - 1 for parts in LESS.values())
+    assert len(below(Rung(), SHORT)) == sum(len(LESS[remedy]) - 1 for remedy in SHORT.helps)
     assert below(LOWEST, SHORT) == []
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spt_fast.engine import open_engine
 from spt_fast.engine.base import EngineConfig
@@ -143,3 +144,25 @@ def test_a_closed_engine_says_so(llama: Path) -> None:
     assert not engine.alive
     with pytest.raises(EngineError, match="has ended"):
         engine.generate([generate(ids(3))])
+
+
+class Syncs(TorchDispatchMode):
+    """Counts how often a number is read from a tensor: a GPU is waited for each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_of_greedy_decoding_waits_for_the_device_no_more_often_with_more_rows(engine: TransformersEngine) -> None:
+    counts = []
+    for rows in (1, 6):
+        asked = [generate(ids(9, seed=seed)) for seed in range(rows)]
+        with Syncs() as syncs:
+            engine.generate(asked)
+        counts.append(syncs.count)
+    assert counts[0] == counts[1]

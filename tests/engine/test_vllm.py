@@ -17,7 +17,7 @@ from spt_fast.models import memory
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Completion, Generate, LogLikelihood, Request, Sampling, Score
-from tests.helpers.engine_requests import BOS, LENGTHS, PLACES, generate, ids, score, soft
+from tests.helpers.engine_requests import BOS, LENGTHS, PLACES, SMALL_SHARE, generate, ids, score, soft
 from tests.helpers.interleaved import check_interleaved, logprobs
 from tests.helpers.tiny import tiny_model
 
@@ -33,7 +33,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(llama: Path) -> Iterator[VllmEngine]:
     # Short blocks, so that prefixes of these short prompts are found in the cache.
-    config = EngineConfig(model=str(llama), window=WINDOW, options={"max_num_seqs": 4, "block_size": 32})
+    config = EngineConfig(gpus=SMALL_SHARE, model=str(llama), window=WINDOW, options={"max_num_seqs": 4, "block_size": 32})
     started = VllmEngine(config)
     yield started
     started.close()

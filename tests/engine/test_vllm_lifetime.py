@@ -20,7 +20,7 @@ from spt_fast.engine.vllm.start import _room, engine_options, setting_names
 from spt_fast.errors import CacheTooSmallError, EngineError, OutOfMemoryError, ShareNotFreeError
 from spt_fast.models import memory
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from tests.helpers.engine_requests import EOS, generate, ids, soft
+from tests.helpers.engine_requests import EOS, SMALL_SHARE, generate, ids, soft
 from tests.helpers.interleaved import check_interleaved
 from tests.helpers.tiny import tiny_model
 
@@ -32,7 +32,9 @@ def uncached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
     """Prefix caching off; and a byte that models of bytes write often is an end token of the generation config."""
     folder = tiny_model(tmp_path_factory.mktemp("llama"), hidden_size=128)
     (folder / "generation_config.json").write_text(f'{{"eos_token_id": [{EOS}, {", ".join(map(str, range(128)))}]}}')
-    started = VllmEngine(EngineConfig(model=str(folder), options={"enable_prefix_caching": False, "max_num_seqs": 4}))
+    started = VllmEngine(
+        EngineConfig(gpus=SMALL_SHARE, model=str(folder), options={"enable_prefix_caching": False, "max_num_seqs": 4})
+    )
     yield started
     started.close()
 
@@ -59,7 +61,7 @@ def test_an_engine_that_died_says_so_and_another_starts_in_the_same_process(
         uncached.generate([generate(ids(3))])
 
     folder = tiny_model(tmp_path, hidden_size=128, dtype=torch.bfloat16)
-    with VllmEngine(EngineConfig(model=str(folder), options={"max_num_seqs": 4})) as engine:
+    with VllmEngine(EngineConfig(gpus=SMALL_SHARE, model=str(folder), options={"max_num_seqs": 4})) as engine:
         prompt = soft(3)
         prompt.save(tmp_path / "saved.safetensors")
         key = engine.add(SoftPrompt.load(tmp_path / "saved.safetensors"))
@@ -100,7 +102,7 @@ def test_an_engine_that_lacks_memory_at_its_start_says_what_there_is_too_little_
     options: dict[str, float], kind: type[OutOfMemoryError], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(OutOfMemoryError, match=said) as caught:
-        VllmEngine(EngineConfig(model=str(tiny_model(tmp_path, hidden_size=128)), options=options))
+        VllmEngine(EngineConfig(gpus=SMALL_SHARE, model=str(tiny_model(tmp_path, hidden_size=128)), options=options))
     assert type(caught.value) is kind
 
 

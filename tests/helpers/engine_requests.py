@@ -8,6 +8,8 @@ from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import Generate, Position, Sampling, Score
 
 H = 128
+SMALL_SHARE = 0.25
+"""Of a GPU, that an engine of a test asks for: another may be open beside it. On a CPU it says nothing."""
 BOS, EOS = 256, 257
 LENGTHS = (1, 2, 7, 33, 70)
 PLACES: tuple[Position, ...] = ("front", "after_bos")

@@ -1,5 +1,5 @@
-"""The Triton kernels compile for an H100 or H200 (sm_90) on a machine without a GPU, and what comes out is what they were
-written for: tensor cores, tiles that fit, nothing spilled."""
+"""The Triton kernels compile for NVIDIA's GPUs on a machine without one, and what comes out is what they were written for:
+tensor cores, tiles that fit into each part's shared memory, next to nothing spilled."""
 
 from __future__ import annotations
 
@@ -9,22 +9,28 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 pytest.importorskip("triton")
 
 import triton
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.errors import OutOfResources
+from triton.runtime.jit import create_function_from_signature
 
+from spt_kernels import linear_cross_entropy
 from spt_kernels.dispatch import OPTIONS
 from spt_kernels.linear_cross_entropy import triton as linear
-from spt_kernels.linear_cross_entropy.cases import REAL, Case
 from spt_kernels.splice_embeds import triton as splice
 
-HOPPER = GPUTarget("cuda", 90, 32)
-SHARED = 227 * 1024
-"""Bytes of shared memory that a program can have there."""
+KIB = 1024
+SHARED = {80: 163 * KIB, 86: 99 * KIB, 89: 99 * KIB, 90: 227 * KIB, 100: 227 * KIB, 120: 99 * KIB}
+"""Compute capability -> bytes of shared memory that a program can have: A100; A10, 3090; L4, 4090; H100; B200; 5090 (CUDA C++
+Programming Guide, technical specifications)."""
+CORES = {80: "mma.sync", 86: "mma.sync", 89: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma", 120: "mma.sync"}
+"""The instructions of their tensor cores."""
 
 INTS = ("N", "H", "V", "S", "P", "M", "first_tile", "stride", "kept", "steps")
 FLOATS = (
@@ -42,7 +48,7 @@ FLOATS = (
 ALIGNED = ("H", "V", "stride", "kept")
 
 
-def compiled(kernel: Any, constants: dict[str, Any], **options: int) -> Any:
+def compiled(kernel: Any, constants: dict[str, Any], capability: int = 90, **options: int) -> Any:
     """A kernel for bfloat16 models."""
     types = dict.fromkeys(INTS, "i32") | dict.fromkeys(FLOATS, "*fp32") | {"targets_N": "*i64", "ids_M": "*i64"}
     names = kernel.arg_names
@@ -54,7 +60,7 @@ def compiled(kernel: Any, constants: dict[str, Any], **options: int) -> Any:
         constexprs=constants,
         attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
     )
-    return triton.compile(source, target=HOPPER, options={**OPTIONS, **options})
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={**OPTIONS, **options})
 
 
 def stack_bytes(cubin: bytes, folder: Path) -> int:
@@ -65,18 +71,92 @@ def stack_bytes(cubin: bytes, folder: Path) -> int:
     return int(done.stdout.split("STACK:")[1].split()[0])
 
 
-@pytest.mark.parametrize("case", [REAL[1], REAL[2]], ids=str)
-def test_the_heads_kernels_use_tensor_cores_fit_and_spill_next_to_nothing(case: Case, tmp_path: Path) -> None:
-    tiles = linear.tiles(case.N, torch.bfloat16.itemsize)
+def most_spilled(capability: int, rows: int) -> int:
+    """Bytes that a thread of the forward pass may spill: 128 rows x 256 words in float32 are half of a program's registers."""
+    return 48 if rows > 64 and CORES[capability] == "mma.sync" else 16
+
+
+@pytest.mark.parametrize(
+    ("capability", "rows"), [(86, 48), (90, 48), *((part, 1024) for part in SHARED)], ids=lambda value: str(value)
+)
+def test_the_heads_kernels_use_tensor_cores_fit_and_spill_next_to_nothing(capability: int, rows: int, tmp_path: Path) -> None:
+    tiles = linear.tiles(rows, torch.bfloat16.itemsize, SHARED[capability])
     constants = {"BN": tiles.rows, "BV": tiles.vocab, "CAST": tl.bfloat16}
     forward = {**constants, "BH": tiles.hidden, "KEEP": True}
     backward = {**constants, "BH": tiles.hidden_out, "BK": tiles.vocab_step, "ADD": True}
     for kernel, its in ((linear.tile_softmax_kernel, forward), (linear.weighted_rows_kernel, backward)):
-        made = compiled(kernel, its, num_warps=tiles.warps, num_stages=tiles.stages)
-        assert "wgmma.mma_async" in made.asm["ptx"]
+        made = compiled(kernel, its, capability, num_warps=tiles.warps, num_stages=tiles.stages)
+        assert CORES[capability] in made.asm["ptx"]
         assert "cp.async" in made.asm["ptx"]
-        assert 0 < made.metadata.shared <= SHARED
-        assert stack_bytes(made.asm["cubin"], tmp_path) <= 16
+        assert 0 < made.metadata.shared <= SHARED[capability]
+        assert stack_bytes(made.asm["cubin"], tmp_path) <= most_spilled(capability, rows)
+
+
+def test_four_steps_are_in_flight_where_shared_memory_has_room_for_them_and_three_elsewhere() -> None:
+    stages = {(part, rows): linear.tiles(rows, 2, SHARED[part]).stages for part in SHARED for rows in (1, 48, 1024)}
+    assert {part for (part, _), number in stages.items() if number == 4} == {80, 90, 100}
+    assert {part for (part, _), number in stages.items() if number == 3} == {86, 89, 120}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "constants", "varying"),
+    [
+        (
+            linear.tile_softmax_kernel,
+            ("KEEP", "BN", "BV", "BH", "CAST"),
+            {"N": (1, 7, 16, 48, 1024), "first_tile": (0, 1, 16, 33)},
+        ),
+        (
+            linear.weighted_rows_kernel,
+            ("ADD", "BN", "BV", "BK", "BH", "CAST"),
+            {"N": (1, 7, 16, 48, 1024), "first_tile": (0, 1, 16, 33), "steps": (1, 3, 16, 48)},
+        ),
+        (linear.join_parts_kernel, ("BH",), {"N": (1, 7, 16, 48, 1024), "P": (1, 5, 16, 32)}),
+        (splice.sum_kernel, ("BM", "BH"), {"M": (1, 33, 160, 1104)}),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_no_size_of_a_batch_has_a_kernel_compiled_anew(
+    kernel: Any, constants: tuple[str, ...], varying: dict[str, tuple[int, ...]]
+) -> None:
+    """What Triton tells compiled kernels apart by is the same whatever rows, tiles and parts a step has."""
+    backend = make_backend(GPUTarget("cuda", 90, 32))
+    bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+
+    def told(**sizes: int) -> Any:
+        pointers = dict.fromkeys(kernel.arg_names, triton.runtime.jit.MockTensor(torch.bfloat16))
+        plain = {name: 4096 for name in INTS if name in kernel.arg_names}
+        return bind(**{**pointers, **plain, **dict.fromkeys(constants, 64), **sizes})[1]
+
+    for name, sizes in varying.items():
+        assert all(told(**{name: size}) == told(**{name: sizes[0]}) for size in sizes), name
+    assert told(H=4096) != told(H=4095), "what stays the same is still made use of"
+
+
+def test_where_a_gpu_has_too_little_for_a_kernel_pytorch_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OutOfResources(147456, 101376, "shared memory")
+
+    generator = torch.Generator().manual_seed(0)
+    hidden_NH = torch.randn(7, 33, generator=generator, requires_grad=True)
+    weight_VH = torch.randn(257, 33, generator=generator)
+    targets_N = torch.randint(257, (7,), generator=generator)
+    upstream_N = torch.randn(7, generator=generator)
+    expected_N = linear_cross_entropy(hidden_NH, weight_VH, targets_N, reduction="none", impl="reference")
+    (gradient_NH,) = torch.autograd.grad(expected_N, [hidden_NH], upstream_N, retain_graph=True)
+
+    def losses() -> Tensor:
+        return linear.linear_cross_entropy(hidden_NH, weight_VH, targets_N, "none")
+
+    monkeypatch.setattr(linear._Work, "tile_softmax", refuse)
+    assert torch.equal(losses(), expected_N)
+    torch.testing.assert_close(torch.autograd.grad(losses(), [hidden_NH], upstream_N)[0], gradient_NH)
+    # Or only the backward pass has too little.
+    monkeypatch.setattr(linear._Work, "tile_softmax", lambda *_: None)
+    monkeypatch.setattr(linear._Work, "join_tiles", lambda work: (torch.zeros(7), expected_N.detach()))
+    monkeypatch.setattr(linear._Work, "weighted_rows", refuse)
+    assert torch.equal(losses(), expected_N)
+    torch.testing.assert_close(torch.autograd.grad(losses(), [hidden_NH], upstream_N)[0], gradient_NH)
 
 
 def test_the_small_kernels_compile() -> None:

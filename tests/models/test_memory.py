@@ -54,6 +54,17 @@ def test_an_allocation_that_fails_for_want_of_memory_is_known_and_so_is_what_cam
         ("CUDA error: out of memory", True),
         ("HIP out of memory. Tried to allocate 2 MiB", True),
         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`", True),
+        ("CUDA driver error: out of memory", True),
+        ("Triton Error [CUDA]: out of memory", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("CUDA error: CUDA_ERROR_OUT_OF_MEMORY", True),
+        ("ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 2 'out of memory'", True),
+        ("NCCL WARN Cuda failure 'out of memory'", True),
+        ("NCCL WARN Cuda failure 700 'an illegal memory access was encountered'", False),
+        ("Triton Error [CUDA]: device kernel image is invalid", False),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`", False),
+        ("out of resource: shared memory, Required: 147456, Hardware limit: 101376.", False),
         ("CUDA error: an illegal memory access was encountered", False),
         ("the worker was ended by SIGKILL; the machine may be out of memory", False),
         ("mat1 and mat2 shapes cannot be multiplied", False),
@@ -313,3 +324,35 @@ def resident() -> int:
     """Bytes of this process that are in memory."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+
+def gpu_with(monkeypatch: pytest.MonkeyPatch, *, own: int, free: int) -> None:
+    """A GPU of 80 GiB, of which this process has had so many bytes, and so many are free."""
+    monkeypatch.setattr(memory, "on_gpu", lambda: True)
+    monkeypatch.setattr(memory, "count_gpus", lambda: 1)
+    monkeypatch.setattr(memory, "free_and_total", lambda devices=1: (free, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: own)
+
+
+def test_the_engines_memory_is_not_what_a_training_has_left_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu_with(monkeypatch, own=9 * 2**20, free=10 * GIB)
+    assert memory.peak(elsewhere=True)["gpu_bytes"] == 70 * GIB
+    assert memory.peak()["gpu_bytes"] == 9 * 2**20
+
+
+def test_a_model_in_this_process_takes_what_pytorch_has_had_whoever_else_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu_with(monkeypatch, own=30 * GIB, free=10 * GIB)
+    assert memory.peak()["gpu_bytes"] == 30 * GIB
+    gpu_with(monkeypatch, own=0, free=10 * GIB)
+    assert memory.peak()["gpu_bytes"] == 70 * GIB
+
+
+def test_what_cublas_works_in_is_given_back_before_the_cache_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    did: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: did.append("workspaces"), raising=False)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: did.append("cache"))
+    memory.release()
+    assert did == ["workspaces", "cache"]

@@ -17,12 +17,16 @@ on it is the matrix product. Reading it is split over V, for a few rows have no 
 All sums are float32 and in a fixed order: two runs give the same bits. The target's own term, `p_t - 1`, is added at the end
 in float32: as a part of the sum it would be one minus a rounded number, and a model that knows the answer has p_t near 1.
 
+What differs from batch to batch (N, and what follows from it) is left out of what Triton specialises a kernel on: N = 1 or 16
+would have it compiled anew in the midst of a training.
+
 Letters: `S` tiles of V; in kernels BN, BV, BH are tile sizes along N, V, H.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -30,8 +34,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from triton.runtime.errors import OutOfResources
 
 from spt_kernels.dispatch import OPTIONS
+from spt_kernels.linear_cross_entropy import chunked
 
 SCRATCH_BYTES = 64 * 2**20
 """Most bytes of exponentials that are in memory at once, between forward and backward or within the backward pass."""
@@ -60,13 +66,25 @@ class Tiles:
     """Steps whose tiles are in flight at once."""
 
 
-def tiles(rows: int, itemsize: int) -> Tiles:
+HOPPERS_SHARED_BYTES = 227 * 1024
+"""Of shared memory that a program can have on an H100, H200 or B200. On an A100 it is 163 KiB; on an A10, L4, 3090, 4090 or
+5090, 99."""
+
+
+def tiles(rows: int, itemsize: int, shared_bytes: int = HOPPERS_SHARED_BYTES) -> Tiles:
     """Tile sizes for so many rows of numbers of so many bytes.
 
     The head's tile is much larger than that of the rows, which every program reads again (from the L2 cache), and four steps
-    in flight are 160 KB a multiprocessor: about four times what the latency of its memory asks for.
+    in flight are 160 KB a multiprocessor: about four times what the latency of its memory asks for. Where shared memory has no
+    room for four, it is three.
+
+    Args:
+        rows: N.
+        itemsize: bytes of a number.
+        shared_bytes: of shared memory that a program can have.
     """
     padded = min(128, max(16, triton.next_power_of_2(rows)))
+    in_flight = 128 * (padded + 256)  # bytes of a step of the forward pass, which takes more than the backward pass
     return Tiles(
         rows=padded,
         vocab=256,
@@ -74,11 +92,18 @@ def tiles(rows: int, itemsize: int) -> Tiles:
         vocab_step=128 // itemsize,
         hidden_out=256 if padded <= 64 else 128,
         warps=8,
-        stages=4,
+        stages=max(2, min(4, 1 + shared_bytes // in_flight)),  # one of them is in registers
     )
 
 
-@triton.jit
+@cache
+def shared_bytes(device: int) -> int:
+    """Of shared memory that a program can have on a GPU: what Triton holds a kernel against when it loads it."""
+    properties: dict[str, int] = triton.runtime.driver.active.utils.get_device_properties(device)
+    return properties["max_shared_mem"]
+
+
+@triton.jit(do_not_specialize=["N", "first_tile"])
 def tile_softmax_kernel(
     hidden_NH,
     weight_VH,
@@ -148,7 +173,7 @@ def join_tiles_kernel(maxima_NS, sums_NS, target_logits_N, logsumexps_N, losses_
     tl.store(losses_N + row, (maximum - tl.load(target_logits_N + row)) + rest)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "first_tile", "steps"])
 def weighted_rows_kernel(
     exponentials_NV,
     maxima_NS,
@@ -199,7 +224,7 @@ def weighted_rows_kernel(
     tl.store(places, summed, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "P"])
 def join_parts_kernel(parts_PNH, weight_VH, targets_N, losses_N, upstream_N, gradient_NH, N, H, P, BH: tl.constexpr):
     """Of one row and BH columns: upstream * (the sum of the parts + (p_t - 1) w_t)."""
     row = tl.program_id(0)
@@ -217,10 +242,17 @@ def join_parts_kernel(parts_PNH, weight_VH, targets_N, losses_N, upstream_N, gra
 
 
 def linear_cross_entropy(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, reduction: str) -> Tensor:
-    """Arguments and result as in `spt_kernels.linear_cross_entropy`, unchecked."""
+    """Arguments and result as in `spt_kernels.linear_cross_entropy`, unchecked.
+
+    On a GPU that has too little shared memory or too few registers for a kernel, PyTorch takes its place.
+    """
     # Inside `forward` nothing says whether the caller records gradients.
     wanted = torch.is_grad_enabled() and hidden_NH.requires_grad
-    losses_N: Tensor = _LinearCrossEntropy.apply(hidden_NH.contiguous(), weight_VH.contiguous(), targets_N.contiguous(), wanted)
+    arguments = (hidden_NH.contiguous(), weight_VH.contiguous(), targets_N.contiguous())
+    try:
+        losses_N: Tensor = _LinearCrossEntropy.apply(*arguments, wanted)
+    except OutOfResources:
+        return chunked.linear_cross_entropy(*arguments, reduction)
     return losses_N if reduction == "none" else getattr(losses_N, reduction)()
 
 
@@ -240,19 +272,39 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream_N: Tensor) -> tuple[Tensor, None, None, None]:
-        hidden_NH, weight_VH, targets_N, exponentials_NV, maxima_NS, logsumexps_N, losses_N = ctx.saved_tensors
-        with torch.cuda.device_of(hidden_NH):
-            work = _Work(hidden_NH, weight_VH, targets_N, maxima_NS)
-            parts_PNH = work.parts()
-            if exponentials_NV is not None:
-                work.weighted_rows(exponentials_NV, logsumexps_N, parts_PNH)
-            else:
-                exponentials_NV = work.room()
-                for first_tile in range(0, work.S, work.tiles_at_once):
-                    work.tile_softmax(exponentials_NV, first_tile)
-                    work.weighted_rows(exponentials_NV, logsumexps_N, parts_PNH, first_tile)
-            gradient_NH = work.join_parts(parts_PNH, losses_N, upstream_N.contiguous())
+        try:
+            gradient_NH = _gradient(upstream_N.contiguous(), *ctx.saved_tensors)
+        except OutOfResources:
+            hidden_NH, weight_VH, targets_N = ctx.saved_tensors[:3]
+            with torch.enable_grad():
+                leaf_NH = hidden_NH.detach().requires_grad_(True)
+                losses_N = chunked.linear_cross_entropy(leaf_NH, weight_VH, targets_N, "none")
+                (gradient_NH,) = torch.autograd.grad(losses_N, [leaf_NH], upstream_N)
         return gradient_NH, None, None, None
+
+
+def _gradient(
+    upstream_N: Tensor,
+    hidden_NH: Tensor,
+    weight_VH: Tensor,
+    targets_N: Tensor,
+    exponentials_NV: Tensor | None,
+    maxima_NS: Tensor,
+    logsumexps_N: Tensor,
+    losses_N: Tensor,
+) -> Tensor:
+    """The backward pass: `[N, H]`."""
+    with torch.cuda.device_of(hidden_NH):
+        work = _Work(hidden_NH, weight_VH, targets_N, maxima_NS)
+        parts_PNH = work.parts()
+        if exponentials_NV is not None:
+            work.weighted_rows(exponentials_NV, logsumexps_N, parts_PNH)
+        else:
+            exponentials_NV = work.room()
+            for first_tile in range(0, work.S, work.tiles_at_once):
+                work.tile_softmax(exponentials_NV, first_tile)
+                work.weighted_rows(exponentials_NV, logsumexps_N, parts_PNH, first_tile)
+        return work.join_parts(parts_PNH, losses_N, upstream_N)
 
 
 class _Work:
@@ -262,7 +314,10 @@ class _Work:
         self.hidden_NH, self.weight_VH, self.targets_N = hidden_NH, weight_VH, targets_N
         self.N, self.H = hidden_NH.shape
         self.V = weight_VH.shape[0]
-        self.tiles = tiles(self.N, hidden_NH.element_size())
+        # NumPy has no bfloat16, so the interpreter multiplies what it takes for integers.
+        interpreted = not hidden_NH.is_cuda
+        room = HOPPERS_SHARED_BYTES if interpreted else shared_bytes(hidden_NH.get_device())
+        self.tiles = tiles(self.N, hidden_NH.element_size(), room)
         self.S = triton.cdiv(self.V, self.tiles.vocab)
         per_tile = self.N * self.tiles.vocab * hidden_NH.element_size()
         self.tiles_at_once = min(self.S, max(1, SCRATCH_BYTES // per_tile))
@@ -271,8 +326,6 @@ class _Work:
         self.maxima_NS = hidden_NH.new_empty(self.N, self.S, dtype=torch.float32) if maxima_NS is None else maxima_NS
         self.sums_NS = torch.empty_like(self.maxima_NS)
         self.target_logits_N = hidden_NH.new_empty(self.N, dtype=torch.float32)
-        # NumPy has no bfloat16, so the interpreter multiplies what it takes for integers.
-        interpreted = not hidden_NH.is_cuda
         self.cast = tl.float32 if interpreted else _TYPES[hidden_NH.dtype]
         self.options = {**OPTIONS, "num_warps": self.tiles.warps, "num_stages": self.tiles.stages}
 

@@ -39,7 +39,7 @@ def gather_kernel(table_VH, vectors_PH, ids_M, out_MH, H, BH: tl.constexpr):
     tl.store(out_MH + position * H + columns, values, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])  # it differs from batch to batch
 def sum_kernel(upstream_MH, ids_M, gradient_PH, M, H, BM: tl.constexpr, BH: tl.constexpr):
     """BH columns of one vector's gradient: the sum over all positions that have it."""
     vector = tl.program_id(0)

@@ -21,7 +21,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from spt_fast.engine.base import Engine, EngineConfig, check_request, require_ro
 from spt_fast.engine.vllm import equivalence
 from spt_fast.engine.vllm.oom_messages import Printed, shortage
 from spt_fast.engine.vllm.requests import Forcing, answer, engine_input, sampling_params
-from spt_fast.engine.vllm.start import PLAIN, ROOM, WAYS, import_vllm, prepare_environment, setting_names, start
+from spt_fast.engine.vllm.start import PLAIN, ROOM, WAYS, import_vllm, own_batches, prepare_environment, setting_names, start
 from spt_fast.errors import EngineError, ModelError, OutOfMemoryError, boundary, first_line
 from spt_fast.models import memory
 from spt_fast.models.fits import contradiction
@@ -65,6 +65,7 @@ _log = logging.getLogger(__name__)
 class VllmEngine(Engine):
     """One vLLM engine for one model."""
 
+    elsewhere = True
     takes_less = True
 
     def __init__(self, config: EngineConfig) -> None:
@@ -93,6 +94,7 @@ class VllmEngine(Engine):
         self._printed = Printed()
         self._ways = dict(PLAIN)
         self._obstacles: dict[str, str] = {}
+        self._proofs: dict[str, str] = {}
         self._no_way = ""
         """Why soft prompts cannot be asked behind; empty: they can."""
         self._proving = ""
@@ -125,6 +127,16 @@ class VllmEngine(Engine):
         """
         import_vllm()
 
+    @property
+    def most_positions(self) -> int:
+        """What the model has, or the grid says."""
+        return self._most_positions
+
+    @classmethod
+    def own_batches(cls, config: EngineConfig) -> tuple[int, int]:
+        """Those that vLLM takes on this machine."""
+        return own_batches(config)
+
     @classmethod
     def setting_names(cls) -> frozenset[str] | None:
         """The settings that this vLLM has; None: it is not installed."""
@@ -148,6 +160,7 @@ class VllmEngine(Engine):
                 raise
         self._obstacles |= started.obstacles
         self._takes_embeds = started.takes_embeds
+        self._most_positions = started.most_positions
         self._lora = started.lora
         self._first_ids, self._rows_sent = {}, 0  # what another engine's workers held is gone
         # `check_request` looks at ids before they get here, and vLLM would take virtual ones for mistakes.
@@ -196,6 +209,7 @@ class VllmEngine(Engine):
             EngineError: the engine died of one.
         """
         found: dict[str, dict[str, str]] = {}
+        taken = dict(self._proofs)
         for matter, ways in WAYS.items():
             found[matter] = {}
             for way in ways[:-1]:
@@ -204,7 +218,13 @@ class VllmEngine(Engine):
                 found[matter][way] = self._obstacles.get(way, "equal")
             if matter != "injection" or self._takes_embeds:
                 found[matter][ways[-1]] = self._obstacles.get(ways[-1], "plain")
+        self._proofs = taken
         return found
+
+    @property
+    def proofs(self) -> Mapping[str, str]:
+        """How far the ways that are taken are from the plain ones, in words."""
+        return dict(self._proofs)
 
     @contextlib.contextmanager
     def taking(self, matter: str, way: str) -> Iterator[None]:
@@ -434,35 +454,38 @@ class VllmEngine(Engine):
         Raises:
             EngineError: the engine died of one.
         """
-        trial: _Trial | None = None
+        trial: equivalence.Trial | None = None
         try:
             for way in ways:
                 if way not in self._obstacles:
                     self._proving = way
                     try:
                         trial = trial or self._try_plainly(matter)
-                        found = self._disproof(trial, way)
+                        found = self._disproof(trial, matter, way)
                     except EngineError as e:
                         if not self.alive:
                             raise
                         found = str(e)
                     self._proving = ""
-                    if found is None:
+                    if not found:
                         return way
+                    self._proofs.pop(matter, None)
                     self._obstacles[way] = found
                 _log.warning("engine.%s: %s is not taken: %s", matter, way, self._obstacles[way])
             return PLAIN[matter]
         finally:
-            for key in trial.keys if trial else ():
-                self._held.pop(key, None)
+            for key in {request.soft_prompt for request in trial.asked} if trial else ():
+                self._held.pop(key or "", None)
             self._tokens.clear()
 
-    def _try_plainly(self, matter: str) -> _Trial:
+    def _try_plainly(self, matter: str) -> equivalence.Trial:
         """What the ways of a matter are tried with, and what the plain one answers.
 
         Raises:
             EngineError: there is too little room to ask anything; the plain way fails; or the engine died of it.
         """
+        import torch
+
         assert self._engine is not None
         settings = self._engine.vllm_config
         prompts = equivalence.prompts(
@@ -475,10 +498,11 @@ class VllmEngine(Engine):
         keys = self._soft_prompts_of_tokens(prompts[0]) if matter == "injection" else []
         asked: list[Request] = [*equivalence.scores(prompts, end=_end_token(settings), keys=keys or [None])]
         asked += equivalence.completions(prompts, keys=keys)
-        plain = self._answers(asked, matter, TOKENS if keys else PLAIN[matter])
-        if not any(answer.finite for answer in plain):
+        plainly = partial(self._answers, matter, TOKENS if keys else PLAIN[matter])
+        trial = equivalence.Trial(asked, plainly, step=torch.finfo(self._dtype).eps)
+        if not any(answer.finite for answer in trial.plain):
             self._blame_the_weights()
-        return _Trial(matter=matter, keys=keys, asked=asked, plain=plain)
+        return trial
 
     def _soft_prompts_of_tokens(self, ids: Sequence[int]) -> list[str]:
         """The keys of two soft prompts that are the embeddings of tokens, which are remembered.
@@ -511,22 +535,22 @@ class VllmEngine(Engine):
         if found := finite.fault_of_files(self._config.model, self._config.revision, dtype):
             raise ModelError(f"{self._config.model}: logits are not finite: {found}")
 
-    def _disproof(self, trial: _Trial, way: str) -> str | None:
-        """Why a way is not to be taken; None: it gives what the plain one gives.
+    def _disproof(self, trial: equivalence.Trial, matter: str, way: str) -> str:
+        """Why a way is not to be taken; empty: it gives what the plain one gives.
 
         Raises:
             EngineError: it cannot be taken, or the engine died of it.
         """
-        found = self._answers(trial.asked, trial.matter, way)
-        return equivalence.difference(
-            trial.plain, found, itemsize=self._dtype.itemsize, halves_differ=trial.matter == "injection"
-        )
+        verdict = trial.judge(partial(self._answers, matter, way))
+        self._proofs[matter] = verdict.against(TOKENS if matter == "injection" else PLAIN[matter])
+        return verdict.differs
 
-    def _answers(self, asked: Sequence[Request], matter: str, way: str) -> list[Answer]:
-        """Answers in a way, with nothing in the prefix cache."""
+    def _answers(self, matter: str, way: str, asked: Sequence[Request], at_once: int | None) -> list[Answer]:
+        """Answers in a way, so many at once or all, with nothing in the prefix cache."""
         with self.taking(matter, way):
             self.forget()
-            return self._in_order(asked)
+            size = at_once or len(asked)
+            return [answer for i in range(0, len(asked), size) for answer in self._in_order(asked[i : i + size])]
 
 
 class _Bundles:
@@ -571,18 +595,6 @@ def _has_one_token(request: Request) -> bool:
 
 def _prompt(request: Request) -> tuple[object, ...]:
     return request.token_ids, request.soft_prompt, request.position, request.adapter
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Trial:
-    """What the ways of a matter are tried with."""
-
-    matter: str
-    keys: Sequence[str]
-    """Soft prompts that are held for it."""
-    asked: Sequence[Request]
-    plain: Sequence[Answer]
-    """What the plain way answers."""
 
 
 def _end_token(settings: VllmConfig) -> int:

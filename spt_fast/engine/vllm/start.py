@@ -16,8 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from spt_fast.config.strict import did_you_mean
-from spt_fast.engine.base import EngineConfig, Part
+from spt_fast.engine.base import READY_S, EngineConfig, Part, room_for
 from spt_fast.engine.oom_backoff import gpu_share
+from spt_fast.engine.vllm import shared_graphs
 from spt_fast.engine.vllm.requests import Forcing
 from spt_fast.errors import EngineError, ShareNotFreeError, boundary
 from spt_fast.models import memory
@@ -78,6 +79,8 @@ class Started:
     """Ways that cannot be tried -> why."""
     takes_embeds: bool
     """Whether requests may bring prompt embeds."""
+    most_positions: int
+    """That the model has."""
 
 
 def start(config: EngineConfig, known: Mapping[str, str], *, on_cpu: bool) -> tuple[LLMEngine, Started]:
@@ -166,6 +169,8 @@ def _settings(
             # vLLM compiles small functions of its sampler even so: 6 s of a C++ compiler at a start, which must then be on the
             # machine. For the whole process, in which nothing else of ours compiles.
             torch._dynamo.config.disable = True
+    most = _positions(config, options)
+    os.environ[shared_graphs.SWITCH] = str(int(shared_graphs.install() is None))  # other processes inherit it
     # The defaults for work that nobody waits for: larger batches than a server's.
     settings = EngineArgs(**options).create_engine_config(UsageContext.LLM_CLASS, headless=rank > 0)
     obstacles = {**no_embeds, **_prepare_forcing(config, settings, known), **_prepare_rows(settings, no_rows)}
@@ -173,7 +178,45 @@ def _settings(
     if on_cpu and cache.kv_cache_memory_bytes is None and "gpu_memory_utilization" not in config.options:
         cache.kv_cache_memory_bytes = _cpu_cache_bytes(settings)
     forcing: Forcing = "trace" if settings.use_v2_model_runner else "processor"
-    return settings, Started(forcing=forcing, lora=lora, obstacles=obstacles, takes_embeds=bool(options.get(EMBEDS)))
+    return settings, Started(
+        forcing=forcing,
+        lora=lora,
+        obstacles=obstacles,
+        takes_embeds=bool(options.get(EMBEDS)),
+        most_positions=most or int(settings.model_config.max_model_len),
+    )
+
+
+def _positions(config: EngineConfig, options: dict[str, Any]) -> int | None:
+    """Have vLLM started for as many positions as are asked for; how many the model has. None: it is left as it is.
+
+    vLLM chooses the frequencies of some rotary embeddings ("longrope") by the positions that it is started for, and with them
+    what the model answers. There it is started for all.
+    """
+    if config.positions is None or "max_model_len" in config.options:
+        return None
+    from vllm import EngineArgs
+
+    model = EngineArgs(**options).create_model_config()
+    rotary = getattr(model.hf_text_config, "rope_parameters", None) or getattr(model.hf_text_config, "rope_scaling", None) or {}
+    if rotary.get("rope_type", rotary.get("type")) in ("longrope", "su"):
+        return None
+    most = int(model.max_model_len)
+    options["max_model_len"] = room_for(config.positions, most)
+    return most
+
+
+def own_batches(config: EngineConfig) -> tuple[int, int]:
+    """`max_num_seqs` and `max_num_batched_tokens` of vLLM where it is told neither: on an H100 more than on smaller GPUs."""
+    on_cpu = prepare_environment(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from vllm import EngineArgs
+        from vllm.usage.usage_lib import UsageContext
+
+        tokens, sequences = EngineArgs.get_batch_defaults(config.tensor_parallel * config.pipeline_parallel)
+    most = CPU_SEQUENCES if on_cpu else sequences[UsageContext.LLM_CLASS]
+    return most, tokens[UsageContext.LLM_CLASS]
 
 
 def _prepare_adapters(config: EngineConfig, options: dict[str, Any], architectures: Sequence[str]) -> str | None:
@@ -413,6 +456,7 @@ def prepare_environment(config: EngineConfig | None = None, *, rank: int = 0) ->
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # results go to stdout
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
+        "VLLM_ENGINE_READY_TIMEOUT_S": f"{READY_S:.0f}",  # read when vLLM is imported; its own are 600
     }
     if on_cpu:
         # In this process: it starts in 3 s instead of 13, and requests are not sent to another process and back.

@@ -7,6 +7,7 @@ for the machine when it is asked for by that one's name: `Worker` on GPUs, `CPUW
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
@@ -14,9 +15,13 @@ from typing import Any
 
 import torch
 
+from spt_fast.engine.vllm import shared_graphs
 from spt_fast.engine.vllm.light_sampler import take_its_place
 from spt_fast.engine.vllm.start import OWN_WORKERS, ROOM
 from spt_fast.engine.vllm.virtual_rows import VirtualRows, make_room
+
+if os.environ.get(shared_graphs.SWITCH) == "1":
+    shared_graphs.install()
 
 
 class Ours:

@@ -68,7 +68,14 @@ def spread(pairs: Iterable[tuple[LogLikelihood, LogLikelihood]]) -> Spread:
     return Spread(n=len(found), rms=_rms(found), largest=max(found, default=0.0))
 
 
-def bound(noise: Sequence[Spread], answers: Iterable[LogLikelihood], *, step: float) -> Bound:
+def pooled(spreads: Sequence[Spread]) -> Spread:
+    """Several together."""
+    n = sum(each.n for each in spreads)
+    rms = math.sqrt(sum(each.n * each.rms**2 for each in spreads) / max(1, n))
+    return Spread(n=n, rms=rms, largest=max((each.largest for each in spreads), default=0.0))
+
+
+def bound(noise: Sequence[Spread], answers: Iterable[LogLikelihood], *, step: float, times: float = TIMES) -> Bound:
     """How far differences may go.
 
     The noise is taken to be no less than what rounding a log-probability of that size to the dtype does by itself: an eighth of
@@ -78,9 +85,10 @@ def bound(noise: Sequence[Spread], answers: Iterable[LogLikelihood], *, step: fl
         noise: what implementations differ from themselves, on the same tokens.
         answers: of one of them.
         step: from 1 to the next number of the dtype (`torch.finfo(dtype).eps`).
+        times: how many times the noise the differences of many tokens may be, as root mean squares.
     """
     sizes = [max(1.0, abs(each)) for answer in answers for each in answer.token_logprobs if math.isfinite(each)]
-    times = TIMES + TIMES_OF_FEW / math.sqrt(max(1, len(sizes)))
+    times += TIMES_OF_FEW / math.sqrt(max(1, len(sizes)))
     return Bound(
         rms=times * max([step / 8 * _rms(sizes), *(each.rms for each in noise)]),
         largest=TIMES_LARGEST * max([step / 2 * max(sizes, default=1.0), *(each.largest for each in noise)]),

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from spt_fast.scoring.noise import Bound, Spread, apart, bound, spread
+from spt_fast.engine.noise import Bound, Spread, apart, bound, spread
 from spt_fast.types import LogLikelihood
 
 STEP = 2.0**-7
