@@ -95,6 +95,8 @@ LEFT = (
     "vllm/entrypoints/serve/instrumentator/static/*",
     "ray/dashboard/client/*",
     "ray/rllib/*",
+    "ray/jars/*",
+    "ray/cpp/*",
     "*/tests/*",
 )
 """Files of wheels that are not carried."""

@@ -9,6 +9,7 @@ that lacks vLLM and has no network.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -57,12 +58,15 @@ def main() -> int:
     benchmark.parser.add_argument("--carry", type=Path, help="the folder with the parts that carry.py has packed")
     arguments = benchmark.start()
 
-    from spt_fast.models import memory
+    from spt_fast.qualify.machine import missing_for_gpu
     from spt_fast.qualify.session import qualify
     from spt_fast.qualify.table import as_json, last_line
     from spt_fast.qualify.verdicts import passed
 
-    on_gpu = memory.count_gpus() > 0
+    missing = missing_for_gpu()
+    if missing is not None:
+        print(f"on the CPU: {missing}", file=sys.stderr)
+    on_gpu = missing is None
     size: Any = "tiny" if arguments.smoke or not on_gpu else "full"
     rows, given = qualify(
         "cuda" if on_gpu else "cpu",
@@ -78,12 +82,19 @@ def main() -> int:
 
 def begin() -> None:
     """Begin again with the packages that were carried here, where some were: they must be found before anything is imported."""
-    if "--carry" not in sys.argv or os.environ.get("SPT_FAST_CARRIED"):
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--carry", type=Path)
+    carried = early.parse_known_args()[0].carry
+    if carried is None or os.environ.get("SPT_FAST_CARRIED"):
         return
-    from benchmarks.gpu.carry import unpack
+    from benchmarks.gpu.carry import CarryError, unpack
 
     site = Path(tempfile.gettempdir()) / "spt-fast-carried"
-    unpack(Path(sys.argv[sys.argv.index("--carry") + 1]), site)
+    try:
+        unpack(carried, site)
+    except CarryError as e:
+        print(f"qualify.py: {e}", file=sys.stderr)
+        sys.exit(2)
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ |= {"PYTHONPATH": path, "SPT_FAST_CARRIED": str(site)}
     os.execv(sys.executable, [sys.executable, *sys.argv])

@@ -206,3 +206,16 @@ def test_it_needs_nothing_but_pythons_own_library(tmp_path: Path) -> None:
     said = subprocess.run(command, capture_output=True, text=True, check=True)
     assert said.stdout == f"PYTHONPATH={tmp_path / 'site'}\n"
     assert Manifest.read(tmp_path / "carried").packages == ("first-1.0", "second-2.0")
+
+
+def test_qualify_says_which_parts_are_missing_before_it_begins(tmp_path: Path) -> None:
+    pack(make_wheels(tmp_path / "wheels"), tmp_path / "carried", part_mib=SMALL)
+    (tmp_path / "carried" / "part-001").unlink()
+    script = str(ROOT / "benchmarks" / "gpu" / "qualify.py")
+    command = [sys.executable, script, f"--carry={tmp_path / 'carried'}", "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr
+        == f"qualify.py: {tmp_path / 'carried'}: 1 of 3 parts cannot be used: part-001 is missing; carry these again\n"
+    )
