@@ -30,7 +30,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -143,6 +143,8 @@ class Piece:
     """Files that are compressed together, and where they lie in the parts, laid end to end."""
 
     name: str
+    key: str
+    """The hash of what it was made of."""
     offset: int
     bytes: int
     sha256: str
@@ -210,10 +212,11 @@ def pack(wheels: Path, to: Path, *, part_mib: float = PART_MIB, left: Sequence[s
         return done
     work = to / "pieces"
     work.mkdir(parents=True, exist_ok=True)
+    _take_out(to, {cut.key for cut in planned}, work)
     files = [_compressed(cut, work) for cut in planned]
     pieces, at = [], 0
     for cut, file in zip(planned, files, strict=True):
-        pieces.append(Piece(name=cut.name, offset=at, bytes=file.stat().st_size, sha256=_sha256(file)))
+        pieces.append(Piece(name=cut.name, key=cut.key, offset=at, bytes=file.stat().st_size, sha256=_sha256(file)))
         at += pieces[-1].bytes
     parts = _write_parts(files, to, int(part_mib * (1 << 20)))
     packages = tuple("-".join(wheel.name.split("-")[:2]) for wheel in found)
@@ -345,7 +348,7 @@ def _is_left(name: str, left: Sequence[str]) -> bool:
 
 def _compressed(cut: _Cut, work: Path) -> Path:
     """The piece as a file, made unless it is there: a tar without times and owners, so that the same files give the same."""
-    file = work / f"{cut.key}.tar.xz"
+    file = _piece_file(work, cut.key)
     if file.exists():
         return file
     part = file.with_suffix(".part")
@@ -358,6 +361,22 @@ def _compressed(cut: _Cut, work: Path) -> Path:
                 tar.addfile(info, content)
     part.replace(file)
     return file
+
+
+def _take_out(to: Path, wanted: Collection[str], work: Path) -> None:
+    """Pieces that an earlier carry of other wheels has, too, out of its parts."""
+    with contextlib.suppress(CarryError):
+        manifest = Manifest.read(to)
+        if any(_fault(to / part.name, part) for part in manifest.parts):
+            return
+        for piece in manifest.pieces:
+            file = _piece_file(work, piece.key)
+            if piece.key in wanted and not file.exists():
+                _write(file, io.BufferedReader(_Laid(to, manifest.parts, piece.offset, piece.bytes)).read())
+
+
+def _piece_file(work: Path, key: str) -> Path:
+    return work / f"{key}.tar.xz"
 
 
 def _relative(name: str, wheel: Path) -> str:
