@@ -52,8 +52,8 @@ def measure_model(given: Given) -> Measured:
 
 
 def measure_eager(given: Given) -> Measured:
-    """The engine without CUDA graphs."""
-    return _measure(given, {"enforce_eager": True})
+    """The engine without CUDA graphs, and with vLLM's prompt embeds: each way that there is to bring vectors along."""
+    return _measure(given, {"enforce_eager": True, "enable_prompt_embeds": True})
 
 
 def measure_graphs(given: Given) -> Measured:
@@ -200,11 +200,12 @@ def _opened(given: Given, options: Mapping[str, Any], *, gpus: float = 1.0) -> V
     from spt_fast.engine.base import EngineConfig
     from spt_fast.engine.vllm.engine import VllmEngine
 
-    graphs = {} if given.device == "cpu" else dict(options)
+    # On a CPU vLLM is eager in any case, and it is not to be told so.
+    chosen = {name: value for name, value in options.items() if given.device == "cuda" or name != "enforce_eager"}
     # A quick look captures fewer graphs.
     fewer = {"max_num_seqs": 128} if given.size == "quick" else {}
     config = EngineConfig(
-        model=str(saved_model(given)), dtype=dtype_of(given), gpus=gpus, options={"max_model_len": POSITIONS, **graphs, **fewer}
+        model=str(saved_model(given)), dtype=dtype_of(given), gpus=gpus, options={"max_model_len": POSITIONS, **chosen, **fewer}
     )
     return VllmEngine(config)
 
