@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,8 @@ def kernel(found: Measured, given: Given) -> Verdict:
 def training(found: Measured, given: Given) -> Verdict:
     """The loss falls; and a step has its share of the matrix rate."""
     first, last = found["losses"][0], found["losses"][-1]
-    if not last < first:  # NaN is not, either
+    finite = all(map(math.isfinite, found["losses"]))
+    if not finite or not min(found["losses"][1:]) < first:  # the same rows at each step
         return Verdict("bad", f"the loss does not fall: {first:.3f}, after {len(found['losses'])} steps {last:.3f}")
     said = f"{found['model']} {found['dtype']}: {found['examples_a_second']:.1f} examples/s, loss {first:.2f} to {last:.2f}"
     said += f", {found['peak_bytes_above_the_idle_model'] / 2**30:.2f} GiB above the weights"
