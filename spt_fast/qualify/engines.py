@@ -132,6 +132,7 @@ def _measure(given: Given, options: Mapping[str, Any]) -> Measured:
         return {
             "start_s": start_s,
             "taken": dict(engine.ways),
+            "proofs": dict(engine.proofs),
             "tried": tried,
             "requests_a_second": {side: work.prompts / statistics.median(each) for side, each in generation.items()},
             "to_tokens": {side: ratio(generation, side, "tokens") for side in generation},

@@ -8,11 +8,9 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from spt_fast.models import memory
+from spt_fast.models import gpu_needs, memory
 from spt_fast.qualify.contract import Given, Measured, Need, Verdict
 
-OLDEST_DRIVER = {13: 580, 12: 525}
-"""Of CUDA's major version that PyTorch was built for, the driver it needs (NVIDIA's table of minor version compatibility)."""
 FREE_SHARE = 0.92
 """Of a GPU's memory, what vLLM asks for unless it is told."""
 HOST_BYTES, DISK_BYTES = 8 * 2**30, 5 * 2**30
@@ -32,9 +30,10 @@ def missing_for_gpu() -> str | None:
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
         return "CUDA_VISIBLE_DEVICES hides all GPUs from this process; unset it"
     if shutil.which("nvidia-smi") is None:
+        newest = max(gpu_needs.OLDEST_DRIVERS.values())[0]
         return (
             "there is no NVIDIA driver here (no nvidia-smi on the PATH); run this on a machine with a GPU, or install driver "
-            f"{max(OLDEST_DRIVER.values())} or newer; `spt-fast doctor` says what this machine can do without"
+            f"{newest} or newer; `spt-fast doctor` says what this machine can do without"
         )
     if (gpus := _query("name")) is None:
         return "nvidia-smi is there and finds no GPU that it can talk to; `nvidia-smi` says why"
@@ -63,10 +62,8 @@ def judge_driver(found: Measured, _: Given) -> Verdict:
     """Whether the driver is new enough for PyTorch's CUDA."""
     said = f"{found['gpus']} x {found['name']} (sm_{str(found['compute_cap']).replace('.', '')}), driver "
     said += f"{found['driver_version']}, PyTorch {found['torch']} of CUDA {found['torch_cuda']}"
-    driver, cuda = str(found["driver_version"] or "0"), str(found["torch_cuda"] or "0")
-    oldest = OLDEST_DRIVER.get(int(cuda.split(".")[0]), 0)
-    if int(driver.split(".")[0]) < oldest:
-        return Verdict("bad", f"{said}, which wants driver {oldest} or newer")
+    if fault := gpu_needs.driver_fault(str(found["driver_version"] or ""), str(found["torch_cuda"] or "")):
+        return Verdict("bad", f"{said}; {fault}")
     return Verdict("good" if found["sum"] == 8.0 else "bad", said)
 
 
@@ -76,13 +73,13 @@ def measure_compiler(given: Given) -> Measured:
     Raises:
         RuntimeError: there is no compiler, or it does not find the header.
     """
-    compiler = os.environ.get("CC") or next((path for name in ("gcc", "clang", "cc") if (path := shutil.which(name))), None)
-    if compiler is None:
-        raise RuntimeError("there is no C compiler: neither CC, nor gcc, clang or cc on the PATH")
+    if fault := gpu_needs.compiler_fault():
+        raise RuntimeError(fault)
+    compiler = os.environ.get("CC") or next(path for name in ("gcc", "clang") if (path := shutil.which(name)))
     source = Path(given.scratch) / "launcher.c"
     source.write_text(LAUNCHER, encoding="utf-8")
     include = sysconfig.get_path("include")
-    command = [compiler, str(source), "-shared", "-fPIC", f"-I{include}", "-o", str(source.with_suffix(".so"))]
+    command = [*compiler.split(), str(source), "-shared", "-fPIC", f"-I{include}", "-o", str(source.with_suffix(".so"))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{compiler} does not compile a module of Python: {_error_in(done.stderr)}")
