@@ -581,7 +581,11 @@ def test_vllm_on_two_nodes_answers_as_transformers_on_this_machine(
     assert " + " in started.where
     here = replace(large, models=(ModelConfig(id="zoo/base-70", dtype="float32"),), output=grid.folder.with_name("local"))
     reference = run_cells(replace(here, engine={"kind": "transformers"}), executor=Inline())
-    assert table(there) == table(reference)
+    for ours, theirs in zip(table(there), table(reference), strict=True):  # bits per byte are sums of two engines' float32
+        assert ours[:6] == theirs[:6]
+        if ours[5] != "metric":
+            numbers = [[float(number or "nan") for number in line[6:]] for line in (ours, theirs)]
+            assert numbers[0] == pytest.approx(numbers[1], abs=1e-4, nan_ok=True)
     assert none_is_left()
     assert no_room_is_held()
 

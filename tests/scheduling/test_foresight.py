@@ -61,8 +61,9 @@ def night(
                 yield now, each, Progress(phase="train", key=cell.key, done=step, total=80)
             yield now, each, CellTrained(key=cell.key, prompts={}, curve=())
         yield now, each, PhaseStarted(phase="evaluate")
-        # A row with four options is thirteen requests: a completion, and the options by three ways of scoring.
-        asked = {cell.key: 50 * (13 if LENGTHS[cell.task.name]["options"] else 1) for cell in each.cells}
+        # A row with four options is thirteen requests: a completion, and the options by three ways of scoring. One without
+        # options is two: a completion, and the gold answer.
+        asked = {cell.key: 50 * (13 if LENGTHS[cell.task.name]["options"] else 2) for cell in each.cells}
         done = 0
         for cell in each.cells:
             takes, requests = true.answer_s(cell) * asking_slower * rng.uniform(0.8, 1.25), asked[cell.key]

@@ -313,11 +313,13 @@ def test_a_grid_of_10000_cells_ends_within_a_tenth_of_the_bound(of: Troubles) ->
     assert outcome.seconds <= 1.1 * lower_bound(realised(jobs, of, 1), 96)
 
 
-def test_a_very_bad_night_sets_hardly_a_cell_aside_and_ends_within_half_of_the_bound() -> None:
+def test_a_very_bad_night_sets_hardly_a_cell_aside_and_ends_within_six_tenths_of_the_bound() -> None:
     jobs = large(50, 50)
     outcome = simulate(jobs, cluster(12), troubles=BAD_NIGHT, seed=1)
     assert len(outcome.ended) + len(outcome.failed) == 10_000
     assert len(outcome.failed) <= 10  # those that were in flight in three lost workers, by chance
     assert outcome.lost_nodes > 10
     assert outcome.lost_workers > 10
-    assert outcome.seconds <= 1.5 * lower_bound(realised(jobs, BAD_NIGHT, 1), 96)
+    assert outcome.seconds <= 1.6 * lower_bound(
+        realised(jobs, BAD_NIGHT, 1), 96
+    )  # a worker that hangs while its engine starts is given 70 minutes
