@@ -114,9 +114,10 @@ def test_a_claim_says_in_how_many_pairs_it_holds_and_where_it_does_not() -> None
     ]
     change = {"model": "m", "before": "zero_shot", "after": "soft_prompt", "metric": "knowledge_best", "change": -0.2}
     changes = [{**change, "task": "a", "low": -0.3, "high": 0.1}, {**change, "task": "b", "low": -0.3, "high": -0.1}]
-    _, _, form, knowledge, _, _ = real.claims({"cells": cells, "changes": changes}).splitlines()
-    assert form.endswith("in 1 of 2 model-task pairs, least 0.40; zero-shot in 0, mean 0.40 | shown in 1 of 2 |")
-    assert knowledge.endswith("in 1 of 2; not in `m` b -0.20 (-0.30 to -0.10) | shown in 1 of 2 |")
+    _, _, form, knowledge, exact, _ = real.claims({"cells": cells, "changes": changes}).splitlines()
+    assert form.endswith("in 1 of 2 model-task pairs, least 0.40; few-shot in 0, zero-shot in 0 | shown in 1 of 2 |")
+    assert knowledge.endswith("in 1 of 2; not in `m` b -0.20 (-0.30 to -0.10); median half-width 0.20 | a change is seen |")
+    assert exact.endswith("95 % interval without 0 (not corrected), in 0 of 2 | the order is another; not beyond chance |")
 
 
 def test_a_figure_of_real_models_keeps_a_place_for_what_was_not_run() -> None:

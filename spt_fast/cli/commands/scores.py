@@ -72,7 +72,12 @@ def rank(source: Location, tasks: str | None, models: str | None, lower_is_bette
 @click.command()
 @click.argument("a", metavar="A", type=RunFolder())
 @click.argument("b", metavar="B", type=RunFolder())
-@click.option("--metric", "metrics", multiple=True, help="Metric; may be repeated [default: exact match, knowledge, format].")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="Metric; may be repeated [default: exact_match, knowledge_best, format_following].",
+)
 @click.option("--tasks", metavar="PATTERN,...", help="Only these tasks.")
 @click.option("--a-model", help="Model of A to compare, where the two runs have different names.")
 @click.option("--b-model", help="Model of B to compare it with.")
