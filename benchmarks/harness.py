@@ -139,7 +139,7 @@ def about() -> dict[str, Any]:
     named = script.relative_to(ROOT) if script.is_relative_to(ROOT) else script.name
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", str(named), *sys.argv[1:]]),
+        "command": " ".join(["python", str(named), *map(without_place, sys.argv[1:])]),
         "commit": git("rev-parse", "HEAD") + ("+changes" if changed else ""),
         "hardware": {"cpu": _cpu(), "cores": os.cpu_count(), "threads": os.environ.get("OMP_NUM_THREADS")},
         "load_before": os.getloadavg(),
@@ -162,6 +162,11 @@ def _target(ratio: Ratio) -> str:
         return ""
     wanted = f"at least {ratio.at_least:g}" if ratio.at_least is not None else f"at most {ratio.at_most:g}"
     return f" (wanted: {wanted}{'' if ratio.reached else '; MISSED'})"
+
+
+def without_place(argument: str) -> str:
+    """An argument as another machine can repeat it: folders by their names, not by where they lie here."""
+    return ",".join(f"DIR/{Path(each).name}" if each.startswith("/") else each for each in argument.split(","))
 
 
 def _cpu() -> str:

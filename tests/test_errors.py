@@ -55,7 +55,7 @@ def test_a_value_whose_repr_raises_is_still_named():
     ("file", "told"),
     [
         ("/home/me/evals/brief.py", "(in /home/me/evals/brief.py, line 1)"),
-        ("/home/me/work/evals/mine/brief.py", "(in .../work/evals/mine/brief.py, line 1)"),
+        ("/home/me/nightly/evals/mine/brief.py", "(in .../nightly/evals/mine/brief.py, line 1)"),
         ("/venv/lib/site-packages/torch/nn/module.py", "(in torch/nn/module.py, line 1)"),
         ("/venv/lib/site-packages/vllm/v1/engine/core/step.py", "(in v1/engine/core/step.py, line 1)"),
         ("brief.py", "(in brief.py, line 1)"),

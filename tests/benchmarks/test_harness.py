@@ -35,6 +35,14 @@ def test_a_ratio_says_whether_it_reaches_its_target(
     assert Ratio(what="x", against="y", value=value, at_least=at_least, at_most=at_most).reached is reached
 
 
+@pytest.mark.parametrize(
+    ("argument", "kept"),
+    [("/a/b/gemma", "DIR/gemma"), ("/a/one,/b/two", "DIR/one,DIR/two"), ("--limit", "--limit"), ("../models/x", "../models/x")],
+)
+def test_a_result_names_folders_and_not_where_they_lie_on_this_machine(argument: str, kept: str) -> None:
+    assert harness.without_place(argument) == kept
+
+
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     """A benchmark from its command line to its result file."""
     monkeypatch.setattr(sys, "argv", [str(harness.ROOT / "benchmarks" / "engine" / "made_up.py"), *arguments])
