@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 from spt_fast.analysis.cells import RunCell
 from spt_fast.config.protocols import protocol_of
 from spt_fast.report.cells import SeedGroup, distinct, forms_of
-from spt_fast.report.parts import GLYPHS, Cell, Key, Linked, look, samples_link
+from spt_fast.report.parts import GLYPHS, Cell, Group, Key, Linked, Table, look, samples_link
 from spt_fast.report.words import ABSENT, measured, short_names, visible
+from spt_fast.scoring.metrics import spec
 
 MOST_PLACES = 700
 """Models x tasks x protocols on a page; results.csv has those beyond."""
@@ -77,6 +78,31 @@ class Grid:
                 for protocol in self.protocols:
                     if (place := SeedGroup(each, one, protocol)) in self.at:
                         yield place
+
+    def groups(self, rows_of: Callable[[str], Iterable[Sequence[Cell]]]) -> list[Group]:
+        """The rows of a table by model; models without rows are left out.
+
+        Args:
+            rows_of: the rows of a model.
+        """
+        found = [(model, list(rows_of(model))) for model in self.models]
+        return [Group(title=self.name(model), rows=rows) for model, rows in found if rows]
+
+    def table(self, task: str, metrics: Sequence[str], what: str) -> Table | None:
+        """Metrics of a task by model and protocol; None where there are none.
+
+        Args:
+            metrics: names, a column each.
+            what: they are, for the caption.
+        """
+        groups = self.groups(
+            lambda model: [
+                [visible(place.protocol), *(self.linked(place, name) for name in metrics)]
+                for place in self.places(task=task, model=model)
+            ]
+        )
+        head = ["protocol", *(visible(spec(name).head) for name in metrics)]
+        return Table(caption=f"{visible(task)}: {what}", head=head, groups=groups) if metrics and groups else None
 
     def look(self, model: str) -> dict[str, str]:
         """Colour and shape of a model; a partner has those of its base model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spt_fast.config.protocols import protocol_of
 from spt_fast.report.cells import SeedGroup
 from spt_fast.report.grid import is_control
-from spt_fast.report.parts import Cell, Group, Prose, Section, Table
+from spt_fast.report.parts import Prose, Section, Table
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.sections.overview import CLAIM
 from spt_fast.report.words import visible
@@ -21,17 +21,13 @@ def section(recorded: Recorded) -> Section | None:
         *(label for label in grid.protocols if protocol_of(label).is_baseline or protocol_of(label).is_treatment),
         *labels,
     ]
-    groups = []
-    for model in grid.models:
-        rows: list[list[Cell]] = []
-        for task in grid.tasks:
-            if any(SeedGroup(model, task, label) in grid.at for label in labels):
-                row: list[Cell] = [visible(task)]
-                for label in columns:
-                    row += [grid.linked(SeedGroup(model, task, label), metric.name) for metric in CLAIM]
-                rows.append(row)
-        if rows:
-            groups.append(Group(title=grid.name(model), rows=rows))
+    groups = grid.groups(
+        lambda model: [
+            [visible(task), *(grid.linked(SeedGroup(model, task, label), each.name) for label in columns for each in CLAIM)]
+            for task in grid.tasks
+            if any(SeedGroup(model, task, label) in grid.at for label in labels)
+        ]
+    )
     intro = "Beside soft prompts, vectors learnt on shuffled answers, or not at all: they should not know more."
     found = Table(
         caption="Controls",

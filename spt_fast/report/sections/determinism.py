@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from spt_fast.report.cells import SeedGroup, asked_again, largest_difference
 from spt_fast.report.grid import Grid
-from spt_fast.report.parts import Cell, Group, Part, Prose, Section, Table, table
+from spt_fast.report.parts import Cell, Part, Prose, Section, Table, table
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.words import ABSENT, Number, span, visible
 from spt_fast.scoring.metrics import spec
@@ -28,14 +28,13 @@ def section(recorded: Recorded) -> Section | None:
     found = asked_again(grid.cells)
     if not found:
         return None
-    groups = []
-    for model in grid.models:
-        rows: list[list[Cell]] = [
+    groups = grid.groups(
+        lambda model: [
             [visible(place.task), visible(place.protocol), *_flips(grid, place, reruns)]
             for place, reruns in found.items()
             if place.model == model
         ]
-        groups += [Group(title=grid.name(model), rows=rows)] if rows else []
+    )
     head = ["task", "protocol", *map(_called, FLIPS), "largest difference, nats", "rows"]
     parts: list[Part] = [Prose(text=INTRO), Table(caption="Share that flipped", head=head, groups=groups, headers=2)]
     flipped = [(place, each) for place, reruns in found.items() for rerun in reruns for each in rerun.flipped]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spt_fast.analysis.cells import RunCell
-from spt_fast.report.parts import Cell, Group, Prose, Section, Table
+from spt_fast.report.parts import Cell, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.words import Number, span, visible
 from spt_fast.scoring.metrics import HEADLINE, spec
@@ -14,14 +14,15 @@ from spt_fast.scoring.metrics import HEADLINE, spec
 def section(recorded: Recorded) -> Section | None:
     """None where there are none."""
     grid = recorded.by_place
-    groups = []
-    for model in grid.models:
-        rows: list[list[Cell]] = []
-        for place in grid.places(model=model):
-            for cell in grid.at[place]:
-                rows += _together(cell) if cell.status == "done" else []
-        if rows:
-            groups.append(Group(title=grid.name(model), rows=rows))
+    groups = grid.groups(
+        lambda model: [
+            row
+            for place in grid.places(model=model)
+            for cell in grid.at[place]
+            if cell.status == "done"
+            for row in _together(cell)
+        ]
+    )
     if not groups:
         return None
     intro = (

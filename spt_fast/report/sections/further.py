@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from spt_fast.report.grid import Grid
-from spt_fast.report.parts import Cell, Group, Prose, Section, Table
+from spt_fast.report.parts import Prose, Section
 from spt_fast.report.recorded import Recorded
-from spt_fast.report.words import visible
-from spt_fast.scoring.metrics import is_further, spec
+from spt_fast.scoring.metrics import is_further
 
 
 def section(recorded: Recorded) -> Section | None:
     """None where no cell has any."""
     grid = recorded.by_place
-    tables = [table for task in grid.tasks if (table := _table(grid, task)) is not None]
+    found = (grid.table(task, _names(grid, task), "further metrics") for task in grid.tasks)
+    tables = [table for table in found if table is not None]
     if not tables:
         return None
     intro = "Metrics of installed packages, and scores that a task has of its own, as at the last step."
     return Section(id="further", title="Further metrics", parts=[Prose(text=intro), *tables])
-
-
-def _table(grid: Grid, task: str) -> Table | None:
-    names = _names(grid, task)
-    if not names:
-        return None
-    groups = []
-    for model in grid.models:
-        rows: list[list[Cell]] = [
-            [visible(place.protocol), *(grid.linked(place, name) for name in names)]
-            for place in grid.places(task=task, model=model)
-        ]
-        if rows:
-            groups.append(Group(title=grid.name(model), rows=rows))
-    head = ["protocol", *(visible(spec(name).head) for name in names)]
-    return Table(caption=f"{visible(task)}: further metrics", head=head, groups=groups)
 
 
 def _names(grid: Grid, task: str) -> list[str]:

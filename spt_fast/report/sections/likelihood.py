@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from spt_fast.report.grid import Grid
-from spt_fast.report.parts import Cell, Group, Part, Prose, Section, Table
+from spt_fast.report.parts import Part, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
-from spt_fast.report.words import visible
-from spt_fast.scoring.metrics import ANSWER, spec
+from spt_fast.scoring.metrics import ANSWER
 
 
 def section(recorded: Recorded) -> Section | None:
@@ -29,15 +28,4 @@ def section(recorded: Recorded) -> Section | None:
 def _table(grid: Grid, task: str) -> Table | None:
     there = {name for place in grid.places(task=task) for cell in grid.at[place] for name in cell.last_metrics}
     names = [name for name in ANSWER if name in there]
-    groups = []
-    for model in grid.models if names else ():
-        rows: list[list[Cell]] = [
-            [visible(place.protocol), *(grid.linked(place, name) for name in names)]
-            for place in grid.places(task=task, model=model)
-        ]
-        if rows:
-            groups.append(Group(title=grid.name(model), rows=rows))
-    if not groups:
-        return None
-    head = ["protocol", *(spec(name).head for name in names)]
-    return Table(caption=f"{visible(task)}: likelihood of the gold answer", head=head, groups=groups)
+    return grid.table(task, names, "likelihood of the gold answer")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from spt_fast.report.means import Mean, suite_means, suites_of
-from spt_fast.report.parts import Cell, Group, Part, Prose, Section, Table
+from spt_fast.report.parts import Cell, Part, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.words import ABSENT, number, span, visible
 from spt_fast.scoring.metrics import ANSWER, HEADLINE, spec
@@ -31,15 +31,14 @@ def section(recorded: Recorded) -> Section | None:
 def _table(recorded: Recorded, suite: Mapping[str, Any], found: Mapping[tuple[str, str, str, str], Mean]) -> Table | None:
     grid, name = recorded.by_place, suite["name"]
     metrics = [*HEADLINE, *_likelihoods(recorded, suite), *_own(suite, found)]
-    groups = []
-    for model in grid.models:
-        rows: list[list[Cell]] = []
+
+    def rows(model: str) -> Iterator[list[Cell]]:
         for label in grid.protocols:
             means = [found.get((name, model, label, metric)) for metric in metrics]
             if any(means):
-                rows.append([visible(label), *map(_shown, means, metrics)])
-        if rows:
-            groups.append(Group(title=grid.name(model), rows=rows))
+                yield [visible(label), *map(_shown, means, metrics)]
+
+    groups = grid.groups(rows)
     if not groups:
         return None
     head = ["protocol", *(spec(metric).head if metric in (*HEADLINE, *ANSWER) else visible(metric) for metric in metrics)]

@@ -7,7 +7,7 @@ import json
 from spt_fast.analysis.cells import RunCell
 from spt_fast.report.cells import SeedGroup
 from spt_fast.report.grid import Grid
-from spt_fast.report.parts import Cell, Group, Part, Prose, Section, Table
+from spt_fast.report.parts import Cell, Part, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.words import ABSENT, measured, visible
 from spt_fast.scoring.methods import METHODS
@@ -36,11 +36,9 @@ def section(recorded: Recorded) -> Section | None:
 
 
 def _table(grid: Grid, task: str) -> Table | None:
-    groups = []
-    for model in grid.models:
-        rows = [_row(grid, place, told) for place in grid.places(task=task, model=model) if (told := _told(grid, place))]
-        if rows:
-            groups.append(Group(title=grid.name(model), rows=rows))
+    groups = grid.groups(
+        lambda model: [_row(grid, place, told) for place in grid.places(task=task, model=model) if (told := _told(grid, place))]
+    )
     if not groups:
         return None
     head = ["protocol", *_HEADS, "best on tuning rows", "above chance", "chance", "chosen (right), by letter"]

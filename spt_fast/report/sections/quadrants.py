@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from spt_fast.report.cells import over_seeds
 from spt_fast.report.grid import Grid
-from spt_fast.report.parts import Cell, Figure, Figures, Group, Key, Part, Prose, Section, Table, colour
+from spt_fast.report.parts import Cell, Figure, Figures, Key, Part, Prose, Section, Table, colour
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.words import measured, visible
 from spt_fast.scoring.metrics import EXACT_MATCH, QUADRANTS, spec
@@ -54,16 +55,15 @@ def _bars(grid: Grid, task: str) -> Figure:
 
 def _table(grid: Grid, task: str) -> Table | None:
     """A line a cell."""
-    groups = []
-    for model in grid.models:
-        rows: list[list[Cell]] = []
+
+    def rows(model: str) -> Iterator[list[Cell]]:
         for place in grid.places(task=task, model=model):
             if any(cell.status == "done" for cell in grid.at[place]):
                 quadrants = [grid.linked(place, name, verdict=verdict) for name, verdict in _FILTERS.items()]
                 exact = [grid.number(place, name) for name in ("exact_match_given_format", EXACT_MATCH)]
-                rows.append([visible(place.protocol), *quadrants, *exact])
-        if rows:
-            groups.append(Group(title=grid.name(model), rows=rows))
+                yield [visible(place.protocol), *quadrants, *exact]
+
+    groups = grid.groups(rows)
     if not groups:
         return None
     return Table(
