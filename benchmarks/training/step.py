@@ -34,28 +34,21 @@ from typing import Any
 
 from benchmarks.harness import Benchmark, Ratio, Timing
 from spt_fast.models import random_model
-from spt_fast.models.random_model import Shape
+from spt_fast.models.random_model import LLAMA_1B, LLAMA_8B, TINY, Shape
 from spt_fast.qualify.kernels import product_rate
 from spt_fast.qualify.training import BATCH, ENDLESS, LENGTH, LR, operations, random_rows, settings, until_stopped
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A shape of model, as Llama's config names it."""
+    """A model whose step is measured."""
 
     name: str
-    vocab: int
-    hidden: int
-    layers: int
-    inner: int
-    heads: int
-    kv_heads: int
+    shape: Shape
     dtype: str
     reason: str
     together: int
     """Soft prompts of the side `together`."""
-    head_dim: int | None = None
-    """None: `hidden / heads`."""
     alone: bool = False
     """Against PEFT in a plain loop, and no other side."""
     model: str = ""
@@ -74,19 +67,6 @@ class Case:
     """Wanted: share of PEFT's peak memory above the weights."""
 
     @property
-    def shape(self) -> Shape:
-        """Of the model alone."""
-        return Shape(
-            vocab=self.vocab,
-            hidden=self.hidden,
-            layers=self.layers,
-            inner=self.inner,
-            heads=self.heads,
-            kv_heads=self.kv_heads,
-            head_dim=self.head_dim,
-        )
-
-    @property
     def flops(self) -> int:
         """Of a step."""
         return operations(self.shape, make_rows(self))
@@ -99,8 +79,8 @@ class Case:
 
 def _small(name: str, *, vocab: int, hidden: int, dtype: str, reason: str, **wanted: float) -> Case:
     heads = hidden // 64
-    shape = {"hidden": hidden, "layers": 8, "inner": 4 * hidden, "heads": heads, "kv_heads": heads}
-    return Case(name=name, vocab=vocab, dtype=dtype, reason=reason, together=4, **shape, **wanted)  # type: ignore[arg-type]
+    shape = Shape(vocab=vocab, hidden=hidden, layers=8, inner=4 * hidden, heads=heads, kv_heads=heads)
+    return Case(name=name, shape=shape, dtype=dtype, reason=reason, together=4, **wanted)  # type: ignore[arg-type]
 
 
 CPU = (
@@ -113,12 +93,7 @@ CPU = (
 CUDA = (
     Case(
         name="1B",
-        vocab=128_256,
-        hidden=2048,
-        layers=16,
-        inner=8192,
-        heads=32,
-        kv_heads=8,
+        shape=LLAMA_1B,
         dtype="bfloat16",
         reason="Llama 3.2 1B",
         together=12,
@@ -127,12 +102,7 @@ CUDA = (
     ),
     Case(
         name="8B",
-        vocab=128_256,
-        hidden=4096,
-        layers=32,
-        inner=14_336,
-        heads=32,
-        kv_heads=8,
+        shape=LLAMA_8B,
         dtype="bfloat16",
         reason="Llama 3.1 8B",
         together=4,
@@ -143,12 +113,7 @@ CUDA = (
 )
 SMOKE = Case(
     name="smoke",
-    vocab=512,
-    hidden=64,
-    layers=2,
-    inner=128,
-    heads=4,
-    kv_heads=2,
+    shape=TINY,
     dtype="float32",
     reason="seconds",
     together=3,
@@ -190,7 +155,7 @@ def build(case: Case) -> Any:
 
 def make_rows(case: Case, seed: int = 0) -> list[Any]:
     """A batch, the same for all sides and for every step."""
-    return real_rows(case) if case.task else random_rows(case.vocab, seed)
+    return real_rows(case) if case.task else random_rows(case.shape.vocab, seed)
 
 
 @cache
@@ -213,13 +178,15 @@ def real_case(model: str, task: str, data: str, dtype: str) -> Case:
     config: Any = transformers.AutoConfig.from_pretrained(model).get_text_config()
     return Case(
         name=f"{Path(model).name}, {task}",
-        vocab=config.vocab_size,
-        hidden=config.hidden_size,
-        layers=config.num_hidden_layers,
-        inner=config.intermediate_size,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
-        head_dim=getattr(config, "head_dim", None),
+        shape=Shape(
+            vocab=config.vocab_size,
+            hidden=config.hidden_size,
+            layers=config.num_hidden_layers,
+            inner=config.intermediate_size,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=getattr(config, "head_dim", None),
+        ),
         dtype=dtype,
         reason="a real model on real rows",
         together=1,
@@ -294,7 +261,7 @@ def _peft(case: Case) -> Any:
         scores.append(torch.stack(written.scores).float())
     if torch.allclose(scores[0], scores[1], rtol=1e-3, atol=1e-3):
         raise SystemExit(f"{case.name}: PEFT's generate ignores the soft prompt, so nothing is measured against it")
-    vectors.data.copy_(torch.from_numpy(initialize(settings(), case.hidden, 0)))
+    vectors.data.copy_(torch.from_numpy(initialize(settings(), case.shape.hidden, 0)))
     return model
 
 

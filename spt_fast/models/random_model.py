@@ -42,6 +42,13 @@ class Shape:
         return self.body + 2 * self.vocab * self.hidden
 
 
+TINY = Shape(vocab=512, hidden=64, layers=2, inner=128, heads=4, kv_heads=2)
+LLAMA_1B = Shape(vocab=128_256, hidden=2048, layers=16, inner=8192, heads=32, kv_heads=8)
+"""Llama 3.2 1B."""
+LLAMA_8B = Shape(vocab=128_256, hidden=4096, layers=32, inner=14_336, heads=32, kv_heads=8)
+"""Llama 3.1 8B."""
+
+
 def build(shape: Shape, *, dtype: str, device: str) -> Any:
     """The model in evaluation mode, the same for the same shape, dtype and device."""
     import torch

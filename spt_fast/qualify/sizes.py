@@ -48,12 +48,10 @@ def splice_cases(size: Size) -> list[SpliceCase]:
 
 def trained(size: Size) -> list[tuple[str, Shape]]:
     """What is trained, by name: with 8 billion weights only where there is time."""
-    from spt_fast.models.random_model import Shape
+    from spt_fast.models.random_model import LLAMA_1B, LLAMA_8B, TINY
 
-    tiny = Shape(vocab=512, hidden=64, layers=2, inner=128, heads=4, kv_heads=2)
-    one = Shape(vocab=128_256, hidden=2048, layers=16, inner=8192, heads=32, kv_heads=8)
-    eight = Shape(vocab=128_256, hidden=4096, layers=32, inner=14_336, heads=32, kv_heads=8)
-    return {"tiny": [("tiny", tiny)], "quick": [("1B", one)], "full": [("1B", one), ("8B", eight)]}[size]
+    named = {"tiny": TINY, "1B": LLAMA_1B, "8B": LLAMA_8B}
+    return [(name, named[name]) for name in {"tiny": ("tiny",), "quick": ("1B",), "full": ("1B", "8B")}[size]]
 
 
 def asked(size: Size) -> Shape:

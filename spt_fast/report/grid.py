@@ -12,7 +12,6 @@ from spt_fast.config.protocols import protocol_of
 from spt_fast.report.cells import SeedGroup, distinct, forms_of
 from spt_fast.report.parts import GLYPHS, Cell, Group, Key, Linked, Table, look, samples_link
 from spt_fast.report.words import ABSENT, measured, short_names, visible
-from spt_fast.scoring.metrics import spec
 
 MOST_PLACES = 700
 """Models x tasks x protocols on a page; results.csv has those beyond."""
@@ -88,21 +87,21 @@ class Grid:
         found = [(model, list(rows_of(model))) for model in self.models]
         return [Group(title=self.name(model), rows=rows) for model, rows in found if rows]
 
-    def table(self, task: str, metrics: Sequence[str], what: str) -> Table | None:
+    def table(self, task: str, columns: Mapping[str, str], what: str) -> Table | None:
         """Metrics of a task by model and protocol; None where there are none.
 
         Args:
-            metrics: names, a column each.
+            columns: metric -> what stands above its numbers.
             what: they are, for the caption.
         """
         groups = self.groups(
             lambda model: [
-                [visible(place.protocol), *(self.linked(place, name) for name in metrics)]
+                [visible(place.protocol), *(self.linked(place, name) for name in columns)]
                 for place in self.places(task=task, model=model)
             ]
         )
-        head = ["protocol", *(visible(spec(name).head) for name in metrics)]
-        return Table(caption=f"{visible(task)}: {what}", head=head, groups=groups) if metrics and groups else None
+        caption, head = f"{visible(task)}: {what}", ["protocol", *columns.values()]
+        return Table(caption=caption, head=head, groups=groups) if columns and groups else None
 
     def look(self, model: str) -> dict[str, str]:
         """Colour and shape of a model; a partner has those of its base model."""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from spt_fast.report.grid import Grid
-from spt_fast.report.parts import Prose, Section
+from spt_fast.report.parts import Prose, Section, Table
 from spt_fast.report.recorded import Recorded
-from spt_fast.scoring.metrics import is_further
+from spt_fast.report.words import visible
+from spt_fast.scoring.metrics import is_further, spec
 
 
 def section(recorded: Recorded) -> Section | None:
     """None where no cell has any."""
     grid = recorded.by_place
-    found = (grid.table(task, _names(grid, task), "further metrics") for task in grid.tasks)
-    tables = [table for table in found if table is not None]
+    tables = [table for task in grid.tasks if (table := _table(grid, task)) is not None]
     if not tables:
         return None
     intro = "Metrics of installed packages, and scores that a task has of its own, as at the last step."
     return Section(id="further", title="Further metrics", parts=[Prose(text=intro), *tables])
+
+
+def _table(grid: Grid, task: str) -> Table | None:
+    return grid.table(task, {name: visible(spec(name).head) for name in _names(grid, task)}, "further metrics")
 
 
 def _names(grid: Grid, task: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spt_fast.report.grid import Grid
 from spt_fast.report.parts import Part, Prose, Section, Table
 from spt_fast.report.recorded import Recorded
-from spt_fast.scoring.metrics import ANSWER
+from spt_fast.scoring.metrics import ANSWER, spec
 
 
 def section(recorded: Recorded) -> Section | None:
@@ -28,4 +28,4 @@ def section(recorded: Recorded) -> Section | None:
 def _table(grid: Grid, task: str) -> Table | None:
     there = {name for place in grid.places(task=task) for cell in grid.at[place] for name in cell.last_metrics}
     names = [name for name in ANSWER if name in there]
-    return grid.table(task, names, "likelihood of the gold answer")
+    return grid.table(task, {name: spec(name).head for name in names}, "likelihood of the gold answer")
