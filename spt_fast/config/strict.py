@@ -119,11 +119,23 @@ def mapping_of(value: Any, place: str, what: str = "a mapping") -> Mapping[Any, 
     """The value, if it is a mapping."""
     if isinstance(value, Mapping):
         return value
-    raise ConfigError(f"{place}: must be {what}, {not_this(value)}")
+    raise ConfigError(f"{place}: must be {what}, {not_this(value)}{_as_mapping(place) if what == 'a mapping' else ''}")
+
+
+_DOCUMENTS = ("grid", "file", "policy")
+"""Places that are a whole file, and have no key."""
+
+
+def _as_mapping(place: str) -> str:
+    """The end of a sentence about something else where a mapping belongs: how one is written."""
+    key = place.rpartition(".")[2]
+    return f"; write {key}: {{key: value}}" if key.isidentifier() and key not in _DOCUMENTS else ""
 
 
 def _as_list(value: Any, place: str) -> str:
     """The end of a sentence about one value where a list belongs: how it is written; empty where that says nothing."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"; write {place.rpartition('.')[2]}: [{value}]"
     if not isinstance(value, str | dict) or not value:
         return ""
     plain = isinstance(value, str) and re.fullmatch(r"\w[\w./-]{0,60}", value)
@@ -211,9 +223,31 @@ def known_keys(mapping: Mapping[Any, Any], cls: type[Any], place: str) -> None:
             raise ConfigError(f"{where}unknown key {shortened(key)}{of if elsewhere else ''}{close}{elsewhere}{there}")
 
 
+OTHER_NAMES = {
+    "vectors": "length",
+    "num_virtual_tokens": "length",
+    "num_vectors": "length",
+    "prompt_length": "length",
+    "learning_rate": "lr",
+    "train_steps": "steps",
+    "max_steps": "steps",
+    "bs": "batch_size",
+    "num_fewshot": "shots",
+    "n_shots": "shots",
+    "k": "shots",
+    "max_samples": "limit",
+    "num_samples": "limit",
+    "seed": "seeds",
+    "model": "models",
+    "gpu_memory": "gpu_memory_utilization",
+}
+"""What other tools, and our own texts, call a key."""
+
+
 def did_you_mean(word: str, words: Iterable[str], least: float = 0.6) -> str:
     """The end of a sentence about a word that is none of `words`; empty where none is close, `least` of 1 or more alike."""
-    close = difflib.get_close_matches(word[:200], list(words), n=1, cutoff=least)
+    known = list(words)
+    close = [OTHER_NAMES[word]] if OTHER_NAMES.get(word) in known else difflib.get_close_matches(word[:200], known, 1, least)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -17,7 +17,7 @@ protocols: [zero_shot]
 
 WRONG: dict[str, tuple[str, str]] = {
     "yaml that is not yaml": ("name: [", "line 2, column 1: not YAML"),
-    "a list": ("- zero_shot", "must be a mapping"),
+    "a list": ("- zero_shot", "grid: must be a mapping, not a list\n"),
     "nothing": ("", "must be a mapping"),
     "a key twice": (GOOD + "name: again\n", "'name' appears twice"),
     "unknown key": (GOOD.replace("models", "modles"), "did you mean 'models'?"),
@@ -26,6 +26,12 @@ WRONG: dict[str, tuple[str, str]] = {
     "models as text": (
         GOOD.replace("[zoo/base-40]", "zoo/base-40"),
         "models: must be a list, not text ('zoo/base-40'); write models: [zoo/base-40]",
+    ),
+    "a number of seeds": (GOOD + "seeds: 3\n", "seeds: must be a list, not a whole number (3); write seeds: [3]"),
+    "an engine's name": (GOOD + "engine: vllm\n", "engine: must be a mapping, not text ('vllm'); write engine: {key: value}"),
+    "what others call a key": (
+        GOOD.replace("zero_shot", "{soft_prompt: {vectors: 3}}"),
+        "protocols[0].soft_prompt: unknown key 'vectors'; did you mean 'length'?",
     ),
     "number as model": (GOOD.replace("[zoo/base-40]", "[7]"), "models[0]"),
     "duplicate model": (GOOD.replace("[zoo/base-40]", "[zoo/base-40, zoo/base-40]"), "models[1]"),
