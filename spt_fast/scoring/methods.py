@@ -226,12 +226,30 @@ def letters(samples: Sequence[Sample]) -> dict[str, tuple[float, float]]:
     return {"ABCDEFGHIJKLMNOPQRSTUVWXYZ"[place]: (chosen[place] / n, right[place] / n) for place in places}
 
 
-def knowledge_told(samples: Sequence[Sample], metrics: Iterable[Metric], random_baseline: float) -> dict[str, str]:
-    """What is told of a closed-ended cell's knowledge at one step, for its provenance: what it can do, and its letters."""
+def are_listed(samples: Sequence[Sample]) -> bool:
+    """Whether prompts list the options that are scored behind them: those of most rows have the text of each.
+
+    Another library may ask without: its "listed" likelihoods are then those of cloze.
+    """
+    found = [all(option.strip() in sample.prompt for option in sample.options) for sample in samples if sample.options]
+    return 2 * sum(found) >= len(found)
+
+
+def knowledge_told(
+    samples: Sequence[Sample], metrics: Iterable[Metric], random_baseline: float, *, listed: bool = True
+) -> dict[str, str]:
+    """What is told of a closed-ended cell's knowledge at one step, for its provenance: what it can do, and its letters.
+
+    Args:
+        samples: of the step.
+        metrics: of these.
+        random_baseline: the task's, where its rows do not tell.
+        listed: the prompt lists the options; else what it can do is by cloze, and there are no letters.
+    """
     baseline = guess(samples, random_baseline)
+    can = ability(metrics, baseline)
+    told = {"knowledge_by": can, "knowledge_guess": f"{baseline:.4g}"}
+    if not listed:
+        return {**told, "knowledge_by": "cloze only" if can == "listed only" else can}
     shares = {letter: [round(share, 4) for share in pair] for letter, pair in letters(samples).items()}
-    return {
-        "knowledge_by": ability(metrics, baseline),
-        "knowledge_guess": f"{baseline:.4g}",
-        "letters": json.dumps(shares),
-    }
+    return {**told, "letters": json.dumps(shares)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, TypeAlias
@@ -18,9 +18,10 @@ from spt_fast.plan import settings_in_use
 from spt_fast.plan.cell import Cell
 from spt_fast.prompts.lora import LoraAdapter, parameters_of
 from spt_fast.scoring.library import with_metrics, with_verdicts
-from spt_fast.scoring.methods import knowledge_told
+from spt_fast.scoring.methods import are_listed, knowledge_told
 from spt_fast.scoring.metrics import aggregate
 from spt_fast.scoring.score import score
+from spt_fast.tasks.base import Task
 from spt_fast.types import CellResult, Metric, Sample
 from spt_fast.version import version
 from spt_fast.worker.answers import CellAnswers
@@ -102,9 +103,14 @@ def _scored(answers: CellAnswers, work: Workspace) -> _Scored:
             of_step = with_verdicts(of_step, verdicts)
             metrics[step] = with_metrics(of_step, own)
         samples.extend(of_step)
-    how = {} if choice is None else choice.told() | knowledge_told(of_step, metrics[step], task.random_baseline)
+    how = {} if choice is None else choice.told() | _knowledge_told(task, of_step, metrics[step])
     told = {"no_cloze": questions.no_cloze, "no_bits_per_byte": questions.no_answers, "answer_lead_in": questions.lead_in}
     return metrics, tuple(samples), how | {name: said for name, said in told.items() if said}
+
+
+def _knowledge_told(task: Task, samples: Sequence[Sample], metrics: Sequence[Metric]) -> dict[str, str]:
+    listed = task.library is None or are_listed(samples)
+    return knowledge_told(samples, metrics, task.random_baseline, listed=listed)
 
 
 def _costs(answers: CellAnswers, work: Workspace) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from spt_fast.scoring.methods import (
     OptionScores,
     Priors,
     ability,
+    are_listed,
     choose,
     commonest,
     guess,
@@ -22,6 +24,7 @@ from spt_fast.scoring.methods import (
 )
 from spt_fast.scoring.metrics import aggregate, at_best
 from spt_fast.scoring.score import score
+from spt_fast.scoring.statistics import proportion
 from spt_fast.types import Completion, Example, Metric, Sample
 
 INF = math.inf
@@ -173,6 +176,20 @@ def test_letters_that_are_chosen_stand_beside_those_that_are_right() -> None:
     told = knowledge_told(rows, aggregate(rows), 0.25)
     assert json.loads(told["letters"]) == {"A": [1.0, 0.25], "B": [0.0, 0.5], "C": [0.0, 0.25]}
     assert told["knowledge_by"] == "neither"
+
+
+def test_options_that_no_prompt_lists_are_known_by_cloze_and_have_no_letters() -> None:
+    listing = [replace(sample(SCORES, 1), prompt="A. Rome\nB. Paris\nC. Bern", options=("Rome", " Paris", "Bern"))] * 40
+    assert are_listed(listing)
+    plain = [replace(each, prompt="Question: the capital of France?\nAnswer:") for each in listing]
+    assert not are_listed(plain)
+    known = [proportion("knowledge", [True] * 40)]
+    assert knowledge_told(plain, known, 0.25, listed=True)["knowledge_by"] == "neither", "all rows have the same options"
+    rows = [replace(each, options=(*each.options[:2], f"Bern {i}")) for i, each in enumerate(plain)]
+    assert knowledge_told(rows, known, 0.25, listed=True)["knowledge_by"] == "listed only"
+    told = knowledge_told(rows, known, 0.25, listed=False)
+    assert told["knowledge_by"] == "cloze only"
+    assert "letters" not in told
 
 
 def test_form_binding_and_the_right_one_make_exact_match() -> None:
