@@ -185,7 +185,7 @@ def test_options_that_no_prompt_lists_are_known_by_cloze_and_have_no_letters() -
     assert not are_listed(plain)
     known = [proportion("knowledge", [True] * 40)]
     assert knowledge_told(plain, known, 0.25, listed=True)["knowledge_by"] == "neither", "all rows have the same options"
-    rows = [replace(each, options=(*each.options[:2], f"Bern {i}")) for i, each in enumerate(plain)]
+    rows = [replace(each, options=(*each.options[:2], f"Bern {i}"), cloze_texts=()) for i, each in enumerate(plain)]
     assert knowledge_told(rows, known, 0.25, listed=True)["knowledge_by"] == "listed only"
     told = knowledge_told(rows, known, 0.25, listed=False)
     assert told["knowledge_by"] == "cloze only"
