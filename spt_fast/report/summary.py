@@ -94,7 +94,7 @@ def _plainly(bases: Sequence[RunCell]) -> list[str]:
     tasks = _count(len(distinct(cell.task for cell in plainly)), "task")
     return [
         f"Asked plainly, {where} on {tasks} wrote the answer in the form asked for "
-        f"{_span(plainly, FORMAT)} of the time, and knew {_span(plainly, KNOWLEDGE)} of the answers."
+        f"{_span(plainly, FORMAT)} of the time; knowledge was {_span(plainly, KNOWLEDGE)}."
     ]
 
 
@@ -160,7 +160,8 @@ def _soft_kind(name: str, soft: Sequence[RunCell], bases: Sequence[RunCell]) -> 
         alike = [pair for pair in tested if pair.soft.closed_ended is closed and pair.soft.judged is judged]
         sentences += _knowledge(how, alike)
     kept = sum(pair.rose and not pair.moved for pair in tested)
-    sentences.append(f"In short: format following rose with no shown change of knowledge in {_of(kept, len(tested))}.")
+    where = _of(kept, len(tested)) if kept else "no cell"
+    sentences.append(f"In short: format following rose with no shown change of knowledge in {where}.")
     return sentences
 
 
@@ -246,8 +247,8 @@ def _partners(partners: Sequence[RunCell]) -> list[str]:
         if cells:
             who = "The post-trained counterparts" if not sentences else "They"
             sentences.append(
-                f"{who}, {how}, followed the form {_span(cells, FORMAT)} of the time and knew "
-                f"{_span(cells, KNOWLEDGE)} of the answers."
+                f"{who}, {how}, followed the form {_span(cells, FORMAT)} of the time; knowledge was "
+                f"{_span(cells, KNOWLEDGE)}."
             )
     return sentences
 

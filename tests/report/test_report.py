@@ -144,13 +144,13 @@ scoring method that is best on tuning rows (knowledge_best).
 FAILED chat · short · zero_shot: the engine died: [bold]no memory|`x`<b>@you
 
 Asked plainly, 1 base model on 1 task wrote the answer in the form asked for 2%
-of the time, and knew 70% of the answers. With worked examples in front, format
-following was 30%. With a learnt soft prompt, format following was 100%, reached
-by step 40; it rose. Knowledge by likelihood did not move significantly (paired
-McNemar tests against zero-shot, smallest p = 1). In short: format following
-rose with no shown change of knowledge in the one cell. The post-trained
-counterparts, asked plainly, followed the form 90% of the time and knew 71% of
-the answers. Failed, and not in these numbers: 1 of 5 cells.
+of the time; knowledge was 70%. With worked examples in front, format following
+was 30%. With a learnt soft prompt, format following was 100%, reached by step
+40; it rose. Knowledge by likelihood did not move significantly (paired McNemar
+tests against zero-shot, smallest p = 1). In short: format following rose with
+no shown change of knowledge in the one cell. The post-trained counterparts,
+asked plainly, followed the form 90% of the time; knowledge was 71%. Failed, and
+not in these numbers: 1 of 5 cells.
 """
 
 
@@ -276,7 +276,7 @@ def test_knowledge_that_moved_is_told_with_its_direction(knows: int, word: str) 
     cells = [cell("a", "mcq", "zero_shot", (0, 70)), cell("a", "mcq", "soft_prompt", (100, knows), seed=0)]
     text = summary(cells)
     assert f"Knowledge by likelihood moved significantly in the one cell: it {word} in 1 (mcq on a" in text
-    assert "in none of 1 cell" in text
+    assert "in no cell" in text
 
 
 def test_likelihood_and_extraction_are_told_apart() -> None:
@@ -311,8 +311,8 @@ def test_soft_prompts_alone_are_not_said_to_have_changed_anything() -> None:
 def test_only_plain_asking_is_told_alone() -> None:
     text = summary([cell("a", "mcq", "zero_shot", (1, 70)), cell("b", "mcq", "zero_shot", (3, 60))])
     assert text == (
-        "Asked plainly, 2 base models on 1 task wrote the answer in the form asked for 1% to 3% of the time, "
-        "and knew 60% to 70% of the answers."
+        "Asked plainly, 2 base models on 1 task wrote the answer in the form asked for 1% to 3% of the time; "
+        "knowledge was 60% to 70%."
     )
 
 
@@ -344,7 +344,7 @@ def test_almost_none_and_almost_all_are_not_none_and_all() -> None:
     )
     text = summary([RunCell(model="m", task="t", protocol="zero_shot", metrics={None: metrics})])
     assert "0.1% of the time" in text
-    assert "99.9% of the answers" in text
+    assert "knowledge was 99.9%" in text
 
 
 @given(
