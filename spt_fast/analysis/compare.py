@@ -180,7 +180,7 @@ def flips(a: Run, b: Run, comparison: Comparison, most: int) -> list[Flip]:
         Place(pair.b_model, pair.task, pair.b_protocol, (shared or seeds_b)[0]),
     )
     before, after = (
-        {row["example"]: row for row in run.answers(place, [*known.columns, "completion", "target"])}
+        {row["example"]: row for row in run.answers(place, [*known.columns, "completion", "target", "option_logprobs"])}
         for run, place in zip((a, b), places, strict=True)
     )
     found = [
@@ -190,6 +190,7 @@ def flips(a: Run, b: Run, comparison: Comparison, most: int) -> list[Flip]:
             before=row["completion"],
             after=after[example]["completion"],
             target=row["target"],
+            by_likelihood=known.likelihood and bool(row["option_logprobs"]),
         )
         for example, row in before.items()
         if example in after and known.of_row(row) != known.of_row(after[example])

@@ -73,6 +73,8 @@ class Flip:
     after: str
     """The completion in B. Hostile text."""
     target: str
+    by_likelihood: bool = False
+    """It is judged by the likelihoods of its options, and not by the completion."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,7 +113,8 @@ def _compared(compared: Compared, rows: dict[int, list[Flip]]) -> str:
     for i, found in rows.items():
         if found:
             each = compared.comparisons[i]
-            page.lines([f"Flips: {_title(each)}", *(line for flip in found for line in _flip(flip))])
+            judged = " (by the likelihood of the options, whatever was written)" if found[0].by_likelihood else ""
+            page.lines([f"Flips: {_title(each)}{judged}", *(line for flip in found for line in _flip(flip))])
     page.say(_in_words(compared))
     _skipped(page, compared)
     for note in compared.notes:

@@ -201,6 +201,19 @@ def test_rows_that_flipped_are_shown_the_lost_ones_first(tmp_path: Path) -> None
     shown = flips(a, b, one, 11)
     assert [flip.gained for flip in shown] == [False] * 10 + [True]
     assert shown[0] == Flip(example="e00000", gained=False, before="m, row 0", after="m, row 0", target="A")
+    assert not any(flip.by_likelihood for flip in shown)
+
+
+@pytest.mark.parametrize(
+    ("metric", "closed", "by_likelihood"),
+    [("knowledge", ("t",), True), ("knowledge", (), False), ("exact_match", ("t",), False)],
+)
+def test_a_row_whose_options_were_scored_says_that_its_completion_is_not_what_was_judged(
+    metric: str, closed: tuple[str, ...], by_likelihood: bool, tmp_path: Path
+) -> None:
+    a, b = (run(tmp_path / name, {PLACE: found}, closed_ended=closed) for name, found in (("a", BEFORE), ("b", AFTER)))
+    (one,) = compare_runs(a, b, metrics=[metric]).comparisons
+    assert {flip.by_likelihood for flip in flips(a, b, one, 20)} == {by_likelihood}
 
 
 @pytest.mark.parametrize("option", ["a_model", "b_model", "a_protocol", "b_protocol"])

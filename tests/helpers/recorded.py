@@ -100,6 +100,7 @@ def write_run(
                 group=groups(i),
                 scores={} if f1 is None else {"f1": f1},
                 answer_bits_per_byte=bits(model, i),
+                option_logprobs=(-1.0, -2.0) if task in closed_ended else (),
             )
             for i, right in enumerate(verdicts[place])
         )
