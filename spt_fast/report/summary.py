@@ -247,8 +247,7 @@ def _partners(partners: Sequence[RunCell]) -> list[str]:
         if cells:
             who = "The post-trained counterparts" if not sentences else "They"
             sentences.append(
-                f"{who}, {how}, followed the form {_span(cells, FORMAT)} of the time; knowledge was "
-                f"{_span(cells, KNOWLEDGE)}."
+                f"{who}, {how}, followed the form {_span(cells, FORMAT)} of the time; knowledge was {_span(cells, KNOWLEDGE)}."
             )
     return sentences
 
