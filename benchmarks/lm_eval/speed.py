@@ -1,6 +1,6 @@
 """Who stays in lm-eval: `lm_eval --model spt_fast` against its own `hf` and `vllm`, on real rows, with a real model.
 
-    python benchmarks/lm_eval/speed.py --model DIR --data DIR [--rows 100] [--tasks arc_easy,piqa] [--dtype float32] [--save]
+    python benchmarks/lm_eval/speed.py --model DIR --data DIR [--rows 100] [--tasks arc_easy,piqa] [--shots 0,5] [--save]
 
 Each side is `lm_eval.simple_evaluate` in a process of its own, over the same rows and weights; its model is loaded before
 anything is timed, and prefix caches are emptied before each round. The likelihoods of all options are compared first. `hf` asks
@@ -73,7 +73,7 @@ def serve(side: str, settings: Mapping[str, Any], orders: Connection) -> None:
     while (case := orders.recv()) is not None:
         forget()
         begin = time.perf_counter()
-        found = asked(lm, case, 0, chat=False)
+        found = asked(lm, case, case["shots"], chat=False)
         orders.send((found["samples"], time.perf_counter() - begin))
 
 
@@ -145,6 +145,7 @@ def main() -> None:
     benchmark.parser.add_argument("--model", default="zoo/base-95", help="a folder, or zoo/<name>")
     benchmark.parser.add_argument("--data", type=Path, help="a folder of real rows, a folder a data set; without, made-up ones")
     benchmark.parser.add_argument("--tasks", default="arc_easy,piqa")
+    benchmark.parser.add_argument("--shots", default="0,5", help="worked examples in a prompt; a side is asked with each")
     benchmark.parser.add_argument("--rows", type=int, default=100)
     benchmark.parser.add_argument("--rounds", type=int, default=3)
     benchmark.parser.add_argument("--batch", type=int, default=16, help="of hf")
@@ -167,14 +168,16 @@ def main() -> None:
         for case in cases:
             task = known_of(case.reference)
             write_rows(case, task, Path(folder) / case.task, rows, arguments.data)
-            jobs[case.task] = {
-                "name": task.name,
-                "file": task.file,
-                "folder": str(Path(folder) / case.task),
-                "splits": sorted(
-                    split for split in set(task.splits.values()) if (Path(folder) / case.task / f"{split}.jsonl").exists()
-                ),
-            }
+            for shots in map(int, arguments.shots.split(",")):
+                jobs[f"{case.task}, {shots}-shot"] = {
+                    "name": task.name,
+                    "file": task.file,
+                    "shots": shots,
+                    "folder": str(Path(folder) / case.task),
+                    "splits": sorted(
+                        split for split in set(task.splits.values()) if (Path(folder) / case.task / f"{split}.jsonl").exists()
+                    ),
+                }
         sides = {name: Side(name, settings) for name in arguments.sides}
         try:
             there = {name: side for name, side in sides.items() if isinstance(side.ready, float)}
