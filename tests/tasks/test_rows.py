@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -24,6 +26,7 @@ from spt_fast.tasks.loading import hub
 from spt_fast.tasks.loading.files import SUFFIXES
 from spt_fast.tasks.rows import FEW_SHOT_ROWS, content_hash, few_shot_cut, load_rows
 from spt_fast.types import Example
+from tests.helpers.hub import environment
 
 
 def sums(first: int, count: int) -> list[dict[str, Any]]:
@@ -288,6 +291,16 @@ def test_the_content_hash_changes_with_every_byte_and_with_nothing_else(folder: 
     assert content_hash(GSM8K, named) == before
     write(folder / "test.jsonl", sums(1000, 51))
     assert content_hash(GSM8K, str(folder)) != before
+
+
+def test_a_hub_that_is_not_there_is_asked_once_for_the_rows_of_a_library(tmp_path: Path) -> None:
+    """`datasets` alone tries for half a minute, and prints each time."""
+    reads = "import spt_fast.tasks.loading.hub as hub\nhub.published('allenai/ai2_arc', 'ARC-Easy', '', {})"
+    nobody = environment("http://127.0.0.1:9", tmp_path)
+    done = subprocess.run([sys.executable, "-c", reads], env=nobody, capture_output=True, text=True, check=False)
+    *_, last = done.stderr.splitlines()
+    assert "allenai/ai2_arc (ARC-Easy) is not in the cache, and the Hub cannot be reached (ConnectError); connect" in last
+    assert "Retry" not in done.stderr
 
 
 def test_the_content_hash_of_hub_and_generated_rows_needs_no_rows() -> None:

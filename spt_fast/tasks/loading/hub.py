@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from glob import escape
 from pathlib import Path
@@ -135,20 +136,42 @@ def published(source_id: str, config: str | None, revision: str, settings: Mappi
     import datasets
 
     settings = {**settings, **({"revision": revision} if revision else {})}
+    named = f"{source_id}{f' ({config})' if config else ''}"
+    reason: str | DataError | None
+    try:
+        reason = why_unreachable(source_id, revision or "main") if "/" in source_id else None
+    except DataError as refused:  # the cache may have what the Hub does not give any more
+        reason = refused
     try:
         datasets.disable_progress_bars()
-        return datasets.load_dataset(source_id, config, **settings)
+        with _offline() if reason else nullcontext():
+            return datasets.load_dataset(source_id, config, **settings)
     except Exception as e:  # `datasets` raises whatever its file systems and clients raise
-        reason = why_unreachable(source_id, revision or "main")
+        if isinstance(reason, DataError):
+            raise reason from None
         if reason:
             raise UnreachableError(
-                f"{source_id}{f' ({config})' if config else ''} is not in the cache, and the Hub cannot be reached ({reason}); "
+                f"{named} is not in the cache, and the Hub cannot be reached ({reason}); "
                 "connect, or give the rows as data_files"
             ) from None
         raise DataError(
             f"{source_id} cannot be downloaded from the Hub ({type(e).__name__}: {first_line(e)}); "
             "check HF_TOKEN, or give the rows as data_files"
         ) from e
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """What is in the cache, at once: `datasets` asks a Hub that is not there six times in half a minute."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 @cache
