@@ -57,7 +57,15 @@ def _model(model: Model) -> dict[str, Any]:
         "trust_remote_code": model.trust_remote_code,
         "soft_prompt": dict(model.soft_prompt),
         "engine": dict(model.engine),
+        **_series(model),
     }
+
+
+def _series(model: Model) -> dict[str, Any]:
+    """Which series a model is of, and how far it was trained; nothing of one that stands alone."""
+    if model.series is None:
+        return {}
+    return {"series": model.series, **({"trained": dict(model.trained)} if model.trained else {})}
 
 
 def _task(rows: TaskRows) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from spt_fast.models import hub
 from spt_fast.models.faults import fault_of
 from spt_fast.models.faults.files import is_there
 from spt_fast.models.faults.folder import ADAPTER
+from spt_fast.models.trained import trained_for
 from spt_fast.models.weights import Size, read_header, size_of
 
 WHOLE = 1 << 20
@@ -74,6 +75,8 @@ class Model:
     """Name of the base model whose partner this is."""
     series: str | None = None
     """The series that it is one of, by its pattern: `<id>@<revision>` on the Hub, `<folder>/<checkpoints>` elsewhere."""
+    trained: Mapping[str, int] = field(default_factory=dict)
+    """Of a series: the training "steps" and "tokens" of the checkpoint, as far as they are known. Part of no key."""
     from_cache: bool = False
     """A Hub id whose commit is the cache's word, because the Hub gave none: nobody need ask it for the files either."""
     unresolved: str | None = None
@@ -132,7 +135,7 @@ def resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
         except ModelError as e:
             models = [_unusable(series, str(e), _known(config))]
         else:
-            models = [replace(model, series=series) for entry in found for model in _resolve(entry)]
+            models = [of_series(model, series) for entry in found for model in _resolve(entry)]
     if config.post_trained is None:
         return models
     (partner,) = _resolve(
@@ -147,6 +150,12 @@ def resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
     ask: ChatTemplate = "if_any" if config.chat_template is None else partner.chat_template
     partner = replace(partner, partner_of=models[-1].name, chat_template=ask)
     return [*(replace(model, post_trained=partner.name) for model in models), partner]
+
+
+def of_series(model: Model, series: str) -> Model:
+    """A model as one of a series, with how far it has been trained."""
+    folder = None if model.revision is not None else Path(model.source)
+    return replace(model, series=series, trained=trained_for(model.name, folder))
 
 
 def _resolve(config: ModelConfig, *, by_revision: bool = False) -> list[Model]:
@@ -202,7 +211,8 @@ def _found(config: ModelConfig, known: dict[str, Any], *, by_revision: bool) -> 
     if config.revision is not None and is_pattern(config.revision):
         known["series"] = f"{config.id}@{config.revision}"
         found = hub.revisions(config.id, config.revision)
-        return [_of_hub(config.id, each, {**known, "name": f"{config.id}@{name}"}) for name, each in found.items()]
+        models = [_of_hub(config.id, each, {**known, "name": f"{config.id}@{name}"}) for name, each in found.items()]
+        return [replace(model, trained=trained_for(model.name)) for model in models]
     if by_revision and config.revision is not None:
         known["name"] = f"{config.id}@{config.revision}"
     return [_of_hub(config.id, hub.revision(config.id, config.revision), known)]

@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from spt_fast import plan
 from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.driver.resolved import resolved
 from spt_fast.driver.result import Interrupted
 from spt_fast.driver.run import run_cells as run_in_workers
 from spt_fast.store import Store
@@ -327,3 +329,19 @@ def test_an_unchanged_grid_is_answered_without_torch_or_vllm(grid: GridConfig, t
     assert list(rows[0]) == ["model", "task", "protocol", "seed", "step", "metric", "value", "stderr", "ci_low", "ci_high", "n"]
     assert {row["step"] for row in rows if row["protocol"] == "soft_prompt"} == {"0", "2", "3"}
     assert {(row["step"], row["seed"]) for row in rows if row["protocol"] == "zero_shot"} == {("", "")}
+
+
+def test_grid_yaml_says_which_models_are_one_series_and_how_far_each_was_trained(tmp_path: Path) -> None:
+    for step in (9, 10):
+        tiny_model(tmp_path / f"run7/step-{step}", seed=step)
+    config = GridConfig(
+        name="g",
+        models=(ModelConfig(id=str(tmp_path / "run7"), checkpoints="step-*"),),
+        tasks=(TaskConfig(task="zoo-mcq"),),
+        protocols=(ZeroShot(),),
+    )
+    models = resolved(config, plan.expand(config), folder=tmp_path)["models"]
+    assert [(each["id"], each["series"], each["trained"]) for each in models] == [
+        ("run7/step-9", f"{tmp_path}/run7/step-*", {"steps": 9}),
+        ("run7/step-10", f"{tmp_path}/run7/step-*", {"steps": 10}),
+    ]
