@@ -6,7 +6,7 @@ import sys
 
 from lm_eval.__main__ import cli_evaluate
 
-from spt_fast.errors import SptError
+from spt_fast.errors import SptError, first_line
 from spt_fast.harness.model import SptFastLM
 
 
@@ -20,6 +20,9 @@ def main() -> int:
         return 2
     except ModuleNotFoundError as e:
         print(f"spt-fast: lm_eval needs {e.name}, which is not installed; pip install {e.name}", file=sys.stderr)
+        return 2
+    except ConnectionError as e:  # as `datasets` has it where a task's rows cannot be had
+        print(f"spt-fast: lm_eval: {first_line(e)}; connect, or fetch the rows into the Hub's cache before", file=sys.stderr)
         return 2
     return 0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfi
 from spt_fast.driver.run import run_grid
 from spt_fast.errors import ConfigError
 from spt_fast.harness.model import SptFastLM, sampling
+from tests.helpers.hub import environment
 
 pytestmark = pytest.mark.slow
 
@@ -110,3 +113,15 @@ def test_a_model_that_is_not_named_is_asked_for() -> None:
     """Rather than a TypeError of lm_eval's."""
     with pytest.raises(ConfigError, match="model_args: pretrained is missing"):
         SptFastLM(engine="echo")
+
+
+def test_rows_that_cannot_be_had_are_a_sentence(tmp_path: Path) -> None:
+    """And not the traceback of a process of vLLM's."""
+    (tmp_path / "task.yaml").write_text(YAML.format(folder=tmp_path).replace("path: json", "path: owner/rows"))
+    model = ["--model", "spt_fast", "--model_args", "pretrained=zoo/base-95,engine=echo"]
+    command = [sys.executable, "-m", "spt_fast.harness", "run", *model, "--tasks", str(tmp_path / "task.yaml")]
+    nobody = environment("http://127.0.0.1:9", tmp_path, HF_HUB_OFFLINE="1")
+    done = subprocess.run(command, env=nobody, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("spt-fast: lm_eval: Couldn't reach 'owner/rows' on the Hub")
+    assert "Traceback" not in done.stderr
