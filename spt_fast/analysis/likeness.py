@@ -26,7 +26,7 @@ def unlike(a: Run, b: Run, pair: Pair) -> str | None:
     if missing:
         return f"it is not done in {' and '.join(missing)}"
     if a.folder == b.folder and (pair.a_model, pair.a_protocol) == (pair.b_model, pair.b_protocol):
-        return "it is the same cell; name two models or two protocols of the run"
+        return "it is the same cell; name another with --b-model or --b-protocol"
     return _asked_differently(a, b, pair)
 
 

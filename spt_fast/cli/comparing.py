@@ -185,7 +185,11 @@ def _skipped(page: Page, compared: Compared) -> None:
 
 
 def _reasons(compared: Compared) -> str:
-    return "; ".join(dict.fromkeys(f"{each.pair.task}: {each.why}" for each in compared.skipped))
+    """Each reason once, behind the tasks that have it."""
+    tasks: dict[str, list[str]] = {}
+    for each in compared.skipped:
+        tasks.setdefault(each.why, []).append(each.pair.task)
+    return "; ".join(f"{', '.join(dict.fromkeys(of))}: {why}" for why, of in tasks.items())
 
 
 def _title(each: Comparison) -> str:

@@ -127,7 +127,7 @@ def test_a_series_of_checkpoints_is_compared_with_itself(tmp_path: Path) -> None
     assert found.lost_rows == 10
     assert compare_runs(one, one, metrics=["exact_match"]).comparisons == ()
     assert {each.why for each in compare_runs(one, one).skipped} == {
-        "it is the same cell; name two models or two protocols of the run"
+        "it is the same cell; name another with --b-model or --b-protocol"
     }
 
 

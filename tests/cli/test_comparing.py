@@ -78,7 +78,7 @@ def test_two_models_and_two_protocols_of_one_run_are_compared(capsys: pytest.Cap
     assert spt_fast("compare", "r", "r", "--a-protocol", "zero_shot", "--b-protocol", "soft_prompt", "--a-model", "m") == 0
     assert "soft_prompt" in capsys.readouterr().out
     assert spt_fast("compare", "r", "r") == 2
-    assert "it is the same cell; name two models or two protocols of the run" in capsys.readouterr().err
+    assert "it is the same cell; name another with --b-model or --b-protocol" in capsys.readouterr().err
 
 
 def test_unlike_runs_are_refused_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
