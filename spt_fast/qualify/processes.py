@@ -29,6 +29,10 @@ class CheckFailedError(Exception):
     """A check's process has not measured anything; the message says why."""
 
 
+class TimeOverError(CheckFailedError):
+    """It took longer than it was given."""
+
+
 def run_all(checks: Sequence[Check], given: Given, *, seconds: float) -> Iterator[Row]:
     """Run checks in their order, and yield a row for each as soon as it is known.
 
@@ -56,10 +60,12 @@ def _row(check: Check, given: Given, left: float) -> Row:
     else:
         try:
             # A CPU does the same in many times as long, and nobody waits for it with a clock.
-            found = measure(check, given, min(check.limit_s, left) if given.device == "cuda" else left)
+            most = min(check.limit_s, left) if given.device == "cuda" else left
+            found = measure(check, given, most)
             verdict = check.judge(found, given)
         except CheckFailedError as e:
-            verdict = Verdict("bad", str(e))
+            cut = isinstance(e, TimeOverError) and most == left  # the time of all checks was over, which tells nothing of it
+            verdict = Verdict("late" if cut else "bad", str(e))
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as e:  # measured, and not what is judged
             verdict = Verdict("bad", f"what was measured cannot be judged: {type(e).__name__}: {e}")
     took = time.monotonic() - begin
@@ -71,7 +77,8 @@ def measure(check: Check, given: Given, limit_s: float) -> Measured:
     """Run a check's function in a process of its own.
 
     Raises:
-        CheckFailedError: it raised, was ended, or took longer than `limit_s`.
+        TimeOverError: it took longer than `limit_s`.
+        CheckFailedError: it raised, or was ended.
     """
     stem = Path(given.scratch) / re.sub(r"\W+", "-", check.name)
     result, log, asked = (stem.with_suffix(suffix) for suffix in (".json", ".log", ".given"))
@@ -83,8 +90,9 @@ def measure(check: Check, given: Given, limit_s: float) -> Measured:
     if "measured" in answer:
         found: Measured = answer["measured"]
         return found
-    why = answer.get("error") or _ended(code, limit_s)
-    raise CheckFailedError(_short(why, _last_words(log)))
+    if code is None:
+        raise TimeOverError(_short(f"not done after {limit_s:.0f} s", _last_words(log)))
+    raise CheckFailedError(_short(answer.get("error") or _ended(code), _last_words(log)))
 
 
 def _run(check: Check, given: Given, files: Sequence[Path], out: IO[bytes], limit_s: float) -> int | None:
@@ -110,9 +118,7 @@ def _environment(given: Given) -> Mapping[str, str]:
     return environment_of(offline=True, its_own={**own, **{name: f"{given.scratch}/{at}" for name, at in caches.items()}})
 
 
-def _ended(code: int | None, limit_s: float) -> str:
-    if code is None:
-        return f"not done after {limit_s:.0f} s"
+def _ended(code: int) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         return f"its process was ended by {name}{'; the machine may be out of memory' if name == 'SIGKILL' else ''}"

@@ -134,3 +134,11 @@ def test_a_check_ends_when_whoever_asked_for_it_is_killed(planted: ModuleType, t
     stat = Path(f"/proc/{(tmp_path / 'child').read_text()}/stat")
     while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < until, "the check's own child outlived it"
+
+
+def test_what_is_cut_off_because_the_time_of_all_is_over_is_late_and_not_bad(planted: ModuleType, tmp_path: Path) -> None:
+    """It may be whole: nobody has waited for it."""
+    rows = rows_of([check(planted.hangs, limit_s=600.0, least_s=0.0)], tmp_path, seconds=3)
+    assert rows["hangs"].state == "late"
+    assert rows["hangs"].said.startswith("not done after 3 s")
+    assert rows["hangs"].mend == "--minutes gives it more time"
