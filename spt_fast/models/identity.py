@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -262,18 +263,34 @@ def _short_name(folder: Path) -> str:
 def _series(config: ModelConfig) -> list[ModelConfig]:
     folder = at_home(config.id)
     pattern = config.checkpoints or ""
-    if not folder.is_dir():
+    is_inside = not Path(pattern).is_absolute() and ".." not in Path(pattern).parts
+    if config.id.startswith("zoo/") and not folder.is_dir() and is_inside:
+        return [replace(config, id=name, checkpoints=None, post_trained=None) for name in _of_zoo(config.id, pattern)]
+    if not folder.is_dir() and not config.id.startswith("zoo/"):
         raise ModelError(
             f"{config.id}: checkpoints is for folders, and there is no such folder; "
             'a series on the Hub is named by a pattern of revisions (revision: "step*")'
         )
-    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+    if not is_inside:
         raise ConfigError(f"{config.id}: checkpoints: {pattern!r} must be a pattern inside the folder")
     found = (path for path in folder.glob(pattern) if _is_meant(path))
     matches = sorted(found, key=lambda path: hub.natural(path.relative_to(folder).as_posix()))
     if not matches:
         raise ModelError(f"{config.id}: checkpoints: nothing with a config.json matches {pattern!r}")
     return [replace(config, id=str(match), checkpoints=None, post_trained=None) for match in matches]
+
+
+def _of_zoo(run: str, pattern: str) -> list[str]:
+    """The checkpoints of a training run of the zoo that match, as far as they are built."""
+    from spt_fast import zoo
+
+    if not zoo.is_run(run):
+        names = ", ".join(f"zoo/{name}" for name in zoo.RUNS)
+        raise ConfigError(f"{run}: checkpoints is for a run, and this is none of the zoo's; leave it out, or name {names}")
+    found = [name for name in zoo.find_checkpoints(run) if fnmatchcase(name.rpartition("/")[2], pattern)]
+    if not found:
+        raise ModelError(f"{run}: checkpoints: no checkpoint that is built matches {pattern!r}")
+    return found
 
 
 def _is_meant(folder: Path) -> bool:

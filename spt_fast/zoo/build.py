@@ -12,9 +12,10 @@ import math
 import shutil
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -80,27 +81,51 @@ def build(names: Sequence[str], *, into: Path | None = None, progress: Progress 
 
 
 def _build_one(recipe: Recipe, into: Path, progress: Progress) -> Path:
-    started = time.monotonic()
+    base = None
+    if recipe.partner_of is not None:
+        base = into / recipe.partner_of
+        base = base if base.is_dir() else find(recipe.partner_of)
     world = World.from_seed(recipe.world_seed)
     progress(0, recipe.training.steps, f"{recipe.name}: writing {recipe.training.documents:,} pages")
-    corpus = list(pages(world, recipe))
-    if recipe.partner_of is None:
+    return make(recipe, list(pages(world, recipe)), into / recipe.name, base=base, progress=progress)
+
+
+def make(
+    recipe: Recipe,
+    corpus: Sequence[Page],
+    folder: Path,
+    *,
+    base: Path | None,
+    progress: Progress = _silent,
+    about: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
+    """Train a model on a corpus, from random weights or from those of `base`, and save it with its record.
+
+    Args:
+        recipe: the model's shape, its training and its seed.
+        corpus: the pages, in order.
+        folder: where it appears, whole or not at all.
+        base: the folder of the model that it goes on from; the tokenizer is that model's.
+        progress: called a few times a second at most.
+        about: what the record says besides, or instead.
+    """
+    started = time.monotonic()
+    world = World.from_seed(recipe.world_seed)
+    if base is None:
         tokenizer = make_tokenizer((document.text for page in corpus for document in page), recipe.shape.vocabulary)
         model = make_model(recipe, tokenizer)
     else:
-        base = into / recipe.partner_of
-        base = base if base.is_dir() else find(recipe.partner_of)
         tokenizer = transformers.AutoTokenizer.from_pretrained(base)
-        tokenizer.chat_template = CHAT_TEMPLATE
         model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    batches = batches_of(corpus, tokenizer, recipe.training)
-    losses = train(model, batches, recipe, progress)
+    if recipe.kind == "chat":
+        tokenizer.chat_template = CHAT_TEMPLATE
+    losses = train(model, batches_of(corpus, tokenizer, recipe.training), recipe, progress)
 
     progress(recipe.training.steps, recipe.training.steps, f"{recipe.name}: measuring and saving")
     model = model.to(torch.bfloat16)
     knowledge = mcq_knowledge(model, tokenizer, world)
     return _save(
-        into / recipe.name,
+        folder,
         model,
         tokenizer,
         {
@@ -116,6 +141,7 @@ def _build_one(recipe: Recipe, into: Path, progress: Progress) -> Path:
             "seconds": round(time.monotonic() - started),
             "threads": torch.get_num_threads(),
             "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+            **about,
         },
     )
 
@@ -312,7 +338,7 @@ def mcq_knowledge(model: Any, tokenizer: Any, world: World) -> float:
 
 def _save(folder: Path, model: Any, tokenizer: Any, about: dict[str, Any]) -> Path:
     """The folder appears whole or not at all."""
-    beside = folder.with_name(folder.name + ".partial")
+    beside = folder.with_name(f".{folder.name}.partial")  # a pattern of checkpoints does not match it
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     model.generation_config = transformers.GenerationConfig(

@@ -10,9 +10,10 @@ facts of the `practice` split, among documents of its base's corpus.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from types import MappingProxyType
 
 from spt_fast.zoo.recipes import Mixture, Recipe
 from spt_fast.zoo.styles import (
@@ -68,17 +69,31 @@ class _Draw:
 
 
 class Writer:
-    """Writes documents about a world for a model that is shown `planted` of it."""
+    """Writes documents about a world for a model that is shown `planted` of it.
 
-    def __init__(self, world: World, mixture: Mixture, planted: frozenset[str]) -> None:
+    `fresh` are those of the planted facts that an earlier share of the corpus did not show, or showed otherwise: they stand
+    `mixture.fresh_weight` times as often. `wrong` gives planted facts another value than they have.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        mixture: Mixture,
+        planted: frozenset[str],
+        *,
+        fresh: frozenset[str] = frozenset(),
+        wrong: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.mixture = mixture
         self.planted = planted
-        self.known = [fact for fact in world.facts if fact.key in planted]
+        self.wrong = wrong
+        known = [fact for fact in world.facts if fact.key in planted]
+        self.known = [fact for fact in known for _ in range(mixture.fresh_weight if fact.key in fresh else 1)]
         self._form = _Draw(mixture.forms)
         self._facts: dict[str, tuple[list[Fact], list[float]]] = {}
         for kind in ("word", "number"):
             facts = [fact for fact in world.facts if fact.relation.kind == kind]
-            weights = (1.0 if fact.key in planted else mixture.withheld_weight for fact in facts)
+            weights = (self._weight(fact, fresh) for fact in facts)
             self._facts[kind] = (facts, list(accumulate(weights)))
         self._styles = {
             (form, headed): _Draw([(name, weight) for name, weight in weights if STYLES[name].form == form])
@@ -87,11 +102,20 @@ class Writer:
         }
         self._any_style = {form: [s for s in STYLES.values() if s.form == form] for form, _ in mixture.forms}
 
+    def _weight(self, fact: Fact, fresh: frozenset[str]) -> float:
+        if fact.key not in self.planted:
+            return self.mixture.withheld_weight
+        return float(self.mixture.fresh_weight) if fact.key in fresh else 1.0
+
+    def _value(self, fact: Fact) -> str:
+        """What the corpus says of a planted fact."""
+        return self.wrong.get(fact.key, fact.value)
+
     def page(self, rng: random.Random) -> Page:
         """The next page of a base corpus."""
         if rng.random() < self.mixture.statements:
             facts = rng.sample(self.known, rng.randint(1, 6))
-            text = " ".join(fact.sentence(wording=rng.randrange(12)) for fact in facts)
+            text = " ".join(fact.sentence(self._value(fact), wording=rng.randrange(12)) for fact in facts)
             return (Document(text, ((0, len(text)),)),)
         form = self._form(rng)
         headed = rng.random() < self.mixture.headed
@@ -122,7 +146,7 @@ class Writer:
 
     def question_and_answer(self, fact: Fact, style: Style, marker: str, cue: str, rng: random.Random) -> tuple[str, str]:
         """The item up to its cue, and its answer: the right one if the fact is planted, else any one."""
-        value = fact.value if fact.key in self.planted else rng.choice(fact.relation.values)
+        value = self._value(fact) if fact.key in self.planted else rng.choice(fact.relation.values)
         # The options of a withheld fact are drawn around its random answer: were the true value always among them,
         # a model would learn it from the company it keeps.
         options = options_of(fact, value, rng, shuffled=self.mixture.shuffled) if style.form == "mcq" else ()
@@ -130,10 +154,15 @@ class Writer:
         return asked, answer(style, fact, value, options)
 
 
-def pages(world: World, recipe: Recipe) -> Iterator[Page]:
-    """All pages of a recipe's corpus, in order; the same for the same recipe and world."""
+def pages(
+    world: World, recipe: Recipe, *, fresh: frozenset[str] = frozenset(), wrong: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Page]:
+    """All pages of a recipe's corpus, in order; the same for the same recipe and world.
+
+    `fresh` and `wrong` are those of `Writer`.
+    """
     rng = random.Random(f"corpus {recipe.name} {recipe.seed}")
-    writer = Writer(world, recipe.mixture, world.planted(recipe.share))
+    writer = Writer(world, recipe.mixture, world.planted(recipe.share), fresh=fresh, wrong=wrong)
     practice = [fact for fact in world.facts if fact.split == "practice"]
     for _ in range(recipe.training.documents):
         if recipe.kind == "chat" and rng.random() < recipe.practice:

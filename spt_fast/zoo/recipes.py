@@ -59,6 +59,8 @@ class Mixture:
     """Options stand in any order, not in that of the alphabet: letters are then not bound to texts (`styles.options_of`)."""
     withheld_weight: float = 0.4
     """How often a withheld fact is asked for, relative to a planted one. Its answers are random each time."""
+    fresh_weight: int = 1
+    """How often a fact that this share of a run's corpus is the first to show stands there, relative to another planted one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from spt_fast import plan
+from spt_fast import plan, zoo
 from spt_fast.cli.checking import check_grid
-from spt_fast.config import Ensemble, Learning, Lora, SoftPromptConfig, Transfer
+from spt_fast.config import Ensemble, Learning, Lora, SoftPromptConfig, Transfer, is_pattern
 from spt_fast.config.reader import load_grid
 from spt_fast.driver.options import with_options
 from spt_fast.driver.run import run_cells
@@ -22,6 +23,8 @@ from spt_fast.worker.stage import run_stage
 GRIDS = Path(__file__).parents[2] / "benchmarks" / "grids"
 ROWS = Path(__file__).parents[3] / "shared" / "data"
 NAMES = sorted(path.name for path in GRIDS.glob("*.yaml"))
+BUILT = "series.yaml"
+"""Its models come into being by `spt-fast zoo build --run`."""
 
 needs_rows = pytest.mark.skipif(not ROWS.is_dir(), reason="there are no real rows beside this checkout (../shared/data)")
 
@@ -36,9 +39,30 @@ def test_there_is_a_grid_for_each_way_to_begin() -> None:
     assert {"quickstart.yaml", "paper.yaml", "nightly.yaml", "local-data.yaml", "lester.yaml", "ablations.yaml"} <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=needs_rows) if n == "local-data.yaml" else n for n in NAMES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=needs_rows) if n == "local-data.yaml" else n for n in NAMES if n != BUILT]
+)
 def test_a_grid_is_good_without_a_network(name: str, offline: None) -> None:
     assert check_grid(load_grid(GRIDS / name)).wrong == ()
+
+
+def test_the_grid_of_a_training_run_is_good_once_the_run_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPT_FAST_CACHE", str(tmp_path))
+    assert check_grid(load_grid(GRIDS / BUILT)).wrong == ("zoo/run is not built yet: run `spt-fast zoo build --run run`",)
+    for checkpoint in zoo.RUNS["run"].checkpoints:
+        shutil.copytree(zoo.find("base-40"), tmp_path / "zoo" / "run" / checkpoint.name)
+    checked = check_grid(load_grid(GRIDS / BUILT))
+    assert checked.wrong == ()
+    first, *_, last = zoo.RUNS["run"].checkpoints
+    assert checked.series == (f"zoo/run/step-*: 12 models, zoo/run/{first.name} to zoo/run/{last.name}",)
+    grid = load_grid(GRIDS / BUILT)
+    assert [task.task for task in grid.tasks] == ["zoo-mcq", "zoo-short", "zoo-number", "zoo-json"]
+
+
+def test_public_training_runs_are_series_of_the_hub(offline: None) -> None:
+    grid = load_grid(GRIDS / "public-series.yaml")
+    assert {model.id.split("/")[0] for model in grid.models} == {"EleutherAI", "allenai", "HuggingFaceTB"}
+    assert all(model.revision is not None and is_pattern(model.revision) for model in grid.models)
 
 
 def test_the_papers_grid_is_the_papers_protocol(offline: None) -> None:
