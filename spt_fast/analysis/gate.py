@@ -29,6 +29,7 @@ from scipy import stats  # type: ignore[import-untyped]
 from spt_fast.analysis.compare import compare_runs
 from spt_fast.analysis.compare_types import Compared, Comparison, Pair, Skipped
 from spt_fast.analysis.paired import PairedDifference
+from spt_fast.analysis.pooled import Pooled
 from spt_fast.analysis.resampling import Interval
 from spt_fast.analysis.runs import Run
 from spt_fast.config import ranges
@@ -215,34 +216,22 @@ class _Draft:
     skipped: tuple[Skipped, ...] = ()
 
     @property
+    def _change(self) -> Pooled:
+        return Pooled(parts=self.parts)
+
+    @property
     def drop(self) -> float:
-        return -sum(part.change for part in self.parts) / len(self.parts) if self.parts else math.nan
+        return -self._change.change
 
     @property
     def p(self) -> float:
         """One-sided p-value of "it did not drop"."""
-        if len(self.parts) == 1:
-            return self.parts[0].p_drop
-        if any(part.clusters < 2 for part in self.parts):
-            return 1.0
-        variances = [part.stderr**2 for part in self.parts]
-        total = sum(variances)
-        if total == 0:
-            return 1.0
-        shares = sum(v**2 / part.degrees_of_freedom for v, part in zip(variances, self.parts, strict=True))
-        freedom = total**2 / shares if shares else math.inf  # Satterthwaite's
-        return float(stats.t.sf(self.drop * len(self.parts) / math.sqrt(total), freedom))
+        return self._change.p_drop
 
     def bounds(self, alpha: float) -> Interval:
-        """One-sided bounds of the drop. A mean's from its tasks' by the method of variance estimates recovery: Zou and Donner
-        (2008), Statistics in Medicine 27, 1693-1702."""
-        limits = [part.limits(1 - 2 * alpha) for part in self.parts]
-        n = len(self.parts)
-        if not n:
-            return Interval(low=math.nan, high=math.nan, level=1 - alpha)
-        up = math.sqrt(sum((part.change - limit.low) ** 2 for part, limit in zip(self.parts, limits, strict=True))) / n
-        down = math.sqrt(sum((limit.high - part.change) ** 2 for part, limit in zip(self.parts, limits, strict=True))) / n
-        return Interval(low=self.drop - down, high=self.drop + up, level=1 - alpha)
+        """One-sided bounds of the drop."""
+        limits = self._change.limits(1 - 2 * alpha)
+        return Interval(low=-limits.high, high=-limits.low, level=1 - alpha)
 
 
 def _drafts(check: Check, compared: Compared) -> list[_Draft]:
@@ -305,7 +294,7 @@ def _decide(draft: _Draft, bounds: Interval, p: float, policy: Policy) -> tuple[
         return "pass", f"{_drop(known)} of {_told(margin, known)} or more is ruled out.", None
     if draft.drop >= margin and p <= policy.alpha:
         return "fail", f"it {_dropped(known)} by {_told(draft.drop, known)}, and {_told(margin, known)} is allowed.", None
-    if any(part.clusters < 2 for part in draft.parts):
+    if Pooled(parts=draft.parts).one_passage:
         return "undecided", "all rows share one passage or subject, so other passages cannot be judged.", None
     needed = rows_needed(draft.parts, margin, alpha=policy.alpha, power=policy.power)
     dropped = p <= policy.alpha
@@ -326,8 +315,7 @@ def rows_needed(parts: Sequence[PairedDifference], margin: float, *, alpha: floa
     z^2 (1 - margin) / margin.
     """
     z, w = float(stats.norm.isf(alpha)), float(stats.norm.isf(1 - power))
-    rows = sum(part.rows for part in parts)
-    stderr = math.sqrt(sum(part.stderr**2 for part in parts)) / len(parts)
+    rows, stderr = Pooled(parts=parts).rows, Pooled(parts=parts).stderr
     of_shares = any(part.test != "t" for part in parts)
     return math.ceil(max(rows * ((z + w) * stderr / margin) ** 2, z * z * (1 - margin) / margin if of_shares else 0.0))
 

@@ -1,0 +1,164 @@
+"""A series in a sentence: the form broke and knowledge stayed, knowledge fell and the form stayed, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from spt_fast.analysis.onset import ALLOWED, ALPHA
+from spt_fast.analysis.pooled import Pooled
+from spt_fast.analysis.runs import Run
+from spt_fast.analysis.series import Followed, Series, followed, series_of
+
+Fault: TypeAlias = Literal["none", "knowledge", "form", "both", "undecided"]
+
+_CALLED = {"knowledge": "knowledge", "form": "the form"}
+_FELL = {"knowledge": "knowledge fell", "form": "format following fell"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What is to be said of a series."""
+
+    series: Series
+    fault: Fault
+    onset: int | None
+    """Of its checkpoints, the first from which the fault stays; None: there is none."""
+    sentence: str
+    followed: tuple[Followed, ...] = field(repr=False)
+
+    @property
+    def onset_name(self) -> str | None:
+        """The checkpoint that this is: "step-7"."""
+        return None if self.onset is None else self.series.checkpoints[self.onset].name
+
+
+def tell_series(run: Run, *, alpha: float = ALPHA) -> list[Told]:
+    """What is to be said of each series of a run folder.
+
+    Args:
+        run: the run folder.
+        alpha: probability that a series in which nothing falls is said to have a fault.
+
+    Raises:
+        StoreError: a file is damaged.
+    """
+    found = ((series, followed(run, series, alpha=alpha)) for series in series_of(run))
+    return [told(series, lines) for series, lines in found if lines]
+
+
+def told(series: Series, lines: Sequence[Followed]) -> Told:
+    """What is to be said of what was followed."""
+    fell = [line for line in lines if line.course.state == "fell"]
+    if not fell:
+        unsure = [line for line in lines if line.course.state == "undecided"]
+        fault: Fault = "undecided" if unsure else "none"
+        sentence = _undecided(series, unsure) if unsure else _healthy(series, lines)
+        return Told(series=series, fault=fault, onset=None, sentence=sentence, followed=tuple(lines))
+    onset = min(_first(line) for line in fell)
+    kinds = {line.what for line in fell}
+    fault = "both" if len(kinds) > 1 else fell[0].what
+    return Told(series=series, fault=fault, onset=onset, sentence=_fault(series, lines, fell), followed=tuple(lines))
+
+
+def points(change: Pooled) -> str:
+    """ "-0.1 [-0.6, 0.4]", in points."""
+    interval = change.limits(0.95)
+    return f"{100 * change.change:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _fault(series: Series, lines: Sequence[Followed], fell: Sequence[Followed]) -> str:
+    lead = min(fell, key=_first)
+    first = [line for line in fell if _first(line) == _first(lead)]
+    later = [line for line in fell if line not in first]
+    rest = [line for line in lines if line not in fell]
+    stayed = {what: [line for line in rest if line.what == what] for what in _CALLED}
+    clauses = [
+        f"from {_name(series, _first(lead))} on, {' and '.join(_fallen(line) for line in first)}, "
+        f"against {_name(series, lead.reference)}",
+        *(f"from {_name(series, _first(line))} on, {_fallen(line)}" for line in later),
+        *(_others(what, some, lead) for what, some in stayed.items() if some),
+    ]
+    newest = _first(lead) == len(series) - 1
+    last = [f"{_name(series, len(series) - 1)} is the newest checkpoint, so whether it stays is not known yet"] * newest
+    return f"{_heading(fell, stayed, lead)}: {'; '.join([*clauses, *last])}."
+
+
+def _heading(fell: Sequence[Followed], stayed: dict[str, list[Followed]], lead: Followed) -> str:
+    """ "Knowledge fell and the form stayed"."""
+    kinds = {line.what for line in fell}
+    if len(kinds) > 1:
+        return "Both fell, knowledge and the form"
+    (what,) = kinds
+    other = "form" if what == "knowledge" else "knowledge"
+    begun = "Knowledge fell" if what == "knowledge" else "The form broke"
+    if not stayed[other]:
+        return f"{begun}, and {_CALLED[other]} was not measured"
+    if all(_stays(_since(line, lead)) for line in stayed[other]):
+        return f"{begun} and {_CALLED[other]} stayed"
+    return f"{begun}, and whether {_CALLED[other]} stayed is undecided"
+
+
+def _fallen(line: Followed) -> str:
+    interval = line.change.limits(0.95)
+    number = f"{-100 * line.change.change:.1f} points [{-100 * interval.high:.1f}, {-100 * interval.low:.1f}]"
+    return f"{_FELL[line.what]} by {number} ({line.protocol})"
+
+
+def _others(what: str, lines: Sequence[Followed], lead: Followed) -> str:
+    """ "the form stayed (zero_shot: -0.1 [-0.6, 0.4])"."""
+    kept = [line for line in lines if _stays(_since(line, lead))]
+    unsure = [line for line in lines if line not in kept]
+    said = []
+    if kept:
+        said.append(f"{_CALLED[what]} stayed ({_listed(kept, lead)})")
+    if unsure:
+        said.append(f"whether {_CALLED[what]} stayed is undecided ({_listed(unsure, lead)})")
+    return "; ".join(said)
+
+
+def _listed(lines: Sequence[Followed], lead: Followed) -> str:
+    return "; ".join(f"{line.protocol}: {points(_since(line, lead))}" for line in lines)
+
+
+def _since(line: Followed, lead: Followed) -> Pooled:
+    return line.change_since(lead.reference, _first(lead))
+
+
+def _stays(change: Pooled) -> bool:
+    return change.limits(0.95).low > -ALLOWED
+
+
+def _undecided(series: Series, lines: Sequence[Followed]) -> str:
+    said = "; ".join(
+        f"{_CALLED[line.what]} since {_name(series, _first(line))} ({line.protocol}: {points(line.change)} points against "
+        f"{_name(series, line.reference)})"
+        for line in lines
+    )
+    return f"Undecided: too few rows, or too much noise between checkpoints, to say whether something has fallen: {said}."
+
+
+def _healthy(series: Series, lines: Sequence[Followed]) -> str:
+    dips = dict.fromkeys(
+        f"{_CALLED[line.what]} at {_name(series, line.at[dip.first])} ({line.protocol})"
+        for line in lines
+        for dip in line.course.dips
+    )
+    names = {line.what for line in lines}
+    what = (
+        "neither knowledge nor the form has"
+        if len(names) > 1
+        else f"{'knowledge' if 'knowledge' in names else 'the form'} has not"
+    )
+    came_back = f"; what fell came back: {', '.join(dips)}" if dips else ""
+    return f"No fault: by {_name(series, len(series) - 1)}, {what} fallen and stayed down{came_back}."
+
+
+def _first(line: Followed) -> int:
+    assert line.first is not None, "of a line that is not healthy"
+    return line.first
+
+
+def _name(series: Series, i: int) -> str:
+    return series.checkpoints[i].name

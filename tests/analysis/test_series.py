@@ -1,0 +1,145 @@
+"""A series of checkpoints: what is followed of it, and the sentence that tells a fault of the form from one of knowledge."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spt_fast.analysis.faults import Told, tell_series
+from spt_fast.analysis.runs import read_run
+from spt_fast.analysis.series import series_of
+from tests.helpers.series import SERIES, Bools, Plan, step, write_series
+
+ROWS = 400
+TASKS = ("zoo-mcq", "zoo-short")
+
+
+def drawn(means: list[float], seed: int = 0, rows: int = ROWS) -> Bools:
+    return Plan(means=means, flips=0.02).draw(np.random.default_rng(seed), rows)
+
+
+def tell(folder: Path, *, knows: list[float], soft: list[float], zero: list[float], rows: int = ROWS) -> Told:
+    """Two tasks by two protocols. What is known shows behind soft prompts and by likelihood; zero-shot, else, with the form."""
+    verdicts = {}
+    for i, task in enumerate(TASKS):
+        known = drawn(knows, i, rows)
+        hidden = known & drawn(zero, 10 + i, rows)
+        verdicts[task, "zero_shot"] = (drawn(zero, 10 + i, rows), known if task == "zoo-mcq" else hidden)
+        verdicts[task, "soft_prompt"] = (drawn(soft, 20 + i, rows), known)
+    (told,) = tell_series(read_run(write_series(folder, verdicts, closed_ended=["zoo-mcq"])))
+    return told
+
+
+def test_a_fault_of_knowledge_alone_is_told_as_such(tmp_path: Path) -> None:
+    told = tell(tmp_path, knows=step(7, by=0.06), soft=step(1, level=0.97), zero=step(1, level=0.9))
+    assert (told.fault, told.onset_name) == ("knowledge", "step-7")
+    assert re.fullmatch(
+        r"Knowledge fell and the form stayed: from step-7 on, knowledge fell by (\d\.\d) points \[\d\.\d, \d\.\d\] "
+        r"\(soft_prompt\), against step-6; the form stayed \(zero_shot: -?\d\.\d \[-\d\.\d, \d\.\d\]; "
+        r"soft_prompt: -?\d\.\d \[-\d\.\d, \d\.\d\]\)\.",
+        told.sentence,
+    ), told.sentence
+
+
+def test_a_fault_of_the_form_alone_is_told_as_such_though_fewer_answers_can_be_found(tmp_path: Path) -> None:
+    told = tell(tmp_path, knows=step(1), soft=step(1, level=0.97), zero=step(7, level=0.9, by=0.6))
+    assert (told.fault, told.onset_name) == ("form", "step-7")
+    assert told.sentence.startswith("The form broke and knowledge stayed: from step-7 on, format following fell by "), (
+        told.sentence
+    )
+    assert "(zero_shot), against step-6; knowledge stayed (soft_prompt: " in told.sentence
+
+
+def test_a_fault_of_both_is_told_with_each_number(tmp_path: Path) -> None:
+    told = tell(tmp_path, knows=step(7, by=0.06), soft=step(7, level=0.97, by=0.2), zero=step(7, level=0.9, by=0.5))
+    assert (told.fault, told.onset_name) == ("both", "step-7")
+    assert told.sentence.startswith("Both fell, knowledge and the form: from step-7 on, knowledge fell by "), told.sentence
+    assert told.sentence.count("format following fell by") == 2
+
+
+def test_faults_that_begin_apart_are_told_apart(tmp_path: Path) -> None:
+    told = tell(tmp_path, knows=step(9, by=0.08), soft=step(1, level=0.97), zero=step(5, level=0.9, by=0.5))
+    assert (told.fault, told.onset_name) == ("both", "step-5")
+    assert "from step-5 on, format following fell by" in told.sentence
+    assert "; from step-9 on, knowledge fell by" in told.sentence
+
+
+def test_a_series_without_a_fault_is_told_as_such_with_what_came_back(tmp_path: Path) -> None:
+    zero = step(1, level=0.9)
+    zero[3] = 0.2
+    told = tell(tmp_path, knows=step(1, rise=0.05, level=0.4), soft=step(1, level=0.97), zero=zero)
+    assert (told.fault, told.onset) == ("none", None)
+    assert told.sentence == (
+        "No fault: by step-12, neither knowledge nor the form has fallen and stayed down; "
+        "what fell came back: the form at step-4 (zero_shot)."
+    )
+
+
+def test_the_newest_checkpoint_alone_does_not_say_whether_it_stays(tmp_path: Path) -> None:
+    told = tell(tmp_path, knows=step(12, by=0.1), soft=step(1, level=0.97), zero=step(1, level=0.9))
+    assert (told.fault, told.onset_name) == ("knowledge", "step-12")
+    assert told.sentence.endswith("; step-12 is the newest checkpoint, so whether it stays is not known yet."), told.sentence
+
+
+def test_too_few_rows_are_told_as_undecided(tmp_path: Path) -> None:
+    told = tell(tmp_path, knows=step(7, by=0.05), soft=step(1, level=0.97), zero=step(1, level=0.9), rows=30)
+    assert told.fault == "undecided"
+    assert told.sentence.startswith("Undecided: too few rows, or too much noise between checkpoints, to say whether "), (
+        told.sentence
+    )
+
+
+def test_knowledge_is_by_likelihood_where_there_is_no_soft_prompt(tmp_path: Path) -> None:
+    known, form = drawn(step(1)), drawn(step(7, level=0.9, by=0.6), 5)
+    verdicts = {("zoo-mcq", "zero_shot"): (form, known), ("zoo-short", "zero_shot"): (form, known & form)}
+    (told,) = tell_series(read_run(write_series(tmp_path, verdicts, closed_ended=["zoo-mcq"])))
+    assert told.fault == "form"
+    assert [line.tasks for line in told.followed] == [("zoo-mcq",), ("zoo-mcq", "zoo-short")]
+
+
+def test_a_checkpoint_that_lacks_a_task_is_left_out_and_the_others_are_called_as_they_are(tmp_path: Path) -> None:
+    known, form = drawn(step(7, by=0.08)), drawn(step(1, level=0.95), 5)
+    verdicts = {(task, "zero_shot"): (form, known) for task in TASKS}
+    write_series(tmp_path, verdicts, closed_ended=TASKS, lacking=[("step-3", "zoo-mcq"), ("step-7", "zoo-short")])
+    (told,) = tell_series(read_run(tmp_path))
+    assert told.followed[0].at == (0, 1, 3, 4, 5, 7, 8, 9, 10, 11)
+    assert told.onset_name == "step-8", "nothing is known of the mean at step-7"
+
+
+def test_a_task_that_few_checkpoints_have_is_left_out(tmp_path: Path) -> None:
+    known, form = drawn(step(1, of=6)), drawn(step(1, of=6, level=0.95), 5)
+    verdicts = {(task, "zero_shot"): (form, known) for task in TASKS}
+    write_series(tmp_path, verdicts, closed_ended=TASKS, lacking=[(f"step-{i}", "zoo-short") for i in range(1, 6)])
+    (told,) = tell_series(read_run(tmp_path))
+    assert [line.tasks for line in told.followed] == [("zoo-mcq",)] * 2
+    assert told.followed[0].at == tuple(range(6))
+
+
+@pytest.mark.parametrize(
+    ("trained", "unit", "positions"),
+    [
+        ({}, "steps", (9, 10, 11)),
+        ({f"step-{i}": {"steps": i, "tokens": 1000 * i} for i in (9, 10, 11)}, "tokens", (9000, 10_000, 11_000)),
+        ({f"step-{i}": {"steps": i} for i in (9, 10, 11)} | {"step-9": {"steps": 9, "tokens": 1}}, "steps", (9, 10, 11)),
+        ({f"step-{i}": {"steps": 5} for i in (9, 10, 11)}, "checkpoint", (1, 2, 3)),
+    ],
+)
+def test_a_series_is_counted_in_what_is_known_of_all_its_checkpoints(
+    tmp_path: Path, trained: dict[str, dict[str, int]], unit: str, positions: tuple[int, ...]
+) -> None:
+    verdicts = {("zoo-mcq", "zero_shot"): (drawn([0.5] * 3), drawn([0.5] * 3, 1))}
+    write_series(tmp_path, verdicts, names=["step-10", "step-9", "step-11"], trained=trained)
+    (series,) = series_of(read_run(tmp_path))
+    assert series.name == SERIES
+    assert [each.name for each in series.checkpoints] == ["step-9", "step-10", "step-11"]
+    assert (series.unit, series.positions) == (unit, positions)
+
+
+def test_two_checkpoints_and_single_models_are_no_series(tmp_path: Path) -> None:
+    verdicts = {("zoo-mcq", "zero_shot"): (drawn([0.5] * 3), drawn([0.5] * 3, 1))}
+    assert series_of(read_run(write_series(tmp_path / "single", verdicts, series=None))) == []
+    two = {place: (form[:2], knows[:2]) for place, (form, knows) in verdicts.items()}
+    assert series_of(read_run(write_series(tmp_path / "two", two))) == []
