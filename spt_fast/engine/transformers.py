@@ -130,7 +130,7 @@ class TransformersEngine(Engine):
         answers: list[Answer] = []
         while len(answers) < len(batch):
             part = batch[len(answers) :][: self._batch_size]
-            with boundary(EngineError, kind), self._changed_by(batch[0].request.adapter):
+            with boundary(EngineError, kind), self._changed_by(batch[0].request.adapter), self._without_gradients():
                 try:
                     answers += self._complete(part) if kind == "generating" else self._score(part)
                     continue
@@ -145,6 +145,9 @@ class TransformersEngine(Engine):
                 raise OutOfMemoryError(f"out of memory while {kind} one request of {len(part[0])} positions ({said})")
             self._batch_size = len(part) // 2
         return answers
+
+    def _without_gradients(self) -> AbstractContextManager[Any]:
+        return torch.inference_mode()
 
     def _changed_by(self, adapter: str | None) -> AbstractContextManager[None]:
         return nullcontext() if self._lora is None else self._lora.using(adapter)
@@ -217,7 +220,6 @@ class TransformersEngine(Engine):
             embedded_TH = (embedded_TH.float() * (1 + self._jitter * moves_TH)).to(embedded_TH.dtype)
         return embedded_TH
 
-    @torch.inference_mode()
     def _score(self, batch: Sequence[_Asked]) -> list[LogLikelihood]:
         model = self._loaded()
         rows = [self._embed(asked) for asked in batch]
@@ -237,7 +239,6 @@ class TransformersEngine(Engine):
         logprobs_N = model.logprobs_at(inputs_embeds_BTH, torch.tensor(places), torch.tensor(targets)).cpu()
         return [LogLikelihood(token_logprobs=tuple(part.tolist())) for part in logprobs_N.split(counts)]
 
-    @torch.inference_mode()
     def _complete(self, batch: Sequence[_Asked]) -> list[Completion]:
         """The decode loop: prompts first, then a token a row and a step, with the cache of keys and values."""
         model = self._loaded()
@@ -248,15 +249,19 @@ class TransformersEngine(Engine):
         mask_BT = torch.nn.utils.rnn.pad_sequence(ones, batch_first=True, padding_side="left")
         cache: Any = None
         while True:
-            logits_BV, cache = _forward(model, inputs_BTH, mask_BT, cache)
+            logits_BV, cache = forward(model, inputs_BTH, mask_BT, cache)
             next_B = _next(writing, logits_BV)
             for row, token in zip(writing, next_B, strict=True):
                 if row.finish_reason is None:
                     row.append(token, self._ends)
-            if all(row.finish_reason is not None for row in writing):
+            if self._are_written(writing):
                 return [row.completion() for row in writing]
             inputs_BTH = model.embed(torch.tensor(next_B, device=model.device)[:, None])
             mask_BT = torch.cat([mask_BT, mask_BT.new_ones((len(batch), 1))], dim=1)
+
+    def _are_written(self, writing: Sequence[_Writing]) -> bool:
+        """Whether a batch needs no further pass."""
+        return all(row.finish_reason is not None for row in writing)
 
     def _writing(self, asked: _Asked, positions: int) -> _Writing:
         assert isinstance(asked.request, Generate)
@@ -368,7 +373,7 @@ def _next(writing: Sequence[_Writing], logits_BV: Tensor) -> list[int]:
     ]
 
 
-def _forward(model: FrozenModel, inputs_BTH: Tensor, mask_BT: Tensor, cache: Any) -> tuple[Tensor, Any]:
+def forward(model: FrozenModel, inputs_BTH: Tensor, mask_BT: Tensor, cache: Any) -> tuple[Tensor, Any]:
     """Logits of the last column `[B, V]`, and the cache.
 
     Raises:

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from spt_fast.config import CHAT_DATE
-from spt_fast.errors import DataError, ModelError
+from spt_fast.errors import ConfigError, DataError, ModelError
 from spt_fast.models.chat import SWITCHES, Clock, first_missing, has_thought, is_found, open_thought
 from spt_fast.models.load_errors import loading
 
@@ -105,6 +105,23 @@ class Tokenizer:
         if isinstance(inner, PreTrainedTokenizerBase):
             return cls(inner, name=path)
         return cls.load(path, revision=revision, trust_remote_code=trust_remote_code)
+
+    @classmethod
+    def of(cls, inner: Any, *, name: str) -> Tokenizer:
+        """What somebody holds already.
+
+        Raises:
+            ConfigError: it is no tokenizer of Transformers.
+        """
+        from transformers import PreTrainedTokenizerBase
+
+        if isinstance(inner, cls):
+            return inner
+        if not isinstance(inner, PreTrainedTokenizerBase):
+            raise ConfigError(
+                f"tokenizer: must be one of Transformers (AutoTokenizer.from_pretrained), not {type(inner).__name__}"
+            )
+        return cls(inner, name=name)
 
     @cached_property
     def prefix_ids(self) -> tuple[int, ...]:

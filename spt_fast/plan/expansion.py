@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from spt_fast import tasks
@@ -32,6 +32,15 @@ def expand(config: GridConfig) -> list[Cell]:
     Raises:
         ConfigError: a model or task that is not there.
     """
+    return cells_of(config, _models)
+
+
+def cells_of(config: GridConfig, models_of: Callable[[GridConfig], Sequence[Model]]) -> list[Cell]:
+    """The cells of a grid with whatever models somebody makes of its entries.
+
+    Raises:
+        ConfigError: a model or task that is not there.
+    """
     tasks.read_files_again()
     registered()  # a metric of a package that cannot be used is no matter of a cell
     rows = _all_rows(config)
@@ -41,7 +50,7 @@ def expand(config: GridConfig) -> list[Cell]:
         i: _source(protocol, rows, f"{places[id(asked)]}.{protocol.name}.from") for i, (asked, protocol) in enumerate(protocols)
     }
     starts: dict[Protocol, tuple[TaskRows | None, str]] = {}
-    models = _models(config)
+    models = models_of(config)
     _check_truth(config, models, rows)
     require_few(len(models) * len(rows) * sum(len(config.seeds) if protocol.seeded else 1 for _, protocol in protocols))
     judge = _judge(config)

@@ -22,6 +22,7 @@ from spt_fast.scoring.methods import are_listed, knowledge_told
 from spt_fast.scoring.metrics import aggregate
 from spt_fast.scoring.score import score
 from spt_fast.tasks.base import Task
+from spt_fast.tasks.rows import Rows
 from spt_fast.types import CellResult, Metric, Sample
 from spt_fast.version import version
 from spt_fast.worker.answers import CellAnswers
@@ -65,7 +66,7 @@ def result_of(answers: CellAnswers, work: Workspace, engine: EngineUsed) -> Cell
     began = time.perf_counter()
     _require_sound(answers, work, engine)
     with boundary(ScoringError, "scoring"):
-        metrics, samples, how = _scored(answers, work)
+        metrics, samples, how = scored(answers, work.rows.of(answers.cell.task))
     costs = _costs(answers, work) | {"score_s": time.perf_counter() - began}
     return CellResult(metrics=metrics, samples=samples, costs=costs, provenance=_provenance(answers, work, engine) | how)
 
@@ -79,7 +80,8 @@ def _require_sound(answers: CellAnswers, work: Workspace, engine: EngineUsed) ->
         raise EngineError(fault)
 
 
-def _scored(answers: CellAnswers, work: Workspace) -> _Scored:
+def scored(answers: CellAnswers, rows: Rows) -> _Scored:
+    """What the answers of a cell add up to; `rows` are those of its task."""
     task = answers.cell.task.task
     questions = answers.questions
     metrics: dict[int | None, tuple[Metric, ...]] = {}
@@ -99,7 +101,7 @@ def _scored(answers: CellAnswers, work: Workspace) -> _Scored:
         if task.library is None:
             metrics[step] = aggregate(of_step)
         else:
-            verdicts, own = task.library.judge(work.rows.of(answers.cell.task), answers.answered(step))
+            verdicts, own = task.library.judge(rows, answers.answered(step))
             of_step = with_verdicts(of_step, verdicts)
             metrics[step] = with_metrics(of_step, own)
         samples.extend(of_step)
