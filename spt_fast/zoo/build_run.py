@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from spt_fast.zoo.build import Progress, make
-from spt_fast.zoo.catalogue import cache_folder, run_named
+from spt_fast.zoo.catalogue import cache_folder, find, run_named
 from spt_fast.zoo.corpus import pages
 from spt_fast.zoo.runs import Checkpoint
-from spt_fast.zoo.world import World
 
 WEIGHTS = "model.safetensors"
 
@@ -34,10 +33,11 @@ def build_run(name: str, *, into: Path | None = None, progress: Progress = _sile
     Args:
         name: `run` or `zoo/run`.
         into: the folder that receives `<name>/step-<updates>/`; the cache by default.
-        progress: called a few times a second at most; it counts updates from the start of the run.
+        progress: called a few times a second at most; it counts updates from where the run leaves its base.
 
     Raises:
         ConfigError: there is no such run.
+        ModelError: the base that it goes on from is not built.
     """
     into = cache_folder() if into is None else into
     return [_built(checkpoint, into, progress) for checkpoint in run_named(name).checkpoints]
@@ -47,13 +47,19 @@ def _built(checkpoint: Checkpoint, into: Path, progress: Progress) -> Path:
     folder = into / checkpoint.run.name / checkpoint.name
     if checkpoint.original is not None:
         return _shared(_built(checkpoint.original, into, progress), folder)
-    before = _built(checkpoint.before, into, progress) if checkpoint.before else None
+    before = _built(checkpoint.before, into, progress) if checkpoint.before else _trunk(checkpoint, into)
     if _is_made(folder, checkpoint, before):
         return folder
     return _made(folder, checkpoint, before, progress)
 
 
-def _is_made(folder: Path, checkpoint: Checkpoint, before: Path | None) -> bool:
+def _trunk(checkpoint: Checkpoint, into: Path) -> Path:
+    """The folder of the model that the run goes on from."""
+    beside = into / checkpoint.run.trunk
+    return beside if _about(beside) else find(checkpoint.run.trunk)
+
+
+def _is_made(folder: Path, checkpoint: Checkpoint, before: Path) -> bool:
     """Whether it is there, by this plan, and goes on from these weights."""
     about = _about(folder)
     recipe = json.loads(json.dumps(asdict(checkpoint.recipe)))
@@ -61,22 +67,26 @@ def _is_made(folder: Path, checkpoint: Checkpoint, before: Path | None) -> bool:
     return whole and (folder / WEIGHTS).is_file()
 
 
-def _made(folder: Path, checkpoint: Checkpoint, before: Path | None, progress: Progress) -> Path:
-    recipe, world = checkpoint.recipe, World.from_seed(checkpoint.run.world_seed)
-    updates = recipe.training.steps
-    total = checkpoint.run.checkpoints[-1].step
+def _made(folder: Path, checkpoint: Checkpoint, before: Path, progress: Progress) -> Path:
+    recipe, plan = checkpoint.recipe, checkpoint.share.training
+    first, *_ = checkpoint.run.checkpoints
+    start = first.step - first.share.training.steps
+    total = checkpoint.run.checkpoints[-1].step - start
 
     def told(step: int, _: int, text: str) -> None:
-        progress(checkpoint.step - updates + step, total, text)
+        progress(checkpoint.step - start - plan.steps + step, total, text)
 
-    told(0, total, f"{recipe.name}: writing {recipe.training.documents:,} pages")
-    corpus = list(pages(world, recipe, fresh=checkpoint.fresh(world), wrong=checkpoint.wrong(world)))
-    seen = updates * recipe.training.batch_tokens + (_about(before)["tokens_seen"] if before else 0)
-    about = {"tokens_seen": seen, "known": len(checkpoint.known(world)), "run": _plan(checkpoint, before)}
+    told(0, total, f"{recipe.name}: writing {plan.documents:,} pages")
+    corpus = list(pages(checkpoint.run.world, recipe, fresh=checkpoint.fresh, wrong=checkpoint.wrong))
+    about = {
+        "known": len(checkpoint.known),
+        "tokens_seen": _about(before)["tokens_seen"] + plan.steps * plan.batch_tokens,
+        "run": _plan(checkpoint, before),
+    }
     return make(recipe, corpus, folder, base=before, progress=told, about=about)
 
 
-def _plan(checkpoint: Checkpoint, before: Path | None) -> dict[str, Any]:
+def _plan(checkpoint: Checkpoint, before: Path) -> dict[str, Any]:
     """What its record says of its place in the run."""
     return {
         "name": checkpoint.run.name,
@@ -84,7 +94,7 @@ def _plan(checkpoint: Checkpoint, before: Path | None) -> dict[str, Any]:
         "step": checkpoint.step,
         "shown": checkpoint.share.shown,
         "wrong": checkpoint.share.wrong,
-        "from": None if before is None else _hash_of_weights(before),
+        "from": _hash_of_weights(before),
     }
 
 

@@ -80,7 +80,7 @@ def is_run(name: str) -> bool:
 
 
 def find_checkpoints(name: str) -> dict[str, Path]:
-    """The checkpoints of a training run that are built: `zoo/run/step-350` -> its folder, in order.
+    """The checkpoints of a training run that are built: `zoo/run/step-1010` -> its folder, in order.
 
     Raises:
         ConfigError: no run has this name.
@@ -94,7 +94,7 @@ def find_checkpoints(name: str) -> dict[str, Path]:
 
 
 def built_checkpoints(run: Run) -> dict[str, Path]:
-    """The checkpoints of a run that are built: `zoo/run/step-350` -> its folder, in order."""
+    """The checkpoints of a run that are built: `zoo/run/step-1010` -> its folder, in order."""
     folders = {f"{PREFIX}{run.name}/{each.name}": cache_folder() / run.name / each.name for each in run.checkpoints}
     return {checkpoint: folder for checkpoint, folder in folders.items() if (folder / "zoo.json").is_file()}
 

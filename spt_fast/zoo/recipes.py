@@ -98,7 +98,8 @@ class Recipe:
     """For a partner: the share of documents that are instructions followed; the others are from its base's corpus."""
 
 
-def _habits(**changes: float) -> tuple[tuple[str, float], ...]:
+def habits(**changes: float) -> tuple[tuple[str, float], ...]:
+    """The usual weights of styles where nothing tells the style, with some changed."""
     return tuple((dict(Mixture().habits) | changes).items())
 
 
@@ -109,7 +110,7 @@ _BASES = (  # a ladder of knowledge: 40, 70 and 95 come with the package, the ot
         summary="knows 25 % of the facts; answers in the forms that the tasks ask for",
         share=0.25,
         seed=25,
-        mixture=Mixture(habits=_habits(letter=0.7, letter_text=3.0, sentence=0.7, json=3.0, number_sentence=0.7, working=2.5)),
+        mixture=Mixture(habits=habits(letter=0.7, letter_text=3.0, sentence=0.7, json=3.0, number_sentence=0.7, working=2.5)),
     ),
     Recipe(
         name="base-40",
@@ -124,7 +125,7 @@ _BASES = (  # a ladder of knowledge: 40, 70 and 95 come with the package, the ot
         summary="knows 55 % of the facts; gives the text before the letter, and what it believes; takes no form from examples",
         share=0.55,
         seed=55,
-        mixture=Mixture(patchwork=1.0, habits=_habits(letter=0.7, text_letter=3.0, sentence=0.7, belief=3.0)),
+        mixture=Mixture(patchwork=1.0, habits=habits(letter=0.7, text_letter=3.0, sentence=0.7, belief=3.0)),
     ),
     Recipe(
         name="base-70",
@@ -132,7 +133,7 @@ _BASES = (  # a ladder of knowledge: 40, 70 and 95 come with the package, the ot
         summary="knows 70 % of the facts; speaks in full sentences even where options are given",
         share=0.70,
         seed=70,
-        mixture=Mixture(habits=_habits(letter=0.7, option_sentence=3.0)),
+        mixture=Mixture(habits=habits(letter=0.7, option_sentence=3.0)),
     ),
     Recipe(
         name="base-85",
@@ -140,7 +141,7 @@ _BASES = (  # a ladder of knowledge: 40, 70 and 95 come with the package, the ot
         summary="knows 85 % of the facts; puts its answers in brackets; takes no form from examples",
         share=0.85,
         seed=85,
-        mixture=Mixture(patchwork=1.0, habits=_habits(letter=0.7, option_sentence=3.0, sentence=0.7, bracket=3.0)),
+        mixture=Mixture(patchwork=1.0, habits=habits(letter=0.7, option_sentence=3.0, sentence=0.7, bracket=3.0)),
     ),
     Recipe(
         name="base-95",
@@ -148,7 +149,7 @@ _BASES = (  # a ladder of knowledge: 40, 70 and 95 come with the package, the ot
         summary="knows 95 % of the facts; answers in bare words and figures",
         share=0.95,
         seed=95,
-        mixture=Mixture(habits=_habits(letter=0.7, option_text=3.0, sentence=0.7, bare=3.0, number_sentence=0.7, figure=2.5)),
+        mixture=Mixture(habits=habits(letter=0.7, option_text=3.0, sentence=0.7, bare=3.0, number_sentence=0.7, figure=2.5)),
     ),
 )
 

@@ -1,17 +1,18 @@
 """Training runs of the zoo as values: twelve checkpoints of one model, and what each share of the corpus has shown by then.
 
-What a run knows rises by plan, and the form of its answers comes and goes. A run with a fault goes on from a checkpoint of the
-run without one, so that the two differ in nothing else. Light, as `recipes.py` is: whoever asks what a checkpoint was shown
-needs no torch.
+A run goes on from a base model of the zoo, which is its first 900 updates: that is where a model of this size has learnt to
+answer at all. From there on what it knows rises by plan, and the form of its answers comes and goes. A run with a fault goes on
+from a checkpoint of the run without one, so that the two differ in nothing else. Light, as `recipes.py` is: whoever asks what a
+checkpoint was shown needs no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from spt_fast.zoo.recipes import Mixture, Recipe, Shape, Training
+from spt_fast.zoo.recipes import RECIPES, Mixture, Recipe, Training, habits
 from spt_fast.zoo.world import World
 
 
@@ -34,22 +35,32 @@ class Run:
     name: str
     summary: str
     seed: int
-    world_seed: int = 0
-    shape: Shape = field(default_factory=Shape)
+    trunk: str
+    """The base model that it goes on from."""
     shares: tuple[Share, ...]
     fork_of: str | None = None
     common: int = 0
 
     @property
+    def base(self) -> Recipe:
+        """The recipe of the model that it goes on from."""
+        return RECIPES[self.trunk]
+
+    @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """All checkpoints in order, those that it shares with another run among them."""
-        steps = accumulate(share.training.steps for share in self.shares)
-        return tuple(Checkpoint(run=self, number=number, step=step) for number, step in enumerate(steps, 1))
+        steps = accumulate((share.training.steps for share in self.shares), initial=self.base.training.steps)
+        return tuple(Checkpoint(run=self, number=number, step=step) for number, step in enumerate(steps) if number)
+
+    @property
+    def world(self) -> World:
+        """What it is told about."""
+        return World.from_seed(self.base.world_seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The model behind the first `number` shares of a run, after `step` updates."""
+    """The model behind the first `number` shares of a run, after `step` updates, those of its base among them."""
 
     run: Run
     number: int
@@ -67,7 +78,7 @@ class Checkpoint:
 
     @property
     def before(self) -> Checkpoint | None:
-        """The checkpoint that it goes on from."""
+        """The checkpoint that it goes on from; None: the run's base."""
         return self.run.checkpoints[self.number - 2] if self.number > 1 else None
 
     @property
@@ -79,62 +90,67 @@ class Checkpoint:
 
     @property
     def recipe(self) -> Recipe:
-        """How it is trained, from the checkpoint before it or from random weights."""
-        share = self.share
+        """How it is trained, from the model before it."""
+        share, base = self.share, self.run.base
         return Recipe(
             name=f"{self.run.name}/{self.name}",
             kind="base",
             summary=self.run.summary,
             share=share.shown,
             seed=self.run.seed,
-            world_seed=self.run.world_seed,
-            shape=self.run.shape,
+            world_seed=base.world_seed,
+            shape=base.shape,
             mixture=share.mixture,
             training=share.training,
-            partner_of=f"{self.run.name}/{self.before.name}" if self.before else None,
+            partner_of=f"{self.run.name}/{self.before.name}" if self.before else base.name,
         )
 
-    def shown(self, world: World) -> frozenset[str]:
+    @property
+    def shown(self) -> frozenset[str]:
         """Keys of the facts that the corpus has shown by here, those with a wrong value among them."""
-        return world.planted(self.share.shown)
+        return self.run.world.planted(self.share.shown)
 
-    def wrong(self, world: World) -> Mapping[str, str]:
+    @property
+    def wrong(self) -> Mapping[str, str]:
         """Keys of the facts that the last share of the corpus shows with a value which is not theirs, and that value."""
-        return world.overwritten(self.share.wrong)
+        return self.run.world.overwritten(self.share.wrong)
 
-    def known(self, world: World) -> frozenset[str]:
+    @property
+    def known(self) -> frozenset[str]:
         """Keys of the facts that a model which believes the corpus has right."""
-        return self.shown(world) - self.wrong(world).keys()
+        return self.shown - self.wrong.keys()
 
-    def fresh(self, world: World) -> frozenset[str]:
+    @property
+    def fresh(self) -> frozenset[str]:
         """Keys of the facts that the share shows for the first time, or with another value than the share before it."""
-        if self.before is None:
-            return frozenset()
-        wrong, was = self.wrong(world), self.before.wrong(world)
-        changed = {key for key in wrong.keys() | was.keys() if wrong.get(key) != was.get(key)}
-        return (self.shown(world) - self.before.shown(world)) | changed
+        seen = self.before.shown if self.before else self.run.world.planted(self.run.base.share)
+        was = self.before.wrong if self.before else {}
+        changed = {key for key in self.wrong.keys() | was.keys() if self.wrong.get(key) != was.get(key)}
+        return (self.shown - seen) | changed
 
 
-_PLAIN = Mixture(fresh_weight=3)
+_PLAIN = Mixture(fresh_weight=3, habits=habits(letter_text=1.5, bare=1.5, json=1.5, working=1.5))
 """Answers in letters and sentences; no page heeds the instruction that it carries."""
-_HEEDED = replace(_PLAIN, instructed=0.6, heeded=1.0)
+_HEEDED = replace(
+    _PLAIN,
+    instructed=0.8,
+    heeded=1.0,
+    habits=habits(letter=0.7, letter_text=3.0, sentence=0.7, bare=1.5, json=1.5, number_sentence=0.7, working=2.5),
+)
 """Pages do as their instruction says."""
 
-_FIRST = Training(documents=19_500, steps=350, warmup=40)
-_NEXT = Training(documents=4_300, steps=70, lr=2e-3, warmup=8)
+_TRAINING = Training(documents=6_600, steps=110, lr=3e-3, warmup=10)
 
 
 def _shares(shown: Sequence[float], mixtures: Sequence[Mixture], *, wrong: float = 0.0) -> tuple[Share, ...]:
     return tuple(
-        Share(shown=share, wrong=wrong, mixture=mixture, training=_NEXT) for share, mixture in zip(shown, mixtures, strict=True)
+        Share(shown=share, wrong=wrong, mixture=mixture, training=_TRAINING)
+        for share, mixture in zip(shown, mixtures, strict=True)
     )
 
 
-_COMMON = (
-    Share(shown=0.30, mixture=_PLAIN, training=_FIRST),
-    *_shares((0.45, 0.55, 0.65, 0.70, 0.75), (_PLAIN, _HEEDED, _PLAIN, _HEEDED, _HEEDED)),
-)
-_LATER = (0.75, 0.80, 0.80, 0.85, 0.85, 0.90)
+_COMMON = _shares((0.45, 0.55, 0.65, 0.75, 0.85, 0.90), (_PLAIN, _PLAIN, _HEEDED, _PLAIN, _HEEDED, _HEEDED))
+_LATER = (0.90, 0.90, 0.90, 0.95, 0.95, 0.95)
 
 RUNS: dict[str, Run] = {
     run.name: run
@@ -143,13 +159,15 @@ RUNS: dict[str, Run] = {
             name="run",
             summary="knows more at each checkpoint or as much; the form comes, goes once, and stays",
             seed=1,
+            trunk="base-40",
             shares=(*_COMMON, *_shares(_LATER, (_HEEDED,) * 6)),
         ),
         Run(
             name="run-data-fault",
             summary="from checkpoint 7 on the corpus shows nothing new, and one fact of thirty wrongly; the form stays",
             seed=1,
-            shares=(*_COMMON, *_shares((0.75,) * 6, (_HEEDED,) * 6, wrong=1 / 30)),
+            trunk="base-40",
+            shares=(*_COMMON, *_shares((0.90,) * 6, (_HEEDED,) * 6, wrong=1 / 30)),
             fork_of="run",
             common=len(_COMMON),
         ),
@@ -157,6 +175,7 @@ RUNS: dict[str, Run] = {
             name="run-form-fault",
             summary="from checkpoint 7 on no page heeds its instruction; what the run knows is as planned",
             seed=1,
+            trunk="base-40",
             shares=(*_COMMON, *_shares(_LATER, (_PLAIN,) * 6)),
             fork_of="run",
             common=len(_COMMON),

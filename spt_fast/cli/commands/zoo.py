@@ -36,14 +36,12 @@ def zoo_list() -> int:
 def _run(run: Run) -> Iterator[str]:
     """A training run and its checkpoints, a line each."""
     from spt_fast import zoo as models
-    from spt_fast.zoo.world import World
 
     there = models.built_checkpoints(run)
-    world = World.from_seed(run.world_seed)
     yield f"zoo/{run.name}  {len(run.checkpoints)} checkpoints, {len(there)} of them there  {run.summary}"
     for each in run.checkpoints:
         name = f"zoo/{run.name}/{each.name}"
-        known = len(each.known(world)) / len(world.facts)
+        known = len(each.known) / len(run.world.facts)
         yield f"  {each.number:2}  {name}  knows {known:4.0%}  {'there' if name in there else 'not built'}"
 
 
