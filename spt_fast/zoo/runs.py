@@ -142,10 +142,10 @@ _HEEDED = replace(
 _TRAINING = Training(documents=6_600, steps=110, lr=3e-3, warmup=10)
 
 
-def _shares(shown: Sequence[float], mixtures: Sequence[Mixture], *, wrong: float = 0.0) -> tuple[Share, ...]:
+def _shares(shown: Sequence[float], mixtures: Sequence[Mixture], wrong: Sequence[float] = (0.0,) * 6) -> tuple[Share, ...]:
     return tuple(
-        Share(shown=share, wrong=wrong, mixture=mixture, training=_TRAINING)
-        for share, mixture in zip(shown, mixtures, strict=True)
+        Share(shown=share, wrong=amiss, mixture=mixture, training=_TRAINING)
+        for share, mixture, amiss in zip(shown, mixtures, wrong, strict=True)
     )
 
 
@@ -164,10 +164,10 @@ RUNS: dict[str, Run] = {
         ),
         Run(
             name="run-data-fault",
-            summary="from checkpoint 7 on the corpus shows nothing new, and one fact of thirty wrongly; the form stays",
+            summary="from checkpoint 7 on no new facts, and one of thirty shown wrongly, then one of twenty; the form stays",
             seed=1,
             trunk="base-40",
-            shares=(*_COMMON, *_shares((0.90,) * 6, (_HEEDED,) * 6, wrong=1 / 30)),
+            shares=(*_COMMON, *_shares((0.90,) * 6, (_HEEDED,) * 6, (1 / 30, *(1 / 20,) * 5))),
             fork_of="run",
             common=len(_COMMON),
         ),

@@ -271,13 +271,14 @@ class World:
     def overwritten(self, share: float) -> dict[str, str]:
         """Keys of about this share of the facts, and for each a value of its relation that is not its own.
 
-        They are the first facts of every split and kind, rounded there to whole ones: those that a model is shown first.
+        They are the first facts of every split and kind, rounded there to whole ones: those that a model is shown first. What a
+        lesser share overwrites, a greater one does too, and alike.
         """
-        rng = random.Random(f"overwritten {self.seed}")
         found: dict[str, str] = {}
         for kind, sizes in SIZES.items():
             for split, size in sizes.items():
                 for fact in self.of(split, kind)[: round(share * size)]:
+                    rng = random.Random(f"overwritten {self.seed} {fact.key}")
                     found[fact.key] = rng.choice([value for value in fact.relation.values if value != fact.value])
         return found
 
