@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from spt_fast.config import PriceConfig
 from spt_fast.config.reader import parse_grid
 from spt_fast.errors import ConfigError
 from spt_fast.report import results_json
+from spt_fast.report.checkpoint_costs import checkpoint_costs
 from spt_fast.report.costs import by_model, gpus_of, money, price_of, sessions, spent_on
 from spt_fast.types import Metric
 from tests.helpers.reports import markdown
@@ -115,3 +117,43 @@ def test_a_wrong_price_is_a_sentence(price: str, reason: str) -> None:
     with pytest.raises(ConfigError) as e:
         parse_grid(f"name: g\nmodels: [m]\ntasks: [zoo-mcq]\nprice: {price}")
     assert str(e.value).startswith(reason)
+
+
+# A checkpoint of a series
+
+
+def at(model: str, protocol: str, task: str, **costs: float) -> RunCell:
+    shared = {"load_s": 1.0, "engine_start_s": 30.0}
+    return RunCell(
+        model=model, task=task, protocol=protocol, metrics={None: [METRIC]}, costs={**shared, "answer_s": 4.0, **costs}
+    )
+
+
+MODELS = [{"id": f"run/step-{n}", "series": "run/step-*"} for n in (1, 2, 3)] + [{"id": "other"}]
+
+
+def test_a_checkpoint_is_told_by_phase_cold_and_carried_apart() -> None:
+    cells = [
+        *(at("run/step-1", "carried", task, train_s=40.0) for task in "ab"),
+        *(at(f"run/step-{n}", "carried", task, train_s=5.0, carried_checkpoints=1.0) for n in (2, 3) for task in "ab"),
+        *(at("run/step-1", "zero_shot", task) for task in "ab"),
+        replace(at("run/step-2", "zero_shot", "a"), status="waiting"),
+        at("other", "zero_shot", "a"),
+    ]
+    cold, carried, plain = checkpoint_costs(cells, MODELS)
+    assert [(line.how, line.checkpoints, line.rows) for line in (cold, carried, plain)] == [
+        ("cold", 1, 20.0),
+        ("carried", 2, 20.0),
+        ("", 1, 20.0),
+    ]
+    assert (cold.phases["train_s"], carried.phases["train_s"]) == (80.0, 10.0)
+    assert (cold.phases["load_s"], cold.phases["engine_start_s"], cold.phases["answer_s"]) == (1.0, 30.0, 8.0)
+    assert (cold.total, carried.total, plain.total) == (119.0, 49.0, 38.0)
+    text = markdown(cells, grid={"models": MODELS})
+    assert "| `run/step-*` | `carried` | cold | 1 | 20 | 1.0 s | 1 min 20 s | 30 s | 8.0 s | 1 min 59 s |" in text
+    assert "| `run/step-*` | `carried` | carried | 2 | 20 | 1.0 s | 10 s | 30 s | 8.0 s | 49 s |" in text
+
+
+def test_without_a_series_there_is_no_table_of_checkpoints() -> None:
+    assert checkpoint_costs(CELLS, [{"id": "m"}]) == []
+    assert "A checkpoint, by phase" not in markdown(CELLS, events=EVENTS)

@@ -9,6 +9,7 @@ from typing import Any
 
 from spt_fast.analysis.cells import RunCell
 from spt_fast.config import PriceConfig
+from spt_fast.report.checkpoint_costs import ITS_PHASES, checkpoint_costs
 from spt_fast.report.costs import (
     PHASES,
     TOKENS,
@@ -48,6 +49,7 @@ def section(recorded: Recorded) -> Section | None:
         *_expected(list(sessions(recorded.events)), price, on_gpus),
         _figure(lines, used),
         _by_model(lines, used, price, on_gpus),
+        *_by_checkpoint(recorded),
         *_tokens(lines),
         _by_task(grid, of_model, price, on_gpus),
     ]
@@ -112,6 +114,28 @@ def _by_model(lines: Sequence[tuple[str, Spent]], used: Sequence[str], price: Pr
     head = ["model", "cells", "rows", *(PHASES[phase] for phase in used), "all", f"{unit(on_gpus)}-seconds", "a cell"]
     head += [*(["price"] if price is not None else []), "peak memory", *(["of the GPU"] if on_gpus else [])]
     return table("By model", head, rows)
+
+
+def _by_checkpoint(recorded: Recorded) -> list[Part]:
+    """What a checkpoint of a series has cost; nothing where there is no series."""
+    found = checkpoint_costs(recorded.cells, recorded.grid.get("models", ()))
+    if not found:
+        return []
+    used = [phase for phase in ITS_PHASES if any(line.phases[phase] for line in found)]
+    rows: list[list[Cell]] = []
+    for line in found:
+        times: list[Cell] = [
+            Number(text=seconds(line.phases[phase]) if line.phases[phase] else ABSENT, tip=f"{line.phases[phase]:.3f} s")
+            for phase in used
+        ]
+        what: list[Cell] = [visible(line.series), visible(line.protocol), line.how or ABSENT]
+        rows.append([*what, f"{line.checkpoints:,}", f"{line.rows:,.0f}", *times, seconds(line.total)])
+    head = ["series", "protocol", "start", "checkpoints", "rows", *(PHASES[phase] for phase in used), "all"]
+    note = (
+        "Means of the checkpoints of a series, all tasks and seeds, as if each protocol were the only one. Cold: the soft "
+        "prompts are learnt on the checkpoint itself; carried: they start from those of the checkpoint before."
+    )
+    return [table("A checkpoint, by phase", head, rows), Prose(text=note)]
 
 
 def _tokens(lines: Sequence[tuple[str, Spent]]) -> list[Part]:
