@@ -16,7 +16,7 @@ from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
 from spt_fast.report.costs import money
 from spt_fast.scheduling import outlook
-from spt_fast.scheduling.estimates import Estimates
+from spt_fast.scheduling.estimates import Estimates, Seconds
 from spt_fast.scheduling.messages import Resources
 from spt_fast.store import Store
 from spt_fast.store.reuse import reusable
@@ -52,8 +52,10 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
         learn = len(estimates.trainings(stage.cells)) - adapters
         beside = f", {adapters} LoRA adapters" if adapters else ""
         device = counted(stage.model.gpus) if gpu else "the CPU"
-        takes = f"about {spoken(estimates.stage(stage).total_s)} on {device}"
+        seconds = estimates.stage(stage)
+        takes = f"about {spoken(seconds.total_s)} on {device}"
         lines.append(f"\n{stage.model.name}: {len(stage.cells)} cells, {learn} soft prompts{beside} to train, {takes}")
+        lines.append(f"  {_phases(seconds)}")
         if stage.model.unresolved:
             lines.append(f"  will fail: {stage.model.unresolved}")
         lines += [f"  {cell.key}  {cell.task.name} · {_how(cell)}" for cell in stage.cells]
@@ -67,6 +69,12 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     if ahead:
         lines += _time(ahead, estimates, nodes, config.price, gpu=gpu, local=address == LOCAL)
     return "\n".join(lines)
+
+
+def _phases(seconds: Seconds) -> str:
+    """Expected seconds by phase, in words."""
+    phases = {"load": seconds.load_s, "train": seconds.train_s, "engine start": seconds.engine_s, "ask": seconds.answer_s}
+    return ", ".join(f"{name} {spoken(found)}" for name, found in phases.items() if found)
 
 
 def _how(cell: Cell) -> str:

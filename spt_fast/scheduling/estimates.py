@@ -80,10 +80,17 @@ class Measured:
 class Seconds:
     """Expected seconds of the cells of one model, one after the other in one worker."""
 
-    start_s: float
-    """Before it does anything useful: load, engine start."""
+    load_s: float
+    """Of the model that is trained with; 0 where nothing is trained."""
     train_s: float
+    engine_s: float
+    """Start of the engine."""
     answer_s: float
+
+    @property
+    def start_s(self) -> float:
+        """Before it does anything useful."""
+        return self.load_s + self.engine_s
 
     @property
     def total_s(self) -> float:
@@ -125,8 +132,15 @@ class Estimates:
 
     def start_s(self, model: Model, *, training: bool) -> float:
         """Expected seconds before a worker of a model does anything useful: its engine's start, and the load to train with."""
-        seconds = self._guess.start_s(model) * self._starts(model.fingerprint)
-        return seconds + self._guess.load_s(model) * self._loads(model.fingerprint) if training else seconds
+        return self.engine_s(model) + (self.load_s(model) if training else 0.0)
+
+    def engine_s(self, model: Model) -> float:
+        """Expected seconds of its engine's start."""
+        return self._guess.start_s(model) * self._starts(model.fingerprint)
+
+    def load_s(self, model: Model) -> float:
+        """Expected seconds of the load to train with."""
+        return self._guess.load_s(model) * self._loads(model.fingerprint)
 
     def train_s(self, cell: Cell) -> float:
         """Expected seconds to train a cell's vectors, which cells of one `tuning_key` do together; 0 without any."""
@@ -155,8 +169,9 @@ class Estimates:
         """Expected seconds of a stage in one worker; cells that share their vectors learn them once."""
         learnt = self.trainings(stage.cells) if stage.judge is None and not stage.rerun else {}
         return Seconds(
-            start_s=self.start_s(stage.model, training=bool(learnt)),
+            load_s=self.load_s(stage.model) if learnt else 0.0,
             train_s=sum(learnt.values()),
+            engine_s=self.engine_s(stage.model),
             answer_s=sum(self.rerun_s(cell, stage.rerun) if stage.rerun else self.answer_s(cell) for cell in stage.cells),
         )
 

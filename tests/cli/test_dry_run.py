@@ -44,6 +44,8 @@ def test_a_grid_is_told_model_by_model_with_its_cells_and_its_time(
     assert [re.sub(r"about \d+", "about N", line) for line in models] == [
         f"zoo/base-{n}: 3 cells, 1 soft prompts to train, about N s on the CPU" for n in (40, 70)
     ], "80 steps are learnt once for both"
+    phases = [lines[lines.index(line) + 1] for line in models]
+    assert all(re.fullmatch(r"  load \d+ s, train \d+ s, engine start \d+ s, ask \d+ s", line) for line in phases)
     assert sum("zoo-json · soft_prompt" in line for line in lines) == 4
     assert re.fullmatch(
         r"time: about \d+ s on this machine, one model after the other "
