@@ -108,7 +108,8 @@ def _short_rows(cells: list[Cell], loaded: Mapping[str, Rows]) -> list[str]:
     """Tasks that too many test rows are left out of, and protocols that want more rows than there are."""
     scored = {cell.task.name: cell.task for cell in cells if cell.task.name in loaded}
     wrong = [refusal for task in scored.values() if (refusal := _refusal(task, loaded)) is not None]
-    cells = [*cells, *(cell.first for cell in cells if cell.first is not None)]
+    # A carried cell says itself whether there are enough rows to start it cold.
+    cells = [*cells, *(cell.first for cell in cells if cell.first is not None and not cell.protocol.carried)]
     for cell in cells:
         protocol, rows = cell.protocol, loaded.get(cell.task.name)
         if rows is not None and len(rows.few_shot) < protocol.shots:

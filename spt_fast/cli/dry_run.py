@@ -49,7 +49,7 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     estimates = Estimates(measured(cells, known), gpu=gpu, lengths=lengths_of(missing, store))
     for stage in stages:
         adapters = len({cell.tuning_key for cell in stage.cells if cell.protocol.attaches == "adapter"})
-        learn = len(estimates.trainings(stage.cells)) - adapters
+        learn = len(estimates.trainings(stage)) - adapters
         beside = f", {adapters} LoRA adapters" if adapters else ""
         device = counted(stage.model.gpus) if gpu else "the CPU"
         seconds = estimates.stage(stage)

@@ -13,10 +13,12 @@ from spt_fast.config.grid import (
 )
 from spt_fast.config.protocols import (
     AUTO,
+    COLD_STEPS,
     ENCODER_RATE,
     OPTIMIZERS,
     PAPER,
     PRESETS,
+    PREVIOUS,
     PROTOCOLS,
     RATE,
     STARTS_FROM,
@@ -36,17 +38,20 @@ from spt_fast.config.protocols import (
     is_unused,
     protocol_of,
     with_preset,
+    with_start,
 )
 
 __all__ = [
     "AUTO",
     "CHAT_DATE",
+    "COLD_STEPS",
     "ENCODER_RATE",
     "MOST_LEFT_OUT",
     "MOST_NAME",
     "OPTIMIZERS",
     "PAPER",
     "PRESETS",
+    "PREVIOUS",
     "PROTOCOLS",
     "RATE",
     "STARTS_FROM",
@@ -72,4 +77,5 @@ __all__ = [
     "is_unused",
     "protocol_of",
     "with_preset",
+    "with_start",
 ]

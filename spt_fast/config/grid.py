@@ -113,6 +113,11 @@ class ModelConfig:
                 f"not {self.gpus:g}; to spread a model over several, set tensor_parallel"
             )
 
+    @property
+    def is_series(self) -> bool:
+        """Whether it stands for the checkpoints of a series."""
+        return self.checkpoints is not None or (self.revision is not None and is_pattern(self.revision))
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import Field, fields
 from itertools import product
 from math import prod
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spt_fast.config import (
+    PREVIOUS,
     PROTOCOLS,
     GridConfig,
     JudgeConfig,
@@ -22,6 +23,7 @@ from spt_fast.config import (
     TaskConfig,
     is_unused,
     with_preset,
+    with_start,
 )
 from spt_fast.config.documents import plain_values, read_text
 from spt_fast.config.engines import ENGINE_KEYS, ENGINE_NUMBERS, VLLM_KEYS, read_engine
@@ -132,7 +134,7 @@ def overridden(protocol: Protocol, overrides: Mapping[str, Any], place: str) -> 
     if protocol.attaches != "soft_prompt":
         return protocol
     settings = {key_of(f): getattr(protocol, f.name) for f in fields(protocol)}
-    overrides = {key: value for key, value in overrides.items() if key in settings}
+    overrides = {key: value for key, value in with_start(overrides).items() if key in settings}
     if not overrides:
         return protocol
     if "steps" in overrides and "evaluate_at" not in overrides:
@@ -150,8 +152,13 @@ def _as_far_as(points: Any, steps: Any) -> Any:
 def _used(cls: type[Protocol], settings: Mapping[str, Any]) -> set[str]:
     """The keys of these settings that mean something beside the others."""
     known = {key_of(f): f for f in fields(cls)}
-    by_name = {f.name: settings.get(key, f.default) for key, f in known.items()}
-    return {key for key in settings if key not in known or not is_unused(by_name, known[key])}
+    left = dict(settings)
+    while True:  # what goes with a setting that is left out is left out too
+        by_name = {f.name: left.get(key, f.default) for key, f in known.items()}
+        used = {key for key in left if key not in known or not is_unused(by_name, known[key])}
+        if len(used) == len(left):
+            return used
+        left = {key: left[key] for key in used}
 
 
 def _model(item: Any, place: str, base: Path) -> ModelConfig:
@@ -172,7 +179,7 @@ def _model(item: Any, place: str, base: Path) -> ModelConfig:
             value_of(SoftPromptConfig, key, value, f"{place}.soft_prompt")
         item["soft_prompt"] = dict(overrides)
         if isinstance(start := overrides.get("init_from"), str):
-            item["soft_prompt"]["init_from"] = _task_from_base(start, base)
+            item["soft_prompt"]["init_from"] = _start_from_base(start, base, (PREVIOUS,))
     return read(ModelConfig, item, place)
 
 
@@ -246,10 +253,10 @@ def _protocol(item: Any, place: str, base: Path) -> list[Protocol]:
 def _as_field(cls: type[Protocol], f: Field[Any], value: Any, base: Path) -> Any:
     """A value, or a list of values, as the field has it: a task or file found from the grid's folder; one text as a list."""
     if f.metadata.get("task"):
+        words = f.metadata.get("words", ())
         if isinstance(value, list):
-            return [_task_from_base(each, base) if isinstance(each, str) else each for each in value]
-        found = isinstance(value, str) and value not in f.metadata.get("words", ())
-        return _task_from_base(value, base) if found else value
+            return [_start_from_base(each, base, words) if isinstance(each, str) else each for each in value]
+        return _start_from_base(value, base, words) if isinstance(value, str) else value
     return [value] if isinstance(value, str) and hints(cls)[f.name] == tuple[str, ...] else value
 
 
@@ -409,6 +416,14 @@ def _task_from_base(name: str, base: Path) -> str:
             return prefix + _from_base(name.removeprefix(prefix), base)
     path, colon, form = name.rpartition(":")
     return f"{_from_base(path, base)}:{form}" if colon and path.endswith(TASK_FILES) else _from_base(name, base)
+
+
+def _start_from_base(name: str, base: Path, words: Collection[str]) -> str:
+    """A task, or the file of a soft prompt, unless it is one of some words; what is called as a word is has `./` in front."""
+    if name in words:
+        return name
+    found = _task_from_base(name, base)
+    return f"./{found}" if found in words else found
 
 
 def _from_base(path: str, base: Path) -> str:

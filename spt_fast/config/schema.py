@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from spt_fast.config import (
     PRESETS,
+    PREVIOUS,
     PROTOCOLS,
     STARTS_FROM,
     GridConfig,
@@ -152,6 +153,8 @@ def _goes_with(key: Key, other: Key) -> Schema:
         if settings.get(other.name, other.default) in values:
             stands = {"required": [PRESET], "properties": {PRESET: {"const": preset}}}
             allowed.append({**stands, "not": {"required": [other.name]}})
+    if key.name == "init_from":  # which says by itself what the start is
+        allowed.append({"properties": {key.name: _some({"const": PREVIOUS})}})
     return {"if": given, "then": {"anyOf": allowed}}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from spt_fast import plan
 from spt_fast.config import GridConfig
+from spt_fast.driver.carried import foreseen
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
 from spt_fast.store import Store
@@ -34,7 +35,7 @@ class Ahead:
         """
         done = store.done()
         missing = {cell.key: cell for cell in cells if cell.key not in done}
-        stages = _describing(plan.stages(cells, done), store)
+        stages = _describing(foreseen(plan.stages(cells, done), store), store)
         found = {cell.key: cell for stage in stages for cell in stage.cells}
         found |= {cell.unjudged.key: cell.unjudged for cell in missing.values() if cell.unjudged.members}
         found |= {key: cell for key, cell in missing.items() if cell.judge is not None}
@@ -55,7 +56,7 @@ def ahead_of(config: GridConfig, cells: Sequence[Cell], store: Store, done: Coll
         done: keys of the cells that are done.
     """
     then = {*done, *(cell.unjudged.key for cell in cells)}
-    ahead = [*plan.stages(cells, done), *plan.judging(cells, then), *to_rerun(config, cells, store, then)]
+    ahead = [*foreseen(plan.stages(cells, done), store), *plan.judging(cells, then), *to_rerun(config, cells, store, then)]
     return [stage for stage in ahead if not stage.model.broken]
 
 

@@ -62,6 +62,7 @@ def _write(stage: Stage, event: Event, store: Store) -> None:
         case Noticed(key=key):
             store.event("noticed", key=key, cell=cells[key].title, said=event.said)
         case CellTrained(key=key):
+            store.threads.add([cells[key]])
             store.learnt.put(cells[key], event.prompts, event.curve, event.meaning)
             store.event("trained", key=key, cell=cells[key].title)
         case CellDone(key=key) if stage.rerun:

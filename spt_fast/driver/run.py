@@ -13,6 +13,7 @@ from spt_fast.config import GridConfig
 from spt_fast.config.reader import load_grid
 from spt_fast.driver import ensembles
 from spt_fast.driver.ahead import Ahead, ahead_of, to_rerun
+from spt_fast.driver.carried import know
 from spt_fast.driver.estimates import expect, measured
 from spt_fast.driver.resolved import resolved
 from spt_fast.driver.result import GridResult, Interrupted, standing
@@ -98,6 +99,7 @@ def run_cells(
     with closing(store):
         run = _Run(config, cells, chosen, store, watch or _silently, say or _unsaid)
         run.forget() if fresh else run.reuse()
+        know(cells, store)
         store.grid_file.put(resolved(config, cells, folder=store.root))
         ahead = Ahead.of(config, chosen, store)
         if not ahead:

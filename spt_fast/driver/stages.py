@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from spt_fast.driver.carried import start_of
 from spt_fast.driver.estimates import TimeLeft
 from spt_fast.driver.heartbeat import Heartbeat
 from spt_fast.driver.keep import keep
@@ -88,11 +89,15 @@ class StageRunner:
 
 
 def given(stage: Stage, store: Store, say: Callable[[str], None] | None = None) -> Given:
-    """What earlier work has for a stage: soft prompts that are learnt already, or the completions to be judged. What is damaged
-    is not there: vectors are learnt again, and a judge's worker fails the cell."""
+    """What earlier work has for a stage: soft prompts that are learnt already, those of earlier checkpoints to start from, or
+    the completions to be judged.
+
+    What is damaged is not there: vectors are learnt again, and a judge's worker fails the cell.
+    """
     found: dict[str, Any] = {}
     done = store.done() if stage.rerun else ()
     for cell in stage.cells:
+        has: Any = None
         try:
             has = store.learnt.of(cell) if stage.judge is None else store.cell_result(cell.unjudged.key)
         except DamagedError as e:
@@ -102,7 +107,8 @@ def given(stage: Stage, store: Store, say: Callable[[str], None] | None = None) 
             if say is not None:
                 mend = "so it is learnt again" if again else "so the cell cannot be gone on with"
                 say(f"{cell.title}: {str(e).partition('; ')[0]}, {mend}")
-            continue
+        if has is None and cell.key in stage.carried:
+            has = start_of(cell, store, say)
         if has is not None:
             found[cell.key] = has
     return found

@@ -17,7 +17,7 @@ from spt_fast.executors.crew import Crew, GaveUp, Gone, News, Said, Up, demand
 from spt_fast.models.memory import count_gpus
 from spt_fast.plan import Stage
 from spt_fast.scheduling.estimates import Estimates, Measured
-from spt_fast.scheduling.jobs import job
+from spt_fast.scheduling.jobs import jobs
 from spt_fast.scheduling.limits import LIMITS, Limits
 from spt_fast.scheduling.messages import (
     Action,
@@ -58,7 +58,7 @@ from spt_fast.worker.events import (
     WorkerIdle,
     WorkerStarted,
 )
-from spt_fast.worker.lease import Given
+from spt_fast.worker.lease import Given, learnt_of
 
 POLL_S = 2.0
 """Longest wait for something to happen before the scheduler is told of the nodes and of the time."""
@@ -89,11 +89,10 @@ class ScheduledExecutor(Executor):
 
     def run(self, stages: Sequence[Stage], earlier: Callable[[Stage], Given]) -> Generator[tuple[Stage, Event]]:
         gpu = self.uses_gpus()
-        by_job = {f"{i} {stage.model.name}": stage for i, stage in enumerate(stages)}
-        estimates = Estimates(self.measured, gpu=gpu)
-        jobs = {name: job(name, stage, estimates, gpu=gpu) for name, stage in by_job.items()}
-        scheduler = Scheduler(jobs.values(), self.limits)
-        yield from _Loop(by_job, earlier, jobs, scheduler, self.crew(stages), self.poll_s).events()
+        by_name = jobs(stages, Estimates(self.measured, gpu=gpu), gpu=gpu)
+        by_job = dict(zip(by_name, stages, strict=True))
+        scheduler = Scheduler(by_name.values(), self.limits)
+        yield from _Loop(by_job, earlier, by_name, scheduler, self.crew(stages), self.poll_s).events()
 
     def in_words(self, stages: Sequence[Stage]) -> str:
         """How it divides stages over what it has, in a sentence for the start of a run; empty: nothing is worth saying."""
@@ -257,8 +256,8 @@ class _Loop:
     def _earlier(self, worker: int, stage: Stage) -> Given:
         """What earlier runs have of cells; the scheduler is told of what is trained."""
         found = self.earlier(stage)
-        for key in found if stage.judge is None else ():
-            self.scheduler.handle(Trained(worker, key), time.monotonic())
+        for key in learnt_of(found) if stage.judge is None else ():
+            self.scheduler.handle(Trained(worker, key, before=True), time.monotonic())
         return found
 
 

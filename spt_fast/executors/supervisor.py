@@ -20,7 +20,7 @@ from spt_fast.executors.worker_process import WorkerProcess
 from spt_fast.models.memory import count_gpus
 from spt_fast.plan import MOST_DEATHS, Stage
 from spt_fast.worker.events import CellDone, CellFailed, CellStarted, CellTrained, Event, StageDone, WorkerIdle
-from spt_fast.worker.lease import Given
+from spt_fast.worker.lease import Given, learnt_of
 from spt_fast.worker.stage import Do
 
 APART = "SPT_FAST_TRAIN_APART"
@@ -95,7 +95,8 @@ def employ(
 
     apart = apart and stage.judge is None
     learning = tuple(cell for cell in stage.cells if cell.protocol.attaches != "nothing")
-    waits = apart and not stage.rerun and any(cell.key not in earlier for cell in learning)
+    learnt = learnt_of(earlier)
+    waits = apart and not stage.rerun and any(cell.key not in learnt for cell in learning)
     if not waits:
         return Employed(start(stage, "evaluate" if apart else "all"), None)
     read = {task.name for cell in learning for task in (cell.task, cell.source, cell.starts_on) if task is not None}

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from spt_fast.plan.cell import Cell
-from spt_fast.worker.lease import Given, Handed, More
+from spt_fast.worker.lease import Given, Handed, More, learnt_of
 
 
 class WorkQueue:
@@ -56,9 +56,9 @@ class WorkQueue:
     def handed(self) -> Handed:
         """What processes that have ended leave to the one that evaluates."""
         with self._changed:
-            mine = {key: self._earlier[key] for key in self._cells if key in self._earlier}
+            mine = learnt_of({key: self._earlier[key] for key in self._cells if key in self._earlier})
             costs = {key: self._costs[key] for key in self._cells if key in self._costs}
-            return Handed(given=mine, costs=costs, left=frozenset(self._cells))  # type: ignore[arg-type]  # a judge has none
+            return Handed(given=mine, costs=costs, left=frozenset(self._cells))  # a judge has none
 
     def ended(self, key: str) -> bool:
         """A cell is done, or has failed; whether it was here until now."""

@@ -11,11 +11,15 @@ Decisions:
   more members later cost only themselves. Members without a readable answer abstain; equal votes go to the lowest member.
 * Vectors are trained once for all cells that need them (`Cell.tuning_key`): a transfer shares with its source, and 80 steps
   with 120 where the rate does not depend on the end (`looks_ahead`: a schedule or an early stop does).
+* What is carried along a series (`init_from: previous`) is "so many steps from a start": its key has these words and the
+  settings, and not what the start was, so that nothing is done again when an early checkpoint is deleted. The cells of a
+  series that hand it on are a thread (`Cell.thread`); what each really started from stands with its vectors.
 * Zero-shot has no seed: greedy answers to the same prompts are the same.
 * A rerun is a stage of its own, of cells that are done (`Stage.rerun`), in an engine started anew: what flips an answer is
   what shares its batch. Only rerun.json comes of it.
 """
 
+from spt_fast.plan import series
 from spt_fast.plan.expansion import expand, form_of, require_usable, select
 from spt_fast.plan.labels import settings_in_use
 from spt_fast.plan.stage import MOST_DEATHS, MOST_JUDGED, UNLIMITED, Stage, judging, one_by_one, rerunning, stages, voting
@@ -32,6 +36,7 @@ __all__ = [
     "require_usable",
     "rerunning",
     "select",
+    "series",
     "settings_in_use",
     "stages",
     "voting",

@@ -184,12 +184,16 @@ class Cell:
 
     @cached_property
     def first(self) -> Cell | None:
-        """The cell whose last vectors this one's start from, where they are a soft prompt that is learnt for it."""
-        if self.starts_on is None:
+        """The cell whose last vectors this one's start from, where they are a soft prompt that is learnt for it.
+
+        Of a cell that is carried along a series it is learnt only where no earlier checkpoint has one.
+        """
+        protocol = self.protocol.first() if self.starts_on is not None or self.protocol.carried else None
+        if protocol is None:
             return None
-        protocol = self.protocol.first()
-        assert protocol is not None
         label = f"{protocol.name} to start {self.label}"
+        if self.starts_on is None:
+            return replace(self, protocol=protocol, label=label)
         return replace(self, task=self.starts_on, protocol=protocol, label=label, learnt_on=None, starts_on=None)
 
     @property
@@ -206,23 +210,34 @@ class Cell:
         A transfer from A and the soft prompt of A do, whatever they are evaluated on and at which steps. They do however long
         they learn, too, where the rate does not depend on how long that is, because rows come in an order that does not.
         """
+        return _hash({**self._tuning, "model": self.model.content})
+
+    @property
+    def _tuning(self) -> dict[str, Any]:
+        """What can change what is learnt at a step, but for the model."""
         beside = ["evaluate_at", "from_task"]
-        if not self.protocol.looks_ahead:
+        # What is carried starts from the last step of the one before: with other steps it starts elsewhere.
+        if not self.protocol.looks_ahead and not self.protocol.carried:
             beside.append("steps")
         protocol = {key: value for key, value in _settings(self.protocol).items() if key not in beside}
         protocol |= self._start
-        return _hash(
-            {
-                "results_version": RESULTS_VERSION,
-                "model": self.model.content,
-                "task": {**_content(self.source), "limit": None},
-                "protocol": protocol,
-                "learns": self.protocol.learns,
-                "shuffled": self.protocol.shuffles,
-                "seed": self.seed,
-                **_training_code(self.protocol),
-            }
-        )
+        return {
+            "results_version": RESULTS_VERSION,
+            "task": {**_content(self.source), "limit": None},
+            "protocol": protocol,
+            "learns": self.protocol.learns,
+            "shuffled": self.protocol.shuffles,
+            "seed": self.seed,
+            **_training_code(self.protocol),
+        }
+
+    @cached_property
+    def thread(self) -> str:
+        """Along which its vectors are carried: one of a series, task, settings and seed. Empty: they are not carried."""
+        if not self.protocol.carried or self.model.series is None:
+            return ""
+        model = {name: value for name, value in self.model.content.items() if name != "fingerprint"}
+        return _hash({**self._tuning, "model": model, "series": self.model.series})
 
     @property
     def title(self) -> str:

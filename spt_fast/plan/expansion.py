@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from spt_fast import tasks
-from spt_fast.config import FewShot, GridConfig, ModelConfig, Protocol, TaskConfig, Transfer
+from spt_fast.config import PREVIOUS, FewShot, GridConfig, ModelConfig, Protocol, TaskConfig, Transfer
 from spt_fast.config.reader import overridden, require_few
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError, StoreError
@@ -71,6 +71,7 @@ def cells_of(config: GridConfig, models_of: Callable[[GridConfig], Sequence[Mode
                 if task.shots is not None and isinstance(own, FewShot):
                     own = replace(own, shots=task.shots)
                 if own not in starts:
+                    _require_series(own, config, places[id(asked)])
                     starts[own] = _start(own, rows, f"{places[id(asked)]}.{own.name}")
                 learnt_on = source or (task.learnt_with if own.learns else None)
                 starts_on, starts_with = starts[own]
@@ -303,6 +304,16 @@ def _start(protocol: Protocol, rows: Sequence[TaskRows], place: str) -> tuple[Ta
             f"set length: {prompt.length}"
         )
     return None, prompt.key
+
+
+def _require_series(protocol: Protocol, config: GridConfig, place: str) -> None:
+    """Refuse what is carried from one checkpoint to the next where the grid has no series of them."""
+    if protocol.carried and not any(entry.is_series for entry in config.models):
+        raise ConfigError(
+            f"{place}.{protocol.name}.init_from: {PREVIOUS} starts from the checkpoint before, and no model of the grid is a "
+            'series; name one by checkpoints ({id: runs/base, checkpoints: "step-*"}) or a pattern of revisions '
+            '(revision: "step*")'
+        )
 
 
 def _judge(config: GridConfig) -> Judge | None:

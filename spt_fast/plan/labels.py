@@ -28,6 +28,8 @@ def labels(protocols: Sequence[Protocol]) -> list[str]:
         differ = [name for name in own if len(values[protocol.name, name]) > 1]
         if len(differ) > 1:  # a longer training is evaluated at more steps, too
             differ = [name for name in differ if name not in ("evaluate_at", "repeat_rows")] or differ
+        if protocol.carried:  # which says what `init` is
+            differ = list(dict.fromkeys("init_from" if name == "init" else name for name in differ))
         always = [f.name for f in fields(protocol) if f.metadata.get("in_label")]
         differ = [*always, *(name for name in differ if name not in always)]
         if len(differ) > MOST_SETTINGS:
@@ -45,9 +47,10 @@ def settings_in_use(protocol: Protocol) -> dict[str, object]:
 
 
 def _setting(protocol: Protocol, name: str) -> str:
-    (key, named) = next((key_of(f), f.metadata.get("task")) for f in fields(protocol) if f.name == name)
+    (f,) = (f for f in fields(protocol) if f.name == name)
     value = getattr(protocol, name)
-    return f"{key}={_named(value) if named and value is not None else _plain(value)}"
+    named = f.metadata.get("task") and value is not None and value not in f.metadata.get("words", ())
+    return f"{key_of(f)}={_named(value) if named else _plain(value)}"
 
 
 def _named(task: str) -> str:

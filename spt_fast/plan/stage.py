@@ -8,6 +8,7 @@ from functools import cached_property
 
 from spt_fast.models.identity import Model
 from spt_fast.plan.cell import Cell, Judge
+from spt_fast.plan.series import in_order
 
 MOST_JUDGED = 200_000
 """Completions that a judge is handed at once, with their prompts: some hundred megabytes, held by the driver and the worker."""
@@ -40,11 +41,24 @@ class Stage:
     """Addresses of the nodes that its worker is spread over, its own first; empty: it is on one."""
     rerun: float = 0.0
     """The cells are done, and this share of their rows is asked again, at the last step; 0: they are to be done."""
+    cold: frozenset[str] = frozenset()
+    """Carried cells for which no earlier checkpoint is expected to have vectors. It says how long they take, and no more."""
 
     @property
     def judge(self) -> Judge | None:
         """Who rules; None in a stage that trains and asks."""
         return self.cells[0].judge
+
+    @cached_property
+    def carried(self) -> frozenset[str]:
+        """Cells that start from the checkpoint before, and that the next one starts from."""
+        if self.judge is not None or self.rerun:
+            return frozenset()
+        return frozenset(cell.key for cell in self.cells if cell.thread)
+
+    def first(self, cell: Cell) -> Cell | None:
+        """What is learnt before one of its cells; None: nothing, or an earlier checkpoint has what the cell starts from."""
+        return cell.first if not cell.thread or cell.key in self.cold else None
 
     @cached_property
     def by_key(self) -> Mapping[str, Cell]:
@@ -65,7 +79,7 @@ def one_by_one(cells: Sequence[Cell], alone: Collection[str], deaths: int = 0) -
 
 def stages(cells: Sequence[Cell], done: Collection[str]) -> list[Stage]:
     """What is left to train and to ask, grouped by model, in the order of the grid: of judged cells and of ensembles, what
-    they rest on."""
+    they rest on. Of a series whose soft prompts are carried along, the earlier checkpoint comes first."""
     left: dict[str, dict[str, Cell]] = {}
     # Two copies of one model have one fingerprint, so their cells have one key.
     named = {(cell.model.name, cell.key): cell for cell in cells}
@@ -76,7 +90,8 @@ def stages(cells: Sequence[Cell], done: Collection[str]) -> list[Stage]:
             if asked.key not in done:
                 # A member of an ensemble that is a cell of the grid is called what the grid calls it.
                 left.setdefault(cell.model.name, {}).setdefault(asked.key, named.get((cell.model.name, asked.key), asked))
-    return [Stage(model=next(iter(group.values())).model, cells=tuple(group.values())) for group in left.values()]
+    found = [Stage(model=next(iter(group.values())).model, cells=tuple(group.values())) for group in left.values()]
+    return in_order(found)
 
 
 def voting(cells: Sequence[Cell], done: Collection[str]) -> list[Cell]:

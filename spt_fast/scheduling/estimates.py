@@ -71,7 +71,8 @@ class Measured:
 
     cell: Cell
     costs: Mapping[str, float]
-    """Of its result: load_s, engine_start_s, train_s, answer_s, judge_engine_start_s, judge_s. Any may be missing."""
+    """Of its result: load_s, engine_start_s, train_s, answer_s, judge_engine_start_s, judge_s, carried_checkpoints. Any may be
+    missing."""
     rows: int | None = None
     """Test rows that it was asked (`Metric.n`), where that is known."""
 
@@ -156,18 +157,23 @@ class Estimates:
         """Expected seconds to evaluate a share of a cell's rows again, at its last step."""
         return share * self.answer_s(cell) / len(cell.steps)
 
-    def trainings(self, cells: Iterable[Cell]) -> dict[str, float]:
-        """Tuning key -> expected seconds, of all that one worker trains for cells: each once, what others start from too."""
+    def trainings(self, stage: Stage, cells: Iterable[Cell] | None = None) -> dict[str, float]:
+        """Tuning key -> expected seconds, of all that one worker trains for a stage: each once, what others start from too.
+
+        Args:
+            stage: that learns.
+            cells: of it; None: all.
+        """
         found: dict[str, float] = {}
-        for cell in cells:
-            for each in (cell, cell.first):
+        for cell in stage.cells if cells is None else cells:
+            for each in (cell, stage.first(cell)):
                 if each is not None and (seconds := self.train_s(each)):
                     found[each.tuning_key] = max(seconds, found.get(each.tuning_key, 0.0))
         return found
 
     def stage(self, stage: Stage) -> Seconds:
         """Expected seconds of a stage in one worker; cells that share their vectors learn them once."""
-        learnt = self.trainings(stage.cells) if stage.judge is None and not stage.rerun else {}
+        learnt = self.trainings(stage) if stage.judge is None and not stage.rerun else {}
         return Seconds(
             load_s=self.load_s(stage.model) if learnt else 0.0,
             train_s=sum(learnt.values()),
@@ -189,7 +195,10 @@ class Estimates:
     def _measured_trains(self, measured: Iterable[Measured]) -> Iterable[_Point]:
         """The cells that have learnt together have the seconds in equal parts; the longest of them says what was learnt."""
         groups: dict[str, dict[Hashable, tuple[Cell, float]]] = {}
+        carried = set()
         for each in measured:
+            if each.costs.get("carried_checkpoints"):  # it started from another checkpoint's
+                carried.add(each.cell.key)
             if seconds := _seconds(each.costs, "train_s"):
                 # A judged cell has the costs of the cell that it rests on, which may be here too.
                 own = (each.cell.task.name, each.cell.task.limit, each.cell.protocol)
@@ -197,7 +206,8 @@ class Estimates:
         for group in groups.values():
             cell = max((cell for cell, _ in group.values()), key=self._guess.train_s)
             # Its seconds count what it starts from: that was learnt for it, or for another one in its place.
-            if guessed := self._guess.train_s(cell) + (self._guess.train_s(cell.first) if cell.first is not None else 0.0):
+            first = None if cell.key in carried else cell.first
+            if guessed := self._guess.train_s(cell) + (self._guess.train_s(first) if first is not None else 0.0):
                 yield _Point(*_train_key(cell), sum(seconds for _, seconds in group.values()) / guessed)
 
     def _measured_answers(self, measured: Iterable[Measured]) -> Iterable[_Point]:

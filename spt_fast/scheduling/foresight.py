@@ -150,7 +150,7 @@ class Foresight:
 
     def _of_stage(self, left: tuple[Stage, list[Cell]], learning: float, asking: float) -> float:
         stage, cells = left
-        lessons = self._estimates.trainings(cells) if stage.judge is None and not stage.rerun else {}
+        lessons = self._estimates.trainings(stage, cells) if stage.judge is None and not stage.rerun else {}
         learn = sum(seconds for key, seconds in lessons.items() if key not in self._learnt)
         asked = self._estimates.rerun_s if stage.rerun else None
         ask = sum(asked(cell, stage.rerun) if asked else self._estimates.answer_s(cell) for cell in cells)

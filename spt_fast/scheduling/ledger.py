@@ -46,6 +46,12 @@ class JobEntry:
     """Expected seconds of what its workers have done."""
     busy_s: float = 0.0
     """Seconds that it took them."""
+    after: JobEntry | None = None
+    """The job before it in its series."""
+    carried: frozenset[str] = frozenset()
+    """Cells that the next job of its series starts from."""
+    behind_s: float = 0.0
+    """Expected seconds to the end of its series, from when it has learnt what the next job starts from."""
     _unassigned_s: float | None = None
     """Expected seconds of the cells that no worker has, where they have been summed up."""
 
@@ -53,6 +59,16 @@ class JobEntry:
     def start_s(self) -> float:
         """Expected seconds before a worker does anything useful."""
         return self.job.start_s * self.starts.taken_s / self.starts.expected_s
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has to wait for the job before it, which has not learnt all that this one starts from."""
+        return self.after is not None and self.after.owes
+
+    @property
+    def owes(self) -> bool:
+        """Whether it has something to learn that the next job of its series starts from."""
+        return any(key in self.pieces and key not in self.trained for key in self.carried)
 
     @property
     def pace(self) -> float:
@@ -280,6 +296,15 @@ class Ledger:
         """`jobs`: their names differ."""
         starts = Starts()
         self.jobs = {job.name: _entry(job, starts) for job in jobs}
+        for entry in self.jobs.values():
+            entry.after = self.jobs.get(entry.job.after or "")
+        self.following = [entry for entry in self.jobs.values() if entry.after is not None]
+        """Jobs that wait for another."""
+        for entry in self.following:
+            seconds, before = _learning_s(entry.job), entry.after
+            while before is not None:
+                before.behind_s += seconds
+                before = before.after
         self.workers: dict[int, WorkerEntry] = {}
         self._hired = 0
 
@@ -304,9 +329,17 @@ class Ledger:
         """Expected seconds to the end: the busiest worker's, or the work of all shared by all, whichever is more."""
         left = [worker.left_s(now) for worker in self.workers.values()]
         waiting = sum(job.unassigned_s + job.start_s for job in self.jobs.values() if job.unassigned)
-        return max(max(left, default=0.0), (sum(left) + waiting) / max(1, len(left)))
+        series = max((job.unassigned_s + job.start_s + job.behind_s for job in self.following if job.waits), default=0.0)
+        return max(max(left, default=0.0), series, (sum(left) + waiting) / max(1, len(left)))
+
+
+def _learning_s(job: Job) -> float:
+    """Expected seconds until one worker has learnt all that a job has to learn."""
+    groups = {piece.group: piece.train_s for piece in job.pieces if piece.group is not None}
+    return job.start_s + sum(groups.values())
 
 
 def _entry(job: Job, starts: Starts) -> JobEntry:
     pieces = {piece.key: piece for piece in job.pieces}
-    return JobEntry(job=job, starts=starts, pieces=pieces, unassigned=dict.fromkeys(pieces))
+    carried = frozenset(piece.key for piece in job.pieces if piece.carried)
+    return JobEntry(job=job, starts=starts, pieces=pieces, unassigned=dict.fromkeys(pieces), carried=carried)

@@ -21,6 +21,8 @@ class Piece:
     """Expected seconds to train what the group needs; once a group and worker."""
     answer_s: float = 0.0
     """Expected seconds to evaluate it."""
+    carried: bool = False
+    """Whether the next job of its series starts from what it has learnt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,9 @@ class Job:
     """A worker is split into so many equal parts where no node can hold it whole."""
     part: Resources = field(default_factory=dict)
     """What each of those takes of a node; several may be on one node."""
+    after: str | None = None
+    """The job before it in its series: no worker of this one starts before all carried pieces of that one are trained, or have
+    failed."""
 
     @property
     def kind(self) -> str:
@@ -89,6 +94,8 @@ class Trained:
 
     worker: int
     key: str
+    before: bool = False
+    """They were there before the worker had the cell. Told while it is given that, so nothing is decided yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from spt_fast.plan import Stage
 from spt_fast.scheduling.estimates import Estimates
-from spt_fast.scheduling.jobs import job
+from spt_fast.scheduling.jobs import jobs
 from spt_fast.scheduling.messages import Resources
 from spt_fast.scheduling.simulation import simulate
 
@@ -54,8 +54,7 @@ def on_cluster(stages: Sequence[Stage], estimates: Estimates, nodes: Mapping[str
         nodes: node -> its CPUs and GPUs.
         gpu: whether workers take GPUs.
     """
-    jobs = [job(f"{i} {stage.model.name}", stage, estimates, gpu=gpu) for i, stage in enumerate(stages)]
-    outcome = simulate(jobs, nodes)
+    outcome = simulate(list(jobs(stages, estimates, gpu=gpu).values()), nodes)
     impossible = tuple(f"{name.partition(' ')[2]}: {reason}" for name, reason in outcome.waits.items())
     hours = sum(estimates.stage(stage).total_s for stage in stages) / 3600
     return Expected(seconds=outcome.seconds, gpu_hours=outcome.gpu_s / 3600, worker_hours=hours, impossible=impossible)

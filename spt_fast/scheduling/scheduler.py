@@ -5,8 +5,11 @@ thread and no Ray in it, so that a night on a thousand GPUs can be replayed in s
 
     a job          the cells of one model; it needs so many GPUs of one node, or of several where none could hold it
     a worker       has a job's model and some of its cells: trains all their vectors, starts an engine, evaluates them all
-    the longest job starts first; a job whose cells are worth more than another start gets another worker on an idle GPU;
+    the longest job starts first, with what waits for it reckoned in; a job whose cells are worth more than another start gets
+    another worker on an idle GPU;
     a worker that has nothing left is assigned cells that others have not begun, or lets its GPUs go
+
+Where soft prompts are carried along a series, a job waits until the one before it has learnt what it starts from (`Job.after`).
 
 What a worker has begun stays with it. Whether it has begun a cell only the worker knows for sure: cells are revoked
 (`Revoke`), and those that it had not begun (`Revoked`) are assigned anew.
@@ -115,9 +118,13 @@ class Scheduler:
             case Began(key=key) if key in worker.cells:
                 worker.begins(observation, self._now)
             case Trained(key=key):
+                owed = worker.job.owes
                 worker.has_trained(key, self._now)
+                return owed and not worker.job.owes and not observation.before
             case Ended(key=key) if key in worker.cells:
+                owed = worker.job.owes
                 worker.has_ended(key, self._now)
+                return owed and not worker.job.owes
             case Idle():
                 worker.idle = True
                 return True
@@ -199,7 +206,7 @@ class Scheduler:
         self._placement.forget_reservations()
         self._clear_draining_nodes()
         self._place_floating()
-        waiting = [job for job in ledger.jobs.values() if job.unassigned and not job.revoking]
+        waiting = [job for job in ledger.jobs.values() if job.unassigned and not job.revoking and not job.waits]
         for job in waiting:
             free = [worker for worker in job.workers.values() if worker.idle or worker.to_start]
             self._assign(job, [worker for worker in free if self._stays(worker)])
@@ -285,7 +292,7 @@ class Scheduler:
         crews: dict[JobEntry, list[WorkerEntry]] = {}
         wanted = self._crew_sizes(waiting)
         stay_s = {job: job.start_s + job.unassigned_s / wanted[job] for job in waiting}
-        for job in sorted(waiting, key=stay_s.__getitem__, reverse=True):
+        for job in sorted(waiting, key=lambda job: stay_s[job] + job.behind_s, reverse=True):
             for _ in range(wanted[job]):
                 parts = self._placement.parts(job.job)
                 nodes = self._placement.find(job.job, parts, stay_s[job])

@@ -7,6 +7,7 @@
                          last: the cell is done
                          meaning.json, what the vectors lie next to; probe.json, what `inspect` has asked of them
                          failure.json instead, where it failed; rerun.json, where some rows were asked again
+    threads/<id>.json    the cells along which a soft prompt is carried through a series of checkpoints
     logs/                what the workers and their engines printed
     .asked               keys of the cells that were looked for in earlier folders (`reuse`)
 
@@ -36,6 +37,7 @@ from spt_fast.store.reruns import RerunFiles
 from spt_fast.store.results import Failure, ResultFiles, StoredResult
 from spt_fast.store.rows import RowFiles
 from spt_fast.store.samples import SampleFiles
+from spt_fast.store.threads import ThreadFiles
 from spt_fast.types import CellResult
 
 
@@ -58,6 +60,7 @@ class Store:
         self.grid_file = GridFile(self.storage)
         self.rows = RowFiles(self.storage)
         self.reruns = RerunFiles(self.storage)
+        self.threads = ThreadFiles(self.storage)
         damage = Damage(self.storage, self.grid_file)
         self.learnt = LearntFiles(self.storage, damage)
         self._events = EventLog(self.storage)
@@ -86,7 +89,7 @@ class Store:
         Not in done cells, where nothing can be: their marker is written last, and not before this has been here.
         """
         self.storage.sweep("", deep=False)
-        for name in ("rows", "logs"):
+        for name in ("rows", "threads", "logs"):
             self.storage.sweep(name)
         for key in set(self.storage.names("cells")) - self.done():
             self.storage.sweep(f"cells/{key}")

@@ -30,6 +30,11 @@ def rows_path(task: str) -> str:
     return f"rows/{_as_file(task)}.json"
 
 
+def thread_path(thread: str) -> str:
+    """Where the cells are named along which soft prompts are carried."""
+    return f"threads/{thread}.json"
+
+
 def log_path(model: str) -> str:
     """Where a model's workers print."""
     return f"logs/{_as_file(model.strip('/'))}.log"

@@ -63,6 +63,8 @@ def tune(
 
     config = config or SoftPromptConfig()
     given = None
+    if config.carried:
+        raise ConfigError("init_from: previous is for a series of checkpoints in a grid; name the file of a soft prompt")
     if config.init_from is not None:
         if not is_prompt_file(config.init_from):
             raise ConfigError(

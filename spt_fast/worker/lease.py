@@ -5,16 +5,35 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from spt_fast.engine.base import Followers
 from spt_fast.plan.cell import Cell
 from spt_fast.prompts.lora import Learnt
+from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import CellResult
 
-Given: TypeAlias = Mapping[str, Mapping[int, Learnt]] | Mapping[str, CellResult]
-"""By cell key, what earlier work has for a cell: step -> what was trained; or, of a cell that is to be judged, its result by
-rules."""
+
+@dataclass(frozen=True)
+class Start:
+    """What a cell that is still to be trained starts from: the soft prompt of an earlier checkpoint, which says whose it is."""
+
+    prompt: SoftPrompt
+
+
+Given: TypeAlias = Mapping[str, Mapping[int, Learnt] | Start] | Mapping[str, CellResult]
+"""By cell key, what earlier work has for a cell: step -> what was trained, or what its vectors start from; or, of a cell that
+is to be judged, its result by rules."""
+
+
+def learnt_of(given: Mapping[str, Any]) -> dict[str, Mapping[int, Learnt]]:
+    """Of what is given, all that is trained."""
+    return {key: found for key, found in given.items() if not isinstance(found, Start)}
+
+
+def starts_of(given: Mapping[str, Any]) -> dict[str, SoftPrompt]:
+    """Of what is given, where trainings start."""
+    return {key: found.prompt for key, found in given.items() if isinstance(found, Start)}
 
 
 @dataclass(frozen=True, kw_only=True)

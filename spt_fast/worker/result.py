@@ -16,6 +16,7 @@ from spt_fast.errors import EngineError, ModelError, ScoringError, boundary
 from spt_fast.models import memory
 from spt_fast.plan import settings_in_use
 from spt_fast.plan.cell import Cell
+from spt_fast.prompts.carried import started_from
 from spt_fast.prompts.lora import LoraAdapter, parameters_of
 from spt_fast.scoring.library import with_metrics, with_verdicts
 from spt_fast.scoring.methods import are_listed, knowledge_told
@@ -132,6 +133,8 @@ def _training_costs(cell: Cell, work: Workspace) -> dict[str, float]:
         return {}
     origin = learnt.provenance
     costs = {name: float(origin[name]) for name in ("micro_batch", "steps_taken") if name in origin}
+    if (start := started_from(origin)) is not None:
+        costs |= {"carried_checkpoints": float(start.checkpoints), "carried_updates": float(start.updates)}
     if "steps_taken" in costs and cell.protocol.attaches == "soft_prompt":
         assert isinstance(cell.protocol, Learning)
         costs["steps_saved"] = cell.protocol.steps - costs["steps_taken"]
@@ -162,6 +165,8 @@ def _provenance(answers: CellAnswers, work: Workspace, engine: EngineUsed) -> di
     if (learnt := work.last_learnt(cell)) is not None:
         found["adapter" if isinstance(learnt, LoraAdapter) else "soft_prompt"] = learnt.key
         found["tuning"] = json.dumps({"protocol": cell.protocol.name, **settings_in_use(cell.protocol)}, default=list)
+        if (start := started_from(learnt.provenance)) is not None:
+            found["started_from"] = start.as_json()
         if cell.task.learnt_with is not None and cell.learnt_on == cell.task.learnt_with:
             found["learnt_on"] = f"tuning rows of all tasks of {cell.learnt_on.name}, {len(work.rows.of(cell.source).tuning)}"
     if work.chat and work.tokenizer.asks_the_date:

@@ -14,7 +14,7 @@ keeps it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from typing import Literal, TypeAlias
@@ -22,11 +22,10 @@ from typing import Literal, TypeAlias
 from spt_fast.engine import import_engine
 from spt_fast.errors import SptError
 from spt_fast.plan import Stage
-from spt_fast.prompts.lora import Learnt
 from spt_fast.worker.backlog import Backlog
 from spt_fast.worker.evaluate import Evaluation
 from spt_fast.worker.events import Event
-from spt_fast.worker.lease import Lease, SoleLease
+from spt_fast.worker.lease import Given, Lease, SoleLease
 from spt_fast.worker.train import train
 from spt_fast.worker.workspace import Workspace
 
@@ -36,7 +35,7 @@ Do: TypeAlias = Literal["all", "train", "evaluate"]
 
 def run_stage(
     stage: Stage,
-    trained: Mapping[str, Mapping[int, Learnt]],
+    given: Given,
     emit: Callable[[Event], None],
     lease: Lease | None = None,
     do: Do = "all",
@@ -45,7 +44,7 @@ def run_stage(
 
     Args:
         stage: the model and its cells.
-        trained: cell key -> step -> what an earlier run has trained.
+        given: what earlier work has for its cells: what is trained, and what carried soft prompts start from.
         emit: told of what happens.
         lease: asked before cells are begun, and for more when nothing is left; None: no other worker has the model.
         do: what of it; where others train, it is handed what they have trained.
@@ -54,7 +53,7 @@ def run_stage(
         Whether all cells have ended. Else others have to train for those that are left.
     """
     backlog = Backlog(stage, emit, lease or SoleLease())
-    work = Workspace(backlog, trained)
+    work = Workspace(backlog, given)
     try:
         evaluation = Evaluation(work)
         while backlog.left:  # again where the worker is given cells that need training

@@ -138,7 +138,7 @@ class Training:
             began = time.perf_counter()
             try:
                 with boundary(TrainingError, "training"):
-                    start = self._start(group.cells[0])
+                    group.start = start = self._start(group.cells[0])
                     if group.longest.protocol.learns:
                         job = group.soft_prompt_job(self._model, start, tell)
                     else:
@@ -174,6 +174,9 @@ class Training:
 
     def _start(self, cell: Cell) -> SoftPrompt | None:
         """The soft prompt that a cell's vectors start from with `init_from`, trained now where it is not there yet."""
+        carried = self._work.starts.get(cell.key)
+        if carried is not None and carried.hidden_size == self._model.hidden_size:  # else the series is of several models
+            return carried
         if cell.first is not None:
             return self._first(cell.first, shown_as=cell.key)
         path = cell.protocol.starts_from

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from spt_fast.config import Lora, SoftPromptConfig, Vectors
 from spt_fast.plan.cell import Cell
+from spt_fast.prompts import carried
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.tasks.base import Task
@@ -34,6 +35,8 @@ class TrainingGroup:
     """The loss of every step so far."""
     seconds: float = field(default=0.0, init=False)
     """That preparing and training have taken so far."""
+    start: SoftPrompt | None = field(default=None, init=False)
+    """What its vectors start from with `init_from`."""
 
     @property
     def longest(self) -> Cell:
@@ -102,7 +105,10 @@ class TrainingGroup:
 
     @property
     def _provenance(self) -> Mapping[str, str]:
-        return {**provenance(self.work.model, self._task, self._seed), "cell": self.longest.key}
+        own = {**provenance(self.work.model, self._task, self._seed), "cell": self.longest.key}
+        if self.start is None or not self.longest.protocol.carried:
+            return own
+        return {**own, **carried.provenance_of(self.start, thread=self.longest.thread)}
 
     def _telling(self, tell: Callable[[Progress], None], total: int) -> Callable[[TrainingStep], None]:
         """What is told of each step, which is added to the curve."""

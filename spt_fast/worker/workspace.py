@@ -13,9 +13,10 @@ from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
 from spt_fast.prompts.lora import Learnt
 from spt_fast.prompts.meaning import Meaning
+from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.worker.backlog import Backlog
 from spt_fast.worker.events import PhaseStarted
-from spt_fast.worker.lease import Handed, More
+from spt_fast.worker.lease import Given, Handed, More, learnt_of, starts_of
 from spt_fast.worker.positions import Positions
 from spt_fast.worker.questions import require_no_thought
 from spt_fast.worker.rows import StageRows
@@ -24,12 +25,14 @@ from spt_fast.worker.rows import StageRows
 class Workspace:
     """One stage while it is worked on."""
 
-    def __init__(self, backlog: Backlog, trained: Mapping[str, Mapping[int, Learnt]]) -> None:
-        """`trained`: cell key -> step -> what an earlier run has trained."""
+    def __init__(self, backlog: Backlog, given: Given) -> None:
+        """`given`: what earlier work has for its cells."""
         self.backlog = backlog
         self.rows = StageRows(backlog)
-        self.learnt: dict[str, Mapping[int, Learnt]] = dict(trained)
+        self.learnt: dict[str, Mapping[int, Learnt]] = learnt_of(given)
         """Cell key -> step -> what was trained."""
+        self.starts: dict[str, SoftPrompt] = starts_of(given)
+        """Cell key -> what the vectors of a carried cell start from."""
         self.costs: defaultdict[str, dict[str, float]] = defaultdict(dict)
         """By cell key."""
         self.shared_costs: dict[str, float] = {}
@@ -66,12 +69,13 @@ class Workspace:
     def receive(self, more: More) -> None:
         """Take further cells on."""
         self.backlog.add(more.cells)
-        self.learnt.update(more.given)  # type: ignore[arg-type]  # a judge's worker alone is given results
+        self.learnt.update(learnt_of(more.given))
+        self.starts.update(starts_of(more.given))
         self._read_rows(more.cells)
 
     def take_over(self, handed: Handed) -> None:
         """Go on from what others have done for these cells. One that should have been trained and was not is left to them."""
-        self.learnt.update(handed.given)
+        self.learnt.update(learnt_of(handed.given))
         for key, costs in handed.costs.items():
             self.costs[key] |= costs
             self.shared_costs |= {what: cost for what, cost in costs.items() if what == "load_s"}

@@ -8,15 +8,17 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from spt_fast.config import GridConfig, ModelConfig, TaskConfig, ZeroShot
+from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.executors import supervisor
 from spt_fast.executors.local import LocalExecutor
 from spt_fast.executors.messages import DeviceFree
 from spt_fast.executors.process import _Line
 from spt_fast.plan import Stage, expand, stages
-from spt_fast.worker.events import CellDone, CellFailed, Event, PhaseStarted, StageDone
+from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, PhaseStarted, StageDone
 from spt_fast.worker.lease import Given, SoleLease
 from spt_fast.worker.stage import Do, run_stage
 from tests.helpers.tiny import tiny_model
@@ -53,12 +55,12 @@ class Here:
         if isinstance(job, DeviceFree):
             self.alive_when_free.append([worker.alive for worker in self.born if worker is not self])
         else:
-            self._stage, _, do = job
+            self._stage, self._given, do = job
             assert do == "all"
 
     def messages(self) -> Iterator[Event]:
         events: list[Event] = []
-        run_stage(self._stage, {}, events.append)
+        run_stage(self._stage, self._given, events.append)
         yield from [*events, StageDone()]
 
     def end(self, finished: bool) -> str:
@@ -162,3 +164,32 @@ def test_a_worker_works_ahead_only_as_long_as_it_waits() -> None:
     line.wait_for_device(lambda: (did.append("imported"), line._device_free.set())[0])
     line.wait_for_device(lambda: did.append("too late"))
     assert did == ["imported"]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_worker_of_the_next_checkpoint_is_told_what_it_starts_from_when_all_of_that_is_kept(
+    trained: bool, tmp_path: Path, here: type[Here]
+) -> None:
+    for seed, name in enumerate(("step-1", "step-2")):
+        tiny_model(tmp_path / "run" / name, hidden_size=32, positions=4096, seed=seed)
+    grid = GridConfig(
+        name="g",
+        models=(ModelConfig(id=str(tmp_path / "run"), checkpoints="step-*"),),
+        tasks=(TaskConfig(task="zoo-mcq"), TaskConfig(task="zoo-json")),
+        protocols=(SoftPromptConfig(init_from="previous", steps=1, cold_steps=1, batch_size=2, length=2), ZeroShot()),
+        limit=1,
+        engine={"kind": "echo"},
+    )
+    kept: set[str] = set()
+    asked: list[tuple[str, set[str]]] = []
+
+    def earlier(stage: Stage) -> Given:
+        asked.append((Path(stage.model.name).name, set(kept)))
+        return {key: {1: SoftPrompt(vectors=np.ones((2, 32), np.float32))} for key in stage.carried} if trained else {}
+
+    first, second = stages(expand(grid), set())
+    for _, event in LocalExecutor(lambda name: tmp_path / "log").run([first, second], earlier):
+        if isinstance(event, CellTrained):
+            kept.add(event.key)
+    assert asked == [("step-1", set()), ("step-2", set() if trained else set(first.carried))]
+    assert len(here.born) == 2

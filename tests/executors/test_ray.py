@@ -39,7 +39,17 @@ from spt_fast.scheduling.estimates import Measured
 from spt_fast.scheduling.limits import Limits
 from spt_fast.store import Store
 from spt_fast.tasks.rows import load_rows
-from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, PhaseStarted, Progress, WorkerEnded, WorkerStarted
+from spt_fast.worker.events import (
+    CellDone,
+    CellFailed,
+    CellStarted,
+    CellTrained,
+    Event,
+    PhaseStarted,
+    Progress,
+    WorkerEnded,
+    WorkerStarted,
+)
 from spt_fast.worker.lease import Given
 from tests.helpers.running import Inline
 from tests.helpers.tiny import tiny_model
@@ -225,6 +235,31 @@ def test_rows_are_asked_again_on_a_cluster_as_on_this_machine(cluster: Any, grid
     assert set(there.results) == set(here.results)
     found = [Store(result.folder).reruns.read(result.results) for result in (here, there)]
     assert [{key: rerun.n for key, rerun in each.items()} for each in found] == [dict.fromkeys(here.results, 2)] * 2
+
+
+def test_checkpoints_of_a_series_are_trained_in_turn_on_two_nodes(
+    cluster: Any, grid: GridConfig, models: Path, tmp_path: Path
+) -> None:
+    for number, name in ((9, "one"), (10, "two")):
+        shutil.copytree(models / name, tmp_path / "run" / f"step-{number}")
+    series = replace(
+        grid,
+        models=(ModelConfig(id=str(tmp_path / "run"), checkpoints="step-*"),),
+        protocols=(SoftPromptConfig(init_from="previous", length=2, steps=2, cold_steps=2, batch_size=2),),
+    )
+    watcher = Interfering(lambda event: False, lambda: None)
+    there = run_cells(series, watch=watcher, address="auto")
+    assert there.complete, there.failures
+    told = [
+        (stage.model.name.removeprefix("run/"), type(event))
+        for stage, event in zip(watcher.stages, watcher.events, strict=True)
+    ]
+    last_trained = max(i for i, each in enumerate(told) if each == ("step-9", CellTrained))
+    assert last_trained < told.index(("step-10", WorkerStarted))
+    here = run_cells(replace(series, output=tmp_path / "here"), executor=Inline())
+    keys = [[Store(run.folder).learnt.soft_prompts(cell.key)[2].key for cell in run.cells] for run in (there, here)]
+    assert keys[0] == keys[1]
+    assert {result.costs["carried_checkpoints"] for result in there.results.values()} == {0.0, 1.0}
 
 
 def test_a_dry_run_goes_by_the_nodes_of_the_cluster(cluster: Any, grid: GridConfig) -> None:

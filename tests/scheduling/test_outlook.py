@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from spt_fast.config import SoftPromptConfig, ZeroShot
-from spt_fast.plan import Stage
+from spt_fast.plan import Stage, series
 from spt_fast.scheduling import outlook
 from spt_fast.scheduling.estimates import Estimates
 from spt_fast.scheduling.jobs import job
@@ -102,3 +102,18 @@ def test_a_worker_takes_its_gpus_and_a_core_or_a_core_alone() -> None:
     shared = Stage(model=replace(SEVEN, gpus=0.5), cells=(cell(task=MMLU, protocol=ZeroShot()),))
     assert job("j", shared, ESTIMATES, gpu=True).need == {"GPU": 0.5, "CPU": 1.0}
     assert job("j", shared, ESTIMATES, gpu=False).need == {"CPU": 1.0}
+
+
+def test_a_series_whose_soft_prompts_are_carried_learns_one_after_the_other_and_is_asked_at_once() -> None:
+    protocol = SoftPromptConfig(init_from="previous", steps=40)
+    models = [replace(SEVEN, name=f"run/step-{i}", fingerprint=f"commit:{i}", series="run/step-*") for i in range(4)]
+    found = [Stage(model=model, cells=(cell(model, protocol=protocol),)) for model in models]
+    of = series.with_cold(found, {})
+    each = [ESTIMATES.stage(stage) for stage in of]
+    assert each[0].train_s == pytest.approx(3 * each[1].train_s)  # 80 steps and 40, then 40
+    room = {"n": {"GPU": 8.0, "CPU": 64.0}}
+    learning = sum(one.start_s + one.train_s for one in each)
+    expected = outlook.on_cluster(of, ESTIMATES, room, gpu=True).seconds
+    assert expected == pytest.approx(learning + each[-1].answer_s, rel=0.05)
+    apart = outlook.on_cluster([replace(s, model=replace(s.model, series=None)) for s in of], ESTIMATES, room, gpu=True).seconds
+    assert apart < expected

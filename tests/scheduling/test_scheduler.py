@@ -729,3 +729,54 @@ def test_nodes_are_kept_for_a_worker_that_waits_for_several() -> None:
         scene.tell(Idle(start.worker))
         scene.tell(Finished(start.worker))
     assert [(start.job, start.parts) for start in scene.started[4:]] == [("w", 2)]
+
+
+def carried(name: str, *, after: str | None = None, cells: int = 2, train_s: float = 100.0, answer_s: float = 50.0) -> Job:
+    """A job of a series, whose cells the next one starts from."""
+    pieces = tuple(replace(piece, carried=True) for piece in group(name, cells, train_s, answer_s))
+    return Job(name=name, need={"GPU": 1.0}, start_s=START_S, pieces=pieces, after=after)
+
+
+def started(scene: Scene) -> list[str]:
+    return [action.job for action in scene.actions if isinstance(action, Start)]
+
+
+def test_a_job_of_a_series_starts_when_the_one_before_it_has_learnt_all_and_while_that_is_still_asked() -> None:
+    scene = Scene(carried("a"), carried("b", after="a"), carried("c", after="b"), job("other", 50.0), nodes={"n": 4})
+    assert started(scene) == ["a", "other"]
+    scene.work(0, "n", "a0")
+    scene.tell(Trained(0, "a0"), after=150.0)
+    assert started(scene) == ["a", "other"]
+    scene.tell(Trained(0, "a1"))
+    assert started(scene) == ["a", "other", "b"]
+    scene.work(2, "n", "b0")
+    scene.tell(Trained(2, "b0"), after=150.0)
+    scene.tell(Ended(2, "b1"))  # it has failed, and is waited for no more
+    assert started(scene) == ["a", "other", "b", "c"]
+
+
+def test_vectors_that_were_there_before_are_waited_for_no_more_than_until_the_next_tick() -> None:
+    scene = Scene(carried("a", cells=1), carried("b", after="a"), nodes={"n": 2})
+    assert scene.tell(Trained(0, "a0", before=True)) == []
+    assert started(scene) == ["a"]
+    scene.tell(Tick())
+    assert started(scene) == ["a", "b"]
+
+
+def test_a_series_goes_on_behind_a_job_that_fails_or_that_has_no_room() -> None:
+    scene = Scene(carried("a", cells=1), carried("b", after="a"), nodes={"n": 2}, attempts=1)
+    scene.work(0, "n", "a0")
+    scene.tell(Lost(0, "it died"))
+    assert started(scene) == ["a", "b"]
+    wide_first = replace(carried("a", cells=1), need={"GPU": 8.0})
+    scene = Scene(wide_first, carried("b", after="a"), nodes={"n": 2}, node_wait_s=10.0)
+    scene.tell(Tick(), after=11.0)
+    scene.tell(Tick(), after=1.0)
+    assert started(scene)[-1] == "b"
+
+
+def test_the_job_that_others_wait_for_starts_before_a_longer_one() -> None:
+    series = [carried("a"), *(carried(f"b{i}", after=f"b{i - 1}" if i else "a") for i in range(5))]
+    scene = Scene(job("long", 500.0), *series, nodes={"n": 1})
+    assert started(scene)[0] == "a"
+    assert scene.scheduler.time_left() >= 5 * 200.0 + 100.0  # to learn one after the other, and to ask the last

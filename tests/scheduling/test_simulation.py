@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ from spt_fast.scheduling.messages import (
     Resources,
     Revoked,
     Start,
+    Trained,
 )
 from spt_fast.scheduling.scheduler import Scheduler
 from spt_fast.scheduling.simulation import Outcome, Troubles, lower_bound, realised, simulate
@@ -53,7 +54,8 @@ class Recorded(Scheduler):
     """A scheduler that keeps what it was told and what it said, and books of its own of who is where.
 
     They know only what went in and out; at every step they hold that nothing starts where there is no room for it, that no
-    cell is in two hands, and that nobody is spoken to who is not there.
+    cell is in two hands, that nobody is spoken to who is not there, and that no job of a series starts before the one before it
+    has learnt what it hands on.
     """
 
     def __init__(self, jobs: Sequence[Job], **settings: Any) -> None:
@@ -70,6 +72,7 @@ class Recorded(Scheduler):
         self.idle: set[int] = set()
         self.over: set[str] = set()
         """Cells that have ended or failed."""
+        self.trained: set[str] = set()
 
     def handle(self, observation: Observation, now: float) -> list[Action]:
         actions = super().handle(observation, now)
@@ -95,6 +98,8 @@ class Recorded(Scheduler):
                 self.over.add(key)
             case Began(worker=id, key=key):
                 assert self.cells[key] == id
+            case Trained(key=key):
+                self.trained.add(key)
             case Revoked(worker=id, keys=keys):
                 assert all(self.cells.pop(key) == id for key in keys)
             case Idle(worker=id):
@@ -111,6 +116,8 @@ class Recorded(Scheduler):
                 assert self.capacity.keys() - self.draining >= set(nodes)
                 assert parts in (1, self.by_name[job].parts)
                 assert len(nodes) in (0, parts)
+                before = self.by_name.get(self.by_name[job].after or "")
+                assert before is None or {p.key for p in before.pieces if p.carried} <= self.trained | self.over
                 self.workers[id] = (job, nodes)
                 self._hand(id, keys)
                 for each in nodes:
@@ -161,14 +168,16 @@ def grids(draw: st.DrawFn) -> tuple[Job, ...]:
                 Piece(key=f"{i}-{group}-{n}", group=str(group), train_s=train_s, answer_s=draw(seconds))
                 for n in range(draw(st.integers(1, 3)))
             ]
+        after, carried = f"j{i - 1}" if i and draw(st.booleans()) else None, draw(st.booleans())
+        pieces = [replace(piece, carried=carried) for piece in pieces]
         pieces += [Piece(key=f"{i}-{n}", group=None, answer_s=draw(seconds)) for n in range(draw(st.integers(0, 5)))]
         start_s = draw(st.floats(0.0, 120.0))
         need, parts = draw(st.sampled_from(NEEDS)), draw(st.sampled_from([1, 1, 2, 3]))
         if need["GPU"] < 1 or parts == 1:
-            jobs.append(Job(name=f"j{i}", need=need, start_s=start_s, pieces=tuple(pieces)))
+            jobs.append(Job(name=f"j{i}", need=need, start_s=start_s, pieces=tuple(pieces), after=after))
             continue
         whole = {kind: parts * amount for kind, amount in need.items()}
-        jobs.append(Job(name=f"j{i}", need=whole, start_s=start_s, pieces=tuple(pieces), parts=parts, part=need))
+        jobs.append(Job(name=f"j{i}", need=whole, start_s=start_s, pieces=tuple(pieces), parts=parts, part=need, after=after))
     return tuple(jobs)
 
 

@@ -16,9 +16,11 @@ from spt_fast.config.protocols.learning import OPTIMIZERS, RATE, Learning, Sched
 from spt_fast.config.protocols.lora import Lora
 from spt_fast.config.protocols.plain import FewShot, ZeroShot
 from spt_fast.config.protocols.soft_prompt import (
+    COLD_STEPS,
     ENCODER_RATE,
     PAPER,
     PRESETS,
+    PREVIOUS,
     STARTS_FROM,
     Encoder,
     Ensemble,
@@ -31,16 +33,19 @@ from spt_fast.config.protocols.soft_prompt import (
     Transfer,
     Vectors,
     with_preset,
+    with_start,
 )
 from spt_fast.config.strict import hints
 from spt_fast.errors import ConfigError, SptError, in_words
 
 __all__ = [
     "AUTO",
+    "COLD_STEPS",
     "ENCODER_RATE",
     "OPTIMIZERS",
     "PAPER",
     "PRESETS",
+    "PREVIOUS",
     "PROTOCOLS",
     "RATE",
     "STARTS_FROM",
@@ -63,6 +68,7 @@ __all__ = [
     "is_unused",
     "protocol_of",
     "with_preset",
+    "with_start",
 ]
 
 

@@ -107,6 +107,11 @@ class Protocol:
         return None
 
     @property
+    def carried(self) -> bool:
+        """Whether what it learns starts from what the checkpoint before has learnt, in a series of checkpoints."""
+        return False
+
+    @property
     def checkpoints(self) -> tuple[int | None, ...]:
         """Steps whose vectors or adapter are kept and evaluated, in order; the one None where nothing is attached."""
         return (None,)

@@ -29,11 +29,15 @@ Init: TypeAlias = Literal["normal", "uniform", "vocabulary", "answers", "text", 
 """`vocabulary`: embeddings of tokens drawn from the most frequent ones. `normal`: N(0, init_std²). `uniform`: U(-init_range,
 init_range). `answers`: embeddings of the task's answer words, then of drawn tokens. (`uniform`, `vocabulary` and `answers` are
 those of Lester et al., arXiv 2104.08691.) `text`: embeddings of `init_text`, repeated up to `length`, as in PEFT.
-`soft_prompt`: the vectors of another soft prompt, `init_from` (arXiv 2110.07904)."""
+`soft_prompt`: the vectors of another soft prompt, `init_from` (arXiv 2110.07904), which `init_from: previous` implies."""
 Place: TypeAlias = Literal["auto", "front", "after_bos"]
 """Where vectors are to stand: `auto` is behind BOS where the model's prompts begin with one, else in front."""
 STARTS_FROM: Mapping[str, str] = {"text": "init_text", "soft_prompt": "init_from"}
 """Starts that need another setting, which says what they start from."""
+PREVIOUS = "previous"
+"""Of `init_from`: the checkpoint before, in the series that the model is one of."""
+COLD_STEPS = 80
+"""Updates of a soft prompt that is carried along a series, where there is no earlier checkpoint to start from."""
 
 PAPER: Mapping[str, Any] = {"init": "normal", "init_std": 0.02, "lr": 0.001, "position": "front"}
 """The setting of arXiv 2606.12117, section 3 of its protocol, which a grid has by `soft_prompt: paper`."""
@@ -45,8 +49,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": PAPER}
 
 def with_preset(name: str, more: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a preset, with others beside them or in their place."""
+    more = with_start(more)
     left = {key: value for key, value in PRESETS[name].items() if key != "init_std" or more.get("init", "normal") == "normal"}
     return {**left, **more}
+
+
+def with_start(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the `init` that `init_from: previous` implies, where they say none."""
+    implied = {"init": "soft_prompt"} if settings.get("init_from") == PREVIOUS else {}
+    return {**implied, **settings}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +90,28 @@ class Vectors(Protocol):
     merge."""
     init_text: str | None = field(default=None, metadata=only_with("init", "text") | text(100_000, empty=True))
     """The text of `init: text`."""
-    init_from: str | None = field(default=None, metadata={**TASK, **only_with("init", "soft_prompt"), **path(empty=True)})
+    init_from: str | None = field(
+        default=None,
+        metadata={**TASK, "words": (PREVIOUS,), **only_with("init", "soft_prompt"), **path(empty=True)},
+    )
     """The source of `init: soft_prompt`: a task, on which a soft prompt with the same settings and seed is trained first, from
-    `init: vocabulary`. Or a .safetensors file of spt-fast, or the folder of a PEFT adapter, with `length` vectors."""
+    `init: vocabulary`. Or a .safetensors file of spt-fast, or the folder of a PEFT adapter, with `length` vectors. Or
+    `previous`: the soft prompt of the nearest earlier checkpoint of the same series, with the same task, settings and seed,
+    whose vectors are in the run folder; where there is none, one that is trained on the model itself (`cold_steps`)."""
     position: Place = AUTO
     """`front`: in front of everything, BOS included; `after_bos`: behind BOS; `auto`: behind BOS where there is one."""
 
+    carries: ClassVar[bool] = False
+    """Whether what it learns can be carried along a series of checkpoints (`init_from: previous`)."""
+    carries_not: ClassVar[str] = "learns nothing that could be carried along; soft_prompt and shuffled_labels do"
+    """Why not, behind its name."""
+
     def __post_init__(self) -> None:
+        if self.carried:
+            if not self.carries:
+                raise ConfigError(f"{self.name}.init_from: {PREVIOUS}: {self.name} {self.carries_not}")
+            if self.init == "vocabulary":  # which is the default
+                object.__setattr__(self, "init", "soft_prompt")
         super().__post_init__()
         for init, name in STARTS_FROM.items():
             if self.init == init and not (getattr(self, name) or "").strip():
@@ -99,7 +125,12 @@ class Vectors(Protocol):
     @property
     def starts_from(self) -> str | None:
         """The task, or the file of a soft prompt, whose vectors it starts from; None: it needs none."""
-        return self.init_from
+        return None if self.carried else self.init_from
+
+    @property
+    def carried(self) -> bool:
+        """Whether its vectors start from those of the checkpoint before."""
+        return self.init_from == PREVIOUS
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -137,7 +168,11 @@ class SoftPromptConfig(Learning, Vectors):
     name = "soft_prompt"
     in_words = "with a learnt soft prompt"
     is_treatment = True
+    carries = True
 
+    cold_steps: int = field(default=COLD_STEPS, metadata=only_with("init_from", PREVIOUS) | whole(least=1, most=10_000_000))
+    """Updates of the soft prompt that `init_from: previous` starts from where no earlier checkpoint has one: with the same
+    settings and seed, from `init: vocabulary`, on the model itself. `steps` come after them, as for all others."""
     encoder: Encoder | None = field(default=None, metadata=LATER)
     """Train a small network that makes the vectors (P-tuning), together with its input, which `init` gives: `mlp`, as in
     PEFT, or `lstm`. It is discarded afterwards. PEFT's input is N(0, 1): `init_std: 1`."""
@@ -153,6 +188,35 @@ class SoftPromptConfig(Learning, Vectors):
     """Number of training rows to hold out for early stop, drawn by seed."""
     check_every: int = field(default=5, metadata=only_with("patience") | whole(least=1, most=10_000_000))
     """Updates between two evaluations of the held-out rows."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.carried:
+            return
+        if self.encoder is not None:
+            raise ConfigError(
+                f"{self.name}.encoder: goes not with init_from: {PREVIOUS}: its network is made anew for each checkpoint, so "
+                "that the vectors before do not come through it; leave one of the two out"
+            )
+        try:
+            self.first()
+        except ConfigError as e:
+            raise ConfigError(f"{self.name}.cold_steps: a training of {self.cold_steps} steps is not to be had: {e}") from None
+
+    def first(self) -> Protocol:
+        """What learns the vectors that it starts from."""
+        if not self.carried:
+            return super().first()
+        # The same protocol: shuffled answers teach a control nothing, and those that it starts from must not either.
+        return replace(self, init="vocabulary", init_from=None, steps=self.cold_steps, cold_steps=COLD_STEPS, evaluate_at=())
+
+    def too_few(self, rows: int) -> str:
+        """Why so many tuning rows are too few, for its own steps or for a cold start, and what to do about it."""
+        said = super().too_few(rows)
+        if said or not self.carried:
+            return said
+        cold = self.first().too_few(rows).replace("lower steps", "lower cold_steps")
+        return f"where it starts cold, {cold}" if cold else ""
 
     @classmethod
     def paper(cls, **more: Any) -> Self:
@@ -182,6 +246,8 @@ class Ensemble(SoftPromptConfig):
     name = "ensemble"
     in_words = "with several soft prompts that vote"
     is_treatment = False
+    carries = False
+    carries_not = "has members of several seeds, each of which is a soft_prompt; carry that one along, with as many seeds"
 
     members: int = field(default=5, metadata=whole(least=2, most=1000))
     """Number of soft prompts in an ensemble."""

@@ -1,0 +1,55 @@
+"""Soft prompts that are carried along series of checkpoints: what a cell starts from, looked up in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from spt_fast.errors import DamagedError
+from spt_fast.plan import Stage, series
+from spt_fast.plan.cell import Cell
+from spt_fast.store import Store
+from spt_fast.worker.lease import Start
+
+
+def start_of(cell: Cell, store: Store, say: Callable[[str], None] | None = None) -> Start | None:
+    """The last vectors of the nearest earlier checkpoint that has any; None: there is none, or the cell is not carried.
+
+    Args:
+        cell: that is to be trained.
+        store: the run folder, which may hold cells that the grid has no more.
+        say: is told of vectors that are damaged and passed over.
+    """
+    own = series.place(cell.model.name)
+    there = store.threads.cells(cell.thread) if cell.thread else {}
+    before = [(series.place(name), key) for key, name in there.items() if key != cell.key and series.place(name) < own]
+    for _, key in sorted(before, reverse=True):
+        try:
+            steps = store.learnt.soft_prompts(key)
+        except DamagedError as e:
+            if say is not None:
+                say(f"{cell.title}: starts from an earlier checkpoint: {e}")
+            continue
+        if steps:
+            return Start(steps[max(steps)])
+    return None
+
+
+def know(cells: Sequence[Cell], store: Store) -> None:
+    """Note which carried cells of a grid have vectors already: those of an earlier day's folder are not noted here yet.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    carried = {cell.key: cell for each in cells for cell in each.asked if cell.thread}
+    if carried:
+        store.threads.add(carried[key] for key in store.learnt.among(carried))
+
+
+def foreseen(stages: Sequence[Stage], store: Store) -> list[Stage]:
+    """Stages that say which of their carried cells will start cold."""
+    threads = {cell.thread: cell for stage in stages for cell in stage.cells if cell.key in stage.carried}
+    there = {thread: store.threads.cells(thread) for thread in threads}
+    keys = {key for own in there.values() for key in own}
+    learnt = store.learnt.among(keys) if keys else set()
+    known = {thread: [name for key, name in own.items() if key in learnt] for thread, own in there.items()}
+    return series.with_cold(stages, known)
