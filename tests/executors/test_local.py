@@ -167,7 +167,7 @@ def test_a_worker_works_ahead_only_as_long_as_it_waits() -> None:
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_the_worker_of_the_next_checkpoint_is_told_what_it_starts_from_when_all_of_that_is_kept(
+def test_the_next_checkpoint_is_told_what_it_starts_from_when_all_of_that_is_kept(
     trained: bool, tmp_path: Path, here: type[Here]
 ) -> None:
     for seed, name in enumerate(("step-1", "step-2")):

@@ -104,7 +104,7 @@ def test_a_worker_takes_its_gpus_and_a_core_or_a_core_alone() -> None:
     assert job("j", shared, ESTIMATES, gpu=False).need == {"CPU": 1.0}
 
 
-def test_a_series_whose_soft_prompts_are_carried_learns_one_after_the_other_and_is_asked_at_once() -> None:
+def test_a_series_that_carries_soft_prompts_learns_one_after_the_other_and_is_asked_at_once() -> None:
     protocol = SoftPromptConfig(init_from="previous", steps=40)
     models = [replace(SEVEN, name=f"run/step-{i}", fingerprint=f"commit:{i}", series="run/step-*") for i in range(4)]
     found = [Stage(model=model, cells=(cell(model, protocol=protocol),)) for model in models]

@@ -741,7 +741,7 @@ def started(scene: Scene) -> list[str]:
     return [action.job for action in scene.actions if isinstance(action, Start)]
 
 
-def test_a_job_of_a_series_starts_when_the_one_before_it_has_learnt_all_and_while_that_is_still_asked() -> None:
+def test_a_job_of_a_series_starts_when_the_one_before_it_has_learnt_all_and_is_still_asked() -> None:
     scene = Scene(carried("a"), carried("b", after="a"), carried("c", after="b"), job("other", 50.0), nodes={"n": 4})
     assert started(scene) == ["a", "other"]
     scene.work(0, "n", "a0")
