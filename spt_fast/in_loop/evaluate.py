@@ -171,6 +171,9 @@ def _cells(
     listed = [tasks] if isinstance(tasks, str | TaskConfig) else list(tasks)
     if not listed:
         raise ConfigError("tasks: there is none; name one, as in ['arc_easy']")
+    for each in listed:
+        if not isinstance(each, str | TaskConfig):
+            raise ConfigError(f"tasks: must be names or TaskConfig(task=..., data_files=...), not {type(each).__name__}")
     entries = tuple(each if isinstance(each, TaskConfig) else TaskConfig(task=each) for each in listed)
     protocols: tuple[Protocol, ...] = (wanted.config, *([ZeroShot()] if zero_shot else []))
     grid = GridConfig(
@@ -223,6 +226,7 @@ class _Evaluation:
     def result(self, prefix: str) -> InLoopResult:
         """All of it."""
         with self._timed("prepare"):
+            self._require_same_arguments()
             answers = self._questions()
             _require_own_tokens(answers, self._model, self._tokenizer)
         with self._timed("train"):
@@ -254,7 +258,25 @@ class _Evaluation:
         except SptError as e:
             self._failed.setdefault(cell.task.name, str(e))
 
+    def _require_same_arguments(self) -> None:
+        """Refuse to begin where ranks would wait for one another in vain.
+
+        Raises:
+            ConfigError: what they are asked differs.
+        """
+        given = {task: prompt.key for task, prompt in sorted(self._wanted.given.items())}
+        mine = f"{[cell.content for cell in self._cells]} {self._wanted.cold_steps} {given}"
+        if len(set(self._ranks.gather(lambda: mine))) > 1:
+            raise ConfigError("ranks: were not all called with the same tasks, settings and soft_prompts; give each the same")
+
     def _questions(self) -> list[CellAnswers]:
+        """What is asked of the tasks that all ranks can read."""
+        found = self._own_questions()
+        for failed in self._ranks.gather(lambda: dict(self._failed)):
+            self._failed = {**failed, **self._failed}
+        return [each for each in found if each.cell.task.name not in self._failed]
+
+    def _own_questions(self) -> list[CellAnswers]:
         found = []
         for cell in self._cells:
             with self._told(cell), boundary(DataError, cell.task.name):

@@ -248,6 +248,7 @@ def test_a_task_that_cannot_be_learnt_says_why_and_leaves_the_others_alone(tmp_p
     [
         ({"tasks": "zoo-mqc"}, "no task is called 'zoo-mqc'; did you mean 'zoo-mcq'?"),
         ({"tasks": []}, "tasks: there is none"),
+        ({"tasks": [{"task": "zoo-mcq"}]}, "tasks: must be names or TaskConfig"),
         ({"tasks": ["zoo-mcq", "zoo-mcq"]}, "zoo-mcq is the name of two tasks"),
         ({"steps": 0}, "soft_prompt.steps: must be"),
         ({"limit": 0}, "limit: must be"),
