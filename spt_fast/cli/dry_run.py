@@ -15,7 +15,7 @@ from spt_fast.executors.scheduled import runs_on
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
 from spt_fast.report.costs import money
-from spt_fast.scheduling import outlook
+from spt_fast.scheduling import checkpoint, outlook
 from spt_fast.scheduling.estimates import Estimates, Seconds
 from spt_fast.scheduling.messages import Resources
 from spt_fast.store import Store
@@ -68,7 +68,18 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
         lines.append(f"\n{100 * config.rerun:g}% of the rows of {again} cells are rerun, to see which answers flip")
     if ahead:
         lines += _time(ahead, estimates, nodes, config.price, gpu=gpu, local=address == LOCAL)
+    lines += _checkpoints(chosen, estimates)
     return "\n".join(lines)
+
+
+def _checkpoints(cells: Sequence[Cell], estimates: Estimates) -> list[str]:
+    """What a checkpoint of each series takes from its beginning to its end, cold and carried."""
+    lines = []
+    for series, stage in checkpoint.of_series(cells):
+        if ways := checkpoint.reckoned(stage, estimates):
+            lines.append(f"\na checkpoint of {series}, all {len(stage.cells)} cells:")
+            lines += [f"  {way.how}: about {spoken(way.seconds.total_s)} ({_phases(way.seconds)})" for way in ways]
+    return lines
 
 
 def _phases(seconds: Seconds) -> str:

@@ -6,12 +6,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 
-from spt_fast.config import GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.config import COLD_STEPS, PREVIOUS, GridConfig, ModelConfig, Protocol, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.config.strict import did_you_mean
 from spt_fast.engine.transformers import BATCH_SIZE
 from spt_fast.errors import ConfigError, DataError, EngineError, ModelError, ScoringError, SptError, TrainingError, boundary
@@ -26,6 +26,7 @@ from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.models.unwrapped import unwrapped
 from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.plan.expansion import cells_of
+from spt_fast.prompts.carried import provenance_of
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.tasks.rows import Rows
 from spt_fast.training.run import TuningJob
@@ -37,12 +38,10 @@ from spt_fast.worker.questions import all_questions, require_no_thought
 from spt_fast.worker.requests import requests_of
 from spt_fast.worker.result import scored
 
-COLD_STEPS = 80
-"""Updates of a soft prompt that starts from nothing: those of a grid."""
-_OWN = ("steps", "init_from", "patience", "patience_on", "held_out", "check_every", "evaluate_at")
+_STARTS = ("steps", "cold_steps", "init", "init_std", "init_range", "init_tokens", "init_text", "init_from", "encoder")
+_OWN = (*_STARTS, "encoder_hidden", "patience", "patience_on", "held_out", "check_every", "evaluate_at")
 """Settings of a soft prompt that are parameters here, or make no sense where all ranks take the same steps."""
-_OF_START = ("init", "init_std", "init_range", "init_tokens", "init_text")
-_GIVEN = "soft_prompts.safetensors"
+_THREAD = "in-loop"
 _ROWS_KEPT = 64
 _rows: dict[str, Rows] = {}
 
@@ -110,8 +109,7 @@ def evaluate_in_loop(
     if together.size == 1 and sharded_parts(module) and ranks == "this":
         raise ConfigError("ranks: this is not for a model that fully_shard has spread: each pass needs all ranks; leave it out")
     wanted = _Wanted(
-        config=_settings(soft_prompt, steps),
-        cold_steps=_cold(cold_steps),
+        config=_settings(soft_prompt, steps, cold_steps),
         seed=seed,
         batch_size=batch_size,
         chat=chat_template,
@@ -130,28 +128,31 @@ def evaluate_in_loop(
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
     config: SoftPromptConfig
-    cold_steps: int
+    """Carried, as from one checkpoint of a series to the next."""
     seed: int
     batch_size: int
     chat: bool
     given: SoftPrompts
 
+    @property
+    def cold(self) -> SoftPromptConfig:
+        """What learns the vectors of a task that has none."""
+        found = self.config.first()
+        assert isinstance(found, SoftPromptConfig)
+        return found
 
-def _settings(more: Mapping[str, Any] | None, steps: int) -> SoftPromptConfig:
+
+def _settings(more: Mapping[str, Any] | None, steps: int, cold_steps: int) -> SoftPromptConfig:
     more = dict(more or {})
     known = [each.name for each in fields(SoftPromptConfig) if each.name not in _OWN]
     for key in more:
         if key in _OWN:
             raise ConfigError(
-                f"soft_prompt: {key} is none of its settings here; leave it out: steps and soft_prompts are parameters"
+                f"soft_prompt: {key} is none of its settings here; leave it out (steps and soft_prompts are parameters)"
             )
         if key not in known:
             raise ConfigError(f"soft_prompt: unknown setting {key!r}{did_you_mean(str(key), known)}")
-    return SoftPromptConfig(**more, steps=steps)
-
-
-def _cold(steps: int) -> int:
-    return SoftPromptConfig(steps=steps).steps
+    return SoftPromptConfig(**more, steps=steps, init_from=PREVIOUS, cold_steps=cold_steps)
 
 
 def _given(soft_prompts: Mapping[str, SoftPrompt] | str | os.PathLike[str] | None) -> SoftPrompts:
@@ -178,7 +179,7 @@ def _cells(
     protocols: tuple[Protocol, ...] = (wanted.config, *([ZeroShot()] if zero_shot else []))
     grid = GridConfig(
         name="in-loop",
-        models=(ModelConfig(id=name),),
+        models=(ModelConfig(id=name, checkpoints="*"),),
         tasks=entries,
         protocols=protocols,
         seeds=(wanted.seed,),
@@ -265,7 +266,7 @@ class _Evaluation:
             ConfigError: what they are asked differs.
         """
         given = {task: prompt.key for task, prompt in sorted(self._wanted.given.items())}
-        mine = f"{[cell.content for cell in self._cells]} {self._wanted.cold_steps} {given}"
+        mine = f"{[cell.content for cell in self._cells]} {given}"
         if len(set(self._ranks.gather(lambda: mine))) > 1:
             raise ConfigError("ranks: were not all called with the same tasks, settings and soft_prompts; give each the same")
 
@@ -300,9 +301,9 @@ class _Evaluation:
         given = self._wanted.given
         cold = [cell for cell in cells if cell.task.name not in given]
         starts = {cell.task.name: given[cell.task.name] for cell in cells if cell.task.name in given}
-        starts |= self._learn(part, cold, replace(self._wanted.config, steps=self._wanted.cold_steps), {})
+        starts |= self._learn(part, cold, self._wanted.cold, {})
         warm = [cell for cell in cells if cell.task.name in starts]
-        part.prompts |= self._learn(part, warm, _from_given(self._wanted.config), starts)
+        part.prompts |= self._learn(part, warm, self._wanted.config, starts)
         return part
 
     def _learn(
@@ -337,7 +338,6 @@ class _Evaluation:
             yield job
 
     def _job(self, cell: Cell, config: SoftPromptConfig, start: SoftPrompt | None) -> TuningJob:
-        taken = int(start.provenance.get("updates", "0")) if start is not None else 0
         return tuning_job(
             self._model,
             self._tokenizer,
@@ -349,7 +349,7 @@ class _Evaluation:
             given=start,
             provenance={
                 **provenance(cell.model, cell.source.task, self._wanted.seed),
-                "updates": str(taken + config.steps),
+                **({} if start is None else provenance_of(start, thread=_THREAD)),
             },
         )
 
@@ -401,12 +401,6 @@ def _succeeded(tuned: Tuned, part: _Part, task_of: Mapping[TuningJob, str]) -> b
         raise tuned.error
     part.failed[task_of[tuned.job]] = str(tuned.error)
     return False
-
-
-def _from_given(config: SoftPromptConfig) -> SoftPromptConfig:
-    """With a soft prompt as the start, and without what another start would need."""
-    kept = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in _OF_START}
-    return type(config)(**{**kept, "init": "soft_prompt", "init_from": _GIVEN})
 
 
 def _read(task: TaskRows) -> Rows:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from spt_fast import zoo
 from spt_fast.cli.dry_run import dry_run
 from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import run_cells
@@ -95,3 +97,17 @@ def test_on_gpus_it_says_what_they_cost_and_that_a_long_grid_is_worth_a_cluster(
 def test_an_address_without_a_cluster_is_a_sentence(grid: GridConfig) -> None:
     with pytest.raises(ConfigError, match="there is no Ray cluster"):
         dry_run(grid, {}, fresh=False, address="127.0.0.1:1")
+
+
+def test_a_checkpoint_of_a_series_is_told_by_phase_cold_and_carried(
+    grid: GridConfig, gpus: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for number in (9, 10):
+        shutil.copytree(zoo.find("zoo/base-40"), tmp_path / "base" / f"step-{number}")
+    models = (ModelConfig(id=str(tmp_path / "base"), checkpoints="step-*"),)
+    found = dry_run(replace(grid, models=models, protocols=(ZeroShot(), SoftPromptConfig())), {}, fresh=False)
+    told = found.split(f"\na checkpoint of {tmp_path / 'base'}/step-*, all 2 cells:\n")[1]
+    seconds = r"about \d+ s \(load \d+ s, train (\d+) s, engine start \d+ s, ask \d+ s\)"
+    match = re.fullmatch(rf"  cold, 80 updates: {seconds}\n  carried, 10 updates: {seconds}", told)
+    assert match is not None, told
+    assert int(match[1]) > int(match[2])

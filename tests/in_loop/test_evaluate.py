@@ -21,6 +21,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrai
 from spt_fast import SoftPrompts, TaskConfig, evaluate_in_loop, zoo
 from spt_fast.config import GridConfig, ModelConfig, Protocol, SoftPromptConfig, ZeroShot
 from spt_fast.errors import ConfigError, EngineError, StoreError
+from spt_fast.prompts.carried import started_from
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from tests.helpers.running import run_grid
 from tests.helpers.tiny import byte_tokenizer, tiny_model
@@ -77,7 +78,8 @@ def test_what_the_last_call_has_learnt_is_gone_on_from(tmp_path: Path, tokenizer
     assert {task: prompt.key for task, prompt in kept.items()} == {"zoo-mcq": first.soft_prompts["zoo-mcq"].key}
     again = evaluate_in_loop(model(), tokenizer, "zoo-mcq", soft_prompts=tmp_path / "x" / "prompts.safetensors", **QUICK)
     cold = evaluate_in_loop(model(), tokenizer, "zoo-mcq", limit=4, cold_steps=2, steps=1)
-    assert [each.soft_prompts["zoo-mcq"].provenance["updates"] for each in (first, again, cold)] == ["2", "3", "3"]
+    starts = [started_from(each.soft_prompts["zoo-mcq"].provenance) for each in (first, again, cold)]
+    assert [(start.checkpoints, start.updates) for start in starts if start is not None] == [(0, 1), (1, 2), (0, 2)]
     assert again.soft_prompts["zoo-mcq"].key != first.soft_prompts["zoo-mcq"].key
     # A task that is not asked this time keeps what it has.
     other = evaluate_in_loop(model(), tokenizer, "zoo-json", soft_prompts=kept, **QUICK)
@@ -254,6 +256,8 @@ def test_a_task_that_cannot_be_learnt_says_why_and_leaves_the_others_alone(tmp_p
         ({"limit": 0}, "limit: must be"),
         ({"soft_prompt": {"lenght": 3}}, "unknown setting 'lenght'; did you mean 'length'"),
         ({"soft_prompt": {"steps": 3}}, "steps is none of its settings here"),
+        ({"soft_prompt": {"init": "normal"}}, "init is none of its settings here"),
+        ({"cold_steps": 0}, "soft_prompt.cold_steps: must be"),
         ({"soft_prompt": {"length": 0}}, "soft_prompt.length: must be"),
         ({"soft_prompts": [1]}, "soft_prompts: must be `soft_prompts` of the last result"),
         (

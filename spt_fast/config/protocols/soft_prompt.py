@@ -210,6 +210,12 @@ class SoftPromptConfig(Learning, Vectors):
         # The same protocol: shuffled answers teach a control nothing, and those that it starts from must not either.
         return replace(self, init="vocabulary", init_from=None, steps=self.cold_steps, cold_steps=COLD_STEPS, evaluate_at=())
 
+    def carried_along(self, steps: int, **more: Any) -> Self:
+        """The same settings with the start of `init_from: previous`, for so many steps; of its own start nothing is left."""
+        start = {"init", "init_std", "init_range", "init_tokens", "init_text", "evaluate_at"}
+        kept = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in start}
+        return type(self)(**{**kept, "init_from": PREVIOUS, "steps": steps, **more})
+
     def too_few(self, rows: int) -> str:
         """Why so many tuning rows are too few, for its own steps or for a cold start, and what to do about it."""
         said = super().too_few(rows)
