@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from spt_fast.analysis.onset import ALLOWED, ALPHA
+from spt_fast.analysis.onset import ALPHA
 from spt_fast.analysis.pooled import Pooled
 from spt_fast.analysis.runs import Run
 from spt_fast.analysis.series import Followed, Series, followed, series_of
@@ -65,7 +65,12 @@ def told(series: Series, lines: Sequence[Followed]) -> Told:
 def points(change: Pooled) -> str:
     """ "-0.1 [-0.6, 0.4]", in points."""
     interval = change.limits(0.95)
-    return f"{100 * change.change:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"{_tenths(change.change)} [{_tenths(interval.low)}, {_tenths(interval.high)}]"
+
+
+def _tenths(share: float) -> str:
+    """In points; never -0.0."""
+    return f"{round(100 * share, 1) + 0.0:.1f}"
 
 
 def _fault(series: Series, lines: Sequence[Followed], fell: Sequence[Followed]) -> str:
@@ -95,20 +100,20 @@ def _heading(fell: Sequence[Followed], stayed: dict[str, list[Followed]], lead: 
     begun = "Knowledge fell" if what == "knowledge" else "The form broke"
     if not stayed[other]:
         return f"{begun}, and {_CALLED[other]} was not measured"
-    if all(_stays(_since(line, lead)) for line in stayed[other]):
+    if all(line.stays(_since(line, lead)) for line in stayed[other]):
         return f"{begun} and {_CALLED[other]} stayed"
     return f"{begun}, and whether {_CALLED[other]} stayed is undecided"
 
 
 def _fallen(line: Followed) -> str:
     interval = line.change.limits(0.95)
-    number = f"{-100 * line.change.change:.1f} points [{-100 * interval.high:.1f}, {-100 * interval.low:.1f}]"
+    number = f"{_tenths(-line.change.change)} points [{_tenths(-interval.high)}, {_tenths(-interval.low)}]"
     return f"{_FELL[line.what]} by {number} ({line.protocol})"
 
 
 def _others(what: str, lines: Sequence[Followed], lead: Followed) -> str:
     """ "the form stayed (zero_shot: -0.1 [-0.6, 0.4])"."""
-    kept = [line for line in lines if _stays(_since(line, lead))]
+    kept = [line for line in lines if line.stays(_since(line, lead))]
     unsure = [line for line in lines if line not in kept]
     said = []
     if kept:
@@ -124,10 +129,6 @@ def _listed(lines: Sequence[Followed], lead: Followed) -> str:
 
 def _since(line: Followed, lead: Followed) -> Pooled:
     return line.change_since(lead.reference, _first(lead))
-
-
-def _stays(change: Pooled) -> bool:
-    return change.limits(0.95).low > -ALLOWED
 
 
 def _undecided(series: Series, lines: Sequence[Followed]) -> str:

@@ -2,10 +2,10 @@
 
 The checkpoints are looked at one after the other, as they come. Each is held against the last healthy one, on the same rows:
 
-* **healthy**: a fall of `ALLOWED` or more is ruled out (one-sided, level 0.05). It becomes the one that the next are held
+* **healthy**: a fall of `allowed` or more is ruled out (one-sided, level 0.05). It becomes the one that the next are held
   against. A rise is healthy, and so is a fall from which the metric has come back.
 * **fallen**: the mean of the newest 1, 2, 4, ... checkpoints since the last healthy one is significantly below it, and by at
-  least `LEAST`.
+  least `least`.
 * **undecided**: anything else.
 
 The level holds over all looks together: look t spends 10 / ((t + 9) (t + 10)) of it, which sums to 1 however long the series
@@ -38,10 +38,8 @@ from spt_fast.analysis.resampling import Floats
 
 ALPHA = 0.05
 """Probability that anything is said to have fallen in a series in which nothing has."""
-LEAST = 0.01
-"""The smallest fall that is a fault: one point."""
-ALLOWED = 0.02
-"""A checkpoint is healthy where a fall as large as this is ruled out."""
+LEAST, ALLOWED = 0.01, 0.02
+"""Of knowledge: the smallest fall that is a fault, one point, and the one that must be ruled out of a healthy checkpoint."""
 _HEALTHY = 0.05
 _NOISE, _SHRINKAGE = 0.005, 2.0
 """What two checkpoints are taken to differ by beside what their rows tell before anything is known of it, and how many falls
@@ -58,6 +56,10 @@ class Trajectory:
     """A task each: `[T, S, N]`, checkpoints x seeds x rows; higher is better."""
     clusters: Sequence[NDArray[np.int64]] = field(repr=False)
     """A task each: `[N]` which rows share a passage or subject."""
+    least: float = LEAST
+    """The smallest fall that is a fault."""
+    allowed: float = ALLOWED
+    """A checkpoint is healthy where a fall as large as this is ruled out."""
 
     def __len__(self) -> int:
         return len(self.values[0]) if self.values else 0
@@ -148,7 +150,7 @@ class _Follower:
     def look(self, now: int) -> None:
         """Take the next checkpoint in."""
         self._last = now
-        if self._of.change(self._reference, [now]).limits(1 - 2 * _HEALTHY).low > -ALLOWED:
+        if self._of.change(self._reference, [now]).limits(1 - 2 * _HEALTHY).low > -self._of.allowed:
             self._accept(now)
         elif not self.fallen:
             lengths = _lengths(now - self._reference)
@@ -171,7 +173,7 @@ class _Follower:
 
     def _fell(self, now: int, length: int, alpha: float) -> bool:
         change = self._of.change(self._reference, range(now - length + 1, now + 1))
-        return change.change <= -LEAST and _p(change, self._noise * (1 + 1 / length) / 2) <= alpha
+        return change.change <= -self._of.least and _p(change, self._noise * (1 + 1 / length) / 2) <= alpha
 
     @property
     def _noise(self) -> float:

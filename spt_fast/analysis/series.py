@@ -23,6 +23,8 @@ from spt_fast.models.hub import natural
 from spt_fast.models.trained import trained_for
 from spt_fast.scoring.metrics import FORMAT, KNOWLEDGE
 
+OF_FORM = 0.05
+"""The form of a base model comes and goes: of it, less than five points are no fault."""
 FEWEST = 3
 """Checkpoints of a series that is followed."""
 
@@ -100,6 +102,10 @@ class Followed:
         """From the last healthy checkpoint to the mean of those since it began; of a healthy one, to nothing."""
         tail = self.course.tail(len(self.at))
         return self.trajectory.change(self.course.reference, tail) if tail else Pooled(parts=())
+
+    def stays(self, change: Pooled) -> bool:
+        """Whether a change rules out a fall that matters."""
+        return change.limits(0.95).low > -self.trajectory.allowed
 
     def change_since(self, reference: int, first: int) -> Pooled:
         """From one checkpoint of the series, or the last before it that has it, to the mean of those from `first` on."""
@@ -203,7 +209,8 @@ def _track(run: Run, series: Series, what: str, protocol: str, tasks: Iterable[s
     if len(at) < 2 or not aligned:
         return None
     values, clusters = zip(*aligned.values(), strict=True)
-    return _Track(tasks=tuple(aligned), at=at, trajectory=Trajectory(values=values, clusters=clusters))
+    of_form = {"least": OF_FORM, "allowed": OF_FORM} if what == "form" else {}
+    return _Track(tasks=tuple(aligned), at=at, trajectory=Trajectory(values=values, clusters=clusters, **of_form))
 
 
 def _aligned(found: Sequence[Rows | None]) -> tuple[Any, Any] | None:

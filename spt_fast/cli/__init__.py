@@ -1,7 +1,8 @@
 """The command line. Thin: each verb reads its arguments, calls one function, and says what came of it.
 
 Progress goes to stderr, results to stdout. Exit codes: 0 all done; 1 some cells failed; 2 the request is wrong (one sentence on
-stderr); 130 interrupted, and resumable. `gate`: 0 pass; 1 fail; 3 undecided. Nothing heavy is imported before a verb needs it.
+stderr); 130 interrupted, and resumable. `gate` and `watch --once`: 0 pass; 1 fail; 3 undecided. Nothing heavy is
+imported before a verb needs it.
 """
 
 from __future__ import annotations

@@ -40,7 +40,10 @@ def tell(folder: Location, *, as_json: bool) -> list[RunCell]:
         cells, text = write_tables(folder)
         failed = [cell for cell in cells if cell.status == "failed"]
         if not as_json:
-            section = overview(Recorded(name=grid["name"], cells=cells, grid=grid, rows=store.rows.read()))
+            from spt_fast.report.html.build import series_told  # not before it is needed: it computes with scipy
+
+            series = series_told(open_run(store), cells)
+            section = overview(Recorded(name=grid["name"], cells=cells, grid=grid, rows=store.rows.read(), series=series))
             shown = terminal(section, width=columns, colour=colour)
             kept = {**(kept_tables(store) or {}), "look": look, "shown": shown}
             store.put(KEPT, json.dumps(kept))

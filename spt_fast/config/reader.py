@@ -62,8 +62,12 @@ LM_EVAL = "lm-eval:"
 _PRICE = next(range_of(f) for f in fields(PriceConfig) if f.name == "per_gpu_hour")
 
 
-def load_grid(path: str | os.PathLike[str]) -> GridConfig:
+def load_grid(path: str | os.PathLike[str], *, models: Sequence[Any] = ()) -> GridConfig:
     """Read a grid.
+
+    Args:
+        path: the file.
+        models: what stands for `models` where the grid has none: checkpoints that somebody else names.
 
     Raises:
         ConfigError: one sentence with the file, the place in it, and the mend.
@@ -71,18 +75,20 @@ def load_grid(path: str | os.PathLike[str]) -> GridConfig:
     path = Path(path)
     text = read_text(path, missing=f"no such file; `spt-fast init {path}` writes one to start from")
     try:
-        return parse_grid(text, base=path.parent)
+        return parse_grid(text, base=path.parent, models=models)
     except ConfigError as e:
         raise ConfigError(f"{path}: {e}") from None
 
 
-def parse_grid(text: str, *, base: Path = Path()) -> GridConfig:
+def parse_grid(text: str, *, base: Path = Path(), models: Sequence[Any] = ()) -> GridConfig:
     """Read a grid from YAML text; relative `data_files` and model folders are taken from `base` where they exist there.
 
     Raises:
         ConfigError: one sentence with the place and the mend, without the file.
     """
     grid = mapping_of(plain_values(text), "grid")
+    if models and "models" not in grid:
+        grid = {**grid, "models": list(models)}
     known_keys(grid, GridConfig, "grid")
     for key in ("name", "models", "tasks"):
         if key not in grid:

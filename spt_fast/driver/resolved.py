@@ -8,8 +8,11 @@ from typing import Any
 
 from spt_fast.config import GridConfig
 from spt_fast.config.output import Location
+from spt_fast.errors import ConfigError
+from spt_fast.models.hub import natural
 from spt_fast.models.identity import Model
 from spt_fast.plan.cell import Cell, TaskRows
+from spt_fast.store import Store
 from spt_fast.tasks import means
 from spt_fast.version import version
 
@@ -38,6 +41,31 @@ def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> 
         "spt_fast": version(),
         "cells": {cell.key: _cell(cell) for cell in cells},
     }
+
+
+def with_earlier(told: Mapping[str, Any], store: Store, series: str) -> dict[str, Any]:
+    """The grid of a series' next models, with the models and cells of the series that a run folder's grid.yaml has already.
+
+    Of a task that is another now, what it was asked is left out; it stays in the folder.
+
+    Args:
+        told: `resolved` of the next models.
+        store: the run folder.
+        series: its pattern.
+    """
+    try:
+        before = store.resolved()
+    except ConfigError:  # it is new
+        return dict(told)
+    new = {model["id"] for model in told["models"]}
+    earlier = {m["id"]: m for m in before["models"] if m.get("series") == series and m["id"] not in new}
+    asked = {task["task"]: (task["version"], task["content"]) for task in told["tasks"]}
+    same = {task["task"] for task in before["tasks"] if asked.get(task["task"]) == (task.get("version"), task.get("content"))}
+    cells = {key: cell for key, cell in before["cells"].items() if cell["model"] in earlier and cell["task"] in same}
+    models = sorted([*earlier.values(), *told["models"]], key=lambda model: natural(model["id"]))
+    order = {model["id"]: i for i, model in enumerate(models)}
+    together = sorted({**told["cells"], **cells}.items(), key=lambda item: order[item[1]["model"]])
+    return {**told, "models": models, "cells": dict(together)}
 
 
 def _model(model: Model) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from spt_fast.driver import ensembles
 from spt_fast.driver.ahead import Ahead, ahead_of, to_rerun
 from spt_fast.driver.carried import know
 from spt_fast.driver.estimates import expect, measured
-from spt_fast.driver.resolved import resolved
+from spt_fast.driver.resolved import resolved, with_earlier
 from spt_fast.driver.result import GridResult, Interrupted, standing
 from spt_fast.driver.stages import Shows, Silence, StageRunner
 from spt_fast.errors import LostError
@@ -82,8 +82,19 @@ def run_cells(
     say: Say | None = None,
     executor: Executor | None = None,
     address: str = LOCAL,
+    series: str | None = None,
 ) -> GridResult:
     """`run_grid` without its tables: for who shows them too, and so writes them with what is shown.
+
+    Args:
+        grid: as `run_grid` has it, and so the next ones.
+        only: patterns.
+        fresh: reuse nothing.
+        watch: shows what happens.
+        say: is told of reuse.
+        executor: where stages run.
+        address: of a cluster.
+        series: the grid's models are the next ones of this series: grid.yaml of the run folder keeps those that it has.
 
     Raises:
         ConfigError: the request is wrong.
@@ -92,6 +103,8 @@ def run_cells(
     """
     config = grid if isinstance(grid, GridConfig) else load_grid(grid)
     cells = plan.expand(config)
+    if series is not None:
+        cells = plan.as_series(cells, series)
     chosen = plan.select(cells, only) if only else cells
     plan.require_usable(chosen)
     store = Store(config.folder)
@@ -100,7 +113,8 @@ def run_cells(
         run = _Run(config, cells, chosen, store, watch or _silently, say or _unsaid)
         run.forget() if fresh else run.reuse()
         know(cells, store)
-        store.grid_file.put(resolved(config, cells, folder=store.root))
+        told = resolved(config, cells, folder=store.root)
+        store.grid_file.put(told if series is None else with_earlier(told, store, series))
         ahead = Ahead.of(config, chosen, store)
         if not ahead:
             return standing(config, cells, store)

@@ -12,7 +12,7 @@ from spt_fast.config import PREVIOUS, FewShot, GridConfig, ModelConfig, Protocol
 from spt_fast.config.reader import overridden, require_few
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError, StoreError
-from spt_fast.models.identity import Model, resolve
+from spt_fast.models.identity import Model, of_series, resolve
 from spt_fast.plan.cell import Cell, Judge, TaskRows
 from spt_fast.plan.labels import labels
 from spt_fast.prompts.soft_prompt import SoftPrompt, is_prompt_file
@@ -98,6 +98,13 @@ def cells_of(config: GridConfig, models_of: Callable[[GridConfig], Sequence[Mode
             "add a task, or another protocol"
         )
     return cells
+
+
+def as_series(cells: Sequence[Cell], series: str) -> list[Cell]:
+    """The cells with their models as some of a series; nothing of that is part of a key."""
+    models = {id(cell.model): cell.model for cell in cells}
+    named = {key: of_series(model, series) for key, model in models.items()}
+    return [replace(cell, model=named[id(cell.model)]) for cell in cells]
 
 
 def select(cells: Sequence[Cell], only: Mapping[str, str]) -> list[Cell]:

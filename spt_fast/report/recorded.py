@@ -13,6 +13,7 @@ from spt_fast.report.grid import Grid
 
 if TYPE_CHECKING:  # they compute with scipy, which is not imported to say what was said before
     from spt_fast.analysis.compare_types import Compared
+    from spt_fast.analysis.faults import Told
     from spt_fast.analysis.ranking_types import Ranking
 
 
@@ -50,6 +51,10 @@ class Recorded:
     """Why they are not compared, in a sentence."""
     compared: Compared | None = None
     """Another run, before this one."""
+    series: Sequence[Told] = field(default=(), repr=False)
+    """Checkpoints of training runs, and what has become of them."""
+    verdicts: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    """What `watch` has said of them."""
     learnt: Sequence[Known] = field(default=(), repr=False)
     """Soft prompts, and what they lie next to."""
     learnt_left_out: int = 0

@@ -8,6 +8,7 @@
                          meaning.json, what the vectors lie next to; probe.json, what `inspect` has asked of them
                          failure.json instead, where it failed; rerun.json, where some rows were asked again
     threads/<id>.json    the cells along which a soft prompt is carried through a series of checkpoints
+    verdicts/            <number>.json, what `watch` has said of a checkpoint, and <number>.told where it has told it
     logs/                what the workers and their engines printed
     .asked               keys of the cells that were looked for in earlier folders (`reuse`)
 
@@ -38,6 +39,7 @@ from spt_fast.store.results import Failure, ResultFiles, StoredResult
 from spt_fast.store.rows import RowFiles
 from spt_fast.store.samples import SampleFiles
 from spt_fast.store.threads import ThreadFiles
+from spt_fast.store.verdicts import VerdictFiles
 from spt_fast.types import CellResult
 
 
@@ -61,6 +63,7 @@ class Store:
         self.rows = RowFiles(self.storage)
         self.reruns = RerunFiles(self.storage)
         self.threads = ThreadFiles(self.storage)
+        self.verdicts = VerdictFiles(self.storage)
         damage = Damage(self.storage, self.grid_file)
         self.learnt = LearntFiles(self.storage, damage)
         self._events = EventLog(self.storage)
@@ -129,7 +132,7 @@ class Store:
         """
         rows = [(name, self.storage.version(f"rows/{name}")) for name in self.rows.names()]
         beside = [sorted(self.storage.versions("cells", names).items()) for names in ([RERUN], [SAMPLES], [CURVE], LEARNT)]
-        return [self.storage.version(GRID), rows, sorted(self.versions().items()), *beside]
+        return [self.storage.version(GRID), rows, sorted(self.versions().items()), *beside, *self.verdicts.numbers()]
 
     def discard(self, key: str) -> None:
         """Forget a cell. The marker goes first, so that half a removal is not a done cell."""

@@ -15,6 +15,7 @@ PROMPT, ADAPTER = "prompt.safetensors", "adapter.safetensors"
 LEARNT = (PROMPT, ADAPTER)
 """What a cell has learnt is in one of these."""
 MEANING, PROBE = "meaning.json", "probe.json"
+VERDICTS = "verdicts"
 
 MOST_BYTES = 150
 """Of a file's name; file systems take 255."""

@@ -76,7 +76,7 @@ def write_series(
             place = {"model": cell.model.name, "task": task, "protocol": protocol, "seed": cell.seed}
             cells[cell.key] = {**place, "closed_ended": task in closed_ended, "rests_on": None}
             if (name, task) not in lacking:
-                store.put_result(cell, _result(cell, form[i], knows[i], closed=task in closed_ended))
+                store.put_result(cell, result_of(cell, form[i], knows[i], closed=task in closed_ended))
     about = {} if series is None else {"series": series}
     store.grid_file.put(
         {
@@ -111,7 +111,8 @@ def _cell(model: str, task: str, protocol: str) -> Cell:
     )
 
 
-def _result(cell: Cell, form: Bools, knows: Bools, *, closed: bool) -> CellResult:
+def result_of(cell: Cell, form: Bools, knows: Bools, *, closed: bool) -> CellResult:
+    """What a cell came to, from `[N]` verdicts."""
     at = cell.steps[-1]
     samples = tuple(
         Sample(

@@ -11,6 +11,7 @@ import numpy as np
 from spt_fast.analysis.cells import Place, RunCell, best
 from spt_fast.analysis.compare import compare_protocols, compare_runs
 from spt_fast.analysis.compare_types import Compared
+from spt_fast.analysis.faults import Told, tell_series
 from spt_fast.analysis.ranking import rank_run
 from spt_fast.analysis.ranking_types import Ranking
 from spt_fast.analysis.runs import Run, read_run
@@ -30,6 +31,8 @@ MOST_RANKED = 3000
 """Done cells up to which models are ranked for the page: the rows of all of them are read."""
 MOST_SAMPLED = 2000
 """Cells whose rows the page may show, unless all are asked for."""
+MOST_FOLLOWED = 20_000
+"""Done cells up to which series are followed for the page."""
 MOST_INSPECTED = 100
 """Soft prompts whose meaning the page shows."""
 
@@ -95,6 +98,7 @@ class Analysed:
     """Protocols against each other."""
     no_tests: str = ""
     """Why there are none, in a sentence."""
+    series: Sequence[Told] = ()
 
 
 def page(
@@ -162,6 +166,8 @@ def recorded(
         tests=known.tests,
         no_tests=known.no_tests,
         compared=compared,
+        series=known.series,
+        verdicts=store.verdicts.read(),
         learnt=learnt,
         learnt_left_out=more,
     )
@@ -199,11 +205,13 @@ def analysed(run: Run, cells: Sequence[RunCell]) -> Analysed:
     done = sum(cell.status == "done" for cell in cells)
     if not done:
         return Analysed()
-    run = run.without({cell.key for cell in cells if cell.kind == DamagedError.__name__})
+    run = _undamaged(run, cells)
+    series = series_told(run, cells)
     if done > MOST_RANKED:
         many = f"The grid has {done:,} cells, too many"
         return Analysed(
             run=run,
+            series=series,
             no_ranking=f"{many} to rank while a page is written: `spt-fast rank DIR` does.",
             no_tests=f"{many} to compare while a page is written: `spt-fast compare DIR DIR --a-protocol ..` does.",
         )
@@ -211,11 +219,27 @@ def analysed(run: Run, cells: Sequence[RunCell]) -> Analysed:
     tests = compare_protocols(run)
     return Analysed(
         run=run,
+        series=series,
         ranking=ranking,
         no_ranking=no_ranking,
         tests=tests if tests.comparisons else None,
         no_tests="No model has two protocols on one task, so there is nothing to compare.",
     )
+
+
+def series_told(run: Run, cells: Sequence[RunCell]) -> Sequence[Told]:
+    """What is to be said of the series of a run, where it has any, and not too many cells.
+
+    Raises:
+        StoreError: a file is damaged.
+    """
+    if not run.done or sum(cell.status == "done" for cell in cells) > MOST_FOLLOWED:
+        return ()
+    return tell_series(_undamaged(run, cells))
+
+
+def _undamaged(run: Run, cells: Sequence[RunCell]) -> Run:
+    return run.without({cell.key for cell in cells if cell.kind == DamagedError.__name__})
 
 
 def _ranked(run: Run) -> tuple[Ranking | None, str]:

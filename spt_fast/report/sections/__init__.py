@@ -27,6 +27,7 @@ from spt_fast.report.words import visible
 Make: TypeAlias = Callable[[Recorded], Section | None]
 SECTIONS = (
     "overview",
+    "series",
     "means",
     "against",
     "curves",

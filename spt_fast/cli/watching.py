@@ -1,0 +1,167 @@
+"""`watch CHECKPOINTS GRID.yaml`: what stands behind the verb, and what it says."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import click
+
+from spt_fast import plan
+from spt_fast.analysis.gate import Policy, load_policy
+from spt_fast.cli import progress
+from spt_fast.cli.comparing import EXIT_CODES
+from spt_fast.cli.outcomes import SOME_FAILED, say, sentence
+from spt_fast.config import GridConfig
+from spt_fast.config.output import DATE, Location, joined
+from spt_fast.config.reader import load_grid
+from spt_fast.driver.options import with_options
+from spt_fast.driver.result import GridResult, Interrupted
+from spt_fast.driver.run import run_cells
+from spt_fast.errors import ConfigError, StoreError
+from spt_fast.plan.cell import Cell
+from spt_fast.signals import INTERRUPTED
+from spt_fast.storage import open_storage
+from spt_fast.store import Store
+from spt_fast.store.layout import VERDICTS
+from spt_fast.watch.checkpoints import Pattern, pattern_of
+from spt_fast.watch.loop import Watch, every, once
+from spt_fast.watch.night import Night, default_policy
+from spt_fast.watch.notify import target_of
+from spt_fast.watch.verdict import Verdict
+
+
+def watch_checkpoints(
+    checkpoints: str,
+    grid: Path,
+    *,
+    policy: Path | None,
+    notify: Sequence[str],
+    once: bool,
+    every: float,
+    output: Location | None,
+    accept_undecided: bool,
+    address: str,
+) -> int:
+    """Watch until it is interrupted, or look once; the exit code.
+
+    Args:
+        checkpoints: a pattern, or the folder that they are in.
+        grid: file.
+        policy: file; None: the default.
+        notify: commands and URLs.
+        once: look once.
+        every: seconds between two looks.
+        output: run folder, instead of the grid's.
+        accept_undecided: undecided checkpoints are accepted.
+        address: of a cluster.
+
+    Raises:
+        ConfigError: the request is wrong.
+        StoreError: the run folder cannot be used, or another watch is at work in it.
+    """
+    pattern = pattern_of(checkpoints)
+    config = watched(load_grid(grid, models=[{"id": str(pattern.base)}]), pattern, output)
+    cells = plan.expand(_without_checkpoints(config))
+    rules = _policy(policy, cells)
+    targets = [target_of(each) for each in notify]
+
+    def evaluate(asked: GridConfig, series: str) -> GridResult:
+        return run_cells(asked, watch=progress.watch, say=say, address=address, series=series)
+
+    night = Night(
+        config=config,
+        pattern=pattern,
+        policy=rules,
+        store=Store(config.folder),
+        evaluate=evaluate,
+        say=lambda said: say(sentence(said)),
+        accept_undecided=accept_undecided,
+    )
+    say(_begins(pattern, config, rules, given=policy is not None, seconds=None if once else every))
+    return _watched(Watch(night, targets, show=_show), config, seconds=None if once else every)
+
+
+def watched(config: GridConfig, pattern: Pattern, output: Location | None) -> GridConfig:
+    """A grid whose models are the checkpoints.
+
+    Raises:
+        ConfigError: it has more than one model, or a run folder a day.
+    """
+    if len(config.models) != 1 or config.models[0].post_trained is not None:
+        raise ConfigError(
+            "models: a watch evaluates the checkpoints that it waits for; leave models out, or keep one, without post_trained, "
+            "for its settings"
+        )
+    entry = replace(config.models[0], id=str(pattern.base), checkpoints=pattern.pattern, revision=None)
+    config = with_options(replace(config, models=(entry,)), output=output)
+    if DATE in str(config.output or ""):
+        raise ConfigError(f"output: {config.output} is another folder each day, and a watch has one; give it by --output DIR")
+    return config
+
+
+def _without_checkpoints(config: GridConfig) -> GridConfig:
+    """The same on no checkpoint: what is wrong with the rest of a grid is said at once."""
+    return replace(config, models=(replace(config.models[0], checkpoints=_NONE),))
+
+
+_NONE = ".none-yet"
+
+
+def _policy(file: Path | None, cells: Sequence[Cell]) -> Policy:
+    """
+    Raises:
+        ConfigError: it is wrong, or one of its checks matches nothing in the grid.
+    """
+    if file is None:
+        return default_policy(list(dict.fromkeys(cell.label for cell in cells)))
+    policy = load_policy(file)
+    for i, check in enumerate(policy.checks):
+        if not any(_matches(cell.task.name, check.tasks) and _matches(cell.label, check.protocols) for cell in cells):
+            raise ConfigError(f"{file}: checks[{i}]: matches nothing in the grid; correct its tasks or protocols")
+    return policy
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _begins(pattern: Pattern, config: GridConfig, policy: Policy, *, given: bool, seconds: float | None) -> str:
+    checks = "; ".join(
+        f"{each.metric} ({', '.join(each.protocols)}) drops by less than {each.largest_drop:g}" for each in policy.checks
+    )
+    how = "looking once" if seconds is None else f"looking every {seconds:g} seconds, until Ctrl-C"
+    there = "" if pattern.base.is_dir() else "; that folder is not there yet"
+    by = "the policy" if given else "no --policy, so"
+    return f"watch: {pattern.series} into {config.folder}, {how}{there}\nwatch: accepted is what shows that ({by}) {checks}"
+
+
+def _watched(watch: Watch, config: GridConfig, *, seconds: float | None) -> int:
+    lock = open_storage(joined(config.folder, VERDICTS))
+    if lock.in_use:
+        raise StoreError(f"{config.folder}: another `spt-fast watch` is at work here; end it, or choose another --output")
+    lock.lock()
+    with closing(lock):
+        try:
+            return _code(watch.run(once if seconds is None else every(seconds)))
+        except KeyboardInterrupt as e:
+            why = f" ({sentence(e.why)})" if isinstance(e, Interrupted) and e.why else ""
+            command = " ".join(["spt-fast", *(sys.argv[1:] if os.path.basename(sys.argv[0]).startswith("spt-fast") else [])])
+            say(f"interrupted{why}: what was judged is kept in {config.folder}; go on with: {command}")
+            return INTERRUPTED
+
+
+def _code(verdicts: Sequence[Verdict]) -> int:
+    found = {each.verdict for each in verdicts}
+    if found & {"fail", "broken"}:
+        return SOME_FAILED
+    return EXIT_CODES["undecided"] if "undecided" in found else 0
+
+
+def _show(verdict: Verdict) -> None:
+    click.echo(sentence(verdict.text))

@@ -1,0 +1,220 @@
+"""Checkpoints of a training run: each metric along tokens or steps, the gate's verdicts, and from where on a fault stays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from spt_fast.analysis.cells import OverSeeds, over_seeds
+from spt_fast.analysis.faults import Told
+from spt_fast.report.cells import SeedGroup, distinct
+from spt_fast.report.grid import Grid, is_control
+from spt_fast.report.parts import GLYPHS, Cell, Figure, Figures, Group, Key, Linked, Part, Prose, Section, Table, colour
+from spt_fast.report.parts import samples_link as link
+from spt_fast.report.recorded import Recorded
+from spt_fast.report.words import ABSENT, Number, share, visible
+from spt_fast.scoring.metrics import ANSWER, HEADLINE, MetricSpec, is_further, spec
+
+MOST_FIGURES = 60
+"""Of a series on a page."""
+MOST_TASKS = 12
+"""Tasks that have a thin line of their own in a figure."""
+MARKS = {"fail": "cross", "undecided": "triangle-down"}
+"""Verdicts that figures mark."""
+READING = (
+    "Means over tasks with 95% intervals; thin lines are tasks. The dashed line stands where the fault begins. A checkpoint is "
+    "held against the last healthy one, on the same rows: healthy is where a fall of two points is ruled out (of five in the "
+    "form, which comes and goes), fallen what is significantly lower by at least a point (five). The level, 0.05 for all that "
+    "is followed here, holds over all looks, however long the series becomes. Knowledge is followed behind a soft prompt, or "
+    "by likelihood, where the form of an answer does not hide it."
+)
+
+
+def section(recorded: Recorded) -> Section | None:
+    """None where the run has no series of three checkpoints."""
+    parts: list[Part] = []
+    for told in recorded.series:
+        parts += _parts(recorded, told)
+    return Section(id="series", title="Series", parts=parts) if parts else None
+
+
+def _parts(recorded: Recorded, told: Told) -> Iterator[Part]:
+    grid, verdicts = recorded.by_place, _verdicts(recorded, told)
+    yield Prose(text=f"{visible(told.series.name)}: {visible(told.sentence, 2000)}")
+    yield Prose(text=READING)
+    marked = {verdict for verdict, _ in verdicts.values()} & MARKS.keys()
+    figures = [
+        _figure(grid, told, protocol, metric, verdicts)
+        for protocol in _protocols(grid, told)
+        for metric in _metrics(grid, told, protocol)
+    ]
+    if figures:
+        keys = [Key(glyph=GLYPHS[MARKS[each]], colour=8, text=_SAID[each]) for each in sorted(marked)]
+        yield Figures(figures=figures[:MOST_FIGURES], legend=keys)
+    if verdicts:
+        yield _verdict_table(told, verdicts)
+    yield _means(grid, told)
+    for task in grid.tasks:
+        table = _numbers(grid, told, task)
+        if table is not None:
+            yield table
+
+
+_SAID = {"fail": "failed the gate", "undecided": "undecided"}
+
+
+def _verdicts(recorded: Recorded, told: Told) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Checkpoint -> what `watch` has said of it last; also of those that could not be evaluated."""
+    found = [each for each in recorded.verdicts if each.get("series") == told.series.name]
+    return {str(each["checkpoint"]): (str(each["verdict"]), each) for each in found}
+
+
+def _protocols(grid: Grid, told: Told) -> list[str]:
+    """Those that anything was measured under, controls last."""
+    models = {each.model for each in told.series.checkpoints}
+    done = {cell.protocol for cell in grid.cells if cell.status == "done" and cell.model in models}
+    return sorted((label for label in grid.protocols if label in done), key=is_control)
+
+
+def _metrics(grid: Grid, told: Told, protocol: str) -> list[MetricSpec]:
+    """What is drawn and listed: the headline, the likelihood of answers, and what is the run's own."""
+    models = {each.model for each in told.series.checkpoints}
+    cells = (cell for cell in grid.cells if cell.protocol == protocol and cell.model in models)
+    there = distinct(name for cell in cells for name in cell.last_metrics)
+    own = [name for name in there if is_further(name) and name not in ANSWER]
+    known = [name for name in (*HEADLINE, *ANSWER) if name in there or (name == "knowledge_best" and "knowledge" in there)]
+    return [spec(name) for name in (*known, *own)]
+
+
+def _figure(
+    grid: Grid, told: Told, protocol: str, metric: MetricSpec, verdicts: Mapping[str, tuple[str, Mapping[str, Any]]]
+) -> Figure:
+    what = f"{metric.words}, {visible(protocol)}"
+    rows = list(_rows(grid, told, protocol, metric, verdicts))
+    note = ""
+    if told.onset is not None:
+        note = f"from {visible(told.onset_name or '')} on"
+        rows.append({"x": told.series.positions[told.onset], "line": None, "onset": f"the fault begins: {note}"})
+    return Figure(
+        drawing="series",
+        rows=rows,
+        label=f"{what} along {told.series.unit}; {note}",
+        x={"axis": {"title": told.series.unit}},
+        caption=f"{metric.words} \u00b7 {visible(protocol)}",
+        note=note,
+    )
+
+
+def _rows(
+    grid: Grid, told: Told, protocol: str, metric: MetricSpec, verdicts: Mapping[str, tuple[str, Mapping[str, Any]]]
+) -> Iterator[dict[str, Any]]:
+    look = {"colour": colour(metric.colour), "shape": metric.shape, "size": 30, "mean": False, "onset": None}
+    tasks = _tasks(grid, told, protocol, metric)
+    for checkpoint, x in zip(told.series.checkpoints, told.series.positions, strict=True):
+        found = {task: _at(grid, checkpoint.model, task, protocol, metric) for task in tasks}
+        for task, each in found.items() if 1 < len(tasks) <= MOST_TASKS else ():
+            if each is not None:
+                yield {**look, "x": x, "line": task, "value": each.value}
+        mean = _mean(list(found.values()))
+        if mean is not None:
+            verdict = verdicts.get(checkpoint.model, ("", {}))[0]
+            number = _number(mean, tasks, f"{visible(checkpoint.name)}: {metric.words}", metric)
+            marked = {"shape": MARKS[verdict], "size": 70} if verdict in MARKS else {}
+            at = {"x": x, "line": "", "mean": True, "value": mean.value, "low": mean.low, "high": mean.high}
+            yield {**look, **marked, **at, "tip": f"{number.tip}{f'; {verdict}' if verdict else ''}"}
+
+
+def _tasks(grid: Grid, told: Told, protocol: str, metric: MetricSpec) -> list[str]:
+    """Those that have the metric at some checkpoint."""
+    models = [each.model for each in told.series.checkpoints]
+    return [task for task in grid.tasks if any(_at(grid, model, task, protocol, metric) is not None for model in models)]
+
+
+def _at(grid: Grid, model: str, task: str, protocol: str, metric: MetricSpec) -> OverSeeds | None:
+    return over_seeds(grid.at.get(SeedGroup(model, task, protocol), ()), metric.name)
+
+
+def _mean(found: Sequence[OverSeeds | None]) -> OverSeeds | None:
+    """The mean over tasks; None where one lacks. Its interval from theirs: Zou and Donner (2008), Statistics in Medicine 27,
+    1693-1702."""
+    there = [each for each in found if each is not None]
+    if not there or len(there) < len(found):
+        return None
+    value, n = fmean(each.value for each in there), len(there)
+    return OverSeeds(
+        value=value,
+        low=value - math.sqrt(sum((each.value - each.low) ** 2 for each in there)) / n,
+        high=value + math.sqrt(sum((each.high - each.value) ** 2 for each in there)) / n,
+        seeds=1,
+        between=math.nan,
+        sampling=math.sqrt(sum(each.sampling**2 for each in there)) / n,
+    )
+
+
+def _number(mean: OverSeeds, tasks: Sequence[str], what: str, metric: MetricSpec) -> Number:
+    over = f", mean of {len(tasks)} tasks" if len(tasks) > 1 else ""
+    found = share(mean, [len(tasks)], what, metric)
+    tip = f"{found.tip.rpartition(', n = ')[0]}{over}"
+    return Number(text=found.text, interval=found.interval, tip=tip, tint=found.tint)
+
+
+def _verdict_table(told: Told, verdicts: Mapping[str, tuple[str, Mapping[str, Any]]]) -> Table:
+    rows: list[list[Cell]] = []
+    for model, (verdict, about) in verdicts.items():
+        against = visible(str(about.get("baseline") or ABSENT))
+        accepted = "accepted" if about.get("accepted") else ""
+        rows.append([visible(model), verdict, against, accepted, visible(str(about.get("why") or ""), 600)])
+    head = ["checkpoint", "verdict", "against", "", "why"]
+    return Table(caption="Verdicts, as they were reached", head=head, groups=[Group(title="", rows=rows)], headers=len(head))
+
+
+def _means(grid: Grid, told: Told) -> Table:
+    """A line a checkpoint, means over tasks."""
+    protocols = _protocols(grid, told)
+    metrics = {each.name: each for label in protocols for each in _metrics(grid, told, label)}
+    groups = []
+    for label in protocols:
+        tasks = {name: _tasks(grid, told, label, metric) for name, metric in metrics.items()}
+        rows: list[list[Cell]] = []
+        for checkpoint, at in _named(told):
+            row: list[Cell] = [visible(checkpoint.name), at]
+            for name, metric in metrics.items():
+                mean = _mean([_at(grid, checkpoint.model, task, label, metric) for task in tasks[name]])
+                what = f"{visible(checkpoint.name)}: {metric.words}"
+                row.append(ABSENT if mean is None else _number(mean, tasks[name], what, metric))
+            rows.append(row)
+        groups.append(Group(title=visible(label), rows=rows))
+    head = ["checkpoint", told.series.unit, *(metric.head for metric in metrics.values())]
+    return Table(caption="Means over tasks by checkpoint", head=head, groups=groups, headers=2, folded=True, grouped="protocol")
+
+
+def _numbers(grid: Grid, told: Told, task: str) -> Table | None:
+    """A line a checkpoint, of one task; None where there is nothing, or nothing but what the means say."""
+    if len(grid.tasks) < 2:
+        return None
+    protocols = _protocols(grid, told)
+    metrics = {each.name: each for label in protocols for each in _metrics(grid, told, label)}
+    groups = []
+    for label in protocols:
+        rows: list[list[Cell]] = []
+        for checkpoint, at in _named(told):
+            place = SeedGroup(checkpoint.model, task, label)
+            cells = [_linked(grid, place, name) for name in metrics]
+            rows += [[visible(checkpoint.name), at, *cells]] * any(cell != ABSENT for cell in cells)
+        groups += [Group(title=visible(label), rows=rows)] * bool(rows)
+    head = ["checkpoint", told.series.unit, *(metric.head for metric in metrics.values())]
+    caption = f"{visible(task)} by checkpoint"
+    return Table(caption=caption, head=head, groups=groups, headers=2, folded=True, grouped="protocol") if groups else None
+
+
+def _linked(grid: Grid, place: SeedGroup, metric: str) -> Cell:
+    found = grid.number(place, metric)
+    return Linked(number=found, href=link(**place._asdict())) if isinstance(found, Number) else found
+
+
+def _named(told: Told) -> Iterator[tuple[Any, str]]:
+    """Checkpoints, and where they are."""
+    for checkpoint, at in zip(told.series.checkpoints, told.series.positions, strict=True):
+        yield checkpoint, f"{at:,}"

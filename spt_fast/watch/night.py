@@ -1,0 +1,211 @@
+"""One checkpoint: evaluated as the next of its series, held against the last accepted one, and what is said of it."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from spt_fast.analysis.faults import Told, tell_series
+from spt_fast.analysis.gate import Check, Gate, Policy, gate_runs
+from spt_fast.analysis.plain import plain_values
+from spt_fast.analysis.runs import read_run
+from spt_fast.config import GridConfig
+from spt_fast.config.output import joined
+from spt_fast.config.protocols import protocol_of
+from spt_fast.driver.result import GridResult
+from spt_fast.errors import ConfigError
+from spt_fast.models.hub import natural
+from spt_fast.models.identity import Model, fingerprint, resolve
+from spt_fast.models.whole import signature
+from spt_fast.scoring.metrics import FORMAT, KNOWLEDGE
+from spt_fast.store import Store
+from spt_fast.watch.checkpoints import Pattern
+from spt_fast.watch.verdict import Kind, Verdict, id_of, verdict_of
+
+Evaluate = Callable[[GridConfig, str], GridResult]
+"""A grid and the series that its model is the next of -> where it stands."""
+ALLOWED = 0.02
+"""The drop that is allowed where no policy says another: two points."""
+
+
+def default_policy(labels: Sequence[str]) -> Policy:
+    """What holds where there is no policy: neither knowledge nor the form may drop by two points in the mean over tasks.
+
+    Behind soft prompts, where a grid has them: plainly asked, the form of a base model comes and goes.
+
+    Args:
+        labels: of the grid's protocols.
+    """
+    treatments = tuple(label for label in labels if protocol_of(label).is_treatment)
+    checks = (
+        Check(
+            metric=metric,
+            largest_drop=ALLOWED,
+            over="mean",
+            protocols=tuple(glob.escape(each) for each in treatments) or ("*",),
+        )
+        for metric in (KNOWLEDGE, FORMAT)
+    )
+    return Policy(checks=tuple(checks))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Night:
+    """What checkpoints are evaluated on, and held to."""
+
+    config: GridConfig
+    """With one model, whose settings are those of all checkpoints."""
+    pattern: Pattern
+    policy: Policy
+    store: Store
+    evaluate: Evaluate
+    say: Callable[[str], None]
+    accept_undecided: bool = False
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Of this series, by the folder of the checkpoint: of each the last one.
+
+        Raises:
+            StoreError: one is damaged.
+        """
+        found = map(verdict_of, self.store.verdicts.read())
+        return {each.folder: each for each in found if each.series == self.pattern.series}
+
+    def judge(self, folder: Path) -> Verdict | None:
+        """Evaluate a whole checkpoint, and say what is to be said of it; None: it went away, or is still being written.
+
+        Raises:
+            SptError: what is no fault of the checkpoint.
+            Interrupted: Ctrl-C.
+        """
+        seen, model, before = self._seen(folder), self._model(folder), self.verdicts
+        if seen is None:
+            return None
+        if model.unresolved is not None:
+            return self._said(model, folder, seen, verdict="broken", why=model.unresolved)
+        others = (each for each in before.values() if each.is_evaluated and each.folder != str(folder))
+        twin = next((each for each in others if each.fingerprint == model.fingerprint), None)
+        if twin is not None:
+            why = f"it has the weights of {twin.checkpoint}, which was judged: {twin.verdict}."
+            return self._said(model, folder, seen, verdict="same", why=why, baseline=twin.checkpoint)
+        result = self.evaluate(self._grid(folder), self.pattern.series)
+        if not self._is_as_before(folder, model):
+            self.say(f"{model.name}: was written to while it was evaluated, so it is evaluated again")
+            return None
+        return self._judged(model, folder, seen, result, self._baseline(model, before))
+
+    def not_whole(self, folder: Path, why: str, later: str) -> Verdict | None:
+        """What is said of a checkpoint that is not whole although a later one has been judged already."""
+        seen = self._seen(folder)
+        if seen is None:
+            return None
+        model = Model(name=f"{folder.parent.name}/{folder.name}", source=str(folder), fingerprint=f"not whole:{seen}")
+        told = f"{why}, and {later} has been judged already; it is judged when it is whole."
+        return self._said(model, folder, seen, verdict="broken", why=told)
+
+    def _seen(self, folder: Path) -> str | None:
+        try:
+            return signature(folder)
+        except OSError:
+            return None
+
+    def _grid(self, folder: Path) -> GridConfig:
+        entry = replace(
+            self.config.models[0],
+            id=str(self.pattern.base),
+            checkpoints=glob.escape(self.pattern.name(folder)),
+            revision=None,
+        )
+        return replace(self.config, models=(entry,))
+
+    def _model(self, folder: Path) -> Model:
+        return resolve(self._grid(folder).models[0])[0]
+
+    def _is_as_before(self, folder: Path, model: Model) -> bool:
+        """Whether its weights are those that were evaluated; a checkpoint that was removed meanwhile has been evaluated."""
+        try:
+            return fingerprint(folder) == model.fingerprint
+        except (ConfigError, OSError):
+            return not folder.exists()
+
+    def _baseline(self, model: Model, before: Mapping[str, Verdict]) -> str | None:
+        """The last accepted checkpoint before it."""
+        own = natural(model.name)
+        accepted = [each.checkpoint for each in before.values() if each.accepted and natural(each.checkpoint) < own]
+        return max(accepted, key=natural, default=None)
+
+    def _judged(self, model: Model, folder: Path, seen: str, result: GridResult, baseline: str | None) -> Verdict:
+        said = self._series_said()
+        reason = next((failure.reason for failure in result.failures.values()), "")
+        if result.failures and (baseline is None or not result.results):
+            why = f"{len(result.failures)} of {len(result.cells)} cells failed: {reason}"
+            return self._said(model, folder, seen, verdict="broken", why=why)
+        if baseline is None:
+            why = "it is the first, and the next are held against it."
+            return self._said(model, folder, seen, verdict="first", why=why, accepted=True, told=said)
+        try:
+            run = read_run(self.store.root)
+            answer = gate_runs(run, run, self.policy, a_model=baseline, b_model=model.name)
+        except ConfigError as e:  # a policy that fits no run: as long as it is not mended, nothing can be decided
+            why = f"the policy cannot be applied: {e}"
+            return self._said(model, folder, seen, verdict="undecided", why=why, baseline=baseline, told=said)
+        return self._said(
+            model,
+            folder,
+            seen,
+            verdict=answer.verdict,
+            why=_why(answer),
+            accepted=answer.verdict == "pass" or (answer.verdict == "undecided" and self.accept_undecided),
+            baseline=baseline,
+            findings=plain_values(answer.findings),
+            told=said,
+        )
+
+    def _series_said(self) -> Told | None:
+        found = tell_series(read_run(self.store.root)) if self.store.done() else []
+        return next((told for told in found if told.series.name == self.pattern.series), None)
+
+    def _said(
+        self, model: Model, folder: Path, seen: str, *, verdict: Kind, why: str, told: Told | None = None, **more: Any
+    ) -> Verdict:
+        series, report = self.pattern.series, joined(self.store.root, "report.html")
+        about = {"fault": told.fault, "onset": told.onset_name, "sentence": told.sentence} if told is not None else {}
+        baseline = more.get("baseline")
+        against = f" against {baseline}" if baseline and verdict != "same" else ""
+        text = f"{model.name}: {verdict.upper()}{against}: {why}"
+        return Verdict(
+            id=id_of(series, model.name, model.fingerprint),
+            checkpoint=model.name,
+            verdict=verdict,
+            why=why,
+            text=f"{text} {told.sentence}" if told is not None else text,
+            series=series,
+            folder=str(folder),
+            run=str(self.store.root),
+            report=report,
+            steps=model.trained.get("steps"),
+            tokens=model.trained.get("tokens"),
+            fingerprint=model.fingerprint,
+            signature=seen,
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+            **{"accepted": False, **about, **more},
+        )
+
+
+def _why(answer: Gate) -> str:
+    """What decided, in a sentence."""
+    deciding = [each for each in answer.findings if each.verdict == answer.verdict]
+    if answer.verdict == "pass":
+        return f"all {len(answer.findings)} checks pass." if len(answer.findings) > 1 else "the check passes."
+    said = [f"{each.metric} ({each.protocol}, {each.task}): {each.why.rstrip('.')}" for each in deciding]
+    more = f"; and {len(said) - _MOST_SAID} more" if len(said) > _MOST_SAID else ""
+    return f"{'; '.join(said[:_MOST_SAID])}{more}."
+
+
+_MOST_SAID = 1
+"""Checks that a sentence names."""

@@ -1,0 +1,91 @@
+"""The section on a series: metrics along tokens or steps, the gate's verdicts, the fault's onset and the sentence."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spt_fast.cli.tables import tell
+from spt_fast.report.folder import kept_tables, write_tables
+from spt_fast.store import Store
+from spt_fast.watch.verdict import Verdict
+from tests.helpers.series import SERIES, Plan, step, write_series
+
+ROWS = 300
+TOKENS = {f"step-{i}": {"steps": i, "tokens": i * 10**9} for i in range(1, 9)}
+
+
+def plant(folder: Path, *, checkpoints: int = 8, fall: float = 0.3) -> Path:
+    """Knowledge falls from the fifth checkpoint on, under two protocols and on two tasks."""
+    rng = np.random.default_rng(0)
+    verdicts = {}
+    for task in ("zoo-mcq", "zoo-short"):
+        known = Plan(means=step(5, of=checkpoints, by=fall)).draw(rng, ROWS)
+        for protocol in ("zero_shot", "soft_prompt"):
+            verdicts[task, protocol] = (Plan(means=step(1, of=checkpoints, level=0.9)).draw(rng, ROWS), known)
+    return write_series(folder, verdicts, closed_ended=["zoo-mcq"], trained=TOKENS)
+
+
+def verdict(i: int, said: str, why: str = "the check passes.") -> Verdict:
+    return Verdict(
+        id=str(i),
+        checkpoint=f"run7/step-{i}",
+        verdict=said,
+        accepted=said == "pass",
+        why=why,
+        series=SERIES,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = plant(tmp_path_factory.mktemp("series") / "run")
+    store = Store(folder)
+    for each in (verdict(4, "pass"), verdict(5, "fail", "it <b>dropped</b> \x1b[31m by 30 points"), verdict(6, "undecided")):
+        store.verdicts.put(each.plain)
+    store.verdicts.put(verdict(9, "broken", "has no tokenizer").plain)
+    write_tables(folder)
+    return folder
+
+
+def test_the_page_draws_each_metric_along_tokens_with_the_onset_and_the_verdicts(run: Path) -> None:
+    page = (run / "report.html").read_text(encoding="utf-8")
+    section = page.partition('<section id="series"')[2].partition("</section>")[0]
+    assert "Knowledge fell and the form stayed: from step-5 on, knowledge fell by" in section
+    assert section.count("<figure>") == 2 * 3
+    assert section.count('data-tip="the fault begins: from step-5 on"') == 2 * 3
+    assert 'aria-label="knowledge, soft_prompt along tokens; from step-5 on"' in section
+    assert re.search(r'data-tip="step-5: knowledge 0\.\d+, 95% interval [^"]*, mean of 2 tasks; fail"', section)
+    assert "failed the gate" in section
+    assert ">8B<" in section
+    assert "&lt;b&gt;dropped&lt;/b&gt;" in section
+    assert "\x1b" not in section
+
+
+def test_markdown_has_the_sentence_the_verdicts_and_the_numbers(run: Path) -> None:
+    text = (run / "report.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Series")[2].partition("\n## ")[0]
+    assert "from step-5 on, knowledge fell by" in section
+    assert "| `run7/step-9` | broken |" in section
+    assert re.search(r"\| `soft_prompt` \| `step-8` \| 8,000,000,000 \| 0\.\d\d \(", section)
+
+
+def test_the_terminal_has_the_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tell(run, as_json=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{SERIES}: Knowledge fell and the form stayed: from step-5 on, knowledge fell by" in said
+
+
+def test_a_further_verdict_makes_the_tables_anew(run: Path) -> None:
+    store = Store(run)
+    assert kept_tables(store) is not None
+    store.verdicts.put(verdict(8, "fail").plain)
+    assert kept_tables(store) is None
+
+
+def test_a_series_of_two_checkpoints_has_no_section(tmp_path: Path) -> None:
+    write_tables(plant(tmp_path / "run", checkpoints=2, fall=0.0))
+    assert "## Series" not in (tmp_path / "run/report.md").read_text(encoding="utf-8")
