@@ -59,6 +59,7 @@ def evaluate_in_loop(
     soft_prompt: Mapping[str, Any] | None = None,
     zero_shot: bool = False,
     chat_template: bool = False,
+    max_tokens: int | None = None,
     batch_size: int = BATCH_SIZE,
     autocast: torch.dtype | None = None,
     ranks: Who = "all",
@@ -90,6 +91,7 @@ def evaluate_in_loop(
         soft_prompt: further settings of grid.yaml's `soft_prompt`: {"length": 20, "repeat_rows": True}.
         zero_shot: ask without a soft prompt too.
         chat_template: ask through the tokenizer's chat template.
+        max_tokens: most of a completion; None: as each task has it. A model that does not write the form writes to the end.
         batch_size: rows that a rank asks in one pass.
         autocast: compute in this dtype (torch.bfloat16), where weights are fp32; None: in the weights' own.
         ranks: `this`: this process alone evaluates, and the others do not call.
@@ -102,8 +104,9 @@ def evaluate_in_loop(
     """
     if ranks not in ("all", "this"):
         raise ConfigError(f"ranks: must be all or this, not {ranks!r}")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ConfigError(f"batch_size: must be a number from 1 on, not {batch_size!r}")
+    for what, number in {"batch_size": batch_size, "max_tokens": 1 if max_tokens is None else max_tokens}.items():
+        if not isinstance(number, int) or number < 1:
+            raise ConfigError(f"{what}: must be a number from 1 on, not {number!r}")
     together = Ranks.of(ranks)
     module = unwrapped(model)
     if together.size == 1 and sharded_parts(module) and ranks == "this":
@@ -112,6 +115,7 @@ def evaluate_in_loop(
         config=_settings(soft_prompt, steps, cold_steps),
         seed=seed,
         batch_size=batch_size,
+        max_tokens=max_tokens,
         chat=chat_template,
         given=_given(soft_prompts),
     )
@@ -131,6 +135,7 @@ class _Wanted:
     """Carried, as from one checkpoint of a series to the next."""
     seed: int
     batch_size: int
+    max_tokens: int | None
     chat: bool
     given: SoftPrompts
 
@@ -266,7 +271,7 @@ class _Evaluation:
             ConfigError: what they are asked differs.
         """
         given = {task: prompt.key for task, prompt in sorted(self._wanted.given.items())}
-        mine = f"{[cell.content for cell in self._cells]} {given}"
+        mine = f"{[cell.content for cell in self._cells]} {self._wanted.max_tokens} {given}"
         if len(set(self._ranks.gather(lambda: mine))) > 1:
             raise ConfigError("ranks: were not all called with the same tasks, settings and soft_prompts; give each the same")
 
@@ -285,7 +290,10 @@ class _Evaluation:
                 rows.losses.require(cell.task.name, cell.task.allow_left_out)
                 require_no_thought(cell.task.task, self._tokenizer, chat=self._wanted.chat)
                 asked = all_questions(cell, rows, self._tokenizer, chat=self._wanted.chat)
-                found.append(CellAnswers(cell, cell.steps, asked))
+                answers = CellAnswers(cell, cell.steps, asked)
+                if self._wanted.max_tokens is not None:
+                    answers.window.wanted = min(answers.window.wanted, self._wanted.max_tokens)
+                found.append(answers)
         return found
 
     def _learnt(self, cells: Sequence[Cell]) -> dict[str, SoftPrompt]:

@@ -227,6 +227,14 @@ def test_weights_in_float32_can_be_asked_in_bfloat16(tokenizer: Any) -> None:
     assert rounded["spt/zoo-mcq/answer_bits_per_byte"] != exact["spt/zoo-mcq/answer_bits_per_byte"]
 
 
+def test_completions_are_as_short_as_is_asked_for(tokenizer: Any) -> None:
+    short = evaluate_in_loop(model(), tokenizer, "zoo-json", max_tokens=2, **QUICK)
+    ((*rows,),) = (each.samples for each in short.asked)
+    assert {row.finish_reason for row in rows} == {"length"}
+    assert max(len(tokenizer.encode(row.completion)) for row in rows) <= 3
+    assert short.failed == {}
+
+
 # Bad input
 
 
@@ -269,6 +277,7 @@ def test_a_task_that_cannot_be_learnt_says_why_and_leaves_the_others_alone(tmp_p
         ({"model": AutoModel.from_pretrained(FOLDER)}, "has no head that predicts tokens"),
         ({"tokenizer": "zoo/base-40"}, "tokenizer: must be one of Transformers"),
         ({"batch_size": 0}, "batch_size: must be"),
+        ({"max_tokens": 0}, "max_tokens: must be"),
         ({"ranks": "one"}, "ranks: must be all or this"),
     ],
 )
