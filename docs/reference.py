@@ -29,6 +29,7 @@ from spt_fast.config import (
     ModelConfig,
     PriceConfig,
     SoftPromptConfig,
+    StopConfig,
     TaskConfig,
     Vectors,
 )
@@ -139,6 +140,7 @@ ANCHORS: Mapping[Any, str] = {
     ModelConfig: "models",
     TaskConfig: "tasks",
     JudgeConfig: "judge",
+    StopConfig: "stop",
     PriceConfig: "price",
     **{cls: name for name, cls in PROTOCOLS.items()},
 }
@@ -193,6 +195,9 @@ def _grid() -> Iterator[str]:
     yield "## judge\n"
     yield "A model id or a mapping. A judge rules on open-ended answers after everything else is done:\n"
     yield table(keys(JudgeConfig))
+    yield "## stop\n"
+    yield "How it decides, and what comes of it, is told in [rows until it is decided](../howto/stop.md).\n"
+    yield table(keys(StopConfig))
     yield "## price\n"
     yield "A number, or a mapping:\n"
     yield table(keys(PriceConfig))
@@ -204,6 +209,7 @@ _GRID = {
     "protocols": "a list of names or [settings](#protocols)",
     "engine": "[settings](#engine)",
     "judge": "an id or [settings](#judge)",
+    "stop": "[settings](#stop)",
     "price": "a number or [settings](#price)",
     "output": "a folder or a URL",
     "rerun": "a share: `2%` or `0.02`",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -259,6 +259,40 @@ class Sample:
     """Closed-ended tasks: by how many nats the right option is likelier than the likeliest other one."""
 
 
+class Kept(NamedTuple):
+    """An answer as it is kept: what it is to, and what it is."""
+
+    step: int | None
+    what: str
+    i: int
+    k: int
+    answer: Answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """That a cell was asked no further, because what was to be known is known (`stop` of a grid)."""
+
+    n: int
+    """Test rows that its numbers are of: the first ones in `scoring.sequential.asking_order`."""
+    of: int
+    """That the task has."""
+    why: str
+    """What is known, in words."""
+    rule: str
+    """Hash of what was to be known: `scoring.stopping.rule`."""
+    looks: int
+    """How often it was looked."""
+    units: int
+    """Groups of all its rows; as many as rows where none share a group."""
+    largest: int
+    """Rows of the largest of them."""
+    questions: str = ""
+    """Hash of all that was asked for: another one would be asked other things."""
+    answers: tuple[Kept, ...] = field(default=(), repr=False)
+    """All that was answered: what a run that goes on need not ask again."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
     """What a cell came to: its metrics by step and what it cost. `samples` is stored beside, a row an example."""
@@ -270,6 +304,8 @@ class CellResult:
     """Seconds by phase, tokens, peak memory in bytes where it is known, and how far the loss fell."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Versions and hashes that the numbers depend on but the key does not hold."""
+    stopped: Stopped | None = None
+    """The numbers are of some of the rows; None: of all."""
 
 
 class Vocabulary(Protocol):

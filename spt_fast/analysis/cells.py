@@ -14,6 +14,7 @@ from spt_fast.config import PROTOCOLS
 from spt_fast.scoring.metrics import KNOWLEDGE, in_columns, spec
 from spt_fast.scoring.rerun import Rerun
 from spt_fast.store import Store
+from spt_fast.store.stopped import StoredStopped
 from spt_fast.types import Metric
 
 if TYPE_CHECKING:  # a table needs no vectors, and so no numpy
@@ -24,7 +25,7 @@ METRICS = in_columns()
 """Metrics that every row has a verdict for -> the columns of samples.parquet that they are in; of several the first that is not
 null."""
 
-Status: TypeAlias = Literal["done", "failed", "waiting"]
+Status: TypeAlias = Literal["done", "stopped", "failed", "waiting"]
 _T = TypeVar("_T")
 
 
@@ -96,6 +97,8 @@ class RunCell:
     """Whether knowledge is by likelihood (True) or by extraction (False); None: not known."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Done cells: the protocol's settings by field name, defaults filled in and a model's own put over them."""
+    stopped: StoredStopped | None = None
+    """Stopped cells: what they came to, of the rows that were asked. Not in `metrics`, so that no mean has it among others."""
     rerun: Rerun | None = None
     """What came of asking some of its rows again; None: that was not done. Of a judged cell, what the rules say."""
     costs: Mapping[str, float] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from itertools import chain, product
 
 import numpy as np
 
-from spt_fast.analysis import likeness, pairs
+from spt_fast.analysis import likeness, pairs, watched
 from spt_fast.analysis.cells import Place
 from spt_fast.analysis.compare_types import Compared, Comparison, Flip, Pair, Skipped
 from spt_fast.analysis.paired import paired_difference
@@ -60,6 +60,7 @@ def compare_runs(
         ConfigError: nothing can be compared, with the reasons; or a name that is not there.
         StoreError: a file is damaged.
     """
+    a, b = a.with_stopped(), b.with_stopped()
     known = dict.fromkeys([*metric_names(a), *metric_names(b)])
     for metric in metrics:
         if metric not in known:
@@ -85,6 +86,7 @@ def compare_runs(
                 *likeness.settings(a, b, pair),
                 *likeness.dates(a, b, pair),
                 *likeness.abilities(a, b, pair),
+                *watched.notes(a, b, pair),
             ]
         )
         for metric in metrics:
@@ -169,7 +171,7 @@ def flips(a: Run, b: Run, comparison: Comparison, most: int) -> list[Flip]:
         comparison: of these runs; by a metric with verdicts, not a score such as `f1`.
         most: rows.
     """
-    known = spec(comparison.metric)
+    a, b, known = a.with_stopped(), b.with_stopped(), spec(comparison.metric)
     if not known.columns or not known.share:
         return []
     pair = comparison.pair
@@ -207,6 +209,9 @@ def _compare(
         b, pair.b_model, pair.task, pair.b_protocol
     ):
         return Skipped(pair=pair, metric=metric, why=f"{metric} is by another judge, or other rules, in A than in B")
+    if not known.in_points and any(watched.stopped_of(run, *each) for run, *each in watched.sides(a, b, pair)):
+        why = f"it was stopped for what other metrics showed, so no interval of {metric} holds; a run without stop asks all"
+        return Skipped(pair=pair, metric=metric, why=why)
     first = a.rows(pair.a_model, pair.task, pair.a_protocol, metric)
     second = b.rows(pair.b_model, pair.task, pair.b_protocol, metric)
     if first is None:
@@ -226,7 +231,8 @@ def _compare(
     if len(before) == 1 and (first.seeds, second.seeds) != ((None,), (None,)):
         notes.append("With one seed, intervals do not cover what another seed would change.")
     clusters = first.of(shared).clusters
-    difference = paired_difference(before, after, clusters, resamples=resamples, seed=seed, of_one=known.in_points)
+    fixed = paired_difference(before, after, clusters, resamples=resamples, seed=seed, of_one=known.in_points)
+    difference = watched.watched(a, b, pair, metric, fixed, shared, (before, after))
     return Comparison(
         pair=pair,
         metric=metric,

@@ -151,7 +151,7 @@ def _html_row(cell: RunCell) -> str:
     place = [cell.model, cell.task, cell.protocol, "" if cell.seed is None else str(cell.seed)]
     told = "".join(f"<td>{_html(each)}</td>" for each in place)
     if cell.status != "done":
-        why = "waiting" if cell.status == "waiting" else f"failed: {cell.reason or cell.kind}"
+        why = cell.status if cell.status in ("waiting", "stopped") else f"failed: {cell.reason or cell.kind}"
         return f'<tr>{told}<td colspan="{len(HEADLINE)}">{_html(why)}</td></tr>'
     return f"<tr>{told}{''.join(f'<td>{_number(cell, metric)}</td>' for metric in HEADLINE)}</tr>"
 

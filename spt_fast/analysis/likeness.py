@@ -58,7 +58,7 @@ def dates(a: Run, b: Run, pair: Pair) -> list[str]:
     if all(run.model(model).get("chat_template", "never") == "never" for run, model in ((a, pair.a_model), (b, pair.b_model))):
         return []
     first, second = (
-        run.store.result(run.done[Place(model, pair.task, label, run.seeds(model, pair.task, label)[0])]).provenance
+        run.told(Place(model, pair.task, label, run.seeds(model, pair.task, label)[0])).provenance
         for run, model, label in ((a, pair.a_model, pair.a_protocol), (b, pair.b_model, pair.b_protocol))
     )
     before, after = first.get("chat_date"), second.get("chat_date")
@@ -119,7 +119,7 @@ def _told(a: Run, b: Run, pair: Pair, name: str) -> tuple[str, str]:
             dict.fromkeys(
                 said
                 for seed in run.seeds(model, pair.task, label)
-                if (said := run.store.result(run.done[Place(model, pair.task, label, seed)]).provenance.get(name))
+                if (said := run.told(Place(model, pair.task, label, seed)).provenance.get(name))
             )
         )
         for run, model, label in sides
@@ -154,7 +154,7 @@ def of_grids(a: Run, b: Run) -> list[str]:
 def settings(a: Run, b: Run, pair: Pair) -> list[str]:
     """What two cells were done with that is not the same, but for what they were chosen to differ in: in sentences."""
     first, second = (
-        run.store.result(run.done[Place(model, pair.task, label, run.seeds(model, pair.task, label)[0])]).content
+        run.told(Place(model, pair.task, label, run.seeds(model, pair.task, label)[0])).content
         for run, model, label in ((a, pair.a_model, pair.a_protocol), (b, pair.b_model, pair.b_protocol))
     )
     one, other = ({**content.get("model", {})} for content in (first, second))

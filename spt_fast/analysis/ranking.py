@@ -91,7 +91,9 @@ def rank_run(
             f"Closed-ended tasks are ranked by {KNOWLEDGE}, open-ended ones by {EXACT_MATCH}; --metric takes one for all."
         )
     if run.missing:
-        notes.append(f"{len(run.missing)} of {len(run.done) + len(run.missing)} cells are not done, and not in these numbers.")
+        stopped = f" ({len(run.stopped)} of them were stopped)" if run.stopped else ""
+        cells = len(run.done) + len(run.missing)
+        notes.append(f"{len(run.missing)} of {cells} cells are not done{stopped}, and not in these numbers.")
     scope = Scope(
         models=run.models,
         partners=run.partners,

@@ -34,6 +34,7 @@ from spt_fast.errors import ConfigError, DamagedError
 from spt_fast.scoring.clusters import clusters
 from spt_fast.scoring.metrics import spec
 from spt_fast.store import Store, StoredResult, broken
+from spt_fast.types import Stopped
 
 _VERDICTS = ("example", "step", "format_ok", "knows", "knows_best")
 _BY_RULES = ("format_by_rule", "knows_by_rule", "completion")
@@ -79,8 +80,11 @@ class Run:
     done: Mapping[Place, str]
     """Cells that are done, and their keys."""
     missing: tuple[Place, ...]
-    """Cells of the grid that failed or are still to be done."""
+    """Cells of the grid that failed, were stopped, or are still to be done."""
     store: Store = field(repr=False)
+    stopped: Mapping[Place, str] = field(default_factory=dict)
+    """Of those that are missing the ones that were asked no further than was needed, and their keys: they are read by who asks
+    for them, and are in no mean."""
 
     @property
     def name(self) -> str:
@@ -94,8 +98,8 @@ class Run:
     # its cells
 
     def cells(self, *, model: str | None = None, only_done: bool = False, reruns: bool = True) -> Iterator[RunCell]:
-        """Cells in the grid's order, each read when it is its turn: done, failed, or waiting. One whose files are damaged, or
-        were changed since, has failed: its numbers are not shown.
+        """Cells in the grid's order, each read when it is its turn: done, stopped, failed, or waiting. One whose files are
+        damaged, or were changed since, has failed: its numbers are not shown.
 
         Args:
             model: only those of this model.
@@ -127,6 +131,35 @@ class Run:
         """The same run, where these cells count as not done: their files are damaged, say."""
         done = {place: key for place, key in self.done.items() if key not in keys}
         return replace(self, done=done, missing=tuple(place for place in self._places if place not in done))
+
+    def with_stopped(self) -> Run:
+        """The same run, where the cells that were stopped count as done: for who reckons with that they were."""
+        if not self.stopped:
+            return self
+        done = {
+            place: key
+            for place, key in zip(self._places, self.grid["cells"], strict=True)
+            if place in {*self.done, *self.stopped}
+        }
+        return replace(self, done=done, missing=tuple(place for place in self._places if place not in done))
+
+    def told(self, place: Place) -> StoredResult:
+        """What is kept of a cell that is done; or was stopped, of the rows that were asked.
+
+        Raises:
+            StoreError: its file is damaged.
+        """
+        if place in self.stopped:
+            return self.store.stopped.read(self.stopped[place]).result
+        return self.store.result(self.done[place])
+
+    def stopped_at(self, place: Place) -> Stopped:
+        """How far a stopped cell was asked, and why no further.
+
+        Raises:
+            StoreError: its file is damaged.
+        """
+        return self.store.stopped.read(self.stopped[place]).stopped
 
     def _asked(self, key: str) -> str:
         """The cell whose completions a cell is about: a judged cell's unjudged twin."""
@@ -167,10 +200,25 @@ class Run:
 
     def _not_done(self, key: str, failures: Collection[str]) -> RunCell:
         found = broken(key, self.grid["cells"][key], failures)
+        if found is None and key in self._stopped:
+            return self._at_its_stop(key)
         if found is None:
             return self._cell(key, status="waiting")
         failure = self.store.failure(found)
         return self._cell(key, status="failed", kind=failure.kind, reason=failure.reason)
+
+    @cached_property
+    def _stopped(self) -> frozenset[str]:
+        return frozenset(self.stopped.values())
+
+    def _at_its_stop(self, key: str) -> RunCell:
+        try:
+            found = self.store.stopped.read(key)
+            self.store.stopped.check_files(found)
+        except DamagedError as e:
+            return self._cell(key, status="failed", kind=DamagedError.__name__, reason=str(e))
+        settings = settings_of(json.dumps(found.result.content.get("protocol", {})))
+        return self._cell(key, status="stopped", stopped=found, settings=settings, costs=found.result.costs)
 
     @cached_property
     def _verdicts(self) -> Any:
@@ -293,7 +341,7 @@ class Run:
         return Rows(examples=kept, groups=groups, values=values, seeds=seeds) if kept else None
 
     def scores(self, place: Place) -> Scored:
-        """The scores of one done cell's rows at its last step.
+        """The scores of the rows of one cell, done or stopped, at its last step.
 
         Raises:
             StoreError: its file is damaged, or was changed after the run.
@@ -301,7 +349,7 @@ class Run:
         known = self._read.get(place)
         if known is None:
             if isinstance(self.store.root, Path):  # where people edit by hand; through a network it would take as long again
-                self.store.check_files(self.store.result(self.done[place]))
+                self._check(place)
             known = _scored(self._columns(place))
             self._kept[0] += len(known.examples)
             if self._kept[0] > _KEPT:
@@ -316,11 +364,22 @@ class Run:
         Raises:
             StoreError: the file is damaged.
         """
-        return self.store.samples(self.done[place], ["example", "step", *columns, "group"], last=True)
+        wanted = ["example", "step", *columns, "group"]
+        if place in self.stopped:
+            return self.store.stopped.samples.rows(self.stopped[place], wanted, last=True)
+        return self.store.samples(self.done[place], wanted, last=True)
+
+    def _check(self, place: Place) -> None:
+        if place in self.stopped:
+            self.store.stopped.check_files(self.store.stopped.read(self.stopped[place]))
+        else:
+            self.store.check_files(self.store.result(self.done[place]))
 
     def _columns(self, place: Place) -> dict[str, list[Any]]:
-        """What `_scored` wants of a done cell, at its last step."""
+        """What `_scored` wants of a cell, at its last step."""
         wanted = ["example", "step", *dict.fromkeys(chain(*METRICS.values())), "scores", "group"]
+        if place in self.stopped:
+            return self.store.stopped.samples.columns(self.stopped[place], wanted, last=True)
         return self.store.sample_columns(self.done[place], wanted, last=True)
 
     @cached_property
@@ -367,6 +426,7 @@ def open_run(folder: Location | Store) -> Run:
     store = folder if isinstance(folder, Store) else Store(folder)
     grid = store.resolved()
     done = store.done()
+    stopped = store.stopped.among(done)
     found = {Place(**{name: cell[name] for name in Place._fields}): key for key, cell in grid["cells"].items()}
     return Run(
         folder=str(store.root),
@@ -374,6 +434,7 @@ def open_run(folder: Location | Store) -> Run:
         done={place: key for place, key in found.items() if key in done},
         missing=tuple(place for place, key in found.items() if key not in done),
         store=store,
+        stopped={place: key for place, key in found.items() if key in stopped},
     )
 
 
@@ -387,7 +448,7 @@ def read_run(folder: Location) -> Run:
         ConfigError: it is not a run folder, or nothing in it is done.
     """
     run = open_run(folder)
-    if not run.done:
+    if not run.done and not run.stopped:
         raise ConfigError(f"{folder}: no cell is done yet; run the grid first")
     return run
 
@@ -395,8 +456,9 @@ def read_run(folder: Location) -> Run:
 def metric_names(run: Run) -> list[str]:
     """Metrics that rows of a run have, those of tasks of its own (`f1`) included."""
     names = dict.fromkeys(METRICS)
-    for task in dict.fromkeys(place.task for place in run.done):
-        place = next(place for place in run.done if place.task == task)
+    places = (*run.done, *run.stopped)
+    for task in dict.fromkeys(place.task for place in places):
+        place = next(place for place in places if place.task == task)
         names |= dict.fromkeys(run.scores(place).values)
     return list(names)
 

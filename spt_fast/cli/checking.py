@@ -10,6 +10,7 @@ from spt_fast.cli.prompts import look_at_prompts
 from spt_fast.config import GridConfig
 from spt_fast.config.reader import require_few
 from spt_fast.config.strict import belongs, did_you_mean
+from spt_fast.driver.stopping import GridStopping
 from spt_fast.engine import OURS, engine_of
 from spt_fast.errors import ConfigError, DataError, SptError, UnreachableError
 from spt_fast.plan.cell import Cell, TaskRows
@@ -53,6 +54,7 @@ def check_grid(config: GridConfig) -> Checked:
     unseen = [model.name for model in models.values() if model.unreachable]
     loaded, rows_wrong, rows_unseen = _rows(cells)
     prompts_wrong, notes = look_at_prompts(cells, loaded)
+    wrong += _stop(config, cells)
     wrong += [*rows_wrong, *_short_rows(cells, loaded), *prompts_wrong, *_engine_settings(config), *_output(config)]
     return Checked(
         wrong=tuple(dict.fromkeys(wrong)),
@@ -68,6 +70,17 @@ def _output(config: GridConfig) -> list[str]:
         open_storage(config.folder)
     except ConfigError as e:
         return [f"output: {e}"]
+    return []
+
+
+def _stop(config: GridConfig, cells: list[Cell]) -> list[str]:
+    """What is wrong with `stop`: its policy, or what that is held against."""
+    if config.stop is None:
+        return []
+    try:
+        GridStopping(config, cells, None)
+    except SptError as e:
+        return [str(e)]
     return []
 
 

@@ -10,6 +10,7 @@ from spt_fast.cli.progress import counted, spoken
 from spt_fast.config import GridConfig, PriceConfig
 from spt_fast.driver.ahead import ahead_of
 from spt_fast.driver.estimates import lengths_of, measured
+from spt_fast.driver.stopping import GridStopping
 from spt_fast.executors import LOCAL, open_executor
 from spt_fast.executors.scheduled import runs_on
 from spt_fast.plan import Stage
@@ -38,6 +39,8 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     done = store.done()
     reused = [] if fresh else reusable(config, store, cells)
     kept = set() if fresh else done.union(*(each.done for each in reused))
+    if config.stop is not None and not fresh:
+        kept |= GridStopping(config, cells, store).enough(store)
     stages = plan.stages(chosen, kept)
     missing = [cell for cell in chosen if cell.key not in kept]
     lines = [f"{len(chosen)} cells, {len(chosen) - len(missing)} done, {len(missing)} to do; run folder {store.root}"]

@@ -180,6 +180,9 @@ class LineWatcher(Watcher):
                 self._line(f"note    {self.cells[key].title}: {said}")
             case CellTrained(key=key) if event.curve:  # else learnt for another cell, or not at all
                 self._line(f"trained {stage.by_key[key].title}: loss {_losses(event)}")
+            case CellDone(key=key, result=result) if result.stopped is not None:
+                enough = f"{result.stopped.n:,} of {result.stopped.of:,} rows were enough: {result.stopped.why}"
+                self._line(f"stopped {stage.by_key[key].title}: {enough}  {self._tally}")
             case CellDone(key=key):
                 self._line(f"{'again   ' if stage.rerun else 'done    '}{stage.by_key[key].title}  {self._tally}")
             case CellFailed(key=key, reason=reason):

@@ -27,15 +27,18 @@ def status_of(folder: Location) -> str:
         key: " · ".join(str(cell[name]) for name in names if cell[name] is not None) for key, cell in resolved["cells"].items()
     }
     done, failures = store.done() & set(cells), store.failed()
+    stopped = store.stopped.among(done) & set(cells)
     damaged = _damaged(store, [key for key in cells if key in done])
     why = {
         key: of
         for key, cell in resolved["cells"].items()
-        if key not in done and (of := broken(key, cell, failures)) is not None
+        if key not in done | stopped and (of := broken(key, cell, failures)) is not None
     }
     failed, done = set(why) | set(damaged), done - set(damaged)
-    left = len(cells) - len(done) - len(failed)
-    lines = [f"{resolved['name']}: {len(cells)} cells: {len(done)} done, {len(failed)} failed, {left} left"]
+    stopped -= failed
+    left = len(cells) - len(done) - len(stopped) - len(failed)
+    enough = f"{len(stopped)} stopped, " if stopped else ""
+    lines = [f"{resolved['name']}: {len(cells)} cells: {len(done)} done, {enough}{len(failed)} failed, {left} left"]
     events, running = store.events(), store.in_use
     lines.append(_now(events, running=running, left=left, failed=len(failed)))
     lines += _engines(events)
@@ -66,7 +69,7 @@ def _now(events: list[dict[str, Any]], *, running: bool, left: int, failed: int)
         fix = "; run the grid again to go on" if left or failed else ""
         return f"the last run {ended} {ago} ago{fix}"
     took = time.time() - this[0]["time"]
-    finished = sum(event["event"] in ("done", "failed") for event in this)
+    finished = sum(event["event"] in ("done", "stopped", "failed") for event in this)
     doing = "; ".join(_doing(this)) or "starting"
     pulse: dict[str, Any] = next((event for event in reversed(this) if event["event"] == "pulse"), {})
     in_flight = f", {pulse['running']} in flight" if pulse.get("running") else ""

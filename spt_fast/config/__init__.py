@@ -8,6 +8,7 @@ from spt_fast.config.grid import (
     JudgeConfig,
     ModelConfig,
     PriceConfig,
+    StopConfig,
     TaskConfig,
     is_pattern,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "Schedule",
     "ShuffledLabels",
     "SoftPromptConfig",
+    "StopConfig",
     "TaskConfig",
     "Transfer",
     "Vectors",

@@ -213,6 +213,53 @@ class PriceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StopConfig:
+    """Ask the rows of a cell in a random order, and no further than until what is to be known is known."""
+
+    when: str = field(default="decided", metadata=one_of("decided"))
+    """`decided`: until bounds that hold at every look say that it is known."""
+    check: str | None = field(default=None, metadata=path())
+    """What is to be known. The path of a policy: whether its checks pass or fail, against `against`. `rank`: whether the model
+    is above or below each other model whose cell of the task and protocol is done. `{width: 0.02}`: exact match, format
+    following and knowledge, each with an interval of level 1 - alpha at most so wide."""
+    width: float | None = field(default=None, metadata=number(above=0, below=1, note="a share (0.02 is two points)"))
+    """How wide intervals may be, in place of `check`."""
+    alpha: float | None = field(default=None, metadata=number(least=1e-9, below=0.5))
+    """Probability that what is said to be known is wrong, over all looks together. Null: the policy's, or 0.05."""
+    against: str | None = field(default=None, metadata=path())
+    """What a policy holds a cell against: a run folder; the name, or a pattern, of one model of the grid; or `previous`, the
+    nearest earlier checkpoint of the same series that is done."""
+    block: int = field(default=50, metadata=whole(least=1, most=1_000_000))
+    """Rows between two looks."""
+    least: int = field(default=100, metadata=whole(least=1, most=1_000_000))
+    """Rows before the first look."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self)
+        if (self.check is None) == (self.width is None):
+            raise ConfigError(
+                "check: "
+                + ("is missing" if self.check is None else "and width are two things to know")
+                + "; give check: POLICY.yaml, check: rank, or width: 0.02"
+            )
+        if self.by_policy and self.against is None:
+            raise ConfigError(
+                "against: is missing; name a run folder, a model of the grid, or previous, to hold the policy against"
+            )
+        if not self.by_policy and self.against is not None:
+            raise ConfigError(f"against: goes with a policy, and not with {'rank' if self.check else 'width'}; leave it out")
+
+    @property
+    def by_policy(self) -> bool:
+        """Whether `check` is the path of a policy."""
+        return self.check not in (None, RANK)
+
+
+RANK, PREVIOUS = "rank", "previous"
+"""Of `StopConfig`, the words for `check` and for `against`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GridConfig:
     """Models x tasks x protocols x seeds."""
 
@@ -241,6 +288,9 @@ class GridConfig:
     today: each day has a folder of its own, which reuses the completed cells of earlier days."""
     rerun: float = field(default=0.0, metadata=number(least=0, most=1, note="a share of the rows, 2% or 0.02"))
     """Share of each cell's test rows to ask again, to see which answers flip: 2% or 0.02. Changes no result."""
+    stop: StopConfig | None = None
+    """When the rows of a cell need not be asked any further; null: all are asked. Changes no row's result: a run without it
+    asks the rest."""
     price: PriceConfig | None = None
     """Price of an hour of a GPU, for the report's costs. Changes no result."""
 

@@ -20,6 +20,7 @@ from spt_fast.config import (
     PriceConfig,
     Protocol,
     SoftPromptConfig,
+    StopConfig,
     TaskConfig,
     is_unused,
     with_preset,
@@ -120,6 +121,20 @@ def _seeds(item: Any) -> tuple[int, ...]:
 def _price(item: Any) -> PriceConfig:
     given = item if isinstance(item, Mapping) else {"per_gpu_hour": scalar(float, item, "price", _PRICE)}
     return read(PriceConfig, given, "price")
+
+
+def _stop(item: Any, base: Path) -> StopConfig:
+    item = dict(mapping_of(item, "stop"))
+    if isinstance(check := item.get("check"), Mapping):
+        if set(check) != {"width"}:
+            raise ConfigError("stop.check: must be the path of a policy, rank, or {width: 0.02}")
+        item = {key: value for key, value in item.items() if key != "check"} | {"width": check["width"]}
+    for key in ("check", "against"):
+        if isinstance(item.get(key), str):
+            item[key] = _from_base(item[key], base)
+    if "width" in item and item["width"] is not None:
+        item["width"] = share_of(item["width"], "stop.width")
+    return read(StopConfig, item, "stop")
 
 
 def share_of(value: Any, place: str) -> float:
@@ -453,6 +468,7 @@ _OPTIONAL: Mapping[str, Callable[[Any, Path], Any]] = {
     "truth": lambda item, _: known_scores(item, "truth"),
     "output": lambda item, _: scalar(str, item, "output"),
     "rerun": lambda item, _: share_of(item, "rerun"),
+    "stop": lambda item, base: _stop(item, base),
     "price": lambda item, _: _price(item),
 }
 """Key of a grid that may be left out -> how it is read, in the order in which mistakes are told."""
@@ -468,6 +484,7 @@ for _each in map(PROTOCOLS.__getitem__, _NAMED_FIRST):
     home(_each, of=_each.name, call=f"a setting of {_each.name}", where=_how)
 home(ModelConfig, of="a model", where="models: [{{id: ..., {key}: ...}}]")
 home(JudgeConfig, of="the judge", where="judge: {{model: ..., {key}: ...}}")
+home(StopConfig, of="stop", where="stop: {{check: ..., {key}: ...}}")
 home(PriceConfig, of="the price", where="price: {{per_gpu_hour: ..., {key}: ...}}")
 home(
     (*ENGINE_KEYS, *ENGINE_NUMBERS, *VLLM_KEYS),

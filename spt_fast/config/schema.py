@@ -23,6 +23,7 @@ from spt_fast.config import (
     PriceConfig,
     Protocol,
     SoftPromptConfig,
+    StopConfig,
     TaskConfig,
 )
 from spt_fast.config.described import Key, keys
@@ -260,6 +261,17 @@ def _engine() -> Schema:
 _PATH = _text(Text(most=4000, path=True))
 _SCORES: Schema = {"type": "object", "additionalProperties": _number(SCORE)}
 _SHARE_OR_NUMBER: Schema = {"anyOf": [_number(Range(least=0, most=1)), _SHARE]}
+_WIDTH: Schema = {"anyOf": [_number(Range(above=0, below=1)), _SHARE]}
+_STOP: Mapping[str, Schema] = {
+    "check": {
+        "anyOf": [
+            _NULL,
+            _PATH,
+            {"type": "object", "additionalProperties": False, "required": ["width"], "properties": {"width": _WIDTH}},
+        ]
+    },
+    "width": {"anyOf": [_NULL, *_WIDTH["anyOf"]]},
+}
 _GRID: Mapping[str, Schema] = {
     "name": _NAME,
     "models": _list_of(_ref("model")),
@@ -271,6 +283,7 @@ _GRID: Mapping[str, Schema] = {
     "truth": {"anyOf": [_NULL, _SCORES, {"type": "object", "additionalProperties": _SCORES}]},
     "output": {"anyOf": [_NULL, _OUTPUT]},
     "rerun": {"anyOf": [_NULL, *_SHARE_OR_NUMBER["anyOf"]]},
+    "stop": {"anyOf": [_NULL, {**_mapping(StopConfig, _STOP), "anyOf": [{"required": ["check"]}, {"required": ["width"]}]}]},
     "price": {
         "anyOf": [_NULL, *_number(Range(least=0, most=1e9))["anyOf"], _mapping(PriceConfig, {"currency": _CURRENCY})],
     },

@@ -25,21 +25,22 @@ class Ahead:
     """Whether rows of cells that are done are to be asked again."""
 
     @classmethod
-    def of(cls, config: GridConfig, cells: Sequence[Cell], store: Store) -> Ahead:
+    def of(cls, config: GridConfig, cells: Sequence[Cell], store: Store, enough: Collection[str] = ()) -> Ahead:
         """What a run folder lacks.
 
         Args:
             config: of the grid.
             cells: of it, those that are chosen.
             store: the run folder.
+            enough: keys of the cells that are not done and need not be asked any further.
         """
-        done = store.done()
+        done = {*store.done(), *enough}
         missing = {cell.key: cell for cell in cells if cell.key not in done}
         stages = _describing(foreseen(plan.stages(cells, done), store), store)
         found = {cell.key: cell for stage in stages for cell in stage.cells}
         found |= {cell.unjudged.key: cell.unjudged for cell in missing.values() if cell.unjudged.members}
         found |= {key: cell for key, cell in missing.items() if cell.judge is not None}
-        return cls(stages=stages, cells=found, again=bool(to_rerun(config, cells, store, done)))
+        return cls(stages=stages, cells=found, again=bool(to_rerun(config, cells, store, store.done())))
 
     def __bool__(self) -> bool:
         """Whether there is anything."""

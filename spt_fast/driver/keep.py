@@ -70,6 +70,10 @@ def _write(stage: Stage, event: Event, store: Store) -> None:
             store.event("again", key=key, cell=cells[key].title)
         case CellFailed(key=key) if stage.rerun:
             store.event("not_again", key=key, cell=cells[key].title, kind=event.kind, reason=event.reason)
+        case CellDone(key=key, result=result) if result.stopped is not None:
+            store.put_stopped(cells[key], result)
+            told = {"n": result.stopped.n, "of": result.stopped.of, "why": result.stopped.why}
+            store.event("stopped", key=key, cell=cells[key].title, **told)
         case CellDone(key=key):
             if cells[key].judge is not None:
                 store.learnt.share(cells[key].unjudged, cells[key])

@@ -27,7 +27,8 @@ class GridResult:
     """Cell key -> result, of the cells that are done; read from the run folder when it is asked for."""
     failures: Mapping[str, Failure]
     """Cell key -> why, of the cells that failed."""
-
+    stopped: frozenset[str] = frozenset()
+    """Keys of the cells that were asked no further than was needed (`stop`)."""
     not_rerun: Mapping[str, str] = field(default_factory=dict)
     """Cell key -> why its rows could not be asked again, of the cells of this call where they could not."""
 
@@ -38,8 +39,8 @@ class GridResult:
 
     @property
     def left(self) -> int:
-        """Cells that are neither done nor failed."""
-        return len(self.cells) - len(self.results) - len(self.failures)
+        """Cells that are neither done, nor stopped, nor failed."""
+        return len(self.cells) - len(self.results) - len(self.stopped) - len(self.failures)
 
     @property
     def run(self) -> Run:
@@ -73,6 +74,7 @@ class Interrupted(KeyboardInterrupt):
 def standing(config: GridConfig, cells: Sequence[Cell], store: Store) -> GridResult:
     """Where a grid stands, from its run folder."""
     done = store.done()
+    stopped = store.stopped.among(done)
     left = [cell for cell in cells if cell.key not in done]
     failed = store.failed() if left else set()
     # A cell fails where what it rests on has.
@@ -83,4 +85,5 @@ def standing(config: GridConfig, cells: Sequence[Cell], store: Store) -> GridRes
         cells=tuple(cells),
         results=Results(store, [cell.key for cell in cells if cell.key in done]),
         failures=failures,
+        stopped=frozenset(cell.key for cell in left if cell.key in stopped and cell.key not in failures),
     )

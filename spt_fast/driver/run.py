@@ -18,6 +18,7 @@ from spt_fast.driver.estimates import expect, measured
 from spt_fast.driver.resolved import resolved, with_earlier
 from spt_fast.driver.result import GridResult, Interrupted, standing
 from spt_fast.driver.stages import Shows, Silence, StageRunner
+from spt_fast.driver.stopping import GridStopping
 from spt_fast.errors import LostError
 from spt_fast.executors import LOCAL, open_executor
 from spt_fast.executors.base import Executor
@@ -108,14 +109,15 @@ def run_cells(
     chosen = plan.select(cells, only) if only else cells
     plan.require_usable(chosen)
     store = Store(config.folder)
+    stopping = None if config.stop is None else GridStopping(config, cells, store)
     store.lock()
     with closing(store):
-        run = _Run(config, cells, chosen, store, watch or _silently, say or _unsaid)
+        run = _Run(config, cells, chosen, store, watch or _silently, say or _unsaid, stopping)
         run.forget() if fresh else run.reuse()
         know(cells, store)
         told = resolved(config, cells, folder=store.root)
         store.grid_file.put(told if series is None else with_earlier(told, store, series))
-        ahead = Ahead.of(config, chosen, store)
+        ahead = Ahead.of(config, chosen, store, run.enough)
         if not ahead:
             return standing(config, cells, store)
         store.event("run", cells=len(cells), todo=len(ahead.cells), pid=os.getpid())
@@ -142,6 +144,12 @@ class _Run:
     store: Store
     watch: Watch
     say: Say
+    stopping: GridStopping | None
+
+    @property
+    def enough(self) -> set[str]:
+        """Keys of the cells that were stopped, and need not be asked any further."""
+        return set() if self.stopping is None else self.stopping.enough(self.store)
 
     def forget(self) -> None:
         """Forget what the folder holds of the chosen cells."""
@@ -157,12 +165,13 @@ class _Run:
     def do(self, ahead: Ahead, executor: Executor) -> dict[str, str]:
         """Do what is ahead; why rows could not be asked again, by cell key."""
         store, done = self.store, self.store.done()
+        settled = done | self.enough
         known = measured(self.cells, {store: done})
         if isinstance(executor, ScheduledExecutor):
             executor.measured = known
-        expect(ahead_of(self.config, self.chosen, store, done), executor, store, known)
-        runner = StageRunner(executor=executor, store=store, known=known, say=self.say)
-        with self._watching(ahead.cells, sum(cell.key in done for cell in self.cells)) as shows:
+        expect(ahead_of(self.config, self.chosen, store, settled), executor, store, known)
+        runner = StageRunner(executor=executor, store=store, known=known, say=self.say, stopping=self.stopping)
+        with self._watching(ahead.cells, sum(cell.key in settled for cell in self.cells)) as shows:
             runner.run(ahead.stages, shows)
             ensembles.vote(plan.voting(self.chosen, store.done()), {cell.key for cell in self.cells}, store, shows)
             # Only now is it known whose completions are there.

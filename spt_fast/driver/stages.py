@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,14 +11,15 @@ from spt_fast.driver.carried import start_of
 from spt_fast.driver.estimates import TimeLeft
 from spt_fast.driver.heartbeat import Heartbeat
 from spt_fast.driver.keep import keep
-from spt_fast.errors import DamagedError
+from spt_fast.driver.stopping import GridStopping
+from spt_fast.errors import DamagedError, StoreError
 from spt_fast.executors.base import Executor
 from spt_fast.executors.scheduled import ScheduledExecutor
 from spt_fast.plan import Stage
 from spt_fast.scheduling.estimates import Measured
 from spt_fast.store import Store
 from spt_fast.worker.events import CellDone, CellFailed, Event
-from spt_fast.worker.lease import Given
+from spt_fast.worker.lease import Asking, Given, asking_key
 
 
 class Shows(Protocol):
@@ -45,12 +46,16 @@ class StageRunner:
     """What cells that are done have cost."""
     say: Callable[[str], None] | None = None
     """Is told in a sentence what of earlier work is of no use."""
+    stopping: GridStopping | None = None
+    """When cells have been asked enough; None: all is asked."""
 
     def run(self, stages: Sequence[Stage], shows: Shows) -> dict[str, str]:
         """Run stages to their end; why cells failed, by key."""
         failed = self._refuse([stage for stage in stages if stage.model.unresolved is not None], shows)
         stages = [stage for stage in stages if stage.model.unresolved is None]
-        return failed | self._run(stages, shows) if stages else failed
+        for wave in [stages] if self.stopping is None else self.stopping.waves(stages):
+            failed |= self._run(wave, shows) if wave else {}
+        return failed
 
     def keep(self, stage: Stage, event: Event) -> Event:
         """Write an event to the run folder; what is to be told of it."""
@@ -63,7 +68,7 @@ class StageRunner:
             self.say(said)
         heartbeat = Heartbeat(self.store)
         time_left = TimeLeft(stages, self.executor, self.store, self.known)
-        with closing(self.executor.run(stages, lambda stage: given(stage, self.store, self.say))) as events:
+        with closing(self.executor.run(stages, lambda stage: given(stage, self.store, self.say, self.stopping))) as events:
             for stage, told in events:
                 key = getattr(told, "key", None)
                 if key is not None and (key in ended or key not in stage.by_key):
@@ -88,13 +93,13 @@ class StageRunner:
         return failed
 
 
-def given(stage: Stage, store: Store, say: Callable[[str], None] | None = None) -> Given:
+def given(stage: Stage, store: Store, say: Callable[[str], None] | None = None, stopping: GridStopping | None = None) -> Given:
     """What earlier work has for a stage: soft prompts that are learnt already, those of earlier checkpoints to start from, or
-    the completions to be judged.
+    the completions to be judged; and how cells are asked.
 
     What is damaged is not there: vectors are learnt again, and a judge's worker fails the cell.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {} if stage.judge is not None or stage.rerun else _asking(stage, store, stopping)
     done = store.done() if stage.rerun else ()
     for cell in stage.cells:
         has: Any = None
@@ -111,4 +116,21 @@ def given(stage: Stage, store: Store, say: Callable[[str], None] | None = None) 
             has = start_of(cell, store, say)
         if has is not None:
             found[cell.key] = has
+    return found
+
+
+def _asking(stage: Stage, store: Store, stopping: GridStopping | None) -> dict[str, Asking]:
+    """How the cells of a stage are asked, where that is not simply everything."""
+    try:
+        rules = {} if stopping is None else stopping.of(stage.cells)
+    except StoreError:
+        rules = {}  # what they would be held against cannot be read: they are asked all
+    before = store.stopped.among(()) & stage.by_key.keys()
+    found = {}
+    for key in rules.keys() | before:
+        stopped = None
+        if key in before:
+            with suppress(DamagedError):  # it is asked anew
+                stopped = store.stopped.whole(key)
+        found[asking_key(key)] = Asking(key=key, stopping=rules.get(key), stopped=stopped)
     return found

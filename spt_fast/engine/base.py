@@ -8,7 +8,7 @@ the engine is never idle between cells, and a cell is finished as soon as its ow
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self, TypeAlias
@@ -179,6 +179,12 @@ class Engine(ABC):
             EngineError: a request is impossible (unknown soft prompt, empty, too long), or the engine died. After the
                 latter the engine is of no use any more (`alive` is False).
             OutOfMemoryError: it died of that; another one with less (`oom_backoff.Backoff`) may answer the same requests.
+        """
+
+    def cancel(self, numbers: Collection[int]) -> None:  # noqa: B027  (what cannot be taken back is answered)
+        """Requests of the open stream, by their places in it, whose answers nobody waits for any more.
+
+        An engine takes back what it can: of these no answer need come. One that does come is no error.
         """
 
     @abstractmethod

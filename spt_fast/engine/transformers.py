@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice, product
@@ -83,6 +83,7 @@ class TransformersEngine(Engine):
         self._held: dict[str, Tensor] = {}
         self._lora: HeldLora | None = None
         self._jitter = 0.0
+        self._cancelled: set[int] = set()
 
     @property
     def alive(self) -> bool:
@@ -115,10 +116,16 @@ class TransformersEngine(Engine):
     def stream(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
         """Answer requests, a window at a time, the longest of a window first."""
         self._loaded()
+        self._cancelled.clear()
         numbered = enumerate(requests)
         while window := [self._asked(*pair) for pair in islice(numbered, self._window)]:
-            for batch in self._batches(window):
-                yield from zip((asked.index for asked in batch), self._answers(batch), strict=True)
+            for together in self._batches(window):
+                batch = [asked for asked in together if asked.index not in self._cancelled]
+                yield from zip((asked.index for asked in batch), self._answers(batch) if batch else (), strict=True)
+
+    def cancel(self, numbers: Collection[int]) -> None:
+        """Those of batches that have not begun are not computed."""
+        self._cancelled.update(numbers)
 
     def _answers(self, batch: Sequence[_Asked]) -> list[Answer]:
         """Answer requests of one kind together; where memory has no room for them, in halves, as then all that follow.

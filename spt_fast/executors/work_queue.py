@@ -9,7 +9,7 @@ import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from spt_fast.plan.cell import Cell
-from spt_fast.worker.lease import Given, Handed, More, learnt_of
+from spt_fast.worker.lease import Given, Handed, More, asking_key, learnt_of
 
 
 class WorkQueue:
@@ -63,7 +63,7 @@ class WorkQueue:
     def ended(self, key: str) -> bool:
         """A cell is done, or has failed; whether it was here until now."""
         with self._changed:
-            self._earlier.pop(key, None)
+            self._forget(key)
             self._costs.pop(key, None)
             self._begun.discard(key)
             return self._cells.pop(key, None) is not None
@@ -74,7 +74,7 @@ class WorkQueue:
             self._changed.wait_for(lambda: self._new or self._released)
             cells = tuple(self._cells[key] for key in self._new if key in self._cells)
             self._new.clear()
-            given = {cell.key: self._earlier[cell.key] for cell in cells if cell.key in self._earlier}
+            given = {each: self._earlier[each] for cell in cells for each in _of(cell.key) if each in self._earlier}
             return More(cells=cells, given=given) if cells else None  # type: ignore[arg-type]
 
     @property
@@ -99,7 +99,7 @@ class WorkQueue:
             back = tuple(key for key in keys if key in self._cells and key not in self._begun)
             for key in back:
                 del self._cells[key]
-                self._earlier.pop(key, None)
+                self._forget(key)
             self._new = [key for key in self._new if key in self._cells]
             return back
 
@@ -108,3 +108,12 @@ class WorkQueue:
         with self._changed:
             self._released = True
             self._changed.notify_all()
+
+    def _forget(self, key: str) -> None:
+        for each in _of(key):
+            self._earlier.pop(each, None)
+
+
+def _of(key: str) -> tuple[str, str]:
+    """The keys under which earlier work has something for a cell."""
+    return key, asking_key(key)

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from spt_fast.analysis.cells import RunCell
@@ -20,18 +20,31 @@ from spt_fast.terminal import harmless
 
 MEAN_OF = "mean_of"
 """A further column of results.csv, where a grid has suites: of how many tasks a row is the mean; empty: it is a cell's."""
+STOPPED_OF = "stopped_of"
+"""The same, where cells were stopped: of how many rows `n` were asked; empty: of all."""
 
 
 def results_csv(cells: Sequence[RunCell], means: Sequence[SuiteMean] = ()) -> str:
-    """A row a metric of each done cell and step, then of each mean over a suite. What does not exist (a seed, a step, NaN) is
-    an empty field."""
+    """A row a metric of each done cell and step, then of each mean over a suite, then of each cell that was stopped. What does
+    not exist (a seed, a step, NaN) is an empty field."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*CSV_COLUMNS, MEAN_OF] if means else CSV_COLUMNS)
-    beside = [""] if means else []
-    writer.writerows([*map(_field, row), *beside] for cell in cells for row in result_rows(cell))
-    writer.writerows(list(map(_field, _mean_row(each))) for each in means)
+    stopped = [cell for cell in cells if cell.stopped is not None]
+    further = [MEAN_OF] * bool(means) + [STOPPED_OF] * bool(stopped)
+    writer.writerow([*CSV_COLUMNS, *further])
+    writer.writerows([*map(_field, row), *[""] * len(further)] for cell in cells for row in result_rows(cell))
+    writer.writerows([*map(_field, _mean_row(each)), *[""] * bool(stopped)] for each in means)
+    for cell in stopped:
+        of = [""] * bool(means) + [str(cell.stopped.stopped.of) if cell.stopped else ""]
+        writer.writerows([*map(_field, row), *of] for row in result_rows(at_its_stop(cell)))
     return out.getvalue()
+
+
+def at_its_stop(cell: RunCell) -> RunCell:
+    """A stopped cell as one that is done with the rows that were asked: for who says that they are not all."""
+    assert cell.stopped is not None
+    result = cell.stopped.result
+    return replace(cell, status="done", metrics=result.metrics, costs=result.costs, provenance=result.provenance)
 
 
 def _mean_row(found: SuiteMean) -> tuple[str | float | int | None, ...]:
@@ -75,6 +88,7 @@ def results_json(
         "runs": [_session(session, price) for session in sessions(events)],
         "means": [_mean(each) for each in means],
         "cells": [_done(cell, models[cell.model], price) for cell in cells if cell.status == "done"],
+        "stopped": [_stopped(cell, models[cell.model], price) for cell in cells if cell.stopped is not None],
         "failures": [{**_place(cell), "kind": cell.kind, "reason": cell.reason} for cell in cells if cell.status == "failed"],
         "waiting": [_place(cell) for cell in cells if cell.status == "waiting"],
     }
@@ -157,6 +171,14 @@ def _done(cell: RunCell, model: Spent, price: PriceConfig | None) -> dict[str, A
         **paid,
         "provenance": dict(cell.provenance),
     }
+
+
+def _stopped(cell: RunCell, model: Spent, price: PriceConfig | None) -> dict[str, Any]:
+    """A stopped cell: its numbers, of how many of how many rows they are, and why."""
+    assert cell.stopped is not None
+    stopped = cell.stopped.stopped
+    told = {"n": stopped.n, "of": stopped.of, "looks": stopped.looks, "why": stopped.why, "stopped_at": cell.stopped.stopped_at}
+    return {**_done(at_its_stop(cell), model, price), **told}
 
 
 def _rerun(rerun: Rerun) -> dict[str, Any]:

@@ -134,7 +134,9 @@ class Grid:
         cells = self.at.get(place, ())
         found = measured(cells, metric, self.said(place))
         if found is None:
-            return next((status for status in ("failed", "waiting") if any(cell.status == status for cell in cells)), ABSENT)
+            return next(
+                (status for status in ("failed", "stopped", "waiting") if any(cell.status == status for cell in cells)), ABSENT
+            )
         return Linked(number=found, href=samples_link(**place._asdict(), **filters))
 
     @cached_property

@@ -279,6 +279,12 @@ def _unfinished(cells: Sequence[RunCell]) -> list[str]:
         sentences.append("The only cell failed." if len(cells) == 1 else f"All {len(cells)} cells failed.")
     elif failed:
         sentences.append(f"Failed, and not in these numbers: {_of(len(failed), len(cells))}.")
+    if stopped := [cell.stopped.stopped for cell in cells if cell.stopped is not None]:
+        rows = sum(each.n for each in stopped) / sum(each.of for each in stopped)
+        sentences.append(
+            f"Stopped after {_percent(rows)}% of their rows, because what was to be known is known, and not in these numbers: "
+            f"{_of(len(stopped), len(cells))}; section Stopped of the report has theirs."
+        )
     if waiting:
         sentences.append(f"Still to be done: {_of(len(waiting), len(cells))}.")
     return sentences

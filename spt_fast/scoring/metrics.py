@@ -383,6 +383,12 @@ def counted(name: str) -> Value:
     return _BUILT_IN[name].of if name in _BUILT_IN else lambda sample: sample.scores.get(name)
 
 
+def value_of(name: str, sample: Sample) -> float | None:
+    """What a scored sample counts in a metric; None: nothing."""
+    found = counted(name)(sample)
+    return None if found is None or math.isnan(found) else float(found)
+
+
 def in_columns() -> Mapping[str, tuple[str, ...]]:
     """Metrics that every row of a task has a verdict for -> the columns of samples.parquet that it stands in."""
     return {spec.name: spec.columns for spec in _BUILT_IN.values() if spec.columns and not spec.some_rows}

@@ -7,6 +7,7 @@
                          last: the cell is done
                          meaning.json, what the vectors lie next to; probe.json, what `inspect` has asked of them
                          failure.json instead, where it failed; rerun.json, where some rows were asked again
+                         stopped.json instead, where it was asked no further than was needed, with what was asked (`stopped`)
     threads/<id>.json    the cells along which a soft prompt is carried through a series of checkpoints
     verdicts/            <number>.json, what `watch` has said of a checkpoint, and <number>.told where it has told it
     logs/                what the workers and their engines printed
@@ -32,12 +33,13 @@ from spt_fast.storage import Version, open_storage
 from spt_fast.store.damage import Damage
 from spt_fast.store.events import EventLog
 from spt_fast.store.grid_file import GridFile
-from spt_fast.store.layout import CURVE, FAILURE, GRID, LEARNT, RERUN, RESULT, SAMPLES, encoded, log_path, of_cell
+from spt_fast.store.layout import CURVE, FAILURE, GRID, LEARNT, RERUN, RESULT, SAMPLES, STOPPED, encoded, log_path, of_cell
 from spt_fast.store.learnt import LearntFiles
 from spt_fast.store.reruns import RerunFiles
 from spt_fast.store.results import Failure, ResultFiles, StoredResult
 from spt_fast.store.rows import RowFiles
 from spt_fast.store.samples import SampleFiles
+from spt_fast.store.stopped import StoppedFiles
 from spt_fast.store.threads import ThreadFiles
 from spt_fast.store.verdicts import VerdictFiles
 from spt_fast.types import CellResult
@@ -69,6 +71,7 @@ class Store:
         self._events = EventLog(self.storage)
         self._samples = SampleFiles(self.storage, damage)
         self._results = ResultFiles(self.storage, damage, self.learnt)
+        self.stopped = StoppedFiles(self.storage, damage)
 
     def name(self, path: str) -> str:
         """How a person is told of one of its files."""
@@ -116,6 +119,11 @@ class Store:
         """Keys of the cells that are done."""
         return set(self.storage.versions("cells", [RESULT]))
 
+    def settled(self) -> set[str]:
+        """Keys of the cells that are done, and of those that were stopped."""
+        done = self.done()
+        return done | self.stopped.among(done)
+
     def failed(self) -> set[str]:
         """Keys of the cells that failed when they were last tried."""
         return {key for key, (name, _) in self.versions().items() if name == FAILURE}
@@ -131,7 +139,8 @@ class Store:
             OSError: there is no grid.
         """
         rows = [(name, self.storage.version(f"rows/{name}")) for name in self.rows.names()]
-        beside = [sorted(self.storage.versions("cells", names).items()) for names in ([RERUN], [SAMPLES], [CURVE], LEARNT)]
+        names_of = ([RERUN], [SAMPLES], [CURVE], LEARNT, [STOPPED])
+        beside = [sorted(self.storage.versions("cells", names).items()) for names in names_of]
         return [self.storage.version(GRID), rows, sorted(self.versions().items()), *beside, *self.verdicts.numbers()]
 
     def discard(self, key: str) -> None:
@@ -199,6 +208,12 @@ class Store:
     def put_result(self, cell: Cell, result: CellResult) -> None:
         """Keep a done cell; the marker is written last: `ResultFiles.put`."""
         self._results.put(cell, result)
+        self.stopped.forget(cell.key)
+
+    def put_stopped(self, cell: Cell, result: CellResult) -> None:
+        """Keep a cell that was asked no further than was needed: `StoppedFiles.put`."""
+        self.stopped.put(cell, result)
+        self.storage.remove(of_cell(cell.key, FAILURE))
 
     def failure(self, key: str) -> Failure:
         """Why a cell failed; where that cannot be read, that it cannot: the cell is tried again anyway."""

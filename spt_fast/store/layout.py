@@ -11,6 +11,7 @@ from typing import Any
 GRID, EVENTS, ASKED = "grid.yaml", "events.jsonl", ".asked"
 RESULT, FAILURE, RERUN = "result.json", "failure.json", "rerun.json"
 SAMPLES, CURVE = "samples.parquet", "curve.csv"
+STOPPED, STOPPED_SAMPLES, STOPPED_ANSWERS = "stopped.json", "stopped.parquet", "stopped-answers.parquet"
 PROMPT, ADAPTER = "prompt.safetensors", "adapter.safetensors"
 LEARNT = (PROMPT, ADAPTER)
 """What a cell has learnt is in one of these."""

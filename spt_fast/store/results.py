@@ -83,7 +83,7 @@ class ResultFiles:
             DamagedError: it was changed since.
             KeyError, TypeError, ...: it is none.
         """
-        stored = _read(key, data)
+        stored = read_result(key, data)
         if CHECKSUM in data and data[CHECKSUM] != checksum(data):
             raise self._damage.changed(of_cell(key, RESULT))
         return stored
@@ -117,12 +117,12 @@ class ResultFiles:
             with suppress(FileNotFoundError):
                 curve = self._storage.read(of_cell(cell.key, CURVE)).decode("utf-8", "replace")
                 files[CURVE] = encoded(with_metrics(curve, result.metrics))
-            data = _told(cell, result)
+            data = told(cell, result)
             data["files"] = {name: sha256(content) for name, content in files.items()}
             if cell.steps != (None,):
                 data["files"] |= self._learnt.hashes(cell.key)
             data[CHECKSUM] = checksum(data)
-            _read(cell.key, data)  # what cannot be read again is not written
+            read_result(cell.key, data)  # what cannot be read again is not written
             files[RESULT] = as_json(data)
         for name, content in files.items():
             self._storage.write(of_cell(cell.key, name), content)
@@ -151,7 +151,7 @@ def checksum(data: Mapping[str, Any]) -> str:
     return sha256(encoded(json.dumps(told, sort_keys=True, ensure_ascii=False, separators=(",", ":"))))
 
 
-def _told(cell: Cell, result: CellResult) -> dict[str, Any]:
+def told(cell: Cell, result: CellResult) -> dict[str, Any]:
     """What result.json tells, but for the checksums.
 
     Raises:
@@ -189,7 +189,7 @@ def _not_json(value: object, place: str = "") -> str:
     return next(filter(None, found), "")
 
 
-def _read(key: str, data: Mapping[str, Any]) -> StoredResult:
+def read_result(key: str, data: Mapping[str, Any]) -> StoredResult:
     """What result.json tells.
 
     Raises:

@@ -21,8 +21,8 @@ ADDED = frozenset({"answer_texts", "answer_logprobs", "answer_bits_per_byte", "a
 class SampleFiles:
     """The samples of one run folder."""
 
-    def __init__(self, storage: Storage, damage: Damage) -> None:
-        self._storage, self._damage = storage, damage
+    def __init__(self, storage: Storage, damage: Damage, name: str = SAMPLES) -> None:
+        self._storage, self._damage, self._name = storage, damage, name
 
     def rows(
         self, key: str, columns: Sequence[str] | None = None, *, last: bool = False, rows: Sequence[int] | None = None
@@ -59,7 +59,7 @@ class SampleFiles:
         try:
             return tuple(_sample(row) for row in self.rows(key))
         except UNREADABLE as e:
-            raise self._damage.unreadable(of_cell(key, SAMPLES), e) from None
+            raise self._damage.unreadable(of_cell(key, self._name), e) from None
 
     def table(
         self, key: str, columns: Sequence[str] | None = None, *, last: bool = False, rows: Sequence[int] | None = None
@@ -73,7 +73,7 @@ class SampleFiles:
         import pyarrow.parquet as pq
 
         names = list(columns) if columns else [field.name for field in fields(Sample)]
-        path = of_cell(key, SAMPLES)
+        path = of_cell(key, self._name)
         try:
             # read_table would look for a data set of many files first
             with self._storage.local(path) as local, pq.ParquetFile(local) as file:

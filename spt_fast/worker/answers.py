@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -46,6 +47,8 @@ class CellAnswers:
     window: ContextWindow = field(init=False)
     not_finite: int = 0
     """Answers from logits that were NaN or infinite."""
+    asked: Sequence[int] | None = None
+    """The test rows that are told of, by number; None: all."""
 
     def __post_init__(self) -> None:
         self.window = ContextWindow(wanted=self.cell.task.task.sampling.max_tokens)
@@ -73,9 +76,24 @@ class CellAnswers:
         if answer.cached is not None:
             self.tokens["cached_tokens"] += answer.cached
 
+    def of(self, rows: Sequence[int]) -> CellAnswers:
+        """The same, of some of the test rows: what follows tells of these alone, in this order."""
+        found = copy(self)
+        found.asked = rows
+        return found
+
+    @property
+    def tests(self) -> Sequence[Question]:
+        """The test rows."""
+        return self.questions.test if self.asked is None else [self.questions.test[i] for i in self.asked]
+
+    @property
+    def _asked(self) -> Sequence[int]:
+        return range(len(self.questions.test)) if self.asked is None else self.asked
+
     def completions(self, step: int | None) -> list[Completion]:
         """One a test row."""
-        found = [self.answers[Slot(step, "written", i)] for i in range(len(self.questions.test))]
+        found = [self.answers[Slot(step, "written", i)] for i in self._asked]
         return [answer for answer in found if isinstance(answer, Completion)]
 
     def scores(self, step: int | None) -> list[OptionScores]:
@@ -83,7 +101,7 @@ class CellAnswers:
         priors = Priors(self._totals(step, "listed", i) for i in self._choosing)
         return [
             replace(self._scores(step, i), priors=priors.of(len(question.options)))
-            for i, question in enumerate(self.questions.test)
+            for i, question in zip(self._asked, self.tests, strict=True)
         ]
 
     def choice(self) -> Choice:
@@ -113,7 +131,7 @@ class CellAnswers:
 
     def gold(self, step: int | None) -> list[GoldScores]:
         """The likelihoods of the gold answers of each test row; of one that was asked without, none."""
-        return [self._gold(step, i) for i in range(len(self.questions.test))]
+        return [self._gold(step, i) for i in self._asked]
 
     def _gold(self, step: int | None, i: int) -> GoldScores:
         question = self._rows[i]
@@ -128,7 +146,7 @@ class CellAnswers:
     def answered(self, step: int | None) -> list[Answered]:
         """What a library's task is to judge, one a test row."""
         found = []
-        for i, (question, completion) in enumerate(zip(self.questions.test, self.completions(step), strict=True)):
+        for i, question, completion in zip(self._asked, self.tests, self.completions(step), strict=True):
             greedy = [_begins(question, pair, completion) for pair in (*question.options, *question.beside)]
             listed, k = self._totals(step, "listed", i), len(question.options)
             beside = [self._total(Slot(step, "beside", i, n)) for n in range(len(question.beside))]

@@ -98,7 +98,7 @@ class EngineLoop(ABC, Generic[CellPlanT]):
     def _ask(self, engine: Engine) -> bool:
         """Stream the requests of cells that are left; return whether they are answered, or the engine is dead."""
         cells = self.backlog.next_cells()
-        stream = Stream(engine, [self.plan(cell) for cell in cells], self._telling())
+        stream = Stream(engine, self.plans(cells), self._telling())
         try:
             for plan in stream:
                 self.finish(plan, stream)
@@ -119,8 +119,8 @@ class EngineLoop(ABC, Generic[CellPlanT]):
     # What each kind of stage does its own way
 
     @abstractmethod
-    def plan(self, cell: Cell) -> CellPlanT:
-        """What is asked of a cell."""
+    def plans(self, cells: Sequence[Cell]) -> Sequence[CellPlanT]:
+        """What is asked of cells, in the order in which it is."""
 
     @abstractmethod
     def finish(self, plan: CellPlanT, stream: Stream[CellPlanT]) -> None:

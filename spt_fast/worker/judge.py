@@ -132,9 +132,9 @@ class Judging(EngineLoop[JudgePlan]):
         """Take note of what it has cost to start."""
         self._engine_start_s = seconds
 
-    def plan(self, cell: Cell) -> JudgePlan:
-        """What the judge is asked of a cell."""
-        return JudgePlan(cell, self)
+    def plans(self, cells: Sequence[Cell]) -> list[JudgePlan]:
+        """What the judge is asked of cells."""
+        return [JudgePlan(cell, self) for cell in cells]
 
     def finish(self, plan: JudgePlan, stream: Stream[JudgePlan]) -> None:
         """Put the verdicts in place of the rules', and count anew."""

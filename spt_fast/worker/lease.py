@@ -11,7 +11,8 @@ from spt_fast.engine.base import Followers
 from spt_fast.plan.cell import Cell
 from spt_fast.prompts.lora import Learnt
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.types import CellResult
+from spt_fast.scoring.stopping import Stopping
+from spt_fast.types import CellResult, Stopped
 
 
 @dataclass(frozen=True)
@@ -21,19 +22,41 @@ class Start:
     prompt: SoftPrompt
 
 
-Given: TypeAlias = Mapping[str, Mapping[int, Learnt] | Start] | Mapping[str, CellResult]
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """How a cell is asked, where that is not simply everything."""
+
+    key: str
+    """Of the cell."""
+    stopping: Stopping | None = None
+    """When it has been asked enough; None: all is asked."""
+    stopped: Stopped | None = None
+    """What was asked of it before, with the answers; None: nothing."""
+
+
+Given: TypeAlias = Mapping[str, Mapping[int, Learnt] | Start | Asking] | Mapping[str, CellResult]
 """By cell key, what earlier work has for a cell: step -> what was trained, or what its vectors start from; or, of a cell that
-is to be judged, its result by rules."""
+is to be judged, its result by rules. By `asking_key`, how it is asked."""
+
+
+def asking_key(key: str) -> str:
+    """Under which `Asking` of a cell is given, beside what it has learnt."""
+    return f"asking {key}"
 
 
 def learnt_of(given: Mapping[str, Any]) -> dict[str, Mapping[int, Learnt]]:
     """Of what is given, all that is trained."""
-    return {key: found for key, found in given.items() if not isinstance(found, Start)}
+    return {key: found for key, found in given.items() if not isinstance(found, Start | Asking)}
 
 
 def starts_of(given: Mapping[str, Any]) -> dict[str, SoftPrompt]:
     """Of what is given, where trainings start."""
     return {key: found.prompt for key, found in given.items() if isinstance(found, Start)}
+
+
+def asking_of(given: Mapping[str, Any]) -> list[Asking]:
+    """Of what is given, how cells are asked."""
+    return [found for found in given.values() if isinstance(found, Asking)]
 
 
 @dataclass(frozen=True, kw_only=True)

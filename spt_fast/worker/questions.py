@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -75,16 +76,40 @@ class Questions:
     no_answers: str = ""
     """Why the likelihood of gold answers is not asked."""
 
+    @property
+    def all_rows(self) -> Sequence[Question]:
+        """Test rows, then the rows to choose by."""
+        return (*self.test, *self.choosing)
+
+    def digest(self, steps: Sequence[int | None], learnt: Sequence[str]) -> str:
+        """Hash of all that is asked at some steps, behind what was trained: 16 hexadecimal digits.
+
+        Args:
+            steps: at which it is asked.
+            learnt: keys of what was trained.
+        """
+        digest = hashlib.sha256(repr((list(steps), list(learnt), self.learnt, self.bare)).encode())
+        for each in self.all_rows:
+            likelihoods = [pair[1] for pair in (*each.options, *each.cloze, *each.beside, *each.answers)]
+            digest.update(repr((each.example.key, each.prompt, each.bare, likelihoods)).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:16]
+
     def count(self, *, last: bool) -> int:
         """Requests of a step; of the last one, by which the best way is chosen, there are more."""
         of_tests = sum(1 + len(each.options) + len(each.cloze) + len(each.beside) + len(each.own_answers) for each in self.test)
         of_choosing = sum(len(question.options) + (len(question.cloze) if last else 0) for question in self.choosing)
         return of_tests + of_choosing + len(self.bare_at(last=last))
 
-    def bare_at(self, *, last: bool) -> Sequence[int]:
-        """The texts whose unconditional likelihood is asked at a step, by number: those of `choosing` at the last one only."""
+    def bare_at(self, *, last: bool, rows: Sequence[int] | None = None) -> Sequence[int]:
+        """The texts whose unconditional likelihood is asked at a step, by number: those of `choosing` at the last one only.
+
+        Args:
+            last: it is the last one.
+            rows: those of these rows: test rows, then `choosing`; None: of all.
+        """
         asked = (*self.test, *self.choosing) if last else self.test
-        return sorted({number for question in asked for number in question.bare})
+        chosen = asked if rows is None else [asked[i] for i in rows if i < len(asked)]
+        return sorted({number for question in chosen for number in question.bare})
 
 
 def texts_of(example: Example) -> tuple[str, ...]:

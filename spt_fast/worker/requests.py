@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spt_fast.engine.base import Engine, check_request
@@ -13,7 +13,9 @@ from spt_fast.worker.answers import CellAnswers, Slot
 from spt_fast.worker.questions import Pair, Question
 
 
-def requests_of(answers: CellAnswers, engine: Engine, learnt: Mapping[int, Learnt]) -> Iterator[tuple[Slot, Request]]:
+def requests_of(
+    answers: CellAnswers, engine: Engine, learnt: Mapping[int, Learnt], rows: Sequence[int] | None = None
+) -> Iterator[tuple[Slot, Request]]:
     """The requests of a cell: for each step and test row a completion, and each option's log-likelihood by all ways.
 
     What stands behind one prompt comes together, so that the engine reads it once.
@@ -22,13 +24,14 @@ def requests_of(answers: CellAnswers, engine: Engine, learnt: Mapping[int, Learn
         answers: of the cell, whose questions and steps they are.
         engine: who will be asked; it is given what was trained.
         learnt: step -> what was trained; empty for protocols that train nothing.
+        rows: those of these rows, by number: test rows, then the rows to choose by; None: of all.
 
     Raises:
         EngineError: a request does not fit the model.
     """
     for step in answers.steps:
         prefix = _prefix(engine, None if step is None else learnt[step])
-        for slot, request in _of_step(answers, step, prefix, engine.max_model_len):
+        for slot, request in _of_step(answers, step, prefix, engine.max_model_len, rows):
             check_request(request, soft_length=prefix.length, max_model_len=engine.max_model_len)
             yield slot, request
 
@@ -63,10 +66,14 @@ def _prefix(engine: Engine, trained: Learnt | None) -> Prefix:
     return Prefix()
 
 
-def _of_step(answers: CellAnswers, step: int | None, prefix: Prefix, most: int) -> Iterator[tuple[Slot, Request]]:
+def _of_step(
+    answers: CellAnswers, step: int | None, prefix: Prefix, most: int, rows: Sequence[int] | None
+) -> Iterator[tuple[Slot, Request]]:
     sampling, last = answers.cell.task.task.sampling, step == answers.steps[-1]
     tests = len(answers.questions.test)
-    for i, question in enumerate((*answers.questions.test, *answers.questions.choosing)):
+    questions = (*answers.questions.test, *answers.questions.choosing)
+    for i in range(len(questions)) if rows is None else rows:
+        question = questions[i]
         if i < tests:
             room = answers.window.tokens_left(prefix.length + len(question.token_ids), most)
             tokens = replace(sampling, max_tokens=max(1, room))
@@ -76,7 +83,7 @@ def _of_step(answers: CellAnswers, step: int | None, prefix: Prefix, most: int) 
         yield from ((Slot(step, "listed", i, k), prefix.score(pair)) for k, pair in enumerate(question.options))
         if i < tests or last:
             yield from ((Slot(step, "cloze", i, k), prefix.score(pair)) for k, pair in enumerate(question.cloze))
-    for number in answers.questions.bare_at(last=last):
+    for number in answers.questions.bare_at(last=last, rows=rows):
         yield Slot(step, "bare", number), prefix.score(answers.questions.bare[number])
 
 

@@ -19,7 +19,7 @@ from spt_fast.plan.cell import Cell
 from spt_fast.prompts.carried import started_from
 from spt_fast.prompts.lora import LoraAdapter, parameters_of
 from spt_fast.scoring.library import with_metrics, with_verdicts
-from spt_fast.scoring.methods import are_listed, knowledge_told
+from spt_fast.scoring.methods import Method, are_listed, knowledge_told
 from spt_fast.scoring.metrics import aggregate
 from spt_fast.scoring.score import score
 from spt_fast.tasks.base import Task
@@ -51,13 +51,14 @@ class EngineUsed:
     """Which of them are lower than asked for, for want of memory."""
 
 
-def result_of(answers: CellAnswers, work: Workspace, engine: EngineUsed) -> CellResult:
+def result_of(answers: CellAnswers, work: Workspace, engine: EngineUsed, *, looks: int = 0) -> CellResult:
     """The result of a cell.
 
     Args:
         answers: to all its requests.
         work: the stage that it is of.
         engine: that has answered.
+        looks: how often it was looked whether the cell was asked enough.
 
     Raises:
         ModelError: logits were not finite.
@@ -69,6 +70,7 @@ def result_of(answers: CellAnswers, work: Workspace, engine: EngineUsed) -> Cell
     with boundary(ScoringError, "scoring"):
         metrics, samples, how = scored(answers, work.rows.of(answers.cell.task))
     costs = _costs(answers, work) | {"score_s": time.perf_counter() - began}
+    how |= {"looks": str(looks)} if looks else {}
     return CellResult(metrics=metrics, samples=samples, costs=costs, provenance=_provenance(answers, work, engine) | how)
 
 
@@ -89,26 +91,43 @@ def scored(answers: CellAnswers, rows: Rows) -> _Scored:
     samples: list[Sample] = []
     choice = answers.choice() if task.closed_ended else None
     for step in answers.steps:
-        of_step = score(
-            task,
-            [question.example for question in questions.test],
-            answers.completions(step),
-            answers.scores(step) if task.closed_ended else None,
-            prompts=[question.prompt for question in questions.test],
-            step=step,
-            best="listed" if choice is None else choice.method,
-            gold=None if task.closed_ended else answers.gold(step),
-        )
-        if task.library is None:
-            metrics[step] = aggregate(of_step)
-        else:
-            verdicts, own = task.library.judge(rows, answers.answered(step))
-            of_step = with_verdicts(of_step, verdicts)
-            metrics[step] = with_metrics(of_step, own)
+        of_step, own = samples_at(answers, rows, step, "listed" if choice is None else choice.method)
+        metrics[step] = aggregate(of_step) if task.library is None else with_metrics(of_step, own)
         samples.extend(of_step)
     how = {} if choice is None else choice.told() | _knowledge_told(task, of_step, metrics[step])
     told = {"no_cloze": questions.no_cloze, "no_bits_per_byte": questions.no_answers, "answer_lead_in": questions.lead_in}
     return metrics, tuple(samples), how | {name: said for name, said in told.items() if said}
+
+
+def samples_at(
+    answers: CellAnswers, rows: Rows, step: int | None, best: Method
+) -> tuple[tuple[Sample, ...], tuple[Metric, ...]]:
+    """The verdicts on the answers at a step; with them, of a library's task, its own metrics over these.
+
+    Args:
+        answers: of a cell.
+        rows: of its task.
+        step: one of its steps.
+        best: closed-ended tasks: the scoring method of `knows_best`.
+
+    Raises:
+        ScoringError: an answer cannot be scored.
+    """
+    task, tests = answers.cell.task.task, answers.tests
+    found = score(
+        task,
+        [question.example for question in tests],
+        answers.completions(step),
+        answers.scores(step) if task.closed_ended else None,
+        prompts=[question.prompt for question in tests],
+        step=step,
+        best=best,
+        gold=None if task.closed_ended else answers.gold(step),
+    )
+    if task.library is None:
+        return found, ()
+    verdicts, own = task.library.judge(rows, answers.answered(step))
+    return with_verdicts(found, verdicts), own
 
 
 def _knowledge_told(task: Task, samples: Sequence[Sample], metrics: Sequence[Metric]) -> dict[str, str]:
@@ -171,7 +190,7 @@ def _provenance(answers: CellAnswers, work: Workspace, engine: EngineUsed) -> di
             found["learnt_on"] = f"tuning rows of all tasks of {cell.learnt_on.name}, {len(work.rows.of(cell.source).tuning)}"
     if work.chat and work.tokenizer.asks_the_date:
         found["chat_date"] = work.model.chat_date
-    if seam := seam_of(answers.questions.test):
+    if seam := seam_of(answers.tests):
         found["seam"] = seam
     if engine.lowered:
         found["engine_lowered"] = engine.lowered

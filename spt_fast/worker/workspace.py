@@ -14,9 +14,11 @@ from spt_fast.plan.cell import Cell
 from spt_fast.prompts.lora import Learnt
 from spt_fast.prompts.meaning import Meaning
 from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.scoring.stopping import Stopping
+from spt_fast.types import Stopped
 from spt_fast.worker.backlog import Backlog
 from spt_fast.worker.events import PhaseStarted
-from spt_fast.worker.lease import Given, Handed, More, learnt_of, starts_of
+from spt_fast.worker.lease import Given, Handed, More, asking_of, learnt_of, starts_of
 from spt_fast.worker.positions import Positions
 from spt_fast.worker.questions import require_no_thought
 from spt_fast.worker.rows import StageRows
@@ -29,16 +31,21 @@ class Workspace:
         """`given`: what earlier work has for its cells."""
         self.backlog = backlog
         self.rows = StageRows(backlog)
-        self.learnt: dict[str, Mapping[int, Learnt]] = learnt_of(given)
+        self.learnt: dict[str, Mapping[int, Learnt]] = {}
         """Cell key -> step -> what was trained."""
-        self.starts: dict[str, SoftPrompt] = starts_of(given)
+        self.starts: dict[str, SoftPrompt] = {}
         """Cell key -> what the vectors of a carried cell start from."""
+        self.stopping: dict[str, Stopping] = {}
+        """Cell key -> when it has been asked enough."""
+        self.stopped: dict[str, Stopped] = {}
+        """Cell key -> what was asked of it before."""
         self.costs: defaultdict[str, dict[str, float]] = defaultdict(dict)
         """By cell key."""
         self.shared_costs: dict[str, float] = {}
         """Of all cells together."""
         self.meanings: dict[str, Meaning] = {}
         """By the key of a soft prompt, what it lies next to in the vocabulary."""
+        self._take(given)
 
     @property
     def stage(self) -> Stage:
@@ -69,8 +76,7 @@ class Workspace:
     def receive(self, more: More) -> None:
         """Take further cells on."""
         self.backlog.add(more.cells)
-        self.learnt.update(learnt_of(more.given))
-        self.starts.update(starts_of(more.given))
+        self._take(more.given)
         self._read_rows(more.cells)
 
     def take_over(self, handed: Handed) -> None:
@@ -99,6 +105,14 @@ class Workspace:
         from spt_fast.models import finite
 
         return finite.why(self.model.source, self.model.revision, self.model.dtype)
+
+    def _take(self, given: Given) -> None:
+        """Take on what earlier work has."""
+        self.learnt.update(learnt_of(given))
+        self.starts.update(starts_of(given))
+        asked = asking_of(given)
+        self.stopping.update((each.key, each.stopping) for each in asked if each.stopping is not None)
+        self.stopped.update((each.key, each.stopped) for each in asked if each.stopped is not None)
 
     def _read_rows(self, cells: Sequence[Cell]) -> None:
         """Read the rows of cells; those whose rows or prompts are of no use fail."""

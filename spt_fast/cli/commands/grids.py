@@ -35,6 +35,7 @@ SCHEMA = "spt-fast.schema.json"
 )
 @click.option("--fresh", is_flag=True, help="Compute these cells again, even those that are done.")
 @click.option("--rerun", metavar="SHARE", help="Ask this share of the rows (2%) again, to see which answers flip.")
+@click.option("--no-stop", is_flag=True, help="Ask all rows, also those that the grid's stop would leave out.")
 @click.option("--dry-run", is_flag=True, help="Show the cells and how long they would take; run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of tables.")
 def run(
@@ -45,6 +46,7 @@ def run(
     address: str,
     fresh: bool,
     rerun: str | None,
+    no_stop: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -56,7 +58,7 @@ def run(
     from spt_fast.driver.run import run_cells
 
     again = None if rerun is None else share_of(rerun, "--rerun")
-    config = with_options(load_grid(grid), limit=limit, output=output, rerun=again)
+    config = with_options(load_grid(grid), limit=limit, output=output, rerun=again, no_stop=no_stop)
     patterns = parse_only(only)
     if dry_run:
         from spt_fast.cli.dry_run import dry_run as plan_only

@@ -20,7 +20,7 @@ import gc
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +79,8 @@ class VllmEngine(Engine):
         self._config = config
         self._alive = True
         self._streaming = False
+        self._waiting: dict[str, list[tuple[int, Request]]] = {}
+        """What the open stream has sent -> the requests, with their places in it, that its answer is to."""
         self._held: dict[str, torch.Tensor] = {}
         self._adapters: dict[str, LoRARequest] = {}
         self._room_for_adapters = config.adapters
@@ -284,12 +286,13 @@ class VllmEngine(Engine):
         if self._streaming:
             raise EngineError("another stream of this engine is still open; close it first")
         self._streaming = True
-        waiting: dict[str, list[tuple[int, Request]]] = {}
-        held = 0
+        waiting = self._waiting
         source = _Bundles(requests, together=self._ways["scoring"] == "forced")
         bundle: list[tuple[int, Request]] = []
         try:
             while True:
+                # Counted anew: some may have been cancelled.
+                held = sum(map(len, waiting.values()))
                 while held < self._window and (bundle := bundle or source.take(self._window - held)):
                     if waiting and self._lacks_room(bundle[0][1]):
                         break
@@ -299,13 +302,21 @@ class VllmEngine(Engine):
                 if not waiting:
                     return
                 for output in self._step():
-                    answered = waiting.pop(output.request_id)
-                    held -= len(answered)
-                    for i, (index, request) in enumerate(answered):
+                    # Nothing: it was cancelled after this step.
+                    for i, (index, request) in enumerate(waiting.pop(output.request_id, ())):
                         yield index, answer(request, output, self._tokenizer, again=i > 0)
         finally:
             self._streaming = False
             self._abort(list(waiting))
+            waiting.clear()
+
+    def cancel(self, numbers: Collection[int]) -> None:
+        """Take back what is in flight, but for what vLLM answers together with something that is waited for."""
+        wanted = set(numbers)
+        names = [name for name, bundle in self._waiting.items() if all(index in wanted for index, _ in bundle)]
+        for name in names:
+            del self._waiting[name]
+        self._abort(names)
 
     def forget(self) -> None:
         """Empty the prefix cache."""

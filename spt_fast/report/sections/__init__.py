@@ -28,6 +28,7 @@ Make: TypeAlias = Callable[[Recorded], Section | None]
 SECTIONS = (
     "overview",
     "series",
+    "stopped",
     "means",
     "against",
     "curves",

@@ -158,8 +158,10 @@ def _together(grid: Mapping[str, Any]) -> str:
 
 def _standing(cells: Sequence[RunCell]) -> str:
     """ "28 of 30 cells done, 1 failed, 1 still to be done"."""
-    done, failed, waiting = (sum(cell.status == status for cell in cells) for status in ("done", "failed", "waiting"))
-    stand = [f"{done:,} of {counted(len(cells), 'cell')} done"]
+    done, stopped, failed, waiting = (
+        sum(cell.status == status for cell in cells) for status in ("done", "stopped", "failed", "waiting")
+    )
+    stand = [f"{done:,} of {counted(len(cells), 'cell')} done"] + [f"{stopped:,} stopped"] * bool(stopped)
     stand += [f"{failed:,} failed"] * bool(failed) + [f"{waiting:,} still to be done"] * bool(waiting)
     return ", ".join(stand)
 
