@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, stats  # type: ignore[import-untyped]
 
 from benchmarks.harness import Benchmark, Ratio
 from spt_fast.analysis.paired import PairedDifference, paired_difference
