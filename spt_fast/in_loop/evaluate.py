@@ -215,7 +215,23 @@ def _frozen(module: torch.nn.Module) -> torch.nn.Module:
 
 def _called(module: Any, name: str) -> FrozenModel:
     with boundary(ModelError, f"model: {type(module).__name__} cannot be asked as a causal LM"):
-        return FrozenModel(module, name=name)
+        model = FrozenModel(module, name=name)
+        reads_ahead = _reads_ahead(model)
+    if reads_ahead:
+        raise ConfigError(
+            f"model: {type(module).__name__} is no causal LM: what it says of a token depends on those behind it; "
+            "give the model of AutoModelForCausalLM"
+        )
+    return model
+
+
+@torch.no_grad()
+def _reads_ahead(model: FrozenModel) -> bool:
+    """Whether the first token's logits are others where the last token is another."""
+    first = torch.zeros(1, dtype=torch.long, device=model.device)
+    ids = ([0, 1, 2, 3], [0, 1, 2, 4])
+    one, other = (model.logits_at(model.embed(torch.tensor([row], device=model.device)), first).float() for row in ids)
+    return bool((one - other).abs().max() > 0.05 * one.abs().max())
 
 
 class _Evaluation:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedModel
 
 from spt_fast import SoftPrompts, TaskConfig, evaluate_in_loop, zoo
 from spt_fast.config import GridConfig, ModelConfig, Protocol, SoftPromptConfig, ZeroShot
@@ -295,6 +295,15 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, tokenizer: Any)
     for own, other in ((small, tokenizer), (large, byte_tokenizer())):
         with pytest.raises(ConfigError, match=r"tokenizer: has .* tokens, and the model's table of embeddings .* rows"):
             evaluate_in_loop(own, other, "zoo-mcq", **QUICK)
+
+
+def test_a_model_that_reads_ahead_is_refused(tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    masked = BertForMaskedLM(BertConfig(vocab_size=768, initializer_range=0.5, **size))
+    refused = pytest.raises(ConfigError, match=r"model: BertForMaskedLM is no causal LM")
+    with pytest.warns(UserWarning, match="the head of BertForMaskedLM"), refused:
+        evaluate_in_loop(masked, tokenizer, "zoo-mcq", **QUICK)
 
 
 def test_weights_that_are_not_here_are_refused(tokenizer: Any) -> None:
