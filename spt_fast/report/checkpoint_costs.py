@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spt_fast.analysis.cells import RunCell
-from spt_fast.report.costs import OF_A_JUDGE, OF_A_WORKER, PHASES
+from spt_fast.report.costs import OF_A_JUDGE, OF_A_WORKER, PHASES, asked
 
 ITS_PHASES = tuple(phase for phase in PHASES if phase not in OF_A_JUDGE)
 """What a checkpoint has by itself."""
@@ -22,9 +22,13 @@ class CheckpointCost:
     protocol: str
     how: str
     """`cold`, `carried`; empty: nothing is learnt."""
+    stopped: bool
+    """Whether cells were asked no further than was needed."""
     checkpoints: int
     rows: float
     """Asked, of all tasks and seeds together."""
+    of: float
+    """Rows that there are."""
     phases: Mapping[str, float]
     """Cost -> seconds, as if the protocol were the only one."""
 
@@ -37,7 +41,7 @@ class CheckpointCost:
 def checkpoint_costs(cells: Sequence[RunCell], models: Iterable[Mapping[str, Any]]) -> list[CheckpointCost]:
     """Of each series and protocol, a line for each way in which its checkpoints were asked.
 
-    A checkpoint counts where all that a protocol asks of it is done.
+    A checkpoint counts where all that a protocol asks of it is done, or was stopped.
 
     Args:
         cells: of a run.
@@ -52,17 +56,20 @@ def checkpoint_costs(cells: Sequence[RunCell], models: Iterable[Mapping[str, Any
 
 
 def _lines(series: str, protocol: str, by_model: Mapping[str, Sequence[RunCell]]) -> Iterator[CheckpointCost]:
-    alike: dict[str, list[Sequence[RunCell]]] = {}
+    alike: dict[tuple[str, bool], list[Sequence[RunCell]]] = {}
     for cells in by_model.values():
-        if all(cell.status == "done" for cell in cells):
-            alike.setdefault(_how(cells), []).append(cells)
-    for how, some in alike.items():
+        told = asked(cells)
+        if len(told) == len(cells):
+            alike.setdefault((_how(told), any(cell.stopped is not None for cell in told)), []).append(told)
+    for (how, stopped), some in alike.items():
         yield CheckpointCost(
             series=series,
             protocol=protocol,
             how=how,
+            stopped=stopped,
             checkpoints=len(some),
-            rows=_mean([sum(map(_rows, cells)) for cells in some]),
+            rows=_mean([sum(map(_asked, cells)) for cells in some]),
+            of=_mean([sum(map(_rows, cells)) for cells in some]),
             phases={phase: _mean([_seconds(cells, phase) for cells in some]) for phase in ITS_PHASES}
             | ({} if how else {"load_s": 0.0}),  # the load is for those that learn
         )
@@ -74,9 +81,13 @@ def _how(cells: Sequence[RunCell]) -> str:
     return "carried" if all(cell.costs.get("carried_checkpoints") for cell in cells) else "cold"
 
 
-def _rows(cell: RunCell) -> int:
+def _asked(cell: RunCell) -> int:
     found = cell.metric("format_following")
     return 0 if found is None else found.n
+
+
+def _rows(cell: RunCell) -> int:
+    return _asked(cell) if cell.stopped is None else cell.stopped.stopped.of
 
 
 def _seconds(cells: Sequence[RunCell], phase: str) -> float:

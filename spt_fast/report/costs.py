@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spt_fast.analysis.cells import RunCell
@@ -48,9 +48,22 @@ def money(price: PriceConfig, gpu_seconds: float) -> str:
     return f"{text} {price.currency}".strip()
 
 
+def at_its_stop(cell: RunCell) -> RunCell:
+    """A stopped cell as one that is done with the rows that were asked: for who says that they are not all."""
+    assert cell.stopped is not None
+    result = cell.stopped.result
+    return replace(cell, status="done", metrics=result.metrics, costs=result.costs, provenance=result.provenance)
+
+
+def asked(cells: Iterable[RunCell]) -> list[RunCell]:
+    """The cells that have cost something: those that are done, and as if they were, those that were stopped."""
+    told = (cell if cell.stopped is None else at_its_stop(cell) for cell in cells)
+    return [cell for cell in told if cell.status == "done"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """What the done cells of a model took."""
+    """What the cells of a model took that are done, or were stopped."""
 
     phases: Mapping[str, float]
     """Cost -> seconds."""
@@ -83,7 +96,7 @@ def spent(cells: Iterable[RunCell], gpus: float = 0.0) -> Spent:
         cells: of one model.
         gpus: that its workers had.
     """
-    done = [cell for cell in cells if cell.status == "done"]
+    done = asked(cells)
     phases = {}
     for name in PHASES:
         values = [value for cell in done if (value := cell.costs.get(name)) is not None and math.isfinite(value)]
@@ -123,7 +136,7 @@ def spent_on(cell: RunCell, model: Spent) -> float:
 
 
 def by_model(cells: Iterable[RunCell], gpus: Mapping[str, float]) -> dict[str, Spent]:
-    """What the done cells of each model took; `gpus`: of its workers."""
+    """What the cells of each model took that are done, or were stopped; `gpus`: of its workers."""
     groups: dict[str, list[RunCell]] = {}
     for cell in cells:
         groups.setdefault(cell.model, []).append(cell)

@@ -6,14 +6,14 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from spt_fast.analysis.cells import RunCell
 from spt_fast.analysis.frames import CSV_COLUMNS as CSV_COLUMNS
 from spt_fast.analysis.frames import result_rows
 from spt_fast.config import PriceConfig
-from spt_fast.report.costs import Session, Spent, by_model, gpus_of, sessions, spent_on
+from spt_fast.report.costs import Session, Spent, at_its_stop, by_model, gpus_of, sessions, spent_on
 from spt_fast.report.means import SuiteMean
 from spt_fast.scoring.rerun import Rerun
 from spt_fast.terminal import harmless
@@ -38,13 +38,6 @@ def results_csv(cells: Sequence[RunCell], means: Sequence[SuiteMean] = ()) -> st
         of = [""] * bool(means) + [str(cell.stopped.stopped.of) if cell.stopped else ""]
         writer.writerows([*map(_field, row), *of] for row in result_rows(at_its_stop(cell)))
     return out.getvalue()
-
-
-def at_its_stop(cell: RunCell) -> RunCell:
-    """A stopped cell as one that is done with the rows that were asked: for who says that they are not all."""
-    assert cell.stopped is not None
-    result = cell.stopped.result
-    return replace(cell, status="done", metrics=result.metrics, costs=result.costs, provenance=result.provenance)
 
 
 def _mean_row(found: SuiteMean) -> tuple[str | float | int | None, ...]:

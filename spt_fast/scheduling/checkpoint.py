@@ -32,8 +32,15 @@ def of_series(cells: Iterable[Cell]) -> Iterator[tuple[str, Stage]]:
     yield from found.items()
 
 
-def reckoned(stage: Stage, estimates: Estimates) -> list[Reckoned]:
-    """Cold and carried; nothing where no soft prompt of the stage is, or could be, carried along."""
+def reckoned(stage: Stage, estimates: Estimates, *, least: int | None = None) -> list[Reckoned]:
+    """Cold and carried; nothing where no soft prompt of the stage is, or could be, carried along.
+
+    Args:
+        stage: of one checkpoint.
+        estimates: of how long its cells take.
+        least: rows of a task before the first look of `stop`: then, what a checkpoint takes at the least. How many more are
+            asked depends on what the differences are. None: nothing stops.
+    """
     carried = [cell for cell in stage.cells if cell.thread]
     if carried:
         warm = replace(stage, cold=frozenset())
@@ -43,10 +50,19 @@ def reckoned(stage: Stage, estimates: Estimates) -> list[Reckoned]:
     cells = [cell for cell in warm.cells if cell.thread]
     if not cells:
         return []
-    return [
+    ways = [
         Reckoned(how=f"cold, {_updates(cold)} updates", seconds=estimates.stage(cold)),
         Reckoned(how=f"carried, {_updates(warm)} updates", seconds=estimates.stage(warm)),
     ]
+    if least is not None:
+        first = replace(warm, cells=tuple(_at_first_look(cell, least) for cell in warm.cells))
+        ways.append(Reckoned(how=f"carried, and stopped at the first look ({least} rows)", seconds=estimates.stage(first)))
+    return ways
+
+
+def _at_first_look(cell: Cell, least: int) -> Cell:
+    most = least if cell.task.limit is None else min(least, cell.task.limit)
+    return replace(cell, task=replace(cell.task, limit=most))
 
 
 def _as_carried(stage: Stage) -> Stage:

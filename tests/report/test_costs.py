@@ -15,7 +15,9 @@ from spt_fast.errors import ConfigError
 from spt_fast.report import results_json
 from spt_fast.report.checkpoint_costs import checkpoint_costs
 from spt_fast.report.costs import by_model, gpus_of, money, price_of, sessions, spent_on
-from spt_fast.types import Metric
+from spt_fast.store.results import StoredResult
+from spt_fast.store.stopped import StoredStopped
+from spt_fast.types import Metric, Stopped
 from tests.helpers.reports import markdown
 
 METRIC = Metric(name="format_following", value=0.5, n=10, stderr=0.1, ci_low=0.2, ci_high=0.8)
@@ -152,6 +154,29 @@ def test_a_checkpoint_is_told_by_phase_cold_and_carried_apart() -> None:
     text = markdown(cells, grid={"models": MODELS})
     assert "| `run/step-*` | `carried` | cold | 1 | 20 | 1.0 s | 1 min 20 s | 30 s | 8.0 s | 1 min 59 s |" in text
     assert "| `run/step-*` | `carried` | carried | 2 | 20 | 1.0 s | 10 s | 30 s | 8.0 s | 49 s |" in text
+
+
+def stopped(cell: RunCell, n: int, of: int) -> RunCell:
+    metric = replace(METRIC, n=n)
+    result = StoredResult(key="k", metrics={None: (metric,)}, costs=cell.costs, provenance={})
+    told = Stopped(n=n, of=of, why="it is above 0.4", rule="r", looks=2, units=of, largest=1)
+    kept = StoredStopped(result=result, stopped=told, stopped_at="2026-11-30T00:00:00Z")
+    return replace(cell, status="stopped", metrics={}, costs={}, stopped=kept)
+
+
+def test_what_was_stopped_has_cost_something_too_and_is_told_apart() -> None:
+    whole = [at("run/step-1", "zero_shot", task) for task in "ab"]
+    cells = [*whole, stopped(at("run/step-2", "zero_shot", "a"), 4, 10), at("run/step-2", "zero_shot", "b")]
+    assert by_model(cells, {})["run/step-2"].phases["answer_s"] == 8.0
+    done, partly = checkpoint_costs(cells, MODELS)
+    assert [(line.stopped, line.rows, line.of) for line in (done, partly)] == [(False, 20.0, 20.0), (True, 14.0, 20.0)]
+    text = markdown(cells, grid={"models": MODELS})
+    assert "| `run/step-*` | `zero_shot` | stopped | 1 | 14 of 20 | 30 s | 8.0 s | 38 s |" in text
+    only = [stopped(at("run/step-2", "zero_shot", task), 4, 10) for task in "ab"]
+    assert "| `run/step-*` | `zero_shot` | stopped | 1 | 8 of 20 | 30 s | 8.0 s | 38 s |" in markdown(
+        only, grid={"models": MODELS}
+    )
+    assert len(results_json(only, name="g")["stopped"]) == 2
 
 
 def test_without_a_series_there_is_no_table_of_checkpoints() -> None:

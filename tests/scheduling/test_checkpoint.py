@@ -46,6 +46,16 @@ def test_a_cold_start_of_what_is_carried_is_reckoned_with_all_its_updates() -> N
     assert cold.seconds.train_s == pytest.approx(5 * carried.seconds.train_s)
 
 
+def test_where_rows_stop_the_least_that_is_asked_is_reckoned() -> None:
+    of = stage(SoftPromptConfig(init_from="previous", steps=20))
+    _, carried, least = checkpoint.reckoned(of, ESTIMATES, least=100)
+    assert least.how == "carried, and stopped at the first look (100 rows)"
+    cells = [replace(each, task=replace(each.task, limit=100)) for each in of.cells]
+    assert least.seconds.answer_s == pytest.approx(sum(map(ESTIMATES.answer_s, cells)))
+    assert least.seconds.answer_s < carried.seconds.answer_s / 5
+    assert replace(least.seconds, answer_s=0.0) == replace(carried.seconds, answer_s=0.0)
+
+
 def test_what_cannot_be_carried_or_gains_nothing_by_it_is_not_reckoned() -> None:
     for protocols in ([ZeroShot()], [SoftPromptConfig(steps=10)], [SoftPromptConfig(encoder="mlp")]):
         assert checkpoint.reckoned(stage(*protocols), ESTIMATES) == []

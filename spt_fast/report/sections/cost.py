@@ -38,7 +38,7 @@ def section(recorded: Recorded) -> Section | None:
     grid, gpus, price = recorded.by_place, gpus_of(recorded.events), price_of(recorded.grid)
     of_model = by_model(grid.cells, gpus)
     judging = spent_judging(grid.cells, max(gpus.values(), default=0.0))
-    lines = [(grid.short[model], of_model[model]) for model in grid.models if model in of_model]
+    lines = [(grid.short[model], of_model[model]) for model in grid.all_models if model in of_model]
     lines += [("the judge", judging)] if judging.cells else []
     if not lines:
         return None
@@ -128,12 +128,15 @@ def _by_checkpoint(recorded: Recorded) -> list[Part]:
             Number(text=seconds(line.phases[phase]) if line.phases[phase] else ABSENT, tip=f"{line.phases[phase]:.3f} s")
             for phase in used
         ]
-        what: list[Cell] = [visible(line.series), visible(line.protocol), line.how or ABSENT]
-        rows.append([*what, f"{line.checkpoints:,}", f"{line.rows:,.0f}", *times, seconds(line.total)])
-    head = ["series", "protocol", "start", "checkpoints", "rows", *(PHASES[phase] for phase in used), "all"]
+        how = " and ".join(each for each in (line.how, "stopped" if line.stopped else "") if each)
+        of = f" of {line.of:,.0f}" if line.stopped else ""
+        what: list[Cell] = [visible(line.series), visible(line.protocol), how or ABSENT]
+        rows.append([*what, f"{line.checkpoints:,}", f"{line.rows:,.0f}{of}", *times, seconds(line.total)])
+    head = ["series", "protocol", "how", "checkpoints", "rows", *(PHASES[phase] for phase in used), "all"]
     note = (
         "Means of the checkpoints of a series, all tasks and seeds, as if each protocol were the only one. Cold: the soft "
-        "prompts are learnt on the checkpoint itself; carried: they start from those of the checkpoint before."
+        "prompts are learnt on the checkpoint itself; carried: they start from those of the checkpoint before; stopped: rows "
+        "were asked until what was to be known was known."
     )
     return [table("A checkpoint, by phase", head, rows), Prose(text=note)]
 
@@ -163,7 +166,7 @@ def _by_task(grid: Grid, of_model: Mapping[str, Spent], price: PriceConfig | Non
         for protocol in grid.protocols:
             places = [place for place in grid.places(task=task) if place.protocol == protocol]
             cells = [cell for place in places for cell in grid.at[place] if cell.status == "done"]
-            if cells:
+            if cells:  # none of those that were stopped, which are asked less
                 means = [_mean(cells, name) for name in ("train_s", "answer_s", "score_s")]
                 times = [_time(mean, "a cell on average", len(cells)) for mean in means]
                 machines = sum(spent_on(cell, of_model[cell.model]) for cell in cells) / len(cells)
