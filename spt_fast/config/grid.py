@@ -227,8 +227,9 @@ class StopConfig:
     alpha: float | None = field(default=None, metadata=number(least=1e-9, below=0.5))
     """Probability that what is said to be known is wrong, over all looks together. Null: the policy's, or 0.05."""
     against: str | None = field(default=None, metadata=path())
-    """What a policy holds a cell against: a run folder; the name, or a pattern, of one model of the grid; or `previous`, the
-    nearest earlier checkpoint of the same series that is done."""
+    """What a policy holds a cell against: a run folder; the name, or a pattern, of one model of the grid or of its run folder;
+    `previous`, the nearest earlier checkpoint of the series that is done whole; or `accepted`, the nearest of these that
+    `watch` has accepted."""
     block: int = field(default=50, metadata=whole(least=1, most=1_000_000))
     """Rows between two looks."""
     least: int = field(default=100, metadata=whole(least=1, most=1_000_000))
@@ -244,7 +245,7 @@ class StopConfig:
             )
         if self.by_policy and self.against is None:
             raise ConfigError(
-                "against: is missing; name a run folder, a model of the grid, or previous, to hold the policy against"
+                "against: is missing; name a run folder, a model, previous or accepted, to hold the policy against"
             )
         if not self.by_policy and self.against is not None:
             raise ConfigError(f"against: goes with a policy, and not with {'rank' if self.check else 'width'}; leave it out")
@@ -255,7 +256,7 @@ class StopConfig:
         return self.check not in (None, RANK)
 
 
-RANK, PREVIOUS = "rank", "previous"
+RANK, PREVIOUS, ACCEPTED = "rank", "previous", "accepted"
 """Of `StopConfig`, the words for `check` and for `against`."""
 
 

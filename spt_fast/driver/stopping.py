@@ -17,15 +17,18 @@ from spt_fast.analysis.cells import Place
 from spt_fast.analysis.gate import Check, Policy, load_policy
 from spt_fast.analysis.runs import Run, open_run, read_run
 from spt_fast.config import GridConfig, StopConfig
-from spt_fast.config.grid import PREVIOUS, RANK
+from spt_fast.config.grid import ACCEPTED, PREVIOUS, RANK
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError, StoreError
+from spt_fast.models.hub import natural
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
 from spt_fast.scoring.metrics import EXACT_MATCH, FORMAT, KNOWLEDGE
 from spt_fast.scoring.stopping import Part, Question, Scores, Stopping, refusal, rule
 from spt_fast.store import Store
 
+BEFORE = (PREVIOUS, ACCEPTED)
+"""What `against` may be that stands for an earlier checkpoint of the series."""
 NARROWED = (EXACT_MATCH, FORMAT, KNOWLEDGE)
 """What `width` is about."""
 
@@ -101,7 +104,7 @@ class GridStopping:
 
     def waves(self, stages: Sequence[Stage]) -> list[list[Stage]]:
         """Stages in an order in which each finds done what it is held against: those of one list may run at the same time."""
-        if self.config.check == RANK or self.config.against == PREVIOUS:
+        if self.config.check == RANK or self.config.against in BEFORE:
             return [[stage] for stage in stages]
         first = [stage for stage in stages if isinstance(self._baseline, str) and stage.model.name == self._baseline]
         rest = [stage for stage in stages if stage not in first]
@@ -243,33 +246,38 @@ class GridStopping:
             name = model if model in names else self._baseline.bases[0] if len(self._baseline.bases) == 1 else None
             return None if name is None else _Other(run=self._baseline, model=name)
         run = self._own
-        name = self._previous(model, run) if self._baseline is None else self._baseline
-        return None if run is None or name is None or name == model else _Other(run=run, model=name)
-
-    def _previous(self, model: str, run: Run | None) -> str | None:
-        """The nearest earlier checkpoint of the series that has something done."""
-        if run is None or self._series[model] is None:
+        if run is None:
             return None
-        done = {place.model for place in (*run.done, *run.stopped)}
-        earlier = self._models[: self._models.index(model)]
-        return next((each for each in reversed(earlier) if self._series[each] == self._series[model] and each in done), None)
+        name = self._previous(model, run) if self._baseline is None else self._baseline
+        return None if name is None or name == model else _Other(run=run, model=name)
+
+    def _previous(self, model: str, run: Run) -> str | None:
+        """The nearest earlier checkpoint of the series that is done whole; with `accepted`, of those that were accepted."""
+        series = self._series.get(model)
+        whole = {place.model for place in run.done} - {place.model for place in run.missing}
+        if self.config.against == ACCEPTED:
+            whole &= {str(each["checkpoint"]) for each in run.store.verdicts.read() if each.get("accepted")}
+        theirs = [each for each in whole if series is not None and run.model(each).get("series") == series]
+        return max((each for each in theirs if natural(each) < natural(model)), key=natural, default=None)
 
     def _find_baseline(self) -> Run | str | None:
-        """A run folder; or the name of a model of the grid; None: the checkpoint before.
+        """A run folder; or the name of a model; None: the checkpoint before.
 
         Raises:
             ConfigError: it is neither.
         """
         named = self.config.against
-        if named is None or named == PREVIOUS:
+        if named is None or named in BEFORE:
             if named is not None and not any(self._series.values()):
                 raise ConfigError(
-                    "stop.against: previous wants models that are checkpoints of a series (checkpoints: or a pattern of "
+                    f"stop.against: {named} wants models that are checkpoints of a series (checkpoints: or a pattern of "
                     "revisions), and the grid has none; name a run folder or a model"
                 )
             return None
-        exactly = [model for model in self._models if named in (model, self._sources[model])]
-        matching = exactly or [model for model in self._models if fnmatchcase(model, named)]
+        own = self._own
+        known = dict.fromkeys([*self._models, *(own.models if own is not None else ())])
+        exactly = [model for model in known if named in (model, self._sources.get(model))]
+        matching = exactly or [model for model in known if fnmatchcase(model, named)]
         if len(matching) > 1:
             raise ConfigError(f"stop.against: {named!r} matches {len(matching)} models of the grid; name one of them")
         if matching:
@@ -277,7 +285,7 @@ class GridStopping:
         try:
             run = read_run(named)
         except ConfigError as e:
-            close = did_you_mean(named, self._models)
+            close = did_you_mean(named, known)
             raise ConfigError(f"stop.against: {named} is no model of the grid{close or f', and {e}'}") from None
         if not set(self._models) & set(run.models) and len(run.bases) != 1:
             raise ConfigError(

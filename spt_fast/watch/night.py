@@ -12,7 +12,7 @@ from typing import Any
 from spt_fast.analysis.faults import Told, tell_series
 from spt_fast.analysis.gate import Check, Gate, Policy, gate_runs
 from spt_fast.analysis.plain import plain_values
-from spt_fast.analysis.runs import read_run
+from spt_fast.analysis.runs import open_run, read_run
 from spt_fast.config import GridConfig
 from spt_fast.config.output import joined
 from spt_fast.config.protocols import protocol_of
@@ -134,15 +134,20 @@ class Night:
             return not folder.exists()
 
     def _baseline(self, model: Model, before: Mapping[str, Verdict]) -> str | None:
-        """The last accepted checkpoint before it."""
+        """The last accepted checkpoint before it; where cells may be stopped, the last whose cells are done whole: of the rows
+        that a stopped one was not asked, nothing can be said."""
         own = natural(model.name)
         accepted = [each.checkpoint for each in before.values() if each.accepted and natural(each.checkpoint) < own]
+        if self.config.stop is not None:
+            run = open_run(self.store)
+            stopped = {place.model for place in run.stopped}
+            accepted = [each for each in accepted if each not in stopped]
         return max(accepted, key=natural, default=None)
 
     def _judged(self, model: Model, folder: Path, seen: str, result: GridResult, baseline: str | None) -> Verdict:
         said = self._series_said()
         reason = next((failure.reason for failure in result.failures.values()), "")
-        if result.failures and (baseline is None or not result.results):
+        if result.failures and (baseline is None or not (result.results or result.stopped)):
             why = f"{len(result.failures)} of {len(result.cells)} cells failed: {reason}"
             return self._said(model, folder, seen, verdict="broken", why=why)
         if baseline is None:
