@@ -9,6 +9,7 @@ from spt_fast import plan
 from spt_fast.cli.progress import counted, spoken
 from spt_fast.config import GridConfig, PriceConfig, StopConfig
 from spt_fast.driver.ahead import ahead_of
+from spt_fast.driver.carried import foreseen
 from spt_fast.driver.estimates import lengths_of, measured
 from spt_fast.driver.stopping import GridStopping
 from spt_fast.executors import LOCAL, open_executor
@@ -41,7 +42,7 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     kept = set() if fresh else done.union(*(each.done for each in reused))
     if config.stop is not None and not fresh:
         kept |= GridStopping(config, cells, store).enough(store)
-    stages = plan.stages(chosen, kept)
+    stages = foreseen(plan.stages(chosen, kept), store)
     missing = [cell for cell in chosen if cell.key not in kept]
     lines = [f"{len(chosen)} cells, {len(chosen) - len(missing)} done, {len(missing)} to do; run folder {store.root}"]
     lines += [f"{each.what} would be reused from {each.source.root}" for each in reused]

@@ -11,7 +11,7 @@ import pytest
 
 from spt_fast import zoo
 from spt_fast.cli.dry_run import dry_run
-from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
+from spt_fast.config import FewShot, GridConfig, JudgeConfig, ModelConfig, SoftPromptConfig, StopConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import run_cells
 from spt_fast.errors import ConfigError
 from tests.helpers.running import Inline
@@ -111,3 +111,23 @@ def test_a_checkpoint_of_a_series_is_told_by_phase_cold_and_carried(
     match = re.fullmatch(rf"  cold, 80 updates: {seconds}\n  carried, 10 updates: {seconds}", told)
     assert match is not None, told
     assert int(match[1]) > int(match[2])
+
+
+def test_the_first_checkpoint_of_what_is_carried_is_told_with_its_cold_start(
+    grid: GridConfig, gpus: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for number in (9, 10):
+        shutil.copytree(zoo.find("zoo/base-40"), tmp_path / "base" / f"step-{number}")
+    models = (ModelConfig(id=str(tmp_path / "base"), checkpoints="step-*"),)
+    carried = SoftPromptConfig(init_from="previous", steps=10)
+    stop = StopConfig(width=0.1)
+    lines = dry_run(replace(grid, models=models, protocols=(carried,), limit=None, stop=stop), {}, fresh=False).splitlines()
+    seconds = [int(found[1]) for line in lines if (found := re.search(r"train (\d+) s", line))]
+    (first, second), (cold, warm, stopped) = seconds[:2], seconds[2:]
+    assert (first, second) == (cold, warm)
+    assert first > second == stopped
+    assert [line.split(":")[0] for line in lines[-3:]] == [
+        "  cold, 80 + 10 updates",
+        "  carried, 10 updates",
+        "  carried, and stopped at the first look (100 rows)",
+    ]
