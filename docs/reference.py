@@ -285,7 +285,7 @@ def commands() -> str:
     parts = [
         "# The command line\n",
         "Exit codes: 0 all cells are done; 1 some failed, and the others are there; 2 the request is wrong, in one sentence; "
-        "130 interrupted, and the same command goes on. `gate`: 0 pass, 1 fail, 3 undecided.\n",
+        "130 interrupted, and the same command goes on. `gate` and `watch --once`: 0 pass, 1 fail, 3 undecided.\n",
         *_commands(cli, ("spt-fast",)),
     ]
     return "\n".join(parts)

@@ -78,7 +78,7 @@ def test_the_examples_of_a_page_give_what_they_say(page: Path) -> None:
 
 
 def test_the_pages_about_numbers_have_examples_that_are_run() -> None:
-    for name in ("metrics", "intervals", "paired", "ranking", "gate"):
+    for name in ("metrics", "intervals", "paired", "ranking", "gate", "series"):
         assert text_of(Path(f"docs/numbers/{name}.md")).count("\n>>> ") > 2, name
 
 

@@ -15,7 +15,7 @@ from spt_fast.errors import ConfigError
 @click.command()
 @click.argument("places", metavar="CHECKPOINTS GRID.yaml", nargs=-1, required=True)
 @click.option(
-    "--policy", metavar="P.yaml", type=click.Path(path_type=Path), help="Policy: what must not drop [default: below]."
+    "--policy", metavar="P.yaml", type=click.Path(path_type=Path), help="Policy: what must not drop [default: as above]."
 )
 @click.option("--notify", metavar="CMD|URL", multiple=True, help="Who is told of each verdict; may be repeated.")
 @click.option("--once", is_flag=True, help="Judge what is there, and end: for cron.")
