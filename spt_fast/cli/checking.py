@@ -60,7 +60,7 @@ def check_grid(config: GridConfig) -> Checked:
         wrong=tuple(dict.fromkeys(wrong)),
         unseen=(*unseen, *rows_unseen),
         cells=count,
-        series=_series(cells),
+        series=(*_series(cells), *_carried(cells, len(config.seeds))),
         notes=tuple(dict.fromkeys([*filter(None, map(tasks.left_out, config.tasks)), *_left_out(cells, loaded), *notes])),
     )
 
@@ -90,6 +90,12 @@ def _series(cells: list[Cell]) -> tuple[str, ...]:
         if model.series is not None and not model.unresolved:
             found.setdefault(model.series, []).append(name)
     return tuple(f"{series}: {len(names)} models, {names[0]} to {names[-1]}" for series, names in found.items())
+
+
+def _carried(cells: list[Cell], seeds: int) -> tuple[str, ...]:
+    """What carrying soft prompts along a series saves, where the run folder holds nothing yet."""
+    saved = plan.series.saved(plan.series.with_cold(plan.stages(cells, ()), {}))
+    return () if saved is None else (saved.in_words(seeds),)
 
 
 def _rows(cells: list[Cell]) -> tuple[dict[str, Rows], list[str], list[str]]:

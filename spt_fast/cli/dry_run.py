@@ -42,7 +42,9 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     kept = set() if fresh else done.union(*(each.done for each in reused))
     if config.stop is not None and not fresh:
         kept |= GridStopping(config, cells, store).enough(store)
-    stages = foreseen(plan.stages(chosen, kept), store)
+    forgotten = {key for cell in chosen for key in cell.keys} if fresh else set()
+    there_already = (cell for cell in cells if cell.key in kept)
+    stages = foreseen(plan.stages(chosen, kept), store, there_already, forgotten=forgotten)
     missing = [cell for cell in chosen if cell.key not in kept]
     lines = [f"{len(chosen)} cells, {len(chosen) - len(missing)} done, {len(missing)} to do; run folder {store.root}"]
     lines += [f"{each.what} would be reused from {each.source.root}" for each in reused]
@@ -67,7 +69,11 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
     if judge is not None:
         ruled = sum(cell.judge is not None for cell in missing)
         lines.append(f"\n{judge.model.name}: judges the completions of {ruled} cells")
-    ahead = ahead_of(config, chosen, store, kept)
+    if (saved := plan.series.saved(stages)) is not None:
+        cold = sum(sum(estimates.cold_trainings(stage).values()) for stage in stages)
+        carried = sum(sum(estimates.trainings(stage, _carried(stage)).values()) for stage in stages)
+        lines.append(f"\n{saved.in_words()}; training takes about {spoken(carried)}, against {spoken(cold)}")
+    ahead = ahead_of(config, chosen, store, kept, forgotten=forgotten)
     if again := sum(len(stage.cells) for stage in ahead if stage.rerun):
         lines.append(f"\n{100 * config.rerun:g}% of the rows of {again} cells are rerun, to see which answers flip")
     if ahead:
@@ -84,6 +90,10 @@ def _checkpoints(cells: Sequence[Cell], estimates: Estimates, stop: StopConfig |
             lines.append(f"\na checkpoint of {series}, all {len(stage.cells)} cells:")
             lines += [f"  {way.how}: about {spoken(way.seconds.total_s)} ({_phases(way.seconds)})" for way in ways]
     return lines
+
+
+def _carried(stage: Stage) -> list[Cell]:
+    return [cell for cell in stage.cells if cell.key in stage.carried]
 
 
 def _phases(seconds: Seconds) -> str:

@@ -47,7 +47,9 @@ class Ahead:
         return bool(self.cells) or self.again
 
 
-def ahead_of(config: GridConfig, cells: Sequence[Cell], store: Store, done: Collection[str]) -> list[Stage]:
+def ahead_of(
+    config: GridConfig, cells: Sequence[Cell], store: Store, done: Collection[str], *, forgotten: Collection[str] = ()
+) -> list[Stage]:
     """All that is to be done: what is to be asked, what a judge then rules on, and what is then asked again.
 
     Args:
@@ -55,9 +57,11 @@ def ahead_of(config: GridConfig, cells: Sequence[Cell], store: Store, done: Coll
         cells: of it, those that are chosen.
         store: the run folder.
         done: keys of the cells that are done.
+        forgotten: keys of cells that are to be done anew.
     """
     then = {*done, *(cell.unjudged.key for cell in cells)}
-    ahead = [*foreseen(plan.stages(cells, done), store), *plan.judging(cells, then), *to_rerun(config, cells, store, then)]
+    first = foreseen(plan.stages(cells, done), store, (cell for cell in cells if cell.key in done), forgotten=forgotten)
+    ahead = [*first, *plan.judging(cells, then), *to_rerun(config, cells, store, then)]
     return [stage for stage in ahead if not stage.model.broken]
 
 

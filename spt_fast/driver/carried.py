@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from spt_fast.errors import DamagedError
 from spt_fast.plan import Stage, series
@@ -45,11 +45,23 @@ def know(cells: Sequence[Cell], store: Store) -> None:
         store.threads.add(carried[key] for key in store.learnt.among(carried))
 
 
-def foreseen(stages: Sequence[Stage], store: Store) -> list[Stage]:
-    """Stages that say which of their carried cells will start cold."""
-    threads = {cell.thread: cell for stage in stages for cell in stage.cells if cell.key in stage.carried}
+def foreseen(
+    stages: Sequence[Stage], store: Store, done: Iterable[Cell] = (), *, forgotten: Collection[str] = ()
+) -> list[Stage]:
+    """Stages that say which of their carried cells will start cold.
+
+    Args:
+        stages: that are ahead.
+        store: the run folder.
+        done: cells that are done, or will be by then.
+        forgotten: keys of cells that will be done anew.
+    """
+    threads = {cell.thread for stage in stages for cell in stage.cells if cell.key in stage.carried}
     there = {thread: store.threads.cells(thread) for thread in threads}
-    keys = {key for own in there.values() for key in own}
+    keys = {key for own in there.values() for key in own if key not in forgotten}
     learnt = store.learnt.among(keys) if keys else set()
     known = {thread: [name for key, name in own.items() if key in learnt] for thread, own in there.items()}
+    for cell in done if threads else ():
+        if cell.thread in known:
+            known[cell.thread].append(cell.model.name)
     return series.with_cold(stages, known)

@@ -12,6 +12,7 @@ from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
 from spt_fast.scoring.ensemble import ensemble_metrics, majority_vote
 from spt_fast.scoring.methods import METHODS, commonest, knowledge_told
+from spt_fast.scoring.settling import of_samples
 from spt_fast.store import Store
 from spt_fast.types import CellResult, Example, Sample
 from spt_fast.version import version
@@ -85,6 +86,8 @@ def voted(
             ]
             metrics[step] = ensemble_metrics(together, of_members)
             samples += together
+        if (settled := of_samples(samples, {})) is not None:
+            metrics[cell.steps[-1]] += (settled,)
         told = (
             {"knowledge_best": best, **knowledge_told(together, metrics[step], task.random_baseline)}
             if task.closed_ended

@@ -10,12 +10,14 @@ Checkpoints follow one another in the natural order of their names: step-9 befor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from spt_fast.config import Learning
 from spt_fast.models.hub import natural
 
 if TYPE_CHECKING:
+    from spt_fast.plan.cell import Cell
     from spt_fast.plan.stage import Stage
 
 
@@ -62,9 +64,53 @@ def with_cold(stages: Sequence[Stage], known: Mapping[str, Sequence[str]]) -> li
     found = []
     for stage in stages:
         own = place(stage.model.name)
-        cells = [cell for cell in stage.cells if cell.key in stage.carried]
+        cells = _carried(stage)
         cold = [cell.key for cell in cells if not any(each < own for each in there.get(cell.thread, ()))]
         for cell in cells:
             there.setdefault(cell.thread, []).append(own)
         found.append(replace(stage, cold=frozenset(cold)))
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What carrying saves, in updates."""
+
+    prompts: int
+    """Soft prompts that are to be trained, of series whose soft prompts are carried."""
+    cold: int
+    """Those of them that start cold."""
+    updates: int
+    all_cold: int
+    """Updates if each were trained by itself, as those that start cold are before their own steps."""
+
+    def in_words(self, times: int = 1) -> str:
+        """A sentence without its full stop; `times`: of so many seeds."""
+        carried, cold = times * (self.prompts - self.cold), times * self.cold
+        return (
+            f"{carried:,} of {carried + cold:,} soft prompts start from the checkpoint before, {cold:,} start cold: "
+            f"{times * self.updates:,} updates, against {times * self.all_cold:,} for cold starts alone"
+        )
+
+
+def saved(stages: Sequence[Stage]) -> Saved | None:
+    """What carrying saves in these stages, which say which cells start cold; None: nothing is carried."""
+    trainings = {(i, cell.tuning_key): (stage, cell) for i, stage in enumerate(stages) for cell in _carried(stage)}
+    if not trainings:
+        return None
+    firsts = [(stage.first(cell), cell) for stage, cell in trainings.values()]
+    return Saved(
+        prompts=len(firsts),
+        cold=sum(first is not None for first, _ in firsts),
+        updates=sum(_updates(cell) + (0 if first is None else _updates(first)) for first, cell in firsts),
+        all_cold=sum(_updates(cell.first) for _, cell in firsts if cell.first is not None),
+    )
+
+
+def _carried(stage: Stage) -> list[Cell]:
+    return [cell for cell in stage.cells if cell.key in stage.carried]
+
+
+def _updates(cell: Cell) -> int:
+    assert isinstance(cell.protocol, Learning)
+    return cell.protocol.steps

@@ -36,14 +36,6 @@ class StartedFrom:
         """For result.json."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
-    @property
-    def in_words(self) -> str:
-        """A phrase for people: "run/step-300, step 10, after 110 updates on 4 checkpoints"."""
-        if self.cold:
-            return f"a cold start of {self.updates} updates on the model itself"
-        several = "s" * (self.checkpoints > 1)
-        return f"{self.model}, step {self.step}, after {self.updates} updates on {self.checkpoints} checkpoint{several}"
-
 
 def provenance_of(start: SoftPrompt, *, thread: str) -> dict[str, str]:
     """What a soft prompt says of its start.

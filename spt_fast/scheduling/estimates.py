@@ -171,6 +171,11 @@ class Estimates:
                     found[each.tuning_key] = max(seconds, found.get(each.tuning_key, 0.0))
         return found
 
+    def cold_trainings(self, stage: Stage) -> dict[str, float]:
+        """The same of a stage's carried cells, if each were trained cold by itself, without steps of its own behind that."""
+        firsts = (cell.first for cell in stage.cells if cell.key in stage.carried)
+        return {first.tuning_key: self.train_s(first) for first in firsts if first is not None}
+
     def stage(self, stage: Stage) -> Seconds:
         """Expected seconds of a stage in one worker; cells that share their vectors learn them once."""
         learnt = self.trainings(stage) if stage.judge is None and not stage.rerun else {}

@@ -113,13 +113,13 @@ def bootstrapped(name: str, values: Sequence[float], groups: Sequence[str]) -> M
     reach = math.sqrt(count / (count - 1)) * float(stats.t.isf(0.025, count - 1))
     low, high = value - reach * stderr, value + reach * stderr
     if count <= MOST_DRAWN:
-        often, outside = _drawn(count), float(stats.norm.cdf(-reach))
+        often, outside = drawn(count), float(stats.norm.cdf(-reach))
         low, high = (float(end) for end in np.quantile((often @ sums) / (often @ sizes), [outside, 1 - outside]))
     return Metric(name=name, value=value, n=n, stderr=stderr, ci_low=min(low, value), ci_high=max(high, value))
 
 
 @lru_cache(maxsize=1)
-def _drawn(count: int) -> NDArray[np.float64]:
+def drawn(count: int) -> NDArray[np.float64]:
     """How often each cluster is drawn: `[R, G]`."""
     generator = np.random.default_rng(0)
     places = [np.bincount(generator.integers(0, count, count), minlength=count) for _ in range(RESAMPLES)]

@@ -4,6 +4,7 @@ Reports, exports, `rank`, `compare`, `gate` and ablations read this table, and n
 
     score      an example: what the engine answered -> verdicts (`Sample`)                        scoring.score
     aggregate  a cell: the mean over its samples of what each counts, with n and an interval      here
+    settling   a cell that is evaluated at several steps: a number of its whole curve             scoring.settling
 
 To add one: an entry in `_OF_ROWS`. A package adds one by an entry point of the group `spt_fast.metrics`, which names a
 `MetricSpec` with a `value`; it is computed when an example is scored, kept in the column `scores` of samples.parquet, and
@@ -72,6 +73,8 @@ class MetricSpec:
     """The most."""
     unit: str = ""
     """What it is measured in; empty: it is a share of one."""
+    counts: bool = False
+    """It is a count, so that a decimal, of a mean over seeds, is enough."""
     gaps: bool = False
     """Rows may lack it for what their data are like, never for what a model does: those that all cells have may be compared."""
     some_rows: bool = False
@@ -103,7 +106,7 @@ class MetricSpec:
     @property
     def digits(self) -> int:
         """Decimals that tables show."""
-        return 2 if self.in_points else 3
+        return 1 if self.counts else 2 if self.in_points else 3
 
     @property
     def change_unit(self) -> str:
@@ -307,7 +310,25 @@ _OF_JUDGE = (
     ),
 )
 
-_BUILT_IN: Mapping[str, MetricSpec] = {spec.name: spec for spec in (*_OF_ROWS, *_OF_JUDGE)}
+STEPS_TO_FORMAT = "steps_to_format"
+_OF_CURVES = (
+    MetricSpec(
+        name=STEPS_TO_FORMAT,
+        words="updates to the format",
+        about="updates from which on format following stays within its interval of the last step",
+        tasks="learnt, and evaluated at several steps",
+        share=False,
+        higher_is_better=False,
+        most=math.inf,
+        unit="updates",
+        counts=True,
+        colour=1,
+        shape="triangle-right",
+    ),
+)
+"""Of a cell's curve, and of no row: computed in `scoring.settling`."""
+
+_BUILT_IN: Mapping[str, MetricSpec] = {spec.name: spec for spec in (*_OF_ROWS, *_OF_JUDGE, *_OF_CURVES)}
 
 _UNBOUNDED: Mapping[str, Any] = {"higher_is_better": False, "most": math.inf}
 _OF_100: Mapping[str, Any] = {"most": 100.0, "unit": "of 100"}

@@ -4,6 +4,7 @@ trainer's.
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +28,10 @@ from spt_fast.training.encoders import encoder
 from spt_fast.training.optimizers import optimizer, schedule
 from spt_fast.types import Position, TrainingStep
 
-Following: TypeAlias = Callable[[npt.NDArray[np.float32], Sequence[int]], float]
-"""From vectors `[P, H]` and indices of rows to the share of these that are answered in the form asked for."""
+Following: TypeAlias = Callable[[npt.NDArray[np.float32], Sequence[int]], Sequence[bool]]
+"""From vectors `[P, H]` and indices of rows to whether each of these is answered in the form asked for."""
+MOST_CHECKS = 100_000
+"""Verdicts of held-out rows that are kept with the vectors, of all checks together; of more, none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,6 +115,8 @@ class Run:
         """Most soft prompts that one of its passes had."""
         self.learnt: dict[int, SoftPrompt] = {}
         """By step, what is kept so far."""
+        self._checks: dict[int, Sequence[bool]] = {}
+        """Updates -> of each held-out row, whether it was answered in form."""
         self._keep_point()
 
     def vectors(self) -> Tensor:
@@ -175,11 +180,15 @@ class Run:
             TrainingError: it is not finite.
         """
         self._require_finite("loss on held-out rows", loss)
-        vectors_PH, share = self.vectors(), 0.0
-        if self.config.patience_on == "format":
-            assert self.job.following is not None
-            share = self.job.following(vectors_PH.cpu().numpy(), self._held_out)
+        vectors_PH = self.vectors()
+        share = self._check(vectors_PH) if self.config.patience_on == "format" else 0.0
         self._best.see(self.step, share, loss, vectors_PH)
+
+    def _check(self, vectors_PH: Tensor) -> float:
+        """The share of held-out rows that are answered in form."""
+        assert self.job.following is not None
+        found = self._checks[self.step] = self.job.following(vectors_PH.cpu().numpy(), self._held_out)
+        return sum(found) / len(found)
 
     @property
     def has_ended(self) -> bool:
@@ -192,9 +201,12 @@ class Run:
         """Keep what is known only at the end: the best vectors, for the last step and for those behind an early stop."""
         if self.config.patience is None:
             return
+        told = {**self._best.told(self.config), "steps_taken": str(self.step)}
+        if self._checks and len(self._checks) * len(self._held_out) <= MOST_CHECKS:
+            told["held_out_checks"] = json.dumps({n: "".join("01"[ok] for ok in rows) for n, rows in self._checks.items()})
         for point in self.config.checkpoints:
             if point >= self.step:
-                self._keep(point, self._best.vectors_PH, **self._best.told(self.config), steps_taken=str(self.step))
+                self._keep(point, self._best.vectors_PH, **told)
 
     def _keep_point(self) -> None:
         if self.step in self.config.checkpoints:

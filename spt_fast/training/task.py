@@ -240,7 +240,7 @@ def _following(
     engine = TransformersEngine.around(model, tokenizer, batch_size=config.held_out)
     longest = 2 * max(len(row.target_ids) for row in rows)
 
-    def following(vectors_PH: npt.NDArray[np.float32], chosen: Sequence[int]) -> float:
+    def following(vectors_PH: npt.NDArray[np.float32], chosen: Sequence[int]) -> list[bool]:
         key = engine.add(SoftPrompt(vectors=vectors_PH))
         requests = []
         for i in chosen:
@@ -249,7 +249,7 @@ def _following(
             ids = rows[i].prompt_ids
             requests.append(Generate(token_ids=ids, sampling=sampling, soft_prompt=key, position=place(config, tokenizer)))
         written = engine.generate(requests)
-        return sum(follows_format(task, examples[i], text) for i, text in zip(chosen, written, strict=True)) / len(chosen)
+        return [follows_format(task, examples[i], text) for i, text in zip(chosen, written, strict=True)]
 
     return following
 

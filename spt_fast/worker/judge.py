@@ -20,6 +20,7 @@ from spt_fast.plan.cell import Cell
 from spt_fast.scoring import judge_prompts
 from spt_fast.scoring.judge_prompts import NO, QUESTIONS, YES, Question, Ruling
 from spt_fast.scoring.metrics import judged_aggregate
+from spt_fast.scoring.settling import of_samples
 from spt_fast.types import Answer, CellResult, Completion, Metric, Request, Sample
 from spt_fast.worker.backlog import Backlog
 from spt_fast.worker.engine_loop import CellPlan, EngineLoop
@@ -164,7 +165,7 @@ class Judging(EngineLoop[JudgePlan]):
         if self.backoff.note:
             judge["judge_engine_lowered"] = self.backoff.note
         return CellResult(
-            metrics=_by_step(plan.cell, samples),
+            metrics=_by_step(plan.cell, samples, by_rules.costs),
             samples=samples,
             costs={**by_rules.costs, "judge_engine_start_s": self._engine_start_s, "judge_s": seconds},
             provenance={**by_rules.provenance, **judge},
@@ -193,5 +194,8 @@ def _rulings(verdicts: Mapping[Place, bool], samples: int) -> dict[int, Ruling]:
     }
 
 
-def _by_step(cell: Cell, samples: Sequence[Sample]) -> dict[int | None, tuple[Metric, ...]]:
-    return {step: judged_aggregate([sample for sample in samples if sample.step == step]) for step in cell.steps}
+def _by_step(cell: Cell, samples: Sequence[Sample], costs: Mapping[str, float]) -> dict[int | None, tuple[Metric, ...]]:
+    found = {step: judged_aggregate([sample for sample in samples if sample.step == step]) for step in cell.steps}
+    if (settled := of_samples(samples, costs)) is not None:
+        found[cell.steps[-1]] += (settled,)
+    return found

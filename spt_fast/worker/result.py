@@ -22,6 +22,7 @@ from spt_fast.scoring.library import with_metrics, with_verdicts
 from spt_fast.scoring.methods import Method, are_listed, knowledge_told
 from spt_fast.scoring.metrics import aggregate
 from spt_fast.scoring.score import score
+from spt_fast.scoring.settling import of_checks, of_samples
 from spt_fast.tasks.base import Task
 from spt_fast.tasks.rows import Rows
 from spt_fast.types import CellResult, Metric, Sample
@@ -69,6 +70,8 @@ def result_of(answers: CellAnswers, work: Workspace, engine: EngineUsed, *, look
     _require_sound(answers, work, engine)
     with boundary(ScoringError, "scoring"):
         metrics, samples, how = scored(answers, work.rows.of(answers.cell.task))
+        if (settled := _settled(answers.cell, samples, work)) is not None:
+            metrics[answers.cell.steps[-1]] += (settled,)
     costs = _costs(answers, work) | {"score_s": time.perf_counter() - began}
     how |= {"looks": str(looks)} if looks else {}
     return CellResult(metrics=metrics, samples=samples, costs=costs, provenance=_provenance(answers, work, engine) | how)
@@ -128,6 +131,14 @@ def samples_at(
         return found, ()
     verdicts, own = task.library.judge(rows, answers.answered(step))
     return with_verdicts(found, verdicts), own
+
+
+def _settled(cell: Cell, samples: Sequence[Sample], work: Workspace) -> Metric | None:
+    """How many updates it took to the form: by the test rows where they were asked at several steps, else by held-out rows."""
+    if len(cell.steps) > 1:
+        return of_samples(samples, _training_costs(cell, work))
+    learnt = work.last_learnt(cell)
+    return None if learnt is None else of_checks(learnt.provenance.get("held_out_checks", ""))
 
 
 def _knowledge_told(task: Task, samples: Sequence[Sample], metrics: Sequence[Metric]) -> dict[str, str]:

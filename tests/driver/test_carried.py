@@ -17,6 +17,8 @@ from spt_fast.errors import ConfigError, StoreError
 from spt_fast.plan import Stage
 from spt_fast.prompts.carried import StartedFrom, from_json, started_from
 from spt_fast.prompts.soft_prompt import SoftPrompt
+from spt_fast.report.folder import refresh
+from spt_fast.scoring.metrics import STEPS_TO_FORMAT
 from spt_fast.store import Store
 from spt_fast.worker.events import CellTrained, Event
 from tests.helpers.running import Listener, run_grid
@@ -94,6 +96,33 @@ def test_each_checkpoint_starts_from_the_one_before_in_natural_order_and_the_fir
     }
     assert told == {model: started_from(steps[2].provenance) for model, steps in found.items()}
     assert [each.cold for each in told.values() if each] == [True, False, False]
+
+
+def test_the_updates_to_the_form_are_a_metric_of_cells_that_are_looked_at_more_than_once(base: Path) -> None:
+    for number in (2, 10):
+        shutil.rmtree(base / "run" / f"step-{number}")
+    early = "patience: 2, check_every: 2, held_out: 4, patience_on: format"
+    patient = f"soft_prompt: {{init_from: previous, steps: 4, {early}, {TUNED}}}"
+    result = run_grid(grid(base, CARRIED, f"soft_prompt: {{steps: 2, {TUNED}}}", patient))
+    found = {
+        cell.protocol.steps: {metric.name: metric for metric in result.results[cell.key].metrics[cell.steps[-1]]}.get(
+            STEPS_TO_FORMAT
+        )  # type: ignore[attr-defined]
+        for cell in result.cells
+        if cell.protocol.carried
+    }
+    by_rows, by_checks = found[2], found[4]
+    assert by_rows is not None
+    assert by_checks is not None
+    assert (by_rows.n, by_rows.value) == (2, 0)
+    assert (by_checks.n, by_checks.value) == (4, 0)  # a model of noise never has the form
+    (once,) = (cell for cell in result.cells if not cell.protocol.carried)
+    assert STEPS_TO_FORMAT not in {metric.name for metric in result.results[once.key].metrics[2]}
+    refresh(result.folder)
+    assert STEPS_TO_FORMAT in (base / "out" / "results.csv").read_text()
+    page = (base / "out" / "report.md").read_text()
+    assert "cold, on the model itself" in page
+    assert "zoo-json: updates until format following has settled" in page
 
 
 def test_a_run_that_is_killed_between_two_checkpoints_goes_on_with_the_very_same_vectors(base: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_early_stop_ends_with_the_vectors_that_were_best_on_held_out_rows(model:
         # It fell again: what was seen at step 2 is kept.
         ({0: 0.2, 2: 0.8, 4: 0.6, 6: 0.6, 8: 0.6}, {2}, 8),
         # Nobody follows yet, and the loss falls: that is no reason to stop.
-        (dict.fromkeys(range(0, 13, 2), 0.0) | {12: 0.5, 14: 1.0, 16: 0.9, 18: 0.9, 20: 0.9}, {14}, 20),
+        (dict.fromkeys(range(0, 13, 2), 0.0) | {12: 0.4, 14: 1.0, 16: 0.8, 18: 0.8, 20: 0.8}, {14}, 20),
     ],
 )
 def test_early_stop_on_format_waits_for_more_answers_in_form(
@@ -145,10 +146,11 @@ def test_early_stop_on_format_waits_for_more_answers_in_form(
     looks = iter(shares.values())
     asked: set[tuple[int, ...]] = set()
 
-    def following(vectors_PH: npt.NDArray[np.float32], chosen: Sequence[int]) -> float:
+    def following(vectors_PH: npt.NDArray[np.float32], chosen: Sequence[int]) -> list[bool]:
         assert vectors_PH.shape == (10, 64)
         asked.add(tuple(chosen))
-        return next(looks)
+        share = next(looks)
+        return [i < round(share * len(chosen)) for i in range(len(chosen))]
 
     config = SoftPromptConfig.paper(
         lr=0.005, steps=50, batch_size=6, patience=6, check_every=2, held_out=5, patience_on="format", evaluate_at=(*shares,)
@@ -163,6 +165,8 @@ def test_early_stop_on_format_waits_for_more_answers_in_form(
     assert int(last.provenance["best_step"]) in best
     assert float(last.provenance["held_out_format_following"]) == max(shares.values())
     assert next(looks, None) is None
+    told = json.loads(last.provenance["held_out_checks"])
+    assert {int(step): rows.count("1") / 5 for step, rows in told.items()} == shares
     expected = learn(model, ROWS, replace(config, patience_on="loss", patience=100), seed=0)
     if (step := int(last.provenance["best_step"])) < stopped:
         assert last.key == expected[step].key
