@@ -109,7 +109,7 @@ def test_the_interval_holds_the_answer_of_all_rows_about_as_often_as_it_says() -
     assert np.mean(held) >= 0.95
 
 
-def test_a_training_that_stopped_early_has_the_updates_that_it_took_and_samples_are_counted_as_verdicts_are() -> None:
+def test_a_training_that_stopped_early_has_the_updates_that_it_took() -> None:
     rows = [sample(f"{i}", step=step, format_ok=step > 0) for step in (0, 80) for i in range(9)]
     found = of_samples(rows, {"steps_taken": 30.0})
     assert found is not None
