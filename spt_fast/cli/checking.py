@@ -55,13 +55,14 @@ def check_grid(config: GridConfig) -> Checked:
     loaded, rows_wrong, rows_unseen = _rows(cells)
     prompts_wrong, notes = look_at_prompts(cells, loaded)
     wrong += _stop(config, cells)
+    notes = [*_left_out(cells, loaded), *notes, *_carried(cells, len(config.seeds))]
     wrong += [*rows_wrong, *_short_rows(cells, loaded), *prompts_wrong, *_engine_settings(config), *_output(config)]
     return Checked(
         wrong=tuple(dict.fromkeys(wrong)),
         unseen=(*unseen, *rows_unseen),
         cells=count,
-        series=(*_series(cells), *_carried(cells, len(config.seeds))),
-        notes=tuple(dict.fromkeys([*filter(None, map(tasks.left_out, config.tasks)), *_left_out(cells, loaded), *notes])),
+        series=_series(cells),
+        notes=tuple(dict.fromkeys([*filter(None, map(tasks.left_out, config.tasks)), *notes])),
     )
 
 
