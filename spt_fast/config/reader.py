@@ -133,12 +133,12 @@ def _stop(item: Any, base: Path) -> StopConfig:
         if isinstance(item.get(key), str):
             item[key] = _from_base(item[key], base)
     if "width" in item and item["width"] is not None:
-        item["width"] = share_of(item["width"], "stop.width")
+        item["width"] = share_of(item["width"], "stop.width", "a share between 0 and 1")
     return read(StopConfig, item, "stop")
 
 
-def share_of(value: Any, place: str) -> float:
-    """A share as people write it: 2%, or 0.02.
+def share_of(value: Any, place: str, what: str = "a share of the rows") -> float:
+    """A share as people write it: 2%, or 0.02. `what` it is called where it is none.
 
     Raises:
         ConfigError: it is none.
@@ -146,7 +146,7 @@ def share_of(value: Any, place: str) -> float:
     number = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", value) if isinstance(value, str) else None
     share = float(number[1]) / (100 if number[2] else 1) if number else value
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-        raise ConfigError(f"{place}: must be a share of the rows, 2% or 0.02, {not_this(value)}")
+        raise ConfigError(f"{place}: must be {what}, 2% or 0.02, {not_this(value)}")
     return float(share)
 
 

@@ -16,7 +16,7 @@ from spt_fast.config.output import day_of, folder_on, parent
 from spt_fast.plan.cell import Cell
 from spt_fast.storage import open_storage
 from spt_fast.store.folder import Store
-from spt_fast.store.layout import ASKED, CURVE, FAILURE, LEARNT, MEANING, RESULT
+from spt_fast.store.layout import ASKED, CURVE, FAILURE, LEARNT, MEANING, RESULT, STOPPED
 
 MOST = 7
 """So many earlier folders are looked at, the newest first. Each holds what its grid reused of those before it."""
@@ -31,12 +31,15 @@ class Reused:
     """Keys of completed cells."""
     learnt: frozenset[str]
     """Keys of cells that are completed nowhere, and whose soft prompts are learnt."""
+    stopped: frozenset[str] = frozenset()
+    """Keys of cells that are completed nowhere, and were asked no further than was needed."""
 
     @property
     def what(self) -> str:
         """How much: "31 completed cells and 2 soft prompts"."""
-        parts = [(len(self.done), "completed cell"), (len(self.learnt), "soft prompt")]
-        return " and ".join(f"{n} {each}{'s' * (n > 1)}" for n, each in parts if n)
+        parts = [(len(self.done), "completed cell"), (len(self.stopped), "stopped cell"), (len(self.learnt), "soft prompt")]
+        *some, last = [f"{n} {each}{'s' * (n > 1)}" for n, each in parts if n]
+        return f"{', '.join(some)} and {last}" if some else last
 
     def __str__(self) -> str:
         busy = (
@@ -84,13 +87,16 @@ def reusable(config: GridConfig, folder: Store, cells: Sequence[Cell]) -> list[R
         if not left:
             break
     # Only now is it known which are completed nowhere.
+    left -= folder.stopped.among(()) if left else set()
     learning = left - folder.learnt.among(left) if left else left
     reused = []
     for store, done in found:
-        learnt = frozenset(store.learnt.among(learning) if learning else ())
-        learning -= learnt
-        if done or learnt:
-            reused.append(Reused(source=store, done=done, learnt=learnt))
+        stopped = frozenset(store.stopped.among(()) & left if left else ())
+        left -= stopped
+        learnt = frozenset(store.learnt.among(learning - stopped) if learning else ())
+        learning -= learnt | stopped
+        if done or learnt or stopped:
+            reused.append(Reused(source=store, done=done, learnt=learnt, stopped=stopped))
     return reused
 
 
@@ -111,6 +117,7 @@ def reuse(config: GridConfig, folder: Store, cells: Sequence[Cell]) -> list[Reus
     rows = {rows.name: rows for cell in cells for rows in (cell.task, cell.source)}
     for each in reused:
         copy_cells(folder, each.source, each.done)
+        copy_cells(folder, each.source, each.stopped, marker=STOPPED)
         copy_learnt(folder, each.source, each.learnt)
         folder.rows.copy(each.source.rows, rows.values())
         folder.event("adopted", cells=len(each.done), prompts=len(each.learnt), source=str(each.source.root))
@@ -139,13 +146,13 @@ def _looked_for(folder: Store) -> set[str]:
         return set()
 
 
-def copy_cells(folder: Store, source: Store, keys: Collection[str]) -> None:
-    """Have cells that are completed in another run folder here too, whole: their marker comes last."""
+def copy_cells(folder: Store, source: Store, keys: Collection[str], marker: str = RESULT) -> None:
+    """Have cells that are completed (or stopped) in another run folder here too, whole: their marker comes last."""
     files = source.storage.files("cells", keys)
     order = {
-        f"cells/{key}": [*(name for name in names if name not in (RESULT, FAILURE)), RESULT]
+        f"cells/{key}": [*(name for name in names if name not in (marker, FAILURE)), marker]
         for key, names in files.items()
-        if RESULT in names
+        if marker in names
     }
     folder.storage.copy(source.storage, order)
 

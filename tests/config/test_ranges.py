@@ -94,6 +94,8 @@ OF_THE_GRID = {
     "limit: 1e30": "limit: must be a whole number",
     "limit: 2147483648": "limit: must be a whole number from 1 to 2147483647, not 2147483648",
     "rerun: .nan": "rerun: must be a share of the rows",
+    "stop: {width: 3}": "stop.width: must be a share between 0 and 1, 2% or 0.02, not a whole number (3)",
+    "stop: {check: rank, alpha: 0.7}": "stop.alpha: must be a number from 1e-09 to below 0.5, not 0.7",
     "price: .nan": "price: must be a number from 0 to 1000000000, not nan",
     f"price: {'9' * 400}": "price: must be a number from 0 to 1000000000, not an integer of about 401 digits",
     "truth: {zoo/base-40: .inf}": "truth.zoo/base-40: must be a number from -1e+15 to 1e+15, not inf",

@@ -206,6 +206,13 @@ ELSEWHERE = {
     "checks: []": "unknown key 'checks' of the grid; it is a key of a policy",
     "tasks: [{task: zoo-mcq, columns: {}}]": "tasks[0]: unknown key 'columns' of a task; it is a key of a task file",
     "model: zoo/base-40": "did you mean 'models'? Or it is a key of the judge (judge: {model: ...})",
+    "stop: rank": "stop: must be a mapping, not text ('rank'); write stop: {key: value}",
+    "stop: {}": "stop.check: is missing; give check: POLICY.yaml, check: rank, or width: 0.02",
+    "stop: {check: rank, width: 0.1}": "stop.check: and width are two things to know; give check: POLICY.yaml, check: rank, or",
+    "stop: {check: policy.yaml}": "stop.against: is missing; name a run folder, a model, previous or accepted",
+    "stop: {check: rank, against: x}": "stop.against: goes with a policy, and not with rank; leave it out",
+    "stop: {check: {depth: 3}}": "stop.check: must be the path of a policy, rank, or {width: 0.02}",
+    "stop: {check: rank, alfa: 0.1}": "stop: unknown key 'alfa'; did you mean 'alpha'?",
     "per_gpu_hour: 2": "unknown key 'per_gpu_hour' of the grid; it is a key of the price (price: {per_gpu_hour: ...})",
     "id: zoo/base-40": "unknown key 'id' of the grid; it is a key of a model (models: [{id: ...}])",
 }

@@ -240,3 +240,17 @@ def test_a_metric_without_ends_is_refused(two: GridConfig, tmp_path: Path) -> No
     policy(tmp_path, metric="answer_bits_per_byte")
     with pytest.raises(ConfigError, match=r"checks\[0\]: answer_bits_per_byte is not from 0 to 1, and no bound of its mean"):
         run_grid(two)
+
+
+def test_the_next_day_takes_over_what_was_stopped(grid: GridConfig, tmp_path: Path, asked: list[Request]) -> None:
+    nightly = replace(grid, stop=NARROW, output=str(tmp_path / "nights" / "{date}"))
+    before = tmp_path / "nights" / "2026-01-01"
+    first = run_grid(replace(nightly, output=before))
+    stopped = Store(before).stopped.among(())
+    asked.clear()
+    told: list[str] = []
+    second = run_grid(nightly, say=told.append)
+    assert asked == []
+    assert Path(second.folder) != Path(first.folder)
+    assert Store(second.folder).stopped.among(()) == stopped
+    assert any(f"{len(stopped)} stopped cells reused from {before}" in said for said in told)

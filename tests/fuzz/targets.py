@@ -34,6 +34,7 @@ judge: {model: zoo/chat-40, dtype: float32, chat_template_kwargs: {enable_thinki
 engine: {kind: echo, window: 8}
 truth: {zoo-mcq: {zoo/base-40: 0.4, zoo/base-95: 0.95}}
 rerun: 2%
+stop: {when: decided, check: rank, alpha: 0.05, block: 50, least: 100}
 price: {per_gpu_hour: 2.5, currency: EUR}
 output: "runs/{name}-{date}"
 """
