@@ -149,6 +149,18 @@ def test_a_stream_that_is_left_midway_takes_its_requests_back(engine: VllmEngine
     assert engine.generate(asked) == [engine.generate([request])[0] for request in asked]
 
 
+def test_requests_that_nobody_waits_for_are_taken_back_and_the_others_are_answered(engine: VllmEngine) -> None:
+    asked = [generate(ids(5, i), tokens=20 if i % 2 else 1) for i in range(12)]
+    stream, answered = engine.stream(asked), {}
+    for number, answer in stream:
+        answered[number] = answer
+        engine.cancel([number for number in range(12) if number % 2])  # those in flight; later ones are still to be sent
+    assert set(answered) >= set(range(0, 12, 2))
+    assert not engine._engine.has_unfinished_requests()  # type: ignore[union-attr]
+    assert answered[4] == engine.generate([asked[4]])[0]
+    assert len(answered) < 12
+
+
 @pytest.mark.parametrize(
     ("request_", "said"),
     [

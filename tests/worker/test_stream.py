@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import pytest
 
@@ -146,3 +146,67 @@ def test_the_seconds_of_plans_add_up_to_those_of_the_stream() -> None:
     parts = [stream.since_last for _ in stream]
     assert all(part >= 0 for part in parts)
     assert sum(parts) == pytest.approx(stream.seconds)
+
+
+class InTurns(Tokens):
+    """Asked in blocks of two; settled, with those of its group, once one of them has so many answers."""
+
+    def __init__(self, group: str, *tokens: int, enough: int = 100) -> None:
+        super().__init__(*tokens)
+        self.together, self._enough = group, enough
+        self.ends = range(2, len(tokens) + 1, 2)
+        self.group: list[InTurns] = [self]
+
+    def settled(self) -> Sequence[InTurns]:
+        return self.group if len(self.answers) >= self._enough else []
+
+
+class Cancelling(Counting):
+    """Takes back what is cancelled and not answered yet."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__(window)
+        self.sent: list[int] = []
+        self.cancelled: list[int] = []
+
+    def cancel(self, numbers: Collection[int]) -> None:
+        self.cancelled += numbers
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
+        def noted() -> Iterator[Request]:
+            for request in requests:
+                self.sent.append(request.token_ids[0])
+                yield request
+
+        yield from super().stream(noted())
+
+
+def test_plans_of_a_group_are_asked_in_turns_and_groups_mixed_before_all_others() -> None:
+    plans = [Tokens(1, 2), InTurns("a", 10, 11, 12, 14), InTurns("a", 20, 21), InTurns("b", 30, 31)]
+    engine = Cancelling(window=1)
+    assert set(Stream(engine, plans)) == set(plans)
+    assert engine.sent == [10, 11, 20, 21, 30, 31, 12, 14, 1, 2]
+    assert engine.cancelled == []
+
+
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_what_a_settled_plan_still_waits_for_is_not_sent_or_taken_back_or_dropped(window: int) -> None:
+    enough, other, alone = InTurns("a", 10, 11, 12, 14, 15, 16, enough=3), InTurns("b", *range(20, 26)), Tokens(1, 2, 3)
+    engine = Cancelling(window)
+    stream = Stream(engine, [enough, other, alone])
+    finished = list(stream)
+    assert set(finished) == {enough, other, alone}
+    assert len(finished) == 3
+    assert len(enough.answers) == 3
+    assert len(other.answers) == 6
+    assert set(engine.sent) - {1, 2, 3, *range(20, 26)} < {10, 11, 12, 14, 15, 16}
+    assert set(engine.cancelled) <= set(range(len(engine.sent)))
+    assert stream.answered == stream.total == 12
+
+
+def test_a_plan_may_settle_before_anything_is_sent_and_settle_others() -> None:
+    known, other = InTurns("a", 10, 11, enough=0), InTurns("a", 20, 21)
+    known.group = [known, other]
+    engine = Cancelling(window=1)
+    assert set(Stream(engine, [known, other, Tokens(1)])) >= {known, other}
+    assert engine.sent == [1]
