@@ -421,9 +421,11 @@ class _Part:
 def _succeeded(tuned: Tuned, part: _Part, task_of: Mapping[TuningJob, str]) -> bool:
     if tuned.error is None:
         return True
-    if not isinstance(tuned.error, SptError):
-        raise tuned.error
-    part.failed[task_of[tuned.job]] = str(tuned.error)
+    try:
+        with boundary(TrainingError, "training"):
+            raise tuned.error
+    except SptError as e:
+        part.failed[task_of[tuned.job]] = str(e)
     return False
 
 
