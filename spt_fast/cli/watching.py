@@ -18,11 +18,13 @@ from spt_fast.cli import progress
 from spt_fast.cli.comparing import EXIT_CODES
 from spt_fast.cli.outcomes import SOME_FAILED, say, sentence
 from spt_fast.config import GridConfig
+from spt_fast.config.grid import ACCEPTED
 from spt_fast.config.output import DATE, Location, joined
 from spt_fast.config.reader import load_grid
 from spt_fast.driver.options import with_options
 from spt_fast.driver.result import GridResult, Interrupted
 from spt_fast.driver.run import run_cells
+from spt_fast.driver.stopping import GridStopping
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.plan.cell import Cell
 from spt_fast.signals import INTERRUPTED
@@ -68,11 +70,12 @@ def watch_checkpoints(
     pattern = pattern_of(checkpoints)
     config = watched(load_grid(grid, models=[{"id": str(pattern.base)}]), pattern, output)
     cells = plan.expand(_without_checkpoints(config))
-    rules = _policy(policy, cells)
+    rules = _policy(policy, cells, config)
+    config = _held(config, policy, cells)
     targets = [target_of(each) for each in notify]
 
-    def evaluate(asked: GridConfig, series: str) -> GridResult:
-        return run_cells(asked, watch=progress.watch, say=say, address=address, series=series)
+    def evaluate(asked: GridConfig, series: str, against: str | None) -> GridResult:
+        return run_cells(asked, watch=progress.watch, say=say, address=address, series=series, against=against)
 
     night = Night(
         config=config,
@@ -113,11 +116,29 @@ def _without_checkpoints(config: GridConfig) -> GridConfig:
 _NONE = ".none-yet"
 
 
-def _policy(file: Path | None, cells: Sequence[Cell]) -> Policy:
+def _held(config: GridConfig, policy: Path | None, cells: Sequence[Cell]) -> GridConfig:
+    """A grid whose `stop`, where it has one by a policy, is by that of the watch.
+
+    Raises:
+        ConfigError: what is wrong with `stop`.
     """
+    if config.stop is None:
+        return config
+    if config.stop.by_policy:
+        check = config.stop.check if policy is None else str(policy)
+        config = replace(config, stop=replace(config.stop, check=check, against=ACCEPTED))
+    GridStopping(config, plan.as_series(cells, "checkpoints"), None)
+    return config
+
+
+def _policy(file: Path | None, cells: Sequence[Cell], config: GridConfig) -> Policy:
+    """That of the command, else that of `stop`, else the default.
+
     Raises:
         ConfigError: it is wrong, or one of its checks matches nothing in the grid.
     """
+    if file is None and config.stop is not None and config.stop.by_policy and config.stop.check is not None:
+        file = Path(config.stop.check)
     if file is None:
         return default_policy(list(dict.fromkeys(cell.label for cell in cells)))
     policy = load_policy(file)

@@ -84,6 +84,7 @@ def run_cells(
     executor: Executor | None = None,
     address: str = LOCAL,
     series: str | None = None,
+    against: str | None = None,
 ) -> GridResult:
     """`run_grid` without its tables: for who shows them too, and so writes them with what is shown.
 
@@ -96,6 +97,7 @@ def run_cells(
         executor: where stages run.
         address: of a cluster.
         series: the grid's models are the next ones of this series: grid.yaml of the run folder keeps those that it has.
+        against: where the grid has `stop` with a policy, the model of the run folder that it is held against.
 
     Raises:
         ConfigError: the request is wrong.
@@ -109,7 +111,7 @@ def run_cells(
     chosen = plan.select(cells, only) if only else cells
     plan.require_usable(chosen)
     store = Store(config.folder)
-    stopping = None if config.stop is None else GridStopping(config, cells, store)
+    stopping = None if config.stop is None else GridStopping(config, cells, store, against=against)
     store.lock()
     with closing(store):
         run = _Run(config, cells, chosen, store, watch or _silently, say or _unsaid, stopping)

@@ -52,12 +52,13 @@ class _Other:
 class GridStopping:
     """What is to be known of the cells of one grid."""
 
-    def __init__(self, config: GridConfig, cells: Sequence[Cell], store: Store | None) -> None:
+    def __init__(self, config: GridConfig, cells: Sequence[Cell], store: Store | None, *, against: str | None = None) -> None:
         """
         Args:
             config: with `stop`.
             cells: all of the grid.
             store: the run folder; None: there is none yet.
+            against: a model of the run folder that a policy is held against, whatever `stop` says.
 
         Raises:
             ConfigError: what is wrong with `stop`, in a sentence.
@@ -78,7 +79,7 @@ class GridStopping:
             raise ConfigError("stop: does not go with judge, which rules on cells that are done; leave one of them out")
         self.policy = load_policy(self.config.check) if self.config.by_policy and self.config.check else None
         self._check_policy()
-        self._baseline = self._find_baseline()
+        self._baseline = self._find_baseline() if against is None else against
 
     @property
     def alpha(self) -> float:

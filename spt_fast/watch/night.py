@@ -12,7 +12,7 @@ from typing import Any
 from spt_fast.analysis.faults import Told, tell_series
 from spt_fast.analysis.gate import Check, Gate, Policy, gate_runs
 from spt_fast.analysis.plain import plain_values
-from spt_fast.analysis.runs import open_run, read_run
+from spt_fast.analysis.runs import read_run
 from spt_fast.config import GridConfig
 from spt_fast.config.output import joined
 from spt_fast.config.protocols import protocol_of
@@ -26,8 +26,8 @@ from spt_fast.store import Store
 from spt_fast.watch.checkpoints import Pattern
 from spt_fast.watch.verdict import Kind, Verdict, id_of, verdict_of
 
-Evaluate = Callable[[GridConfig, str], GridResult]
-"""A grid and the series that its model is the next of -> where it stands."""
+Evaluate = Callable[[GridConfig, str, str | None], GridResult]
+"""A grid, the series that its model is the next of, what it is held against -> where it stands."""
 ALLOWED = 0.02
 """The drop that is allowed where no policy says another: two points."""
 
@@ -93,11 +93,12 @@ class Night:
         if twin is not None:
             why = f"it has the weights of {twin.checkpoint}, which was judged: {twin.verdict}."
             return self._said(model, folder, seen, verdict="same", why=why, baseline=twin.checkpoint)
-        result = self.evaluate(self._grid(folder), self.pattern.series)
+        baseline = self._baseline(model, before)
+        result = self._evaluate(folder, baseline)
         if not self._is_as_before(folder, model):
             self.say(f"{model.name}: was written to while it was evaluated, so it is evaluated again")
             return None
-        return self._judged(model, folder, seen, result, self._baseline(model, before))
+        return self._judged(model, folder, seen, result, baseline)
 
     def not_whole(self, folder: Path, why: str, later: str) -> Verdict | None:
         """What is said of a checkpoint that is not whole although a later one has been judged already."""
@@ -107,6 +108,11 @@ class Night:
         model = Model(name=f"{folder.parent.name}/{folder.name}", source=str(folder), fingerprint=f"not whole:{seen}")
         told = f"{why}, and {later} has been judged already; it is judged when it is whole."
         return self._said(model, folder, seen, verdict="broken", why=told)
+
+    def _evaluate(self, folder: Path, against: str | None) -> GridResult:
+        """Ask a checkpoint no further than until its policy is decided, where the grid has `stop`; the first one whole."""
+        config = self._grid(folder)
+        return self.evaluate(config if against is not None else replace(config, stop=None), self.pattern.series, against)
 
     def _seen(self, folder: Path) -> str | None:
         try:
@@ -134,28 +140,25 @@ class Night:
             return not folder.exists()
 
     def _baseline(self, model: Model, before: Mapping[str, Verdict]) -> str | None:
-        """The last accepted checkpoint before it; where cells may be stopped, the last whose cells are done whole: of the rows
-        that a stopped one was not asked, nothing can be said."""
+        """The last accepted checkpoint before it."""
         own = natural(model.name)
         accepted = [each.checkpoint for each in before.values() if each.accepted and natural(each.checkpoint) < own]
-        if self.config.stop is not None:
-            run = open_run(self.store)
-            stopped = {place.model for place in run.stopped}
-            accepted = [each for each in accepted if each not in stopped]
         return max(accepted, key=natural, default=None)
 
     def _judged(self, model: Model, folder: Path, seen: str, result: GridResult, baseline: str | None) -> Verdict:
         said = self._series_said()
         reason = next((failure.reason for failure in result.failures.values()), "")
-        if result.failures and (baseline is None or not (result.results or result.stopped)):
+        if result.failures and (baseline is None or len(result.failures) == len(result.cells)):
             why = f"{len(result.failures)} of {len(result.cells)} cells failed: {reason}"
             return self._said(model, folder, seen, verdict="broken", why=why)
         if baseline is None:
             why = "it is the first, and the next are held against it."
             return self._said(model, folder, seen, verdict="first", why=why, accepted=True, told=said)
         try:
-            run = read_run(self.store.root)
-            answer = gate_runs(run, run, self.policy, a_model=baseline, b_model=model.name)
+            answer = self._gate(model.name, baseline)
+            if answer.verdict == "undecided" and self._ask_rest(baseline):
+                self._evaluate(folder, baseline)
+                answer = self._gate(model.name, baseline)
         except ConfigError as e:  # a policy that fits no run: as long as it is not mended, nothing can be decided
             why = f"the policy cannot be applied: {e}"
             return self._said(model, folder, seen, verdict="undecided", why=why, baseline=baseline, told=said)
@@ -170,6 +173,22 @@ class Night:
             findings=plain_values(answer.findings),
             told=said,
         )
+
+    def _gate(self, model: str, baseline: str) -> Gate:
+        run = read_run(self.store.root)
+        return gate_runs(run, run, self.policy, a_model=baseline, b_model=model)
+
+    def _ask_rest(self, baseline: str) -> bool:
+        """Ask the rest of an accepted checkpoint that was itself asked no further than needed; whether there was any, and its
+        weights are still there."""
+        folder = next(Path(each.folder) for each in self.verdicts.values() if each.checkpoint == baseline and each.accepted)
+        model = self._model(folder)
+        known = {each.fingerprint for each in self.verdicts.values() if each.checkpoint == baseline}
+        if baseline not in {place.model for place in read_run(self.store.root).stopped} or model.fingerprint not in known:
+            return False
+        self.say(f"{baseline}: the rest of its rows is asked, because the next checkpoint is undecided on those that were")
+        self._evaluate(folder, None)
+        return True
 
     def _series_said(self) -> Told | None:
         found = tell_series(read_run(self.store.root)) if self.store.done() else []

@@ -79,8 +79,8 @@ class Nights:
     def pattern(self) -> Pattern:
         return pattern_of(f"{self.base}/step-*")
 
-    def evaluate(self, config: GridConfig, series: str) -> GridResult:
-        return run_cells(config, executor=self.executor, series=series)
+    def evaluate(self, config: GridConfig, series: str, against: str | None) -> GridResult:
+        return run_cells(config, executor=self.executor, series=series, against=against)
 
     def watch(self, targets: Sequence[Target] = (), **settings: Any) -> Watch:
         """As a process that was started anew has it; without a report, which takes longer than all else."""

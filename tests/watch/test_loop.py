@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from spt_fast.analysis.gate import Check, Policy
 from spt_fast.analysis.runs import read_run
+from spt_fast.driver.result import GridResult
 from spt_fast.errors import StoreError
 from spt_fast.report.folder import refresh
 from spt_fast.watch.checkpoints import pattern_of
@@ -178,8 +180,8 @@ def test_weights_that_change_while_they_are_evaluated_are_evaluated_again(templa
     nights = Nights(template, tmp_path)
     nights.add(1)
 
-    def evaluate(config: object, series: str) -> object:
-        result = nights.evaluate(config, series)  # type: ignore[arg-type]
+    def evaluate(*asked: Any) -> GridResult:
+        result = nights.evaluate(*asked)
         if len(nights.executor.asked) == 1:
             shutil.rmtree(nights.base / "step-1")
             checkpoint(template, nights.base / "step-1", 11)
@@ -196,10 +198,10 @@ def test_what_is_no_fault_of_a_checkpoint_is_said_and_tried_again(template: Path
     nights.add(1)
     full = [True, True, False]
 
-    def evaluate(config: object, series: str) -> object:
+    def evaluate(*asked: Any) -> GridResult:
         if full.pop(0):
             raise StoreError("runs/w: cannot be written: No space left on device")
-        return nights.evaluate(config, series)  # type: ignore[arg-type]
+        return nights.evaluate(*asked)
 
     assert nights.look(lambda: bool(full), evaluate=evaluate) == [("run7/step-1", "first")]
     assert nights.said == ["runs/w: cannot be written: No space left on device; it is tried again at the next look"]

@@ -44,6 +44,12 @@ def _parts(recorded: Recorded, told: Told) -> Iterator[Part]:
     grid, verdicts = recorded.by_place, _verdicts(recorded, told)
     yield Prose(text=f"{visible(told.series.name)}: {visible(told.sentence, 2000)}")
     yield Prose(text=READING)
+    stopped = _stopped(grid, told)
+    if stopped:
+        names = ", ".join(map(visible, stopped[:MOST_NAMED])) + (
+            f" and {len(stopped) - MOST_NAMED} more" * (len(stopped) > MOST_NAMED)
+        )
+        yield Prose(text=f"Not followed here, because fewer rows were asked of them (stop): {names}.")
     marked = {verdict for verdict, _ in verdicts.values()} & MARKS.keys()
     figures = [
         _figure(grid, told, protocol, metric, verdicts)
@@ -60,6 +66,16 @@ def _parts(recorded: Recorded, told: Told) -> Iterator[Part]:
         table = _numbers(grid, told, task)
         if table is not None:
             yield table
+
+
+MOST_NAMED = 12
+"""Checkpoints that a sentence names."""
+
+
+def _stopped(grid: Grid, told: Told) -> list[str]:
+    """Checkpoints of the series of which some cells were asked no further than was needed."""
+    of = {each["id"] for each in grid.resolved.get("models", ()) if each.get("series") == told.series.name}
+    return distinct(cell.model for cell in grid.cells if cell.status == "stopped" and cell.model in of)
 
 
 _SAID = {"fail": "failed the gate", "undecided": "undecided"}
