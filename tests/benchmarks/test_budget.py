@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from benchmarks.budget import budget
 from benchmarks.budget.budget import COUNTED, Asked, Rates, asked
+from benchmarks.harness import RESULTS
 from spt_fast import tasks
 from spt_fast.tasks.rows import CHOOSING_ROWS
 
@@ -43,7 +46,16 @@ def test_the_phases_are_worked_out_by_hand() -> None:
 
 
 def test_what_the_page_concludes_is_so() -> None:
-    cold, carried, stopped = (budget.budget(Rates(), updates=updates, rows=rows) for updates, rows in budget.WAYS.values())
-    assert cold.total > carried.total > 180 > stopped.total
+    found = [budget.budget(Rates(), updates=updates, rows=rows) for updates, rows in budget.WAYS.values()]
+    cold, carried, each, mean = found
+    assert cold.total > carried.total > each.total > 180 > mean.total
     assert cold.train == pytest.approx(8 * carried.train)
     assert 110 < cold.train < 140
+    assert f"{budget.most_rows(180)} of each task do" in budget.PAGE.read_text(encoding="utf-8")
+
+
+def test_what_stopping_saves_is_what_was_simulated() -> None:
+    written = json.loads((RESULTS / "cpu" / "stopping.json").read_text(encoding="utf-8"))
+    saved = {ratio["what"]: ratio["value"] for ratio in written["ratios"]}
+    assert pytest.approx(1 - saved["rows saved, without a change, 5,000 rows, 10 % flip"], abs=0.005) == budget.STOPPED
+    assert pytest.approx(1 - saved["rows saved, without a change, 500 rows, 4 % flip"], abs=0.005) == budget.EACH
