@@ -42,6 +42,7 @@ from spt_fast.analysis.resampling import RESAMPLES, Counts, Floats, centred_inte
 from spt_fast.analysis.runs import Rows, Run
 from spt_fast.analysis.scores import Score, ScoreTable
 from spt_fast.analysis.variance import signal_to_noise
+from spt_fast.config.grid import RANK
 from spt_fast.config.protocols import protocol_of
 from spt_fast.errors import ConfigError
 from spt_fast.scoring.metrics import EXACT_MATCH, KNOWLEDGE, spec
@@ -74,6 +75,12 @@ def rank_run(
     """
     generator = np.random.default_rng(seed)
     notes: list[str] = []
+    if run.stopped and dict(run.grid.get("stop") or {}).get("check") == RANK:
+        run = run.with_stopped()
+        notes.append(
+            "Cells were stopped when the order was known, at level alpha over all looks (report, section Stopped). Intervals "
+            "and probabilities here are those of a fixed number of rows, of the rows that all were asked."
+        )
     names = list(dict.fromkeys(place.task for place in run.done if not tasks or place.task in tasks))
     metrics = {task: metric or _default(run, task) for task in names}
     found, sizes = {}, {}
@@ -91,7 +98,7 @@ def rank_run(
             f"Closed-ended tasks are ranked by {KNOWLEDGE}, open-ended ones by {EXACT_MATCH}; --metric takes one for all."
         )
     if run.missing:
-        stopped = f" ({len(run.stopped)} of them were stopped)" if run.stopped else ""
+        stopped = f" ({len(run.stopped)} of them were stopped)" if set(run.stopped) & set(run.missing) else ""
         cells = len(run.done) + len(run.missing)
         notes.append(f"{len(run.missing)} of {cells} cells are not done{stopped}, and not in these numbers.")
     scope = Scope(

@@ -36,6 +36,7 @@ def resolved(config: GridConfig, cells: Sequence[Cell], *, folder: Location) -> 
         "truth": {task: dict(known) for task, known in config.truth.items()},
         "engine": dict(config.engine),
         "rerun": config.rerun,
+        **({} if config.stop is None else {"stop": asdict(config.stop)}),
         "price": None if config.price is None else asdict(config.price),
         "output": str(folder),
         "spt_fast": version(),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,10 +15,12 @@ import pytest
 
 from spt_fast.analysis.gate import gate_runs, load_policy
 from spt_fast.analysis.runs import open_run
+from spt_fast.cli.status import status_of
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, StopConfig, TaskConfig, ZeroShot
 from spt_fast.driver.result import GridResult, Interrupted
 from spt_fast.engine.echo import EchoEngine
 from spt_fast.errors import ConfigError
+from spt_fast.report.folder import write_tables
 from spt_fast.store import Store
 from spt_fast.types import Answer, Request
 from spt_fast.worker.events import CellDone
@@ -254,3 +259,30 @@ def test_the_next_day_takes_over_what_was_stopped(grid: GridConfig, tmp_path: Pa
     assert Path(second.folder) != Path(first.folder)
     assert Store(second.folder).stopped.among(()) == stopped
     assert any(f"{len(stopped)} stopped cells reused from {before}" in said for said in told)
+
+
+def test_models_whose_order_is_not_known_are_asked_all_rows_one_after_the_other(two: GridConfig) -> None:
+    result = run_grid(replace(two, stop=StopConfig(check="rank", block=10, least=10)))
+    assert result.complete
+    looked = {cell.model for cell in open_run(result.folder).cells() if "looks" in cell.provenance}
+    assert len(looked) == 1, "the first has nobody to be held against"
+
+
+def test_tables_show_stopped_cells_by_themselves(grid: GridConfig) -> None:
+    result = run_grid(replace(grid, stop=NARROW))
+    write_tables(result.folder)
+    folder = Path(result.folder)
+    told = json.loads((folder / "results.json").read_text())
+    stopped = {cell["key"]: cell for cell in told["stopped"]}
+    assert set(stopped) == Store(result.folder).stopped.among(())
+    assert not set(stopped) & {cell["key"] for cell in told["cells"]}
+    assert all(cell["n"] < cell["of"] == 40 and "points wide" in cell["why"] for cell in stopped.values())
+    rows = list(csv.DictReader(io.StringIO((folder / "results.csv").read_text())))
+    assert {row["stopped_of"] for row in rows if row["task"] in {cell["task"] for cell in stopped.values()}} == {"40"}
+    assert {row["n"] for row in rows if row["metric"] == "exact_match"} == {str(cell["n"]) for cell in stopped.values()}
+    report = (folder / "report.md").read_text()
+    assert "Cells that were stopped" in report
+    assert f"{next(iter(stopped.values()))['n']} of 40" in report
+    assert f"{len(stopped)} stopped, 0 failed" in status_of(result.folder)
+    page = (folder / "report.html").read_text()
+    assert 'id="stopped"' in page
