@@ -40,6 +40,7 @@ DEAR = {
     "lm_eval/speed.py": "times_faster_than",
     "ranking/ladder.py": "pairs_decided_rightly",
     "scheduling/scaling.py": "efficiency_first_to_last",
+    "series/carried.py": "carried_less_cold",
     "series/series.py": "against_cold",
     "startup/startup.py": "times_faster",
     "tuning/zoo.py": "ensembles_at_least_their_mean_member",
