@@ -39,7 +39,7 @@ from spt_fast.config.ranges import Choice, Range, Text
 from spt_fast.export import formats
 from spt_fast.scoring import metrics
 from spt_fast.tasks.custom.keys import AnswerKeys, ColumnsKeys, OptionsKeys, RowsKeys, TaskFile
-from spt_fast.types import CellResult, Metric, Sample
+from spt_fast.types import CellResult, Metric, Sample, Stopped
 
 Pages = dict[str, str]
 """Path below docs/ -> Markdown."""
@@ -360,7 +360,8 @@ def run_folder() -> str:
         "nothing else; the same command goes on.\n",
         "## results.csv\n",
         "`model,task,protocol,seed,step,metric,value,stderr,ci_low,ci_high,n`, in a grid with suites or groups also `mean_of` "
-        "(of how many tasks a row is the mean; empty: it is a cell's); of a metric:\n",
+        "(of how many tasks a row is the mean; empty: it is a cell's), and where cells were stopped also `stopped_of` (of how "
+        "many rows `n` were asked; empty: of all); of a metric:\n",
         columns(keys(Metric)),
         "## samples.parquet\n",
         summary(Sample) + "\n",
@@ -368,6 +369,10 @@ def run_folder() -> str:
         "## result.json\n",
         "The metrics by step, and:\n",
         columns(key for key in keys(CellResult) if key.name in ("costs", "provenance")),
+        "## stopped.json\n",
+        "Of a cell that was [asked no further than was needed](../howto/stop.md), in place of result.json: the same of the "
+        "rows that were asked, `stopped_at` (when, in UTC), and `stopped`:\n",
+        columns(key for key in keys(Stopped) if key.name != "answers"),
     ]
     return "\n".join(parts)
 

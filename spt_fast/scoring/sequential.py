@@ -50,7 +50,7 @@ PRIOR_ROWS = 25.0
 """So many rows count as seen before the first, with `Stream.variance`."""
 PASS, FAIL, BEYOND = (0.7, 1.4), (1.0, 2.5), (0.5, 1.5)
 """What is bet on, in largest drops: that there is no drop as large; that there is one; that it is larger than is allowed."""
-ANY = (0.01, 0.02, 0.04, 0.08)
+ANY = (0.01, 0.03, 0.1, 0.3)
 """The same where nothing is known: differences of so much."""
 
 

@@ -195,7 +195,7 @@ def paired_stream(asked: Asked, scores: Sequence[Scores], against: Scores | None
     )
 
 
-WIDE = (0.02, 0.05, 0.1)
+WIDE = (0.03, 0.1, 0.3)
 """How far from their ends the means of a stopped cell are taken to be, to give them intervals."""
 
 
