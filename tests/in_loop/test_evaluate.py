@@ -19,12 +19,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedModel
 
-from spt_fast import SoftPrompts, TaskConfig, evaluate_in_loop, zoo
+from spt_fast import SoftPrompts, TaskConfig, evaluate_in_loop, plan, zoo
 from spt_fast.config import GridConfig, ModelConfig, Protocol, SoftPromptConfig, ZeroShot
 from spt_fast.errors import ConfigError, EngineError, StoreError
 from spt_fast.prompts.carried import started_from
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from tests.helpers.running import run_grid
+from spt_fast.worker.events import CellDone, CellTrained, Event
+from spt_fast.worker.stage import run_stage
 from tests.helpers.tiny import byte_tokenizer, tiny_model
 
 FOLDER = zoo.find("zoo/base-40")
@@ -42,31 +43,32 @@ def model(**more: Any) -> PreTrainedModel:
 
 
 def test_numbers_are_those_of_a_run(tmp_path: Path, tokenizer: Any) -> None:
+    def run(task: str, *protocols: Protocol) -> tuple[dict[str, float], Path]:
+        """What a worker says of the cells of a grid, and the file of what was learnt."""
+        entry = ModelConfig(id="zoo/base-40", dtype="float32")
+        tasks, engine = (TaskConfig(task=task),), {"kind": "transformers"}
+        grid = GridConfig(name="g", models=(entry,), tasks=tasks, protocols=protocols, limit=5, engine=engine)
+        events: list[Event] = []
+        (stage,) = plan.stages(plan.expand(grid), ())
+        run_stage(stage, {}, events.append)
+        found: dict[str, float] = {}
+        for done in (event for event in events if isinstance(event, CellDone)):
+            (metrics,) = done.result.metrics.values()
+            way = "" if stage.by_key[done.key].protocol.learns else "zero_shot/"
+            found |= {f"spt/{task}/{way}{m.name}": m.value for m in metrics if m.value == m.value}
+        (trained,) = (event for event in events if isinstance(event, CellTrained))
+        (prompt,) = trained.prompts.values()
+        assert isinstance(prompt, SoftPrompt)
+        prompt.save(tmp_path / f"{task}.safetensors")
+        return found, tmp_path / f"{task}.safetensors"
+
     tasks = ("zoo-mcq", "zoo-json")
-
-    def run(name: str, task: str, protocol: Protocol) -> dict[str, float]:
-        grid = GridConfig(
-            name=name,
-            models=(ModelConfig(id="zoo/base-40", dtype="float32"),),
-            tasks=(TaskConfig(task=task),),
-            protocols=(protocol,),
-            limit=5,
-            engine={"kind": "transformers"},
-            output=tmp_path / name / task,
-        )
-        (stored,) = run_grid(grid).results.values()
-        (metrics,) = stored.metrics.values()
-        return {m.name: m.value for m in metrics if m.value == m.value}
-
     expected: dict[str, float] = {}
     for task in tasks:
-        run("cold", task, SoftPromptConfig(steps=3))
-        (cold,) = (tmp_path / "cold" / task).rglob("prompt.safetensors")
-        warm = run("warm", task, SoftPromptConfig(steps=2, init="soft_prompt", init_from=str(cold)))
-        expected |= {f"spt/{task}/{name}": value for name, value in warm.items()}
-        plain = run("plain", task, ZeroShot())
-        expected |= {f"spt/{task}/zero_shot/{name}": value for name, value in plain.items()}
-    result = evaluate_in_loop(model(dtype=torch.float32), tokenizer, tasks, limit=5, cold_steps=3, steps=2, zero_shot=True)
+        _, cold = run(task, SoftPromptConfig(steps=3))
+        expected |= run(task, SoftPromptConfig(steps=2, init="soft_prompt", init_from=str(cold)), ZeroShot())[0]
+    asked = model(dtype=torch.float32)
+    result = evaluate_in_loop(asked, tokenizer, tasks, limit=5, cold_steps=3, steps=2, zero_shot=True)
     assert dict(result.metrics) == pytest.approx(expected, rel=1e-5)  # asked in other batches
     assert len(expected) > 40
     assert [len(each.samples) for each in result.asked] == [5, 5, 5, 5]
