@@ -22,6 +22,7 @@ CHEAP = {
     "report/large.py": "report_html_s",
     "scheduling/planning.py": "all_done_s",
     "scheduling/simulation.py": "ratio",
+    "series/replay.py": "alike",
     "series/stopping.py": "oracle_saved",
     "training/step.py": "times_faster_than_peft",
     "tuning/starts.py": "above_the_best",
