@@ -426,7 +426,7 @@ def open_run(folder: Location | Store) -> Run:
     store = folder if isinstance(folder, Store) else Store(folder)
     grid = store.resolved()
     done = store.done()
-    stopped = store.stopped.among(done)
+    stopped = store.stopped.among(done) if len(done) < len(grid["cells"]) else set()  # else nobody need look
     found = {Place(**{name: cell[name] for name in Place._fields}): key for key, cell in grid["cells"].items()}
     return Run(
         folder=str(store.root),

@@ -74,8 +74,8 @@ class Interrupted(KeyboardInterrupt):
 def standing(config: GridConfig, cells: Sequence[Cell], store: Store) -> GridResult:
     """Where a grid stands, from its run folder."""
     done = store.done()
-    stopped = store.stopped.among(done)
     left = [cell for cell in cells if cell.key not in done]
+    stopped = store.stopped.among(done) if left else set()
     failed = store.failed() if left else set()
     # A cell fails where what it rests on has.
     failures = {cell.key: store.failure(min(why)) for cell in left if (why := cell.keys & failed)}
