@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -18,12 +18,12 @@ from spt_fast.errors import ConfigError, DataError, EngineError, ModelError, Sco
 from spt_fast.in_loop.engine import InLoopEngine
 from spt_fast.in_loop.ranks import Ranks, Who
 from spt_fast.in_loop.result import Asked, InLoopResult, SoftPrompts, flat
-from spt_fast.in_loop.sharded import begin, gathered, reshard, sharded_parts
+from spt_fast.in_loop.sharded import begin, device_of, gathered, reshard, sharded_parts
 from spt_fast.in_loop.untouched import untouched
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.identity import ChatTemplate, Model
 from spt_fast.models.tokenizer import Tokenizer
-from spt_fast.models.unwrapped import unwrapped
+from spt_fast.models.unwrapped import recomputes, unwrapped
 from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.plan.expansion import cells_of
 from spt_fast.prompts.carried import provenance_of
@@ -123,9 +123,9 @@ def evaluate_in_loop(
     reading = Tokenizer.of(tokenizer, name=f"the tokenizer of {name}")
     _require_fitting(wanted, module)
     reshard(module)
-    device = next(module.parameters()).device
-    with untouched(model, autocast=autocast, device=device), gathered(_frozen(module)):
-        evaluation = _Evaluation(_called(module, name), reading, cells, wanted, together, in_step=bool(sharded_parts(module)))
+    with untouched(model, autocast=autocast, device=device_of(module)), gathered(_frozen(module)) as recover:
+        in_step = bool(sharded_parts(module))
+        evaluation = _Evaluation(_called(module, name), reading, cells, wanted, together, in_step=in_step, recover=recover)
         return evaluation.result(prefix)
 
 
@@ -215,7 +215,7 @@ def _frozen(module: torch.nn.Module) -> torch.nn.Module:
 
 def _called(module: Any, name: str) -> FrozenModel:
     with boundary(ModelError, f"model: {type(module).__name__} cannot be asked as a causal LM"):
-        model = FrozenModel(module, name=name)
+        model = FrozenModel(module, name=name, recomputed=recomputes(module))
         reads_ahead = _reads_ahead(model)
     if reads_ahead:
         raise ConfigError(
@@ -238,10 +238,28 @@ class _Evaluation:
     """One call, step by step."""
 
     def __init__(
-        self, model: FrozenModel, tokenizer: Tokenizer, cells: Sequence[Cell], wanted: _Wanted, ranks: Ranks, *, in_step: bool
+        self,
+        model: FrozenModel,
+        tokenizer: Tokenizer,
+        cells: Sequence[Cell],
+        wanted: _Wanted,
+        ranks: Ranks,
+        *,
+        in_step: bool,
+        recover: Callable[[], None],
     ) -> None:
+        """
+        Args:
+            model: frozen.
+            tokenizer: its own.
+            cells: what is asked.
+            wanted: the other arguments.
+            ranks: who evaluates together.
+            in_step: whether all ranks have to make the same passes.
+            recover: to be called after a pass that failed.
+        """
         self._model, self._tokenizer, self._cells, self._wanted = model, tokenizer, cells, wanted
-        self._ranks, self._in_step = ranks, in_step
+        self._ranks, self._in_step, self._recover = ranks, in_step, recover
         self._failed: dict[str, str] = {}
         self._seconds: dict[str, float] = {}
 
@@ -340,7 +358,18 @@ class _Evaluation:
             pad_id=self._tokenizer.pad_token_id,
             at_once=1 if self._in_step else None,
         )
-        return {task_of[each.job]: each.prompts[config.steps] for each in tuned if _succeeded(each, part, task_of)}
+        return {task_of[each.job]: each.prompts[config.steps] for each in tuned if self._succeeded(each, part, task_of)}
+
+    def _succeeded(self, tuned: Tuned, part: _Part, task_of: Mapping[TuningJob, str]) -> bool:
+        if tuned.error is None:
+            return True
+        self._recover()
+        try:
+            with boundary(TrainingError, "training"):
+                raise tuned.error
+        except SptError as e:
+            part.failed[task_of[tuned.job]] = str(e)
+        return False
 
     def _jobs(
         self,
@@ -416,17 +445,6 @@ class _Part:
 
     prompts: dict[str, SoftPrompt] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-
-
-def _succeeded(tuned: Tuned, part: _Part, task_of: Mapping[TuningJob, str]) -> bool:
-    if tuned.error is None:
-        return True
-    try:
-        with boundary(TrainingError, "training"):
-            raise tuned.error
-    except SptError as e:
-        part.failed[task_of[tuned.job]] = str(e)
-    return False
 
 
 def _read(task: TaskRows) -> Rows:

@@ -9,7 +9,7 @@ FSDP2 has no public way to ask what its settings are; the names are those of PyT
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,29 +39,43 @@ def begin(model: torch.nn.Module) -> None:
     By that pass FSDP2 sees which module is the root, and which weights take a gradient, of what dtype.
     """
     if sharded_parts(model):
-        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=_device(model)), use_cache=False)
+        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device_of(model)), use_cache=False)
         reshard(model)
 
 
 @contextmanager
-def gathered(model: torch.nn.Module) -> Iterator[None]:
-    """Hold what is around the layers whole; behind it, shards and settings are as they were."""
+def gathered(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
+    """Hold what is around the layers whole; behind it, shards and settings are as they were.
+
+    What it yields is to be called after a pass that failed: FSDP2 is then in the middle of it, and has to begin anew.
+    """
     parts = sharded_parts(model)
     if not parts:
-        yield
+        yield lambda: None
         return
-    groups = {id(group): group for part in parts for group in part._get_fsdp_state()._fsdp_param_groups}.values()
+    groups = {id(group): group for part in parts for group in _groups(part)}.values()
     before = [(group, {name: getattr(group, name) for name in _SETTINGS}) for group in groups]
-    within = {part for layer in layers_of(model) for part in layer.modules()}
+    around = [group for part in _around_layers(model, parts) for group in _groups(part)]
+
+    def hold() -> None:
+        for group in around:
+            group.unshard()  # not the module's, which takes frozen weights for all that will ever be
+            group.wait_for_unshard()
+
+    def begin_anew() -> None:
+        _forget_pass(parts)
+        hold()
+
     try:
         for group in groups:
             group.reduce_grads = False
-        for part in (part for part in parts if part not in within):
-            for group in part._get_fsdp_state()._fsdp_param_groups:
-                group.reshard_after_backward, group.post_forward_mesh_info = False, None
-                group.unshard()  # not the module's, which takes frozen weights for all that will ever be
-                group.wait_for_unshard()
-        yield
+        for group in around:
+            group.reshard_after_backward, group.post_forward_mesh_info = False, None
+        hold()
+        yield begin_anew
+    except BaseException:
+        _forget_pass(parts)
+        raise
     finally:
         for group, settings in before:
             for name, value in settings.items():
@@ -69,7 +83,36 @@ def gathered(model: torch.nn.Module) -> Iterator[None]:
         reshard(model)
 
 
-def _device(model: torch.nn.Module) -> torch.device:
+def _forget_pass(parts: Sequence[Any]) -> None:
+    """Forget a pass that was not finished, and hold shards alone; a gradient that is summed up over passes stays."""
+    summed = [(group, group._partial_reduce_output) for part in parts for group in _groups(part)]
+    for part in parts:
+        if part._get_fsdp_state()._is_root:
+            part.reset_iter_state()
+    for group, partly in summed:
+        group._partial_reduce_output = partly
+
+
+def _groups(part: Any) -> Sequence[Any]:
+    groups: Sequence[Any] = part._get_fsdp_state()._fsdp_param_groups
+    return groups
+
+
+def _around_layers(model: torch.nn.Module, parts: Sequence[Any]) -> list[Any]:
+    """Those that are no layer, no part of one, and nothing around one alone (a wrapper that checkpoints or compiles it)."""
+    layers = layers_of(model)
+    within = {part for layer in layers for part in layer.modules()}
+    found = []
+    for part in (part for part in parts if part not in within):
+        inside = sum(each in part.modules() for each in layers)
+        if inside in (0, len(layers)):
+            found.append(part)
+    return found
+
+
+def device_of(model: torch.nn.Module) -> torch.device:
     """Where it computes, which is not where shards are that are kept in the CPU's memory."""
-    device: torch.device = sharded_parts(model)[0]._get_fsdp_state()._device
-    return device
+    for part in sharded_parts(model):
+        device: torch.device = part._get_fsdp_state()._device
+        return device
+    return next(model.parameters()).device

@@ -45,12 +45,13 @@ _SAME = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bf
 class FrozenModel:
     """A causal LM in evaluation mode, no weight of which takes a gradient."""
 
-    def __init__(self, module: transformers.PreTrainedModel, *, name: str = "the model") -> None:
+    def __init__(self, module: transformers.PreTrainedModel, *, name: str = "the model", recomputed: bool = False) -> None:
         """Freeze `module` and find out how to call its parts.
 
         Args:
             module: any causal LM of Transformers.
             name: what error messages call it.
+            recomputed: its layers compute their activations again in the backward pass, by what somebody has put around them.
 
         Raises:
             ModelError: the model does more with token ids than look up their embeddings, so that vectors cannot take
@@ -69,6 +70,8 @@ class FrozenModel:
         parameters = inspect.signature(module.base_model.forward).parameters
         self._takes_positions = "position_ids" in parameters
         self._check()
+        if recomputed:  # when the forward pass has long ended, and with it what its MLP does otherwise meanwhile
+            self._last_mlp = None
 
     @classmethod
     def load(

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 import transformers
+from torch.distributed._composable.contract import REGISTRY_KEY
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -76,3 +78,11 @@ def _require_weights(module: torch.nn.Module) -> None:
 def has_compiled(model: torch.nn.Module) -> bool:
     """Whether any part of it was given to `torch.compile`."""
     return any("_orig_mod" in part._modules or part._compiled_call_impl is not None for part in model.modules())
+
+
+def recomputes(model: torch.nn.Module) -> bool:
+    """Whether PyTorch's activation checkpointing is around any part of it, by a wrapper or by hooks."""
+    return any(
+        isinstance(part, CheckpointWrapper) or "checkpoint" in (getattr(part, REGISTRY_KEY, None) or {})
+        for part in model.modules()
+    )

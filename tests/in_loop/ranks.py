@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -30,9 +31,23 @@ def ddp(model: PreTrainedModel) -> Any:
 
 def sharded(model: PreTrainedModel, **more: Any) -> Any:
     mesh = init_device_mesh("cpu", (2,))
-    for layer in model.model.layers:
+    for i, layer in enumerate(model.model.layers):
+        if i % 2:  # activations computed twice, as large models are trained
+            layer = model.model.layers[i] = checkpoint_wrapper(layer)
         fully_shard(layer, mesh=mesh, **more)
     return fully_shard(model, mesh=mesh, **more)
+
+
+class Broken(torch.autograd.Function):
+    """Fails in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, given: torch.Tensor) -> torch.Tensor:
+        return given.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        raise RuntimeError("in the middle of a backward pass")
 
 
 def mixed(model: PreTrainedModel) -> Any:
@@ -57,6 +72,11 @@ def trained(model: Any, optimizer: torch.optim.Optimizer, rank: int, evaluate: A
     return found
 
 
+def first_mlp(model: torch.nn.Module) -> str:
+    """The name of the first layer's MLP, which has no wrapper."""
+    return next(name for name, _ in model.named_modules() if name.endswith(".mlp"))
+
+
 def local(model: torch.nn.Module) -> list[torch.Tensor]:
     return [getattr(weight, "_local_tensor", weight).detach().clone() for weight in model.parameters()]
 
@@ -77,11 +97,15 @@ def main(rank: int, folder: Path) -> None:
             def evaluate(model: Any = of_model) -> Any:
                 return evaluate_in_loop(model, tokenizer, TASKS, **SETTINGS)
 
+            if looks:  # an evaluation that dies leaves no trace either
+                with model.get_submodule(first_mlp(model)).register_forward_hook(lambda *args: Broken.apply(args[2])):
+                    died = evaluate().failed
             found = trained(model, optimizer, rank, evaluate if looks else lambda: None)
             weights.append(local(model))
         told[name] = {
             "same": all(torch.equal(one, other) for one, other in zip(*weights, strict=True)),
             "metrics": [dict(each.metrics) for each in found],
+            "died": dict(died),
             "failed": [dict(each.failed) for each in found],
             "prompts": [{task: prompt.key for task, prompt in each.soft_prompts.items()} for each in found],
         }

@@ -35,6 +35,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("how", ["ddp", "mixed"])
 def test_weights_are_bit_for_bit_those_of_a_training_without(told: list[dict[str, Any]], how: str) -> None:
     assert [each[how]["same"] for each in told] == [True, True]
+    died = dict.fromkeys(TASKS, "training: RuntimeError: in the middle of a backward pass")
+    assert [each[how]["died"] for each in told] == [died, died]
 
 
 @pytest.mark.slow
