@@ -25,6 +25,8 @@ from spt_fast.scoring.metrics import FORMAT, KNOWLEDGE
 
 OF_FORM = 0.05
 """The form of a base model comes and goes: of it, less than five points are no fault."""
+KNOWLEDGE_SHARE = 0.8
+"""Of the level; the rest is for the form, whose faults are large."""
 FEWEST = 3
 """Checkpoints of a series that is followed."""
 
@@ -37,13 +39,10 @@ class Checkpoint:
 
     model: str
     """As the run folder has it: "run7/step-1000"."""
+    name: str
+    """Within the series: "step-1000"."""
     steps: int | None = None
     tokens: int | None = None
-
-    @property
-    def name(self) -> str:
-        """Within the series: "step-1000"."""
-        return self.model.rstrip("/").rpartition("/")[2].rpartition("@")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,17 +116,23 @@ class Followed:
 def series_of(run: Run) -> list[Series]:
     """The series of a run folder that have something done of at least `FEWEST` checkpoints."""
     done = {place.model for place in run.done}
-    found: dict[str, list[Checkpoint]] = {}
+    found: dict[str, list[Any]] = {}
     for model in run.grid["models"]:
         if model.get("series") and model["id"] in done:
-            found.setdefault(model["series"], []).append(_checkpoint(model))
-    ordered = ((name, sorted(some, key=lambda each: natural(each.name))) for name, some in found.items())
-    return [Series(name=name, checkpoints=tuple(some)) for name, some in ordered if len(some) >= FEWEST]
+            found.setdefault(model["series"], []).append(model)
+    return [Series(name=name, checkpoints=_checkpoints(some)) for name, some in found.items() if len(some) >= FEWEST]
 
 
-def _checkpoint(model: Any) -> Checkpoint:
-    trained = model.get("trained") or trained_for(model["id"])
-    return Checkpoint(model=model["id"], steps=trained.get("steps"), tokens=trained.get("tokens"))
+def _checkpoints(models: Sequence[Any]) -> tuple[Checkpoint, ...]:
+    """In natural order, called by the last part of their names where that tells them apart."""
+    names = [model["id"] for model in models]
+    last = {name: name.rstrip("/").rpartition("/")[2].rpartition("@")[2] for name in names}
+    called = last if len(set(last.values())) == len(names) else {name: name for name in names}
+    trained = {model["id"]: model.get("trained") or trained_for(model["id"]) for model in models}
+    return tuple(
+        Checkpoint(model=name, name=called[name], steps=trained[name].get("steps"), tokens=trained[name].get("tokens"))
+        for name in sorted(names, key=natural)
+    )
 
 
 def followed(run: Run, series: Series, *, alpha: float = ALPHA) -> list[Followed]:
@@ -150,10 +155,16 @@ def followed(run: Run, series: Series, *, alpha: float = ALPHA) -> list[Followed
             tasks=track.tasks,
             at=track.at,
             trajectory=track.trajectory,
-            course=follow(track.trajectory, alpha=alpha / len(tracks)),
+            course=follow(track.trajectory, alpha=alpha * _share([name for name, _, _ in tracks], what)),
         )
         for what, label, track in tracks
     ]
+
+
+def _share(followed: Sequence[str], what: str) -> float:
+    """Of the level, for one of the things that are followed."""
+    of_its_kind = 1.0 if len(set(followed)) == 1 else KNOWLEDGE_SHARE if what == "knowledge" else 1 - KNOWLEDGE_SHARE
+    return of_its_kind / followed.count(what)
 
 
 def _knowledge(run: Run, series: Series) -> list[tuple[str, str, list[str]]]:

@@ -30,6 +30,11 @@ def trained_for(name: str, folder: Path | None = None) -> dict[str, int]:
 
 def _by_name(name: str) -> dict[str, int]:
     last = name.rstrip("/").rpartition("/")[2].rpartition("@")[2]
+    return _said(last) or _said(name.rstrip("/").rpartition("/")[0].rpartition("/")[2])  # step-7/hf
+
+
+def _said(last: str) -> dict[str, int]:
+    """What one part of a name says."""
     found: dict[str, int] = {}
     steps = _STEPS.findall(last)
     if steps or last.isdecimal():

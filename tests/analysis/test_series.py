@@ -138,6 +138,14 @@ def test_a_series_is_counted_in_what_is_known_of_all_its_checkpoints(
     assert (series.unit, series.positions) == (unit, positions)
 
 
+def test_checkpoints_whose_last_parts_are_alike_are_called_by_their_names(tmp_path: Path) -> None:
+    verdicts = {("zoo-mcq", "zero_shot"): (drawn([0.5] * 3), drawn([0.5] * 3, 1))}
+    write_series(tmp_path, verdicts, names=["step-10/hf", "step-9/hf", "step-11/hf"])
+    (series,) = series_of(read_run(tmp_path))
+    assert [each.name for each in series.checkpoints] == ["run7/step-9/hf", "run7/step-10/hf", "run7/step-11/hf"]
+    assert series.positions == (9, 10, 11)
+
+
 def test_two_checkpoints_and_single_models_are_no_series(tmp_path: Path) -> None:
     verdicts = {("zoo-mcq", "zero_shot"): (drawn([0.5] * 3), drawn([0.5] * 3, 1))}
     assert series_of(read_run(write_series(tmp_path / "single", verdicts, series=None))) == []

@@ -22,6 +22,7 @@ from spt_fast.models.trained import trained_for
         ("x/20B-tokens", {"tokens": 20 * 10**9}),
         ("x/iter_0000100", {"steps": 100}),
         ("x/1000", {"steps": 1000}),
+        ("step-7/hf", {"steps": 7}),
         ("run7/final", {}),
         ("run7/llama-3-8b", {}),
         ("run7/8b", {}),
