@@ -15,6 +15,7 @@ import click
 from spt_fast import plan
 from spt_fast.analysis.gate import Policy, load_policy
 from spt_fast.cli import progress
+from spt_fast.cli.arguments import Named
 from spt_fast.cli.comparing import EXIT_CODES
 from spt_fast.cli.outcomes import SOME_FAILED, say, sentence
 from spt_fast.config import GridConfig
@@ -68,11 +69,13 @@ def watch_checkpoints(
         StoreError: the run folder cannot be used, or another watch is at work in it.
     """
     pattern = pattern_of(checkpoints)
-    config = watched(load_grid(grid, models=[{"id": str(pattern.base)}]), pattern, output)
-    cells = plan.expand(_without_checkpoints(config))
-    rules = _policy(policy, cells, config)
-    config = _held(config, policy, cells)
     targets = [target_of(each) for each in notify]
+    with Named(grid):
+        config = watched(load_grid(grid, models=[{"id": str(pattern.base)}]), pattern, output)
+        cells = plan.expand(_without_checkpoints(config))
+    rules = _policy(policy, cells, config)
+    with Named(grid):
+        config = _held(config, policy, cells)
 
     def evaluate(asked: GridConfig, series: str, against: str | None) -> GridResult:
         return run_cells(asked, watch=progress.watch, say=say, address=address, series=series, against=against)

@@ -37,14 +37,18 @@ def spt_fast(*arguments: str) -> int:
         (["checkpoints/step-*"], "Missing argument: CHECKPOINTS and GRID.yaml."),
         (["run7/step-1", "run7/step-2", "grid.yaml"], "write it in quotation marks: '/checkpoints/run7/step-*'"),
         (["s3://bucket/run7/step-*", "grid.yaml"], "checkpoints are watched in a folder of this machine"),
-        (["run7/*/../x", "grid.yaml"], "'..' must not stand behind the pattern"),
+        (["run7/*/../x", "grid.yaml"], "spt-fast: run7/*/../x: '..' must not stand behind the pattern"),
         (["grid.yaml/step-*", "grid.yaml"], "grid.yaml is a file; name the folder that the checkpoints are in"),
         (["run7/step-*", "none.yaml"], "none.yaml: no such file"),
         (["run7/step-*", "two.yaml"], "two.yaml: models: a watch evaluates the checkpoints that it waits for"),
         (["run7/step-*", "dated.yaml"], "is another folder each day, and a watch has one; give it by --output DIR"),
         (["run7/step-*", "task.yaml"], "task.yaml: "),
-        (["run7/step-*", "grid.yaml", "--policy", "none.yaml"], "none.yaml: no such file"),
-        (["run7/step-*", "grid.yaml", "--policy", "wrong.yaml"], "checks[0]: matches nothing in the grid"),
+        (["run7/step-*", "grid.yaml", "--policy", "none.yaml"], "spt-fast: none.yaml: no such file"),
+        (
+            ["run7/step-*", "grid.yaml", "--policy", "wrong.yaml"],
+            "spt-fast: wrong.yaml: checks[0]: matches nothing in the grid",
+        ),
+        (["run7/step-*", "stop.yaml"], "stop.yaml: stop.check: wide.yaml: checks[0]: answer_bits_per_byte is not from 0 to 1"),
         (["run7/step-*", "grid.yaml", "--notify", "ftp://x"], "--notify: 'ftp://x' must be a URL of http or https"),
         (["run7/step-*", "grid.yaml", "--every", "0"], "0.0 is not in the range"),
     ],
@@ -56,6 +60,8 @@ def test_what_cannot_be_watched_is_refused_in_a_sentence(
     Path("dated.yaml").write_text(GRID + "output: 'runs/{name}/{date}'\n")
     Path("task.yaml").write_text(GRID.replace("zoo-mcq", "zoo-mcp"))
     Path("wrong.yaml").write_text("checks: [{metric: exact_match, tasks: mmlu, largest_drop: 0.1}]\n")
+    Path("wide.yaml").write_text("checks: [{metric: answer_bits_per_byte, largest_drop: 0.1}]\n")
+    Path("stop.yaml").write_text(GRID + "stop: {check: wide.yaml, against: accepted}\n")
     assert spt_fast("watch", "--once", *arguments) == 2
     said = capsys.readouterr().err
     assert sentence in said

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from spt_fast.cli.arguments import Named
 from spt_fast.cli.folders import RunFolder
 from spt_fast.errors import ConfigError
 
@@ -45,8 +44,7 @@ def watch(places: tuple[str, ...], **options: Any) -> int:
     from spt_fast.cli.watching import watch_checkpoints
 
     checkpoints, grid = _two(places)
-    with Named(grid):
-        return watch_checkpoints(checkpoints, grid, **options)
+    return watch_checkpoints(checkpoints, grid, **options)
 
 
 def _two(places: tuple[str, ...]) -> tuple[str, Path]:
