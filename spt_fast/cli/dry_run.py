@@ -10,7 +10,7 @@ from spt_fast.cli.progress import counted, spoken
 from spt_fast.config import GridConfig, PriceConfig, StopConfig
 from spt_fast.driver.ahead import ahead_of
 from spt_fast.driver.carried import foreseen
-from spt_fast.driver.estimates import lengths_of, measured
+from spt_fast.driver.estimates import lengths_of, measured, stopped_share
 from spt_fast.driver.stopping import GridStopping
 from spt_fast.executors import LOCAL, open_executor
 from spt_fast.executors.scheduled import runs_on
@@ -78,15 +78,18 @@ def dry_run(config: GridConfig, only: Mapping[str, str], *, fresh: bool, address
         lines.append(f"\n{100 * config.rerun:g}% of the rows of {again} cells are rerun, to see which answers flip")
     if ahead:
         lines += _time(ahead, estimates, nodes, config.price, gpu=gpu, local=address == LOCAL)
-    lines += _checkpoints(chosen, estimates, config.stop)
+    lines += _checkpoints(chosen, estimates, config.stop, None if fresh else stopped_share(cells, store))
     return "\n".join(lines)
 
 
-def _checkpoints(cells: Sequence[Cell], estimates: Estimates, stop: StopConfig | None) -> list[str]:
-    """What a checkpoint of each series takes from its beginning to its end: cold, carried, and at the least where rows stop."""
+def _checkpoints(
+    cells: Sequence[Cell], estimates: Estimates, stop: StopConfig | None, stopped: tuple[float, int] | None
+) -> list[str]:
+    """What a checkpoint of each series takes from its beginning to its end: cold, carried, stopped."""
+    least = None if stop is None else stop.least
     lines = []
     for series, stage in checkpoint.of_series(cells):
-        if ways := checkpoint.reckoned(stage, estimates, least=None if stop is None else stop.least):
+        if ways := checkpoint.reckoned(stage, estimates, least=least, stopped=stopped):
             lines.append(f"\na checkpoint of {series}, all {len(stage.cells)} cells:")
             lines += [f"  {way.how}: about {spoken(way.seconds.total_s)} ({_phases(way.seconds)})" for way in ways]
     return lines

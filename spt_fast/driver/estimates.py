@@ -45,6 +45,23 @@ def measured(cells: Sequence[Cell], done: Mapping[Store, Collection[str]], most:
     return found
 
 
+def stopped_share(cells: Iterable[Cell], store: Store, most: int = MOST_MEASURED) -> tuple[float, int] | None:
+    """The share of their rows that cells were asked that were stopped, and how many such cells there are; None: none.
+
+    Args:
+        cells: of the grid.
+        store: the run folder.
+        most: cells that are looked at.
+    """
+    there = store.stopped.among(store.done())
+    asked, of, count = 0, 0, 0
+    for key in [cell.key for cell in cells if cell.key in there][:most]:
+        with suppress(DamagedError):  # which the tables will tell
+            found = store.stopped.read(key).stopped
+            asked, of, count = asked + found.n, of + found.of, count + 1
+    return (asked / of, count) if of else None
+
+
 def lengths_of(cells: Iterable[Cell], store: Store) -> dict[str, Mapping[str, float]]:
     """How long the texts of tasks are whose rows are at hand: an earlier run has described them, or they are local files."""
     found = {rows["task"]: rows["lengths"] for rows in store.rows.read() if rows.get("lengths")}

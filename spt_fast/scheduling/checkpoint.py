@@ -32,7 +32,9 @@ def of_series(cells: Iterable[Cell]) -> Iterator[tuple[str, Stage]]:
     yield from found.items()
 
 
-def reckoned(stage: Stage, estimates: Estimates, *, least: int | None = None) -> list[Reckoned]:
+def reckoned(
+    stage: Stage, estimates: Estimates, *, least: int | None = None, stopped: tuple[float, int] | None = None
+) -> list[Reckoned]:
     """Cold and carried; nothing where no soft prompt of the stage is, or could be, carried along.
 
     Args:
@@ -40,6 +42,7 @@ def reckoned(stage: Stage, estimates: Estimates, *, least: int | None = None) ->
         estimates: of how long its cells take.
         least: rows of a task before the first look of `stop`: then, what a checkpoint takes at the least. How many more are
             asked depends on what the differences are. None: nothing stops.
+        stopped: share of their rows that cells were asked that were stopped, and how many these are; None: none were.
     """
     carried = [cell for cell in stage.cells if cell.thread]
     if carried:
@@ -57,6 +60,11 @@ def reckoned(stage: Stage, estimates: Estimates, *, least: int | None = None) ->
     if least is not None:
         first = replace(warm, cells=tuple(_at_first_look(cell, least) for cell in warm.cells))
         ways.append(Reckoned(how=f"carried, and stopped at the first look ({least} rows)", seconds=estimates.stage(first)))
+    if stopped is not None:
+        share, count = stopped
+        like = f"as {count} cells were" if count > 1 else "as one cell was"
+        seconds = replace(ways[1].seconds, answer_s=share * ways[1].seconds.answer_s)
+        ways.append(Reckoned(how=f"carried, and stopped after {100 * share:.0f} % of the rows, {like}", seconds=seconds))
     return ways
 
 

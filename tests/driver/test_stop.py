@@ -17,6 +17,7 @@ from spt_fast.analysis.gate import gate_runs, load_policy
 from spt_fast.analysis.runs import open_run
 from spt_fast.cli.status import status_of
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, StopConfig, TaskConfig, ZeroShot
+from spt_fast.driver.estimates import stopped_share
 from spt_fast.driver.result import GridResult, Interrupted
 from spt_fast.engine.echo import EchoEngine
 from spt_fast.errors import ConfigError
@@ -109,6 +110,9 @@ def test_a_stopped_cell_is_gone_on_with_and_comes_to_what_a_run_that_never_stopp
         assert 10 <= found.stopped.n < found.stopped.of == 40
         assert "at most 45 points wide" in found.stopped.why
         assert len(store.stopped.samples.rows(key, last=True)) == found.stopped.n
+    told = [store.stopped.read(key).stopped for key in keys]
+    share = sum(each.n for each in told) / sum(each.of for each in told)
+    assert stopped_share(stopped.cells, store) == (share, len(keys))
     before = len(asked)
     assert before < all_of_them
 

@@ -56,6 +56,13 @@ def test_where_rows_stop_the_least_that_is_asked_is_reckoned() -> None:
     assert replace(least.seconds, answer_s=0.0) == replace(carried.seconds, answer_s=0.0)
 
 
+def test_what_was_stopped_so_far_says_what_stopping_takes() -> None:
+    of = stage(SoftPromptConfig(init_from="previous", steps=20))
+    _, carried, stopped = checkpoint.reckoned(of, ESTIMATES, stopped=(0.25, 8))
+    assert stopped.how == "carried, and stopped after 25 % of the rows, as 8 cells were"
+    assert stopped.seconds == replace(carried.seconds, answer_s=carried.seconds.answer_s / 4)
+
+
 def test_what_cannot_be_carried_or_gains_nothing_by_it_is_not_reckoned() -> None:
     for protocols in ([ZeroShot()], [SoftPromptConfig(steps=10)], [SoftPromptConfig(encoder="mlp")]):
         assert checkpoint.reckoned(stage(*protocols), ESTIMATES) == []
