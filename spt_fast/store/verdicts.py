@@ -58,14 +58,17 @@ class VerdictFiles:
         Raises:
             StoreError: it cannot be written.
         """
-        number = max(self.numbers(), default=0) + 1
+        number = max([*self.numbers(), *self._told()], default=0) + 1  # none that was removed is taken again
         self._storage.write(f"{VERDICTS}/{number:05d}.json", as_json({**verdict, "number": number}))
         return number
 
     def untold(self) -> list[int]:
         """Of those that nobody has been told of, in order."""
-        told = {int(found[1]) for name in self._storage.names(VERDICTS) if (found := _TOLD.fullmatch(name))}
+        told = self._told()
         return [number for number in self.numbers() if number not in told]
+
+    def _told(self) -> set[int]:
+        return {int(found[1]) for name in self._storage.names(VERDICTS) if (found := _TOLD.fullmatch(name))}
 
     def tell(self, number: int) -> None:
         """Note that a verdict has been told.

@@ -150,3 +150,15 @@ def test_who_is_named_later_is_not_told_what_is_past(template: Path, tmp_path: P
     with server([200]) as (url, got):
         nights.look(targets=[target_of(url)])
     assert got == []
+
+
+def test_a_checkpoint_whose_verdict_was_removed_is_judged_and_told_again(template: Path, tmp_path: Path) -> None:
+    nights = Nights(template, tmp_path)
+    nights.add(1)
+    nights.add(2)
+    nights.look()
+    (nights.run / "verdicts/00002.json").unlink()
+    with server([200]) as (url, got):
+        assert nights.look(targets=[target_of(url)]) == [("run7/step-2", "pass")]
+    assert [(each["checkpoint"], each["number"]) for each in got] == [("run7/step-2", 3)]
+    assert nights.executor.asked == ["step-1", "step-2"], "its cells are done"

@@ -15,16 +15,16 @@ from spt_fast.report.parts import GLYPHS, Cell, Figure, Figures, Group, Key, Lin
 from spt_fast.report.parts import samples_link as link
 from spt_fast.report.recorded import Recorded
 from spt_fast.report.words import ABSENT, Number, share, visible
-from spt_fast.scoring.metrics import ANSWER, HEADLINE, MetricSpec, is_further, spec
+from spt_fast.scoring.metrics import ANSWER, HEADLINE, STEPS_TO_FORMAT, MetricSpec, is_further, spec
 
 MOST_FIGURES = 60
 """Of a series on a page."""
 MOST_TASKS = 12
 """Tasks that have a thin line of their own in a figure."""
-MARKS = {"fail": "cross", "undecided": "triangle-down"}
+MARKS = {"fail": "cross", "undecided": "triangle-left"}
 """Verdicts that figures mark."""
 READING = (
-    "Means over tasks with 95% intervals; thin lines are tasks. The dashed line stands where the fault begins. A checkpoint is "
+    "Means over tasks with 95% intervals; thin lines are tasks, and a dashed line stands where a fault begins. A checkpoint is "
     "held against the last healthy one, on the same rows: healthy is where a fall of two points is ruled out (of five in the "
     "form, which comes and goes), fallen what is significantly lower by at least a point (five). The level, 0.05 for all that "
     "is followed here, holds over all looks, however long the series becomes. Knowledge is followed behind a soft prompt, or "
@@ -99,8 +99,12 @@ def _metrics(grid: Grid, told: Told, protocol: str) -> list[MetricSpec]:
     models = {each.model for each in told.series.checkpoints}
     cells = (cell for cell in grid.cells if cell.protocol == protocol and cell.model in models)
     there = distinct(name for cell in cells for name in cell.last_metrics)
-    own = [name for name in there if is_further(name) and name not in ANSWER]
-    known = [name for name in (*HEADLINE, *ANSWER) if name in there or (name == "knowledge_best" and "knowledge" in there)]
+    own = [name for name in there if is_further(name) and name not in (*ANSWER, STEPS_TO_FORMAT)]
+    known = [
+        name
+        for name in (*HEADLINE, STEPS_TO_FORMAT, *ANSWER)
+        if name in there or (name == "knowledge_best" and "knowledge" in there)
+    ]
     return [spec(name) for name in (*known, *own)]
 
 
@@ -116,7 +120,7 @@ def _figure(
     return Figure(
         drawing="series",
         rows=rows,
-        label=f"{what} along {told.series.unit}; {note}",
+        label=f"{what} along {told.series.unit}{f'; {note}' if note else ''}",
         x={"axis": {"title": told.series.unit}},
         caption=f"{metric.words} \u00b7 {visible(protocol)}",
         note=note,
