@@ -153,6 +153,16 @@ class Run:
             return self.store.stopped.read(self.stopped[place]).result
         return self.store.result(self.done[place])
 
+    def looked_at(self, place: Place) -> bool:
+        """Whether it was looked, while the rows of a cell were asked, if they were enough: of one that is done, too.
+
+        Raises:
+            StoreError: its file is damaged.
+        """
+        if place not in self._looked:
+            self._looked[place] = place in self.stopped or "looks" in self.told(place).provenance
+        return self._looked[place]
+
     def stopped_at(self, place: Place) -> Stopped:
         """How far a stopped cell was asked, and why no further.
 
@@ -381,6 +391,10 @@ class Run:
         if place in self.stopped:
             return self.store.stopped.samples.columns(self.stopped[place], wanted, last=True)
         return self.store.sample_columns(self.done[place], wanted, last=True)
+
+    @cached_property
+    def _looked(self) -> dict[Place, bool]:
+        return {}
 
     @cached_property
     def _read(self) -> dict[Place, Scored]:

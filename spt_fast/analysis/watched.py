@@ -162,9 +162,9 @@ def watched(
 def any_looks(run: Run, model: str, protocol: str, task: str | None = None) -> bool:
     """Whether a done cell of a model and protocol (and task) was looked at while it was asked."""
     return any(
-        "looks" in run.told(place).provenance
+        run.looked_at(place)
         for place in run.done
-        if (place.model, place.protocol) == (model, protocol) and task in (None, place.task) and place not in run.stopped
+        if (place.model, place.protocol) == (model, protocol) and task in (None, place.task)
     )
 
 
@@ -173,11 +173,13 @@ def notes(a: Run, b: Run, pair: Pair) -> list[str]:
     found = []
     for which, (run, model, task, label) in zip("AB", sides(a, b, pair), strict=True):
         for each in stopped_of(run, model, task, label)[:1]:
-            found.append(
-                f"{task}, {label}: stopped in {which} after {each.n:,} of {each.of:,} rows; intervals and p-values hold at "
-                "every look."
-            )
+            found.append(f"{task}, {label}: stopped in {which} after {each.n:,} of {each.of:,} rows; {_HOLDS}")
+    if not found and any_looks(b, pair.b_model, pair.b_protocol, pair.task):
+        found.append(f"{pair.task}, {pair.protocol}: looked at while B was asked all rows; {_HOLDS}")
     return found
+
+
+_HOLDS = "intervals and p-values hold at every look."
 
 
 def sides(a: Run, b: Run, pair: Pair) -> tuple[tuple[Run, str, str, str], ...]:

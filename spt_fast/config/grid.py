@@ -256,8 +256,8 @@ class StopConfig:
         return self.check not in (None, RANK)
 
 
-RANK, PREVIOUS, ACCEPTED = "rank", "previous", "accepted"
-"""Of `StopConfig`, the words for `check` and for `against`."""
+RANK, ACCEPTED = "rank", "accepted"
+"""Of `StopConfig`, the words for `check`, and for `against` beside `previous`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from spt_fast.config import (
 )
 from spt_fast.config.documents import plain_values, read_text
 from spt_fast.config.engines import ENGINE_KEYS, ENGINE_NUMBERS, VLLM_KEYS, read_engine
+from spt_fast.config.grid import ACCEPTED, RANK
 from spt_fast.config.output import at_home
 from spt_fast.config.ranges import SCORE, SEED, in_words, part_of_place, range_of
 from spt_fast.config.strict import (
@@ -129,8 +130,8 @@ def _stop(item: Any, base: Path) -> StopConfig:
         if set(check) != {"width"}:
             raise ConfigError("stop.check: must be the path of a policy, rank, or {width: 0.02}")
         item = {key: value for key, value in item.items() if key != "check"} | {"width": check["width"]}
-    for key in ("check", "against"):
-        if isinstance(item.get(key), str):
+    for key, words in (("check", (RANK,)), ("against", (PREVIOUS, ACCEPTED))):
+        if isinstance(item.get(key), str) and item[key] not in words:
             item[key] = _from_base(item[key], base)
     if "width" in item and item["width"] is not None:
         item["width"] = share_of(item["width"], "stop.width", "a share between 0 and 1")

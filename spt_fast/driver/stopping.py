@@ -16,8 +16,8 @@ from typing import NamedTuple
 from spt_fast.analysis.cells import Place
 from spt_fast.analysis.gate import Check, Policy, load_policy
 from spt_fast.analysis.runs import Run, open_run, read_run
-from spt_fast.config import GridConfig, StopConfig
-from spt_fast.config.grid import ACCEPTED, PREVIOUS, RANK
+from spt_fast.config import PREVIOUS, GridConfig, StopConfig
+from spt_fast.config.grid import ACCEPTED, RANK
 from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.models.hub import natural

@@ -76,22 +76,22 @@ class Together:
         """Look, where all have been asked another block; those that were stopped."""
         asked = [self.members[key] for key in self._open]
         blocks = min((member.whole_blocks for member in asked), default=0)
-        if blocks <= self._looked or self._expected:
-            return []
+        if blocks <= self._looked or self._expected or blocks == len(self.blocks):
+            return []  # at the end nobody looks: all is asked
         self._looked, self.looks = blocks, self.looks + 1
         for question in self.questions:
             if not self._answers.get(question):
                 self._answers[question] = self._answer(question, blocks)
-        stopped = [member for member in asked if self._is_known(member, blocks)]
+        stopped = [member for member in asked if self._is_known(member)]
         for member in stopped:
             why = "; ".join(self._answers[each] for each in self.stopping[member.key].questions)
             member.stop(blocks, why, self.looks)
             self.leave(member.key)
         return stopped
 
-    def _is_known(self, member: Member, blocks: int) -> bool:
+    def _is_known(self, member: Member) -> bool:
         """Whether a cell need not be asked what is left."""
-        return blocks < len(self.blocks) and all(self._answers[each] for each in self.stopping[member.key].questions)
+        return all(self._answers[each] for each in self.stopping[member.key].questions)
 
     def _answer(self, question: Question, blocks: int) -> str:
         def rows(key: str) -> Scores | None:
