@@ -4,9 +4,10 @@
     python benchmarks/series/series.py --folder DIR [--sides cold,carried-10] [--parts cost,faults] [--smoke] [--save]
 
 Twelve checkpoints x four tasks (../grids/series.yaml). A side is a way to get their soft prompts: `cold`, 80 updates from the
-vocabulary; `carried-N`, N updates from the soft prompt of the checkpoint before. What is compared is asked of the same rows:
+vocabulary; `carried-N`, N updates from the soft prompt of the checkpoint before; `stopped`, 10 updates so, and rows asked until
+the policy is decided, as `spt-fast watch` does it. What is compared is asked of the same rows:
 
-* cost: seconds by phase, updates, requests, and the gate of each checkpoint against the last that was accepted;
+* cost: seconds by phase, updates, rows, and the gate of each checkpoint against the last that was accepted;
 * bias: a side less the cold one, the mean over checkpoints and tasks of the same rows, clustered by fact, with its interval;
 * faults: what is said of each of the three runs, and in 20 draws of what was asked: a draw takes one of the seeds of the soft
   prompts and nine of ten facts, or, harsher, as many facts with replacement. Samples are drawn anew, and not asked anew: greedy
@@ -21,6 +22,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,18 +36,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import ROOT, Benchmark, Ratio
-from spt_fast import plan
+from spt_fast import plan, zoo
 from spt_fast.analysis.faults import Told, told
-from spt_fast.analysis.gate import Check, Policy, gate_runs
+from spt_fast.analysis.gate import gate_runs, parse_policy
 from spt_fast.analysis.onset import ALPHA, Trajectory, follow
 from spt_fast.analysis.paired import paired_difference
 from spt_fast.analysis.plain import plain_values
 from spt_fast.analysis.runs import Rows, Run, read_run
 from spt_fast.analysis.series import Followed, followed, series_of
 from spt_fast.config import GridConfig, ModelConfig, Protocol, SoftPromptConfig, ZeroShot
+from spt_fast.config.documents import plain_values as plain_values_of
 from spt_fast.config.reader import load_grid
 from spt_fast.driver.run import run_cells
-from spt_fast.report.costs import PHASES, by_model
+from spt_fast.report.costs import OF_A_WORKER, PHASES, by_model
 from spt_fast.scoring.metrics import FORMAT, KNOWLEDGE
 
 GRID = ROOT / "benchmarks" / "grids" / "series.yaml"
@@ -56,12 +59,15 @@ DRAWS = 20
 KEPT = 0.9
 """Share of the facts that a draw without replacement takes."""
 METRICS = ("format_following", "knowledge", "answer_bits_per_byte")
-POLICY = Policy(
-    checks=(
-        Check(metric="knowledge", protocols=("soft_prompt*",), largest_drop=0.02, over="mean"),
-        Check(metric="format_following", protocols=("soft_prompt*",), largest_drop=0.02, over="mean"),
-    )
-)
+CHECKS = """checks:
+  - {metric: knowledge, protocols: "soft_prompt*", largest_drop: 0.02, over: mean}
+  - {metric: format_following, protocols: "soft_prompt*", largest_drop: 0.02, over: mean}
+"""
+POLICY = parse_policy(plain_values_of(CHECKS))
+STOPPED = "stopped"
+"""The side that is carried, and asks rows until the policy is decided."""
+BLOCK, LEAST = 20, 40
+"""Rows of a task between two looks, and before the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +143,56 @@ def in_turn(grids: Mapping[str, GridConfig], clock: Path) -> dict[str, Run]:
                 taken = {"wall_s": time.perf_counter() - began, "processor_s": processor_seconds() - used}
                 _add(clock, {"side": grid.name, "model": model, **taken})
     return {name: read_run(grid.folder) for name, grid in grids.items()}
+
+
+def watched(run: str, side: Side, folder: Path, *, smoke: bool) -> Run:
+    """The run folder of a watch over the series, which asks rows until the policy is decided against the last accepted one."""
+    tasks = [task.task for task in load_grid(GRID).tasks]
+    first = ROOT / "spt_fast" / "zoo" / "weights" / "base-*"
+    if not smoke:
+        first = next(iter(zoo.find_checkpoints(run).values())).with_name("step-*")
+    steps, cold = side.protocol.steps, side.protocol.cold_steps
+    grid = {
+        "name": f"{run}-stopped",
+        "tasks": tasks[::2] if smoke else tasks,
+        "protocols": [{"soft_prompt": {"init_from": "previous", "steps": steps, "cold_steps": cold}}],
+        "limit": 8 if smoke else None,
+        "engine": {"kind": "transformers"},
+        "stop": {"check": "policy.yaml", "against": "accepted", "block": BLOCK, "least": LEAST},
+        "output": str(folder / run / "stopped"),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "policy.yaml").write_text(CHECKS, encoding="utf-8")
+    (file := folder / "watch.yaml").write_text(json.dumps(grid), encoding="utf-8")
+    print(f"{run}: stopped", file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, "-m", "spt_fast", "watch", str(first), str(file), "--once"], check=False)
+    if done.returncode not in (0, 1, 3):
+        raise SystemExit(f"spt-fast watch ended with exit code {done.returncode}; see above")
+    return read_run(folder / run / "stopped")
+
+
+def stopped(run: Run) -> dict[str, Any]:
+    """What the watch has asked of each checkpoint, what that took, and what it said."""
+    cells = [cell for cell in run.cells(reruns=False) if cell.status in ("done", "stopped")]
+    found = []
+    for each in run.store.verdicts.read():
+        mine = [cell for cell in cells if cell.model == each["checkpoint"]]
+        taken = {name: [cell.costs[cost] for cell in mine if cost in cell.costs] for cost, name in PHASES.items()}
+        shared = {PHASES[cost] for cost in OF_A_WORKER}
+        seconds = {name: sum(set(some)) if name in shared else sum(some) for name, some in taken.items() if any(some)}
+        found.append(
+            {
+                "model": each["checkpoint"],
+                "against": each["baseline"],
+                "verdict": each["verdict"],
+                "rows": {cell.task: cell.stopped.stopped.n if cell.stopped else None for cell in mine},
+                "requests": sum(cell.costs.get("requests", 0.0) for cell in mine),
+                "seconds": seconds,
+                "total_s": sum(seconds.values()),
+                "findings": each["findings"],
+            }
+        )
+    return {"side": STOPPED, "checkpoints": found}
 
 
 def share(grid: GridConfig, other: GridConfig) -> None:
@@ -287,7 +343,11 @@ def costs(found: Mapping[str, Run], known: Mapping[str, Side], clock: Path) -> I
 
 def seconds(told: Sequence[dict[str, Any]], what: str) -> dict[str, float]:
     """Mean of a checkpoint, the first left out, which has nothing to carry from."""
-    return {each["side"]: float(np.mean([c[what] for c in each["checkpoints"][1:]])) for each in told}
+    return {
+        each["side"]: float(np.mean([c[what] for c in each["checkpoints"][1:]]))
+        for each in told
+        if what in each["checkpoints"][0]
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,7 +428,12 @@ def ratios(told: Sequence[dict[str, Any]]) -> list[Ratio]:
     for what, cost in of.items():
         cold, *others = seconds(told, cost).items()
         found += [
-            Ratio(what=f"a checkpoint of four tasks, {name}: {what}", against="cold and complete", value=cold[1] / each)
+            Ratio(
+                what=f"a checkpoint of four tasks, {name}: {what}",
+                against="cold and complete",
+                value=cold[1] / each,
+                at_least=4.0 if name == STOPPED else None,
+            )
             for name, each in others
         ]
     return found
@@ -381,7 +446,7 @@ def main() -> None:
     )
     add = benchmark.parser.add_argument
     add("--folder", type=Path, default=ROOT / "runs" / "series", help="where run folders are kept [runs/series]")
-    add("--sides", default="cold,carried-5,carried-10,carried-20", help="ways to evaluate a series [all]")
+    add("--sides", default="cold,carried-5,carried-10,carried-20,stopped", help="ways to evaluate a series [all]")
     add("--runs", default=",".join(RUNS), help="training runs in which to look for faults, the one without first [all three]")
     add("--seeds", default="0", help="seeds of the soft prompts by which faults are looked for [0]")
     arguments = benchmark.start()
@@ -390,10 +455,12 @@ def main() -> None:
     seeds = tuple(int(seed) for seed in arguments.seeds.split(","))
     with tempfile.TemporaryDirectory(prefix="series-") as scratch:
         folder = Path(scratch) if smoke else arguments.folder
-        wanted = list(known) if smoke else arguments.sides.split(",")
-        grids = {name: grid_of("run", known[name], folder, smoke=smoke) for name in wanted}
-        sides_told = list(costs(in_turn(grids, folder / "clock.jsonl"), known, folder / "clock.jsonl"))
+        wanted = [*known, STOPPED] if smoke else arguments.sides.split(",")
         side = known["carried-1" if smoke else f"carried-{FOLLOWED}"]
+        grids = {name: grid_of("run", known[name], folder, smoke=smoke) for name in wanted if name != STOPPED}
+        sides_told = list(costs(in_turn(grids, folder / "clock.jsonl"), known, folder / "clock.jsonl"))
+        if STOPPED in wanted:
+            sides_told.append(stopped(watched("run", side, folder, smoke=smoke)))
         names = ["run"] if smoke else list(filter(None, arguments.runs.split(",")))
         followed_by = {name: grid_of(name, side, folder, smoke=smoke, seeds=seeds) for name in names}
         found = []
