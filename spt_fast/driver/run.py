@@ -13,7 +13,7 @@ from spt_fast.config import GridConfig
 from spt_fast.config.reader import load_grid
 from spt_fast.driver import ensembles
 from spt_fast.driver.ahead import Ahead, ahead_of, to_rerun
-from spt_fast.driver.carried import know
+from spt_fast.driver.carried import adopt, know
 from spt_fast.driver.estimates import expect, measured
 from spt_fast.driver.resolved import resolved, with_earlier
 from spt_fast.driver.result import GridResult, Interrupted, standing
@@ -163,6 +163,7 @@ class _Run:
         """Reuse completed cells of earlier folders."""
         for reused in reuse(self.config, self.store, self.cells):
             self.say(str(reused))
+        adopt(self.config, self.chosen, self.store)
 
     def do(self, ahead: Ahead, executor: Executor) -> dict[str, str]:
         """Do what is ahead; why rows could not be asked again, by cell key."""

@@ -48,6 +48,14 @@ class ThreadFiles:
             if cell.thread:
                 new.setdefault(cell.thread, {})[cell.key] = cell.model.name
         for thread, own in new.items():
-            there = self.cells(thread)
-            if any(there.get(key) != name for key, name in own.items()):
-                self._storage.write(thread_path(thread), as_json({**there, **own}))
+            self.note(thread, own)
+
+    def note(self, thread: str, cells: Mapping[str, str]) -> None:
+        """Note cells of a thread: key -> name of the model.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        there = self.cells(thread)
+        if any(there.get(key) != name for key, name in cells.items()):
+            self._storage.write(thread_path(thread), as_json({**there, **cells}))

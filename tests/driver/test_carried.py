@@ -212,7 +212,8 @@ def test_other_settings_tasks_and_seeds_are_threads_of_their_own(base: Path) -> 
     assert same in {cell.thread for cell in cells}  # at which steps it is evaluated changes no vector
 
 
-def test_vectors_of_an_earlier_day_are_started_from_in_the_folder_of_today(base: Path) -> None:
+@pytest.mark.parametrize("deleted", [False, True])
+def test_vectors_of_an_earlier_day_are_started_from_in_the_folder_of_today(deleted: bool, base: Path) -> None:
     output = str(base / "nights" / "{date}")
     shutil.rmtree(base / "run" / "step-10")
     shutil.move(base / "run" / "step-2", base / "step-2")
@@ -220,6 +221,8 @@ def test_vectors_of_an_earlier_day_are_started_from_in_the_folder_of_today(base:
     day = Path(str(first.folder))
     day.rename(day.with_name("2026-01-01"))
     shutil.move(base / "step-2", base / "run" / "step-2")
+    if deleted:
+        shutil.rmtree(base / "run" / "step-1")
     told = starts(run_grid(grid(base, CARRIED, output=output)))["run/step-2"]
     assert told is not None
     assert (told.model, told.checkpoints) == ("run/step-1", 1)
