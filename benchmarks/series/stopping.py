@@ -27,7 +27,7 @@ from scipy import optimize, stats  # type: ignore[import-untyped]
 
 from benchmarks.harness import Benchmark, Ratio
 from spt_fast.analysis.paired import PairedDifference, paired_difference
-from spt_fast.scoring.sequential import BEYOND, FAIL, LOOKS, PASS, Change, Floats, Stream, Walk
+from spt_fast.scoring.sequential import BEYOND, FAIL, LOOKS, PASS, PASSES, Change, Drop, Floats, Stream, Walk
 
 Verdict: TypeAlias = Literal["pass", "fail", "undecided"]
 ALPHA, LARGEST = 0.05, 0.02
@@ -69,6 +69,7 @@ def first(found: NDArray[np.bool_], looks: NDArray[np.int64], rows: int) -> int:
 def told(values: Floats, drop: float, flips: float, bet: float, sizes: tuple[int, ...]) -> list[dict[str, float]]:
     """What one night came to, for each number of rows that it may have."""
     walk, level = walk_of(values), math.log(1 / (LOOKS * ALPHA))
+    shares = {rows: Drop(walk=walk_of(values[:rows]), largest=LARGEST).passes for rows in sizes}
     passes = walk.log_wealth(LARGEST, [part * LARGEST for part in PASS], above=False)
     fails = walk.log_wealth(0.0, [part * LARGEST for part in FAIL], above=True)
     beyond = walk.log_wealth(LARGEST, [part * LARGEST for part in BEYOND], above=True)
@@ -78,11 +79,12 @@ def told(values: Floats, drop: float, flips: float, bet: float, sizes: tuple[int
     for rows in sizes:
         looks = np.arange(LEAST, rows, BLOCK)
         at = looks - 1
-        passed = first(passes[at] >= level, looks, rows)
+        share = shares[rows]
+        passed = first(passes[at] >= math.log(1 / (share * ALPHA)), looks, rows)
         failed = first((fails[at] >= level) & (beyond[at] >= math.log(2 / LOOKS)), looks, rows)
         fixed = paired_difference(values[:rows], np.zeros(rows), resamples=0)  # its change is minus the drop, nothing else
-        whole = verdict(fixed, ALPHA, 0.5)
-        said = "pass" if passed < failed else "fail" if failed < rows else verdict(fixed, (1 - LOOKS) * ALPHA, (1 - LOOKS) / 2)
+        whole = verdict(fixed)
+        said = "pass" if passed < failed else "fail" if failed < rows else verdict(fixed, 1 - share, 1 - LOOKS)
         found.append(
             {
                 "pass": said == "pass",
@@ -99,12 +101,12 @@ def told(values: Floats, drop: float, flips: float, bet: float, sizes: tuple[int
     return found
 
 
-def verdict(fixed: PairedDifference, alpha: float, half: float) -> Verdict:
-    """Of the fixed test at a level, where the estimate of a fail is a bound of level `half`."""
-    if -fixed.limits(1 - 2 * alpha).low < LARGEST:
+def verdict(fixed: PairedDifference, passes: float = 1.0, fails: float = 1.0) -> Verdict:
+    """Of the fixed test, at these shares of alpha; with less than all, the estimate of a fail is a bound of level 1/2 too."""
+    if -fixed.limits(1 - 2 * passes * ALPHA).low < LARGEST:
         return "pass"
-    estimate = -fixed.change if half == 0.5 else -fixed.limits(1 - 2 * half).high
-    return "fail" if estimate >= LARGEST and fixed.p_drop <= alpha else "undecided"
+    estimate = -fixed.change if fails == 1 else -fixed.limits(1 - fails).high
+    return "fail" if estimate >= LARGEST and fixed.p_drop <= fails * ALPHA else "undecided"
 
 
 def naive_pass(values: Floats, looks: NDArray[np.int64]) -> bool:
@@ -183,7 +185,14 @@ def main() -> None:
     count, sizes = (20, (500,)) if arguments.smoke else (arguments.nights, SIZES)
     cases = [(drop, flips) for flips in FLIPS for drop in DROPS]
     lines = [line for i, (drop, flips) in enumerate(cases) for line in nights(count, drop, flips, sizes, seed=i)]
-    policy = {"alpha": ALPHA, "allowed_points": 100 * LARGEST, "block": BLOCK, "least": LEAST, "looks": LOOKS}
+    policy = {
+        "alpha": ALPHA,
+        "allowed_points": 100 * LARGEST,
+        "block": BLOCK,
+        "least": LEAST,
+        "looks": LOOKS,
+        "looks_for_passes": PASSES,
+    }
     benchmark.end({**policy, "nights": lines, "widths_points": widths(5 if count == 20 else 100, sizes)}, ratios=ratios(lines))
 
 

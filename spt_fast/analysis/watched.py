@@ -2,8 +2,8 @@
 
 A test of a fixed number of rows says nothing of a cell that was stopped because of what it showed: the rows were asked until it
 showed something. So where one of two cells was stopped, or looked at, the p-values and bounds are those of
-`scoring.sequential`, at the share of alpha that looks have (`LOOKS`). Where all rows were asked in the end, the rest of alpha
-goes to the test of a fixed number of rows, and the better of the two counts.
+`scoring.sequential`, at the share of alpha that looks have (`LOOKS`, `PASSES`). Where all rows were asked in the end, the rest
+of alpha goes to the test of a fixed number of rows, and the better of the two counts.
 """
 
 from __future__ import annotations
@@ -105,10 +105,10 @@ class WatchedDrop:
 
     def bounds(self, alpha: float) -> Interval:
         """One-sided bounds of level 1 - alpha each, at every look."""
-        low, high = self._drop.bounds(LOOKS * alpha)
+        low, high, passes = self._drop.low(LOOKS * alpha), self._drop.high(self._drop.passes * alpha), self._drop.passes
         if self.whole:
-            fixed = self.fixed.limits(1 - 2 * END * alpha)
-            low, high = max(low, -fixed.high), min(high, -fixed.low)
+            low = max(low, -self.fixed.limits(1 - 2 * END * alpha).high)
+            high = min(high, -self.fixed.limits(1 - 2 * (1 - passes) * alpha).low)
         return Interval(low=low, high=high, level=1 - alpha)
 
     @property

@@ -44,6 +44,8 @@ Floats: TypeAlias = NDArray[np.float64]
 
 LOOKS = 0.75
 """Share of alpha for the looks. The rest is for the test of a fixed number of rows, where all were asked undecided."""
+PASSES = (0.75, 0.5, 0.25)
+"""The same for a pass: where there are twice as many units as it usually takes, as many, or fewer; then looks decide little."""
 MOST_STAKED = 0.8
 """Greatest share of W that a row may cost."""
 PRIOR_ROWS = 25.0
@@ -201,12 +203,23 @@ class Drop:
         """P-value of "it dropped by `largest` at most"."""
         return self.walk.p(self.largest, self._times(BEYOND), above=True)
 
-    def bounds(self, alpha: float) -> tuple[float, float]:
-        """One-sided bounds of level 1 - alpha each."""
-        return (
-            self.walk.bound(alpha, self._times(FAIL), above=True),
-            self.walk.bound(alpha, self._times(PASS), above=False),
-        )
+    @property
+    def passes(self) -> float:
+        """Share of alpha that looks for a pass have: of `PASSES`, known before a row is asked.
+
+        A drop of m is ruled out after about 2 * 3 * variance / m^2 units, the logarithm of 1 / alpha being 3, and 0.06 a usual
+        variance: of verdicts, the share that flips.
+        """
+        units, usual = sum(stream.units for stream in self.walk.streams), 0.36 / self.largest**2
+        return PASSES[0 if units >= 2 * usual else 1 if units >= usual else 2]
+
+    def low(self, alpha: float) -> float:
+        """Lower bound of level 1 - alpha."""
+        return self.walk.bound(alpha, self._times(FAIL), above=True)
+
+    def high(self, alpha: float) -> float:
+        """Upper bound of level 1 - alpha."""
+        return self.walk.bound(alpha, self._times(PASS), above=False)
 
     def _times(self, parts: Sequence[float]) -> tuple[float, ...]:
         return tuple(part * self.largest for part in parts)

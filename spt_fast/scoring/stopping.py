@@ -123,7 +123,7 @@ class Question:
     def _drop(self, walk: Walk) -> str:
         drop, level, known = Drop(walk=walk, largest=self.size), LOOKS * self.alpha, spec(self.metric)
         fell = "drop" if known.higher_is_better else "rise"
-        if drop.p_of_more <= level:
+        if drop.p_of_more <= drop.passes * self.alpha:
             return f"{self._named}: a {fell} of {told(self.size, known)} or more is ruled out"
         if drop.p_of_none * self.among <= level and drop.p_of_less <= LOOKS / 2:
             return f"{self._named}: a {fell} of {told(walk.mean, known)}, and {told(self.size, known)} is allowed"

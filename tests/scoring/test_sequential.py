@@ -185,4 +185,10 @@ def test_rows_are_asked_in_an_order_that_is_random_fixed_and_keeps_passages_toge
 def test_nothing_is_known_before_a_row_is_asked() -> None:
     empty = of_rows(np.zeros(0), [], rows=50, in_all=50, largest=1, paired=True)
     found = Drop(walk=Walk([empty]), largest=LARGEST)
-    assert (found.p_of_more, found.p_of_none, found.bounds(ALPHA * LOOKS)) == (1.0, 1.0, (-1.0, 1.0))
+    assert (found.p_of_more, found.p_of_none, found.low(ALPHA * LOOKS), found.high(ALPHA * LOOKS)) == (1.0, 1.0, -1.0, 1.0)
+
+
+@pytest.mark.parametrize(("rows", "share"), [(500, 0.25), (1000, 0.5), (2000, 0.75)])
+def test_where_rows_are_few_the_test_of_all_of_them_has_the_larger_part_of_alpha(rows: int, share: float) -> None:
+    none = [of_rows(np.zeros(0), [], rows=rows // 2, in_all=rows // 2, largest=1, paired=True)] * 2
+    assert Drop(walk=Walk(none), largest=LARGEST).passes == share
