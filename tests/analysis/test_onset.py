@@ -10,7 +10,7 @@ import pytest
 from spt_fast.analysis.onset import Course, Dip, Trajectory, alarms, follow, share_of_look
 from tests.helpers.series import Plan, step
 
-TASKS, SERIES = 4, 40
+TASKS, SERIES = 4, 24
 
 
 def trajectory(seed: int, means: list[float], *, rows: int = 600, flips: float = 0.04, noise: float = 0.0) -> Trajectory:
@@ -37,36 +37,36 @@ def test_the_shares_of_all_looks_together_are_the_level() -> None:
 @pytest.mark.parametrize("at", [3, 7, 12])
 def test_a_planted_fall_of_three_points_is_found_at_its_checkpoint(at: int) -> None:
     found = Counter(course.first for course in courses(step(at, by=0.03)) if course.state == "fell")
-    assert found[at - 1] >= 0.95 * SERIES
+    assert found[at - 1] >= SERIES - 1
 
 
 def test_a_fall_is_found_in_a_series_that_has_risen_until_then() -> None:
     found = Counter(course.first for course in courses(step(7, level=0.3, rise=0.08, by=0.03)) if course.state == "fell")
-    assert found[6] >= 0.95 * SERIES
+    assert found[6] >= SERIES - 1
 
 
 @pytest.mark.parametrize(
     "means", [step(1), step(1, rise=0.06, level=0.3), step(1, level=0.97), [0.3 + 0.02 * i for i in range(12)]]
 )
 def test_a_healthy_series_is_taken_for_a_faulty_one_in_a_twentieth_at_most(means: list[float]) -> None:
-    assert sum(course.state == "fell" for course in courses(means)) <= 0.05 * SERIES
+    assert sum(course.state == "fell" for course in courses(means)) <= 1
 
 
 def test_a_healthy_series_whose_checkpoints_are_noisy_is_not_taken_for_a_faulty_one_either() -> None:
     found = Counter(course.state for course in courses(step(1), noise=0.01))
-    assert found["fell"] <= 0.05 * SERIES
+    assert found["fell"] <= 1
     assert found["undecided"] > 0
 
 
 def test_no_alarm_is_raised_at_any_look_at_a_healthy_series_which_grows() -> None:
     found = [alarms(trajectory(seed, step(1)), alpha=0.05 / 3) for seed in range(SERIES)]
-    assert sum(bool(looks) for looks in found) <= 0.05 * SERIES
+    assert sum(bool(looks) for looks in found) <= 1
 
 
 def test_few_rows_leave_it_undecided() -> None:
     found = Counter(course.state for course in courses(step(7, by=0.03), rows=40, flips=0.3))
     assert found["undecided"] >= 0.9 * SERIES
-    assert found["fell"] <= 0.05 * SERIES
+    assert found["fell"] <= 1
 
 
 def test_a_large_rise_is_no_fault() -> None:

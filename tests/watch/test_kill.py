@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from spt_fast.store import Store
 from tests.helpers.tiny import tiny_model
 from tests.helpers.watching import Nights
 
+KILLS = int(os.environ.get("SPT_FAST_KILLS", "2"))
+"""Each takes some two seconds."""
 CHANGES = ("time", "run", "report", "number")
 """Of a verdict, what differs between two run folders."""
 
@@ -54,16 +57,15 @@ def require_as_undisturbed(run: Path, expected: list[dict[str, Any]]) -> None:
     assert set(done.values()) == {1}
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_watch_that_is_killed_at_any_moment_comes_to_the_same(nights: Nights, tmp_path: Path, kills: int) -> None:
+def test_a_watch_that_is_killed_at_any_moment_comes_to_the_same(nights: Nights, tmp_path: Path) -> None:
     undisturbed = watch(nights, tmp_path / "undisturbed", 0)
     assert undisturbed.returncode == 0, undisturbed.stderr
     expected = verdicts(tmp_path / "undisturbed")
     assert [each["verdict"] for each in expected] == ["first", "pass", "fail", "pass", "undecided"]
-    moments, rng = int(undisturbed.stdout), random.Random(kills)
+    moments, rng = int(undisturbed.stdout), random.Random(KILLS)
     run = tmp_path / "killed"
     killed = 0
-    while killed < kills:
+    while killed < KILLS:
         ended = watch(nights, run, rng.randrange(1, moments // 2))
         if ended.returncode == -signal.SIGKILL:
             killed += 1
