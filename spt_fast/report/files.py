@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spt_fast.analysis.cells import RunCell
 from spt_fast.analysis.frames import CSV_COLUMNS as CSV_COLUMNS
@@ -17,6 +17,9 @@ from spt_fast.report.costs import Session, Spent, at_its_stop, by_model, gpus_of
 from spt_fast.report.means import SuiteMean
 from spt_fast.scoring.rerun import Rerun
 from spt_fast.terminal import harmless
+
+if TYPE_CHECKING:  # it computes with scipy
+    from spt_fast.analysis.faults import Told
 
 MEAN_OF = "mean_of"
 """A further column of results.csv, where a grid has suites: of how many tasks a row is the mean; empty: it is a cell's."""
@@ -61,6 +64,7 @@ def results_json(
     events: Sequence[Mapping[str, Any]] = (),
     price: PriceConfig | None = None,
     means: Sequence[SuiteMean] = (),
+    series: Sequence[Told] = (),
 ) -> dict[str, Any]:
     """The numbers of results.csv with provenance, costs and failures, ready for `json.dumps` (NaN is None).
 
@@ -72,6 +76,7 @@ def results_json(
         events: events.jsonl: how many GPUs there were, and what each run was expected to take and took.
         price: of an hour of a GPU.
         means: over the tasks of suites.
+        series: of checkpoints, and what has become of them; where there are none, the key is left out.
     """
     models = by_model(cells, gpus_of(events))
     return {
@@ -80,11 +85,17 @@ def results_json(
         "rows": [_rows(report) for report in rows],
         "runs": [_session(session, price) for session in sessions(events)],
         "means": [_mean(each) for each in means],
+        **({"series": [_told(each) for each in series]} if series else {}),
         "cells": [_done(cell, models[cell.model], price) for cell in cells if cell.status == "done"],
         "stopped": [_stopped(cell, models[cell.model], price) for cell in cells if cell.stopped is not None],
         "failures": [{**_place(cell), "kind": cell.kind, "reason": cell.reason} for cell in cells if cell.status == "failed"],
         "waiting": [_place(cell) for cell in cells if cell.status == "waiting"],
     }
+
+
+def _told(found: Told) -> dict[str, Any]:
+    """What has become of a series."""
+    return {"name": found.series.name, "fault": found.fault, "onset": found.onset_name, "sentence": found.sentence}
 
 
 def _mean(found: SuiteMean) -> dict[str, Any]:

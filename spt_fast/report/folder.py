@@ -43,11 +43,20 @@ def write_tables(folder: Location) -> tuple[list[RunCell], str]:
     versions = {"spt_fast": grid["spt_fast"]}
     events, price = store.events(), price_of(grid)
     rows, means = store.rows.read(), suite_means(grid, cells)
-    found = results_json(cells, name=grid["name"], provenance=versions, rows=rows, events=events, price=price, means=means)
+    said, known = summary(cells), analysed(run, cells)
+    found = results_json(
+        cells,
+        name=grid["name"],
+        provenance=versions,
+        rows=rows,
+        events=events,
+        price=price,
+        means=means,
+        series=known.series,
+    )
     text = _json(found)
     store.put("results.csv", results_csv(cells, means))
     store.put("results.json", text)
-    said, known = summary(cells), analysed(run, cells)
     told = sections(recorded(run, cells, known, said=said))
     store.put("report.md", markdown(grid["name"], told))
     store.put("report.html", page(run, cells, known=known, found=told))

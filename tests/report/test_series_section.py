@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -63,6 +64,12 @@ def test_the_page_draws_each_metric_along_tokens_with_the_onset_and_the_verdicts
     assert ">8B<" in section
     assert "&lt;b&gt;dropped&lt;/b&gt;" in section
     assert "\x1b" not in section
+
+
+def test_results_json_has_the_onset(run: Path) -> None:
+    (found,) = json.loads((run / "results.json").read_text(encoding="utf-8"))["series"]
+    assert (found["name"], found["fault"], found["onset"]) == (SERIES, "knowledge", "step-5")
+    assert found["sentence"].startswith("Knowledge fell and the form stayed: ")
 
 
 def test_markdown_has_the_sentence_the_verdicts_and_the_numbers(run: Path) -> None:
