@@ -93,7 +93,7 @@ class Replay:
         )
         scored = {place: run.scores(place) for place in places}
         one = Stopping(questions=questions, together="", rule="", block=block, least=2 * block)
-        asked = {place.task: Asked.of_keys(each.examples, each.groups) for place, each in scored.items()}
+        asked = {place.task: Asked.of_keys(place.task, each.examples, each.groups) for place, each in scored.items()}
         self.together = Together({run.done[place]: one for place in places}, asked)
         self.cells = [
             Answered(

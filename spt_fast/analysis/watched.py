@@ -148,7 +148,9 @@ def watched(
     stopped = [*theirs, *stopped_of(a, pair.a_model, pair.task, pair.a_protocol)]
     found = b.rows(pair.b_model, pair.task, pair.b_protocol, metric)
     assert found is not None
-    asked = Asked.of_keys(found.examples, found.groups, (theirs[0].of, theirs[0].units, theirs[0].largest) if theirs else None)
+    asked = Asked.of_keys(
+        pair.task, found.examples, found.groups, (theirs[0].of, theirs[0].units, theirs[0].largest) if theirs else None
+    )
     before, after = values
     against = dict(zip(rows, before.mean(0).tolist(), strict=True))
     return WatchedDifference(

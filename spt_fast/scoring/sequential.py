@@ -72,13 +72,14 @@ class Stream:
     """What it is taken to be before a row is seen."""
 
 
-def asking_order(units: Sequence[str]) -> list[int]:
+def asking_order(units: Sequence[str], task: str) -> list[int]:
     """The order in which rows are asked: random, but the same for every model, and units as a whole.
 
     Args:
         units: of each row its group, or where it has none its key.
+        task: whose rows; another one has another order, so that tasks about the same facts do not ask them at the same time.
     """
-    places = {unit: hashlib.sha256(f"asked in this order: {unit}".encode()).digest() for unit in units}
+    places = {unit: hashlib.sha256(f"{task} is asked in this order: {unit}".encode()).digest() for unit in units}
     return sorted(range(len(units)), key=lambda i: places[units[i]])
 
 

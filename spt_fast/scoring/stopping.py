@@ -41,15 +41,17 @@ class Asked:
     """Rows, units, and rows of the largest unit, where these are only some of the rows."""
 
     @classmethod
-    def of(cls, examples: Sequence[Example]) -> Asked:
+    def of(cls, task: str, examples: Sequence[Example]) -> Asked:
         """The test rows of a task."""
-        return cls.of_keys([example.key for example in examples], [example.group for example in examples])
+        return cls.of_keys(task, [example.key for example in examples], [example.group for example in examples])
 
     @classmethod
-    def of_keys(cls, keys: Sequence[str], groups: Sequence[str], in_all: tuple[int, int, int] | None = None) -> Asked:
-        """Rows by their keys and groups."""
+    def of_keys(
+        cls, task: str, keys: Sequence[str], groups: Sequence[str], in_all: tuple[int, int, int] | None = None
+    ) -> Asked:
+        """Rows of a task by their keys and groups."""
         units = [group or key for key, group in zip(keys, groups, strict=True)]
-        order = asking_order(units)
+        order = asking_order(units, task)
         return cls(tuple(keys[i] for i in order), tuple(units[i] for i in order), tuple(order), in_all)
 
     @cached_property

@@ -262,7 +262,7 @@ class Evaluation(EngineLoop[EvaluationPlan]):
                 groups.setdefault(stopping[cell.key].together, []).append(cell)
         found = []
         for group in groups.values():
-            tasks = {cell.task.name: Asked.of(self._work.rows.of(cell.task).test) for cell in group}
+            tasks = {cell.task.name: Asked.of(cell.task.name, self._work.rows.of(cell.task).test) for cell in group}
             together = Together({cell.key: stopping[cell.key] for cell in group}, tasks)
             found += [EvaluationPlan(cell, self._work, together) for cell in group]
         return [*found, *(EvaluationPlan(cell, self._work) for cell in cells if cell.key not in stopping)]

@@ -173,13 +173,14 @@ def test_each_row_weighs_the_same_whatever_its_passage() -> None:
 
 def test_rows_are_asked_in_an_order_that_is_random_fixed_and_keeps_passages_together() -> None:
     units = [f"p{i // 3}" for i in range(30)]
-    order = asking_order(units)
+    order = asking_order(units, "t")
     assert sorted(order) == list(range(30))
     asked = [units[i] for i in order]
     assert len([1 for a, b in pairwise(asked) if a != b]) == 9
     assert asked != units
-    backwards = asking_order(units[::-1])
+    backwards = asking_order(units[::-1], "t")
     assert [units[::-1][i] for i in backwards] == asked
+    assert [units[i] for i in asking_order(units, "u")] != asked, "another task asks the same facts in another order"
 
 
 def test_nothing_is_known_before_a_row_is_asked() -> None:

@@ -11,7 +11,7 @@ from spt_fast.scoring.stopping import Asked, Part, Question, Scores, at_every_lo
 from spt_fast.types import Example, Metric, Sample
 
 KEYS = [f"{i:016x}" for i in range(1000)]
-ASKED = Asked.of_keys(KEYS, [""] * len(KEYS))
+ASKED = Asked.of_keys("t", KEYS, [""] * len(KEYS))
 
 
 def scores(seed: int, right: float, of: Scores | None = None, flips: float = 0.04) -> dict[str, float]:
@@ -110,7 +110,7 @@ def test_a_mean_over_tasks_needs_all_of_them() -> None:
 
 def test_passages_are_asked_whole() -> None:
     groups = [f"p{i // 4}" for i in range(40)]
-    asked = Asked.of([Example(key=KEYS[i], question="q", target="t", answers=(), group=groups[i]) for i in range(40)])
+    asked = Asked.of("t", [Example(key=KEYS[i], question="q", target="t", answers=(), group=groups[i]) for i in range(40)])
     assert asked.sizes == (40, 10, 4)
     assert asked.ends == list(range(0, 41, 4))
     known = dict.fromkeys(asked.examples[:7], 1.0)  # the second passage is asked in part
