@@ -7,8 +7,8 @@ writing answers; two of them take no form from examples. Those that do not come 
 minutes each on two cores); `--built` leaves them out, and asks one seed. The run folder holds the report, whose section on
 rankings shows the same against the same order.
 
-Bits per byte of the gold answer ask nothing of what is written, so their order is to be the planted one under every protocol:
-tau-b 1.00, also by SciPy, which computes it from the means alone (`by_scipy`). What is otherwise stands in `out_of_order`.
+Bits per byte of the gold answer ask nothing of what is written, but hold what the model is about to write in front of it: their
+tau-b, also by SciPy, which computes it from the means alone (`by_scipy`), and in `out_of_order` where it is not 1.00.
 """
 
 from __future__ import annotations
