@@ -164,6 +164,8 @@ def _given(soft_prompts: Mapping[str, SoftPrompt] | str | os.PathLike[str] | Non
     if soft_prompts is None:
         return SoftPrompts()
     if isinstance(soft_prompts, str | os.PathLike):
+        if not os.path.exists(soft_prompts):
+            raise ConfigError(f"soft_prompts: {os.fspath(soft_prompts)}: no such file; leave it out where there are none yet")
         return SoftPrompts.load(soft_prompts)
     if not isinstance(soft_prompts, Mapping) or not all(isinstance(each, SoftPrompt) for each in soft_prompts.values()):
         raise ConfigError("soft_prompts: must be `soft_prompts` of the last result, or the path of their file")

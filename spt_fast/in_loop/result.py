@@ -29,6 +29,9 @@ class SoftPrompts(Mapping[str, SoftPrompt]):
     def __len__(self) -> int:
         return len(self._prompts)
 
+    def __repr__(self) -> str:
+        return f"SoftPrompts of {', '.join(self) or 'no task'}"
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write them to one safetensors file: whole or not at all.
 
@@ -70,7 +73,7 @@ class Asked:
     """`soft_prompt` or `zero_shot`."""
     metrics: Sequence[Metric]
     """Each with its number of rows and its 95 % interval."""
-    samples: Sequence[Sample]
+    samples: Sequence[Sample] = field(repr=False)
     """Every row with what was written and scored."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """How it was scored."""
@@ -84,7 +87,7 @@ class InLoopResult:
     """For a logger: `spt/arc_easy/format_following`; what is asked without a soft prompt is under `spt/arc_easy/zero_shot/`."""
     soft_prompts: SoftPrompts
     """For the next call."""
-    asked: Sequence[Asked] = ()
+    asked: Sequence[Asked] = field(default=(), repr=False)
     """The same numbers with their intervals, and every row."""
     failed: Mapping[str, str] = field(default_factory=dict)
     """By task, why there is nothing of it."""

@@ -272,6 +272,7 @@ def test_a_task_that_cannot_be_learnt_says_why_and_leaves_the_others_alone(tmp_p
         ({"soft_prompt": {"init": "normal"}}, "init is none of its settings here"),
         ({"cold_steps": 0}, "soft_prompt.cold_steps: must be"),
         ({"soft_prompt": {"length": 0}}, "soft_prompt.length: must be"),
+        ({"soft_prompts": "nothere.safetensors"}, "nothere.safetensors: no such file; leave it out where there are none yet"),
         ({"soft_prompts": [1]}, "soft_prompts: must be `soft_prompts` of the last result"),
         (
             {"soft_prompts": {"zoo-mcq": SoftPrompt(vectors=np.ones((10, 7)))}},

@@ -38,7 +38,7 @@ def section(recorded: Recorded) -> Section | None:
     grid, gpus, price = recorded.by_place, gpus_of(recorded.events), price_of(recorded.grid)
     of_model = by_model(grid.cells, gpus)
     judging = spent_judging(grid.cells, max(gpus.values(), default=0.0))
-    lines = [(grid.short[model], of_model[model]) for model in grid.all_models if model in of_model]
+    lines = [(grid.short[model], of_model[model]) for model in grid.models if model in of_model]
     lines += [("the judge", judging)] if judging.cells else []
     if not lines:
         return None
