@@ -70,7 +70,7 @@ def measured(folder: Path) -> dict[str, Any]:
         {
             "task": cell.task,
             "protocol": cell.protocol,
-            "train_s": cell.costs["train_s"],
+            "train_s": cell.costs.get("train_s", 0.0),
             "updates_in_all": cell.costs.get("carried_updates", 0.0) + (cell.last_step or 0),
             "metrics": {name: [found.value, found.ci_low, found.ci_high] for name in MEASURES if (found := cell.metric(name))},
             "rows": found.n if (found := cell.metric("format_following")) else 0,
