@@ -10,6 +10,7 @@ from spt_fast.analysis.onset import ALPHA
 from spt_fast.analysis.pooled import Pooled
 from spt_fast.analysis.runs import Run
 from spt_fast.analysis.series import Followed, Series, followed, series_of
+from spt_fast.config.protocols import protocol_of
 
 Fault: TypeAlias = Literal["none", "knowledge", "form", "both", "undecided"]
 
@@ -27,6 +28,11 @@ class Told:
     """Of its checkpoints, the first from which the fault stays; None: there is none."""
     sentence: str
     followed: tuple[Followed, ...] = field(repr=False)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it cannot be told if anything has fallen: nothing to trouble people with beside a gate's verdict."""
+        return self.fault == "undecided"
 
     @property
     def onset_name(self) -> str | None:
@@ -63,14 +69,15 @@ def told(series: Series, lines: Sequence[Followed]) -> Told:
 
 
 def points(change: Pooled) -> str:
-    """ "-0.1 [-0.6, 0.4]", in points."""
+    """ "-0.1 [-0.6, +0.4]", in points: a fall is negative."""
     interval = change.limits(0.95)
-    return f"{_tenths(change.change)} [{_tenths(interval.low)}, {_tenths(interval.high)}]"
+    return f"{_signed(change.change)} [{_signed(interval.low)}, {_signed(interval.high)}]"
 
 
-def _tenths(share: float) -> str:
-    """In points; never -0.0."""
-    return f"{round(100 * share, 1) + 0.0:.1f}"
+def _signed(share: float) -> str:
+    """In points; 0.0 has no sign."""
+    tenths = round(100 * share, 1)
+    return f"{tenths:+.1f}" if tenths else "0.0"
 
 
 def _fault(series: Series, lines: Sequence[Followed], fell: Sequence[Followed]) -> str:
@@ -83,7 +90,7 @@ def _fault(series: Series, lines: Sequence[Followed], fell: Sequence[Followed]) 
         f"from {_name(series, _first(lead))} on, {' and '.join(_fallen(line) for line in first)}, "
         f"against {_name(series, lead.reference)}",
         *(f"from {_name(series, _first(line))} on, {_fallen(line)}" for line in later),
-        *(_others(what, some, lead) for what, some in stayed.items() if some),
+        *(_others(what, some, lead, fell) for what, some in stayed.items() if some),
     ]
     newest = _first(lead) == len(series) - 1
     last = [f"{_name(series, len(series) - 1)} is the newest checkpoint, so whether it stays is not known yet"] * newest
@@ -106,13 +113,15 @@ def _heading(fell: Sequence[Followed], stayed: dict[str, list[Followed]], lead: 
 
 
 def _fallen(line: Followed) -> str:
-    interval = line.change.limits(0.95)
-    number = f"{_tenths(-line.change.change)} points [{_tenths(-interval.high)}, {_tenths(-interval.low)}]"
-    return f"{_FELL[line.what]} by {number} ({line.protocol})"
+    """ "knowledge fell by 3.1 points (soft_prompt: -3.1 [-4.0, -2.2])"."""
+    fall = f"{round(-100 * line.change.change, 1):.1f} points"
+    return f"{_FELL[line.what]} by {fall} ({line.protocol}: {points(line.change)})"
 
 
-def _others(what: str, lines: Sequence[Followed], lead: Followed) -> str:
-    """ "the form stayed (zero_shot: -0.1 [-0.6, 0.4])"."""
+def _others(what: str, lines: Sequence[Followed], lead: Followed, fell: Sequence[Followed]) -> str:
+    """ "the form stayed (zero_shot: -0.1 [-0.6, +0.4])"; where it fell under another protocol, a clause a protocol."""
+    if what in {line.what for line in fell}:
+        return "; ".join(_elsewhere(line, lead) for line in lines)
     kept = [line for line in lines if line.stays(_since(line, lead))]
     unsure = [line for line in lines if line not in kept]
     said = []
@@ -121,6 +130,13 @@ def _others(what: str, lines: Sequence[Followed], lead: Followed) -> str:
     if unsure:
         said.append(f"whether {_CALLED[what]} stayed is undecided ({_listed(unsure, lead)})")
     return "; ".join(said)
+
+
+def _elsewhere(line: Followed, lead: Followed) -> str:
+    """ "the form behind soft prompts: undecided (soft_prompt: 0.0 [-8.0, +8.0])"."""
+    where = "behind soft prompts" if protocol_of(line.protocol).is_treatment else f"under {line.protocol}"
+    said = "stayed" if line.stays(_since(line, lead)) else "undecided"
+    return f"{_CALLED[line.what]} {where}: {said} ({line.protocol}: {points(_since(line, lead))})"
 
 
 def _listed(lines: Sequence[Followed], lead: Followed) -> str:
@@ -132,12 +148,20 @@ def _since(line: Followed, lead: Followed) -> Pooled:
 
 
 def _undecided(series: Series, lines: Sequence[Followed]) -> str:
+    """Not "undecided" and not "since": the one is a verdict of the gate, and nothing is known to have begun."""
     said = "; ".join(
-        f"{_CALLED[line.what]} since {_name(series, _first(line))} ({line.protocol}: {points(line.change)} points against "
+        f"{_CALLED[line.what]} ({line.protocol}: {points(line.change)} points, {_tail(series, line)} against "
         f"{_name(series, line.reference)})"
         for line in lines
     )
-    return f"Undecided: too few rows, or too much noise between checkpoints, to say whether something has fallen: {said}."
+    return f"Too few rows, or too much noise between checkpoints, to tell from the series whether anything has fallen: {said}."
+
+
+def _tail(series: Series, line: Followed) -> str:
+    """ "step-7", "the mean of step-7 to step-9"."""
+    tail = line.course.tail(len(line.at))
+    last = _name(series, line.at[tail[-1]])
+    return last if len(tail) == 1 else f"the mean of {_name(series, line.at[tail[0]])} to {last}"
 
 
 def _healthy(series: Series, lines: Sequence[Followed]) -> str:

@@ -207,7 +207,7 @@ class Night:
             checkpoint=model.name,
             verdict=verdict,
             why=why,
-            text=f"{text} {told.sentence}" if told is not None else text,
+            text=f"{text} {told.sentence}" if told is not None and not told.is_unknown else text,
             series=series,
             folder=str(folder),
             run=str(self.store.root),
