@@ -147,7 +147,7 @@ class Walk:
 
         Args:
             null: the mean that is bet against.
-            distances: what the mean may be from it, each with the same part of the stake.
+            distances: what the mean may be from it, each with the same part of the stake; infinity stakes all that may be.
             above: the side.
         """
         if not self.rounds:
@@ -157,7 +157,8 @@ class Walk:
         most = MOST_STAKED / max(least, 1e-9)
         parts = []
         for distance in distances:
-            bets = np.minimum(distance / (self._variance + distance**2), most)
+            bet = distance / (self._variance + distance**2) if math.isfinite(distance) else math.inf
+            bets = np.minimum(np.broadcast_to(bet, self.rounds), most)
             parts.append(np.cumsum(np.bincount(self._round, np.log1p(bets[self._round] * gains), self.rounds)))
         whole: Floats = np.logaddexp.reduce(np.stack(parts)) - math.log(len(parts))
         return np.maximum.accumulate(whole)

@@ -139,11 +139,14 @@ class Question:
         return ""
 
     def _width(self, walk: Walk) -> str:
-        distances = (0.35 * self.size, 0.7 * self.size)
-        low, high = (walk.bound(self.alpha / 2, distances, above=above) for above in (True, False))
+        low, high = self.interval(walk)
         if high - low > self.size:
             return ""
         return f"{self._named}: between {low:.3f} and {high:.3f}, which is at most {told(self.size, spec(self.metric))} wide"
+
+    def interval(self, walk: Walk) -> tuple[float, float]:
+        """Of a width: the interval of level 1 - `alpha` that is to be so narrow."""
+        return _between(walk, self.alpha, (0.35 * self.size, 0.7 * self.size))
 
     @property
     def _named(self) -> str:
@@ -197,29 +200,40 @@ def paired_stream(asked: Asked, scores: Sequence[Scores], against: Scores | None
     )
 
 
-WIDE = (0.03, 0.1, 0.3)
-"""How far from their ends the means of a stopped cell are taken to be, to give them intervals."""
+WIDE = (0.03, 0.1, 0.3, math.inf)
+"""How far from their ends the means of a stopped cell are taken to be, to give them intervals. The last is for few rows and a
+mean near 0 or 1: of 10 rows that are all right the lower bound is 0.57, and without it 0.42."""
 
 
-def at_every_look(metrics: Sequence[Metric], samples: Sequence[Sample], asked: Asked) -> tuple[Metric, ...]:
-    """The metrics of a stopped cell with 95 % intervals that hold whatever it was stopped for; NaN where there are none.
+def at_every_look(
+    metrics: Sequence[Metric], samples: Sequence[Sample], asked: Asked, questions: Sequence[Question] = ()
+) -> tuple[Metric, ...]:
+    """The metrics of a stopped cell with intervals that hold whatever it was stopped for; NaN where there are none.
 
     Args:
         metrics: of these samples.
         samples: of one step.
         asked: all rows of the task.
+        questions: that the cell was stopped for. A metric that was to have a width has the interval that was found to be as
+            narrow, of level 1 - alpha; all others have one of 95 %.
     """
-    return tuple(_at_every_look(metric, samples, asked) for metric in metrics)
+    widths = {question.metric: question for question in questions if question.kind == "width"}
+    return tuple(_at_every_look(metric, samples, asked, widths.get(metric.name)) for metric in metrics)
 
 
-def _at_every_look(metric: Metric, samples: Sequence[Sample], asked: Asked) -> Metric:
+def _at_every_look(metric: Metric, samples: Sequence[Sample], asked: Asked, width: Question | None) -> Metric:
     known = spec(metric.name)
     values = {sample.example: value for sample in samples if (value := value_of(metric.name, sample)) is not None}
     if not known.in_points or known.some_rows or len(values) < len(samples):
         return replace(metric, ci_low=math.nan, ci_high=math.nan)
     walk = Walk([paired_stream(asked, [values], None)])
-    low, high = (walk.bound(0.025, WIDE, above=above) for above in (True, False))
+    low, high = _between(walk, 0.05, WIDE) if width is None else width.interval(walk)
     return replace(metric, ci_low=min(low, metric.value), ci_high=max(high, metric.value))
+
+
+def _between(walk: Walk, alpha: float, distances: Sequence[float]) -> tuple[float, float]:
+    low, high = (walk.bound(alpha / 2, distances, above=above) for above in (True, False))
+    return low, high
 
 
 def told(size: float, known: MetricSpec) -> str:

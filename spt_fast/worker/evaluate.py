@@ -177,7 +177,8 @@ class EvaluationPlan(CellPlan[Slot]):
             return result
         asked = self.together.tasks[self.cell.task.name]
         samples = {step: [sample for sample in result.samples if sample.step == step] for step in result.metrics}
-        metrics = {step: at_every_look(found, samples[step], asked) for step, found in result.metrics.items()}
+        questions = self.together.stopping[self.key].questions
+        metrics = {step: at_every_look(found, samples[step], asked, questions) for step, found in result.metrics.items()}
         return replace(result, metrics=metrics, stopped=self.stopped)
 
     def _kept(self) -> dict[Slot, Answer]:

@@ -145,6 +145,41 @@ def test_metrics_of_a_stopped_cell_have_intervals_that_hold_at_every_look_or_non
     assert [each.ci_low != each.ci_low for each in found] == [False, True, True]
 
 
+def right(rows: int) -> list[Sample]:
+    """Samples of the first rows that are asked, all right."""
+    told = {
+        "step": None,
+        "prompt": "",
+        "completion": "",
+        "finish_reason": "stop",
+        "target": "",
+        "extracted": None,
+        "rule": None,
+    }
+    verdicts = {"format_ok": True, "knows": True, "correct": True}
+    return [Sample(example=key, **told, **verdicts) for key in ASKED.examples[:rows]]  # type: ignore[arg-type]
+
+
+EXACT = Metric(name="exact_match", value=1.0, n=10, stderr=0.0, ci_low=0.7, ci_high=1.0)
+
+
+def test_a_cell_that_was_stopped_for_a_width_has_the_interval_that_stopped_it() -> None:
+    for size, alpha in ((0.3, 0.05), (0.25, 0.2)):
+        question = Question(
+            kind="width", metric="exact_match", parts=(Part(task="t", cells=("a",)),), size=size, alpha=alpha, among=3
+        )
+        said = answer(question, {"a": dict.fromkeys(KEYS, 1.0)}, 30)
+        (found,) = at_every_look([EXACT], right(30), ASKED, [question])
+        assert f"between {found.ci_low:.3f} and {found.ci_high:.3f}, which" in said
+        assert found.ci_high - found.ci_low <= size
+
+
+def test_few_rows_that_are_all_right_have_an_interval_that_says_something() -> None:
+    (found,) = at_every_look([EXACT], right(10), ASKED)
+    assert 0.55 < found.ci_low < 0.7
+    assert found.ci_high == 1
+
+
 def test_a_metric_that_cannot_be_looked_at_is_told_why() -> None:
     assert refusal("exact_match") == refusal("f1") == ""
     assert "is not from 0 to 1" in refusal("answer_bits_per_byte")
