@@ -145,8 +145,11 @@ def in_turn(grids: Mapping[str, GridConfig], clock: Path) -> dict[str, Run]:
     return {name: read_run(grid.folder) for name, grid in grids.items()}
 
 
-def watched(run: str, side: Side, folder: Path, *, smoke: bool) -> Run:
-    """The run folder of a watch over the series, which asks rows until the policy is decided against the last accepted one."""
+def watched(run: str, side: Side, folder: Path, clock: Path, *, smoke: bool) -> Run:
+    """The run folder of a watch over the series, which asks rows until the policy is decided against the last accepted one.
+
+    What the whole watch takes is added to `clock`.
+    """
     tasks = [task.task for task in load_grid(GRID).tasks]
     first = ROOT / "spt_fast" / "zoo" / "weights" / "base-*"
     if not smoke:
@@ -165,17 +168,22 @@ def watched(run: str, side: Side, folder: Path, *, smoke: bool) -> Run:
     (folder / "policy.yaml").write_text(CHECKS, encoding="utf-8")
     (file := folder / "watch.yaml").write_text(json.dumps(grid), encoding="utf-8")
     print(f"{run}: stopped", file=sys.stderr, flush=True)
+    began, used = time.perf_counter(), processor_seconds()
     done = subprocess.run([sys.executable, "-m", "spt_fast", "watch", str(first), str(file), "--once"], check=False)
     if done.returncode not in (0, 1, 3):
         raise SystemExit(f"spt-fast watch ended with exit code {done.returncode}; see above")
+    if (grid["name"], "all") not in clocked(clock):
+        taken = {"wall_s": time.perf_counter() - began, "processor_s": processor_seconds() - used}
+        _add(clock, {"side": grid["name"], "model": "all", **taken})
     return read_run(folder / run / "stopped")
 
 
-def stopped(run: Run) -> dict[str, Any]:
-    """What the watch has asked of each checkpoint, what that took, and what it said."""
+def stopped(run: Run, whole: Mapping[str, float]) -> dict[str, Any]:
+    """What the watch has asked of each checkpoint, what that took, and what it said; of the whole watch, each has its share."""
     cells = [cell for cell in run.cells(reruns=False) if cell.status in ("done", "stopped")]
     found = []
-    for each in run.store.verdicts.read():
+    said = run.store.verdicts.read()
+    for each in said:
         mine = [cell for cell in cells if cell.model == each["checkpoint"]]
         taken = {name: [cell.costs[cost] for cell in mine if cost in cell.costs] for cost, name in PHASES.items()}
         shared = {PHASES[cost] for cost in OF_A_WORKER}
@@ -189,6 +197,7 @@ def stopped(run: Run) -> dict[str, Any]:
                 "requests": sum(cell.costs.get("requests", 0.0) for cell in mine),
                 "seconds": seconds,
                 "total_s": sum(seconds.values()),
+                **{name: value / len(said) for name, value in whole.items()},
                 "findings": each["findings"],
             }
         )
@@ -460,7 +469,8 @@ def main() -> None:
         grids = {name: grid_of("run", known[name], folder, smoke=smoke) for name in wanted if name != STOPPED}
         sides_told = list(costs(in_turn(grids, folder / "clock.jsonl"), known, folder / "clock.jsonl"))
         if STOPPED in wanted:
-            sides_told.append(stopped(watched("run", side, folder, smoke=smoke)))
+            run = watched("run", side, folder, folder / "clock.jsonl", smoke=smoke)
+            sides_told.append(stopped(run, clocked(folder / "clock.jsonl")[run.name, "all"]))
         names = ["run"] if smoke else list(filter(None, arguments.runs.split(",")))
         followed_by = {name: grid_of(name, side, folder, smoke=smoke, seeds=seeds) for name in names}
         found = []
