@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
 
 from spt_fast import plan
-from spt_fast.analysis.gate import Policy, load_policy
+from spt_fast.analysis.gate import Policy
 from spt_fast.cli import progress
 from spt_fast.cli.arguments import Named
 from spt_fast.cli.comparing import EXIT_CODES
@@ -23,6 +22,7 @@ from spt_fast.config.grid import ACCEPTED
 from spt_fast.config.output import DATE, Location, joined
 from spt_fast.config.reader import load_grid
 from spt_fast.driver.options import with_options
+from spt_fast.driver.policy import policy_for
 from spt_fast.driver.result import GridResult, Interrupted
 from spt_fast.driver.run import run_cells
 from spt_fast.driver.stopping import GridStopping
@@ -73,8 +73,7 @@ def watch_checkpoints(
     with Named(grid):
         config = watched(load_grid(grid, models=[{"id": str(pattern.base)}]), pattern, output)
         cells = plan.expand(_without_checkpoints(config))
-    rules = _policy(policy, cells, config)
-    with Named(grid):
+        rules = _policy(policy, cells, config)
         config = _held(config, policy, cells)
 
     def evaluate(asked: GridConfig, series: str, against: str | None) -> GridResult:
@@ -138,21 +137,13 @@ def _policy(file: Path | None, cells: Sequence[Cell], config: GridConfig) -> Pol
     """That of the command, else that of `stop`, else the default.
 
     Raises:
-        ConfigError: it is wrong, or one of its checks matches nothing in the grid.
+        ConfigError: it is wrong, or one of its checks can never be made in the grid.
     """
-    if file is None and config.stop is not None and config.stop.by_policy and config.stop.check is not None:
-        file = Path(config.stop.check)
-    if file is None:
-        return default_policy(list(dict.fromkeys(cell.label for cell in cells)))
-    policy = load_policy(file)
-    for i, check in enumerate(policy.checks):
-        if not any(_matches(cell.task.name, check.tasks) and _matches(cell.label, check.protocols) for cell in cells):
-            raise ConfigError(f"{file}: checks[{i}]: matches nothing in the grid; correct its tasks or protocols")
-    return policy
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    if file is not None:
+        return policy_for(cells, file, place="--policy")
+    if config.stop is not None and config.stop.by_policy and config.stop.check is not None:
+        return policy_for(cells, config.stop.check, place="stop.check")
+    return default_policy(list(dict.fromkeys(cell.label for cell in cells)))
 
 
 def _begins(pattern: Pattern, config: GridConfig, policy: Policy, *, given: bool, seconds: float | None) -> str:

@@ -14,11 +14,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 from spt_fast.analysis.cells import Place
-from spt_fast.analysis.gate import Check, Policy, load_policy
+from spt_fast.analysis.gate import Check, Policy
 from spt_fast.analysis.runs import Run, open_run, read_run
 from spt_fast.config import PREVIOUS, GridConfig, StopConfig
 from spt_fast.config.grid import ACCEPTED, RANK
 from spt_fast.config.strict import did_you_mean
+from spt_fast.driver.policy import policy_for
 from spt_fast.errors import ConfigError, StoreError
 from spt_fast.models.hub import natural
 from spt_fast.plan import Stage
@@ -77,9 +78,12 @@ class GridStopping:
                 self._groups.setdefault(_Group(cell.model.name, cell.task.name, cell.label), []).append(cell)
         if config.judge is not None:
             raise ConfigError("stop: does not go with judge, which rules on cells that are done; leave one of them out")
-        self.policy = load_policy(self.config.check) if self.config.by_policy and self.config.check else None
+        by_policy = self.config.by_policy and self.config.check
+        self.policy = policy_for(cells, by_policy, place="stop.check") if by_policy else None
         self._check_policy()
         self._baseline = self._find_baseline() if against is None else against
+        if against is None:
+            self._check_models()
 
     @property
     def alpha(self) -> float:
@@ -310,6 +314,21 @@ class GridStopping:
             if why := refusal(check.metric):
                 raise ConfigError(
                     f"stop.check: {self.config.check}: checks[{i}]: {why}; leave the check out, or leave stop out to ask all"
+                )
+
+    def _check_models(self) -> None:
+        """
+        Raises:
+            ConfigError: a check that is about no model that the grid is held against.
+        """
+        if self.policy is None or self._baseline is None:  # an earlier checkpoint, which may be still to come
+            return
+        names = self._baseline.models if isinstance(self._baseline, Run) else (self._baseline,)
+        for i, check in enumerate(self.policy.checks):
+            if not any(fnmatchcase(name, pattern) for name in names for pattern in check.models):
+                raise ConfigError(
+                    f"stop.check: {self.config.check}: checks[{i}].models: matches no model that is held against "
+                    f"({', '.join(names)}); correct it, or leave it out"
                 )
 
 

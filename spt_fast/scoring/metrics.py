@@ -14,7 +14,7 @@ ranked, compared, gated and exported like all others.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -392,6 +392,11 @@ def spec(name: str) -> MetricSpec:
     words = name.replace("_", " ")
     whole = MetricSpec(name=name, words=words, about=f"the task's {name}", share=False, tasks="some")
     return replace(whole, **_OF_LM_EVAL.get(name.removeprefix("lm_eval/").partition("/")[0], {}))
+
+
+def members(names: Iterable[str]) -> tuple[str, ...]:
+    """What an ensemble's metrics of its members are called, of these metrics."""
+    return tuple(f"{name}{ending}" for name in names for ending in _MEMBERS)
 
 
 def is_further(name: str) -> bool:

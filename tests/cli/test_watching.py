@@ -43,10 +43,18 @@ def spt_fast(*arguments: str) -> int:
         (["run7/step-*", "two.yaml"], "two.yaml: models: a watch evaluates the checkpoints that it waits for"),
         (["run7/step-*", "dated.yaml"], "is another folder each day, and a watch has one; give it by --output DIR"),
         (["run7/step-*", "task.yaml"], "task.yaml: "),
-        (["run7/step-*", "grid.yaml", "--policy", "none.yaml"], "spt-fast: none.yaml: no such file"),
+        (["run7/step-*", "grid.yaml", "--policy", "none.yaml"], "spt-fast: --policy: none.yaml: no such file"),
         (
             ["run7/step-*", "grid.yaml", "--policy", "wrong.yaml"],
-            "spt-fast: wrong.yaml: checks[0]: matches nothing in the grid",
+            "spt-fast: --policy: wrong.yaml: checks[0]: matches nothing in the grid",
+        ),
+        (
+            ["run7/step-*", "grid.yaml", "--policy", "misspelt.yaml"],
+            "spt-fast: --policy: misspelt.yaml: checks[1].metric: no metric 'exact_mach'; did you mean 'exact_match'?",
+        ),
+        (
+            ["run7/step-*", "misspelt-stop.yaml"],
+            "misspelt-stop.yaml: stop.check: misspelt.yaml: checks[1].metric: no metric 'exact_mach'",
         ),
         (["run7/step-*", "stop.yaml"], "stop.yaml: stop.check: wide.yaml: checks[0]: answer_bits_per_byte is not from 0 to 1"),
         (["run7/step-*", "grid.yaml", "--notify", "ftp://x"], "--notify: 'ftp://x' must be a URL of http or https"),
@@ -60,6 +68,9 @@ def test_what_cannot_be_watched_is_refused_in_a_sentence(
     Path("dated.yaml").write_text(GRID + "output: 'runs/{name}/{date}'\n")
     Path("task.yaml").write_text(GRID.replace("zoo-mcq", "zoo-mcp"))
     Path("wrong.yaml").write_text("checks: [{metric: exact_match, tasks: mmlu, largest_drop: 0.1}]\n")
+    two = "{largest_drop: 0.1}, {metric: exact_mach, largest_drop: 0.1}"
+    Path("misspelt.yaml").write_text(f"checks: [{two}]\n")
+    Path("misspelt-stop.yaml").write_text(GRID + "stop: {check: misspelt.yaml, against: accepted}\n")
     Path("wide.yaml").write_text("checks: [{metric: answer_bits_per_byte, largest_drop: 0.1}]\n")
     Path("stop.yaml").write_text(GRID + "stop: {check: wide.yaml, against: accepted}\n")
     assert spt_fast("watch", "--once", *arguments) == 2

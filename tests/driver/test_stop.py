@@ -15,6 +15,7 @@ import pytest
 
 from spt_fast.analysis.gate import gate_runs, load_policy
 from spt_fast.analysis.runs import open_run
+from spt_fast.cli.checking import check_grid
 from spt_fast.cli.status import status_of
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, StopConfig, TaskConfig, ZeroShot
 from spt_fast.driver.estimates import stopped_share
@@ -249,6 +250,32 @@ def test_a_metric_without_ends_is_refused(two: GridConfig, tmp_path: Path) -> No
     policy(tmp_path, metric="answer_bits_per_byte")
     with pytest.raises(ConfigError, match=r"checks\[0\]: answer_bits_per_byte is not from 0 to 1, and no bound of its mean"):
         run_grid(two)
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        ({"metric": "exact_mach"}, "checks[0].metric: no metric 'exact_mach'; did you mean 'exact_match'?"),
+        ({"metric": "f1"}, "checks[0].metric: no metric 'f1'; choose from "),
+        ({"metric": "lm_eval/acc"}, "checks[0].metric: no metric 'lm_eval/acc'; choose from "),
+        ({"metric": "knowledge_member_mean"}, "checks[0]: nothing that it matches has the metric knowledge_member_mean"),
+        ({"metric": "judge_agrees_on_format"}, "checks[0]: nothing that it matches has the metric judge_agrees_on_format"),
+        ({"metric": "knowledge_cloze", "tasks": "zoo-json"}, "checks[0]: nothing that it matches has the metric"),
+        ({"protocols": "soft_prompt"}, "checks[0]: matches nothing in the grid; correct its tasks or protocols"),
+        ({"tasks": "zoo-mcp"}, "checks[0]: matches nothing in the grid; correct its tasks or protocols"),
+        ({"models": "nobody"}, "checks[0].models: matches no model that is held against (models"),
+    ],
+    ids=str,
+)
+def test_a_check_that_can_never_be_made_is_refused_by_check_and_run_alike(
+    two: GridConfig, tmp_path: Path, check: dict[str, str], said: str
+) -> None:
+    file = policy(tmp_path, **check)
+    (wrong,) = check_grid(two).wrong
+    assert wrong.startswith(f"stop.check: {file}: {said}")
+    with pytest.raises(ConfigError) as e:
+        run_grid(two)
+    assert str(e.value) == wrong
 
 
 def test_the_next_day_takes_over_what_was_stopped(grid: GridConfig, tmp_path: Path, asked: list[Request]) -> None:
