@@ -54,8 +54,9 @@ def check_grid(config: GridConfig) -> Checked:
     unseen = [model.name for model in models.values() if model.unreachable]
     loaded, rows_wrong, rows_unseen = _rows(cells)
     prompts_wrong, notes = look_at_prompts(cells, loaded)
-    wrong += _stop(config, cells)
-    notes = [*_left_out(cells, loaded), *notes, *_carried(cells, len(config.seeds))]
+    stop_wrong, stop_notes = _stop(config, cells, loaded)
+    wrong += stop_wrong
+    notes = [*_left_out(cells, loaded), *notes, *_carried(cells, len(config.seeds)), *stop_notes]
     wrong += [*rows_wrong, *_short_rows(cells, loaded), *prompts_wrong, *_engine_settings(config), *_output(config)]
     return Checked(
         wrong=tuple(dict.fromkeys(wrong)),
@@ -74,15 +75,15 @@ def _output(config: GridConfig) -> list[str]:
     return []
 
 
-def _stop(config: GridConfig, cells: list[Cell]) -> list[str]:
-    """What is wrong with `stop`: its policy, or what that is held against."""
+def _stop(config: GridConfig, cells: list[Cell], loaded: Mapping[str, Rows]) -> tuple[list[str], list[str]]:
+    """What is wrong with `stop`, its policy, or what that is held against; and where it can never act."""
     if config.stop is None:
-        return []
+        return [], []
     try:
-        GridStopping(config, cells, None)
+        stopping = GridStopping(config, cells, None)
     except SptError as e:
-        return [str(e)]
-    return []
+        return [str(e)], []
+    return [], stopping.without_looks({name: len(rows.test) for name, rows in loaded.items()})
 
 
 def _series(cells: list[Cell]) -> tuple[str, ...]:

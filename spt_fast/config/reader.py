@@ -125,17 +125,36 @@ def _price(item: Any) -> PriceConfig:
 
 
 def _stop(item: Any, base: Path) -> StopConfig:
-    item = dict(mapping_of(item, "stop"))
+    if not isinstance(item, Mapping):
+        raise ConfigError(f"stop: must be a mapping, {not_this(item)}; write stop: {_stop_as_mapping(item)}")
+    item = dict(item)
     if isinstance(check := item.get("check"), Mapping):
         if set(check) != {"width"}:
             raise ConfigError("stop.check: must be the path of a policy, rank, or {width: 0.02}")
         item = {key: value for key, value in item.items() if key != "check"} | {"width": check["width"]}
+    if isinstance(check, str) and check != RANK and did_you_mean(check, [RANK]) and not (base / check).exists():
+        raise ConfigError(f"stop.check: {shortened(check)}: no such file{did_you_mean(check, [RANK])}")
     for key, words in (("check", (RANK,)), ("against", (PREVIOUS, ACCEPTED))):
         if isinstance(item.get(key), str) and item[key] not in words:
             item[key] = _from_base(item[key], base)
     if "width" in item and item["width"] is not None:
-        item["width"] = share_of(item["width"], "stop.width", "a share between 0 and 1")
+        item["width"] = _width(item["width"])
     return read(StopConfig, item, "stop")
+
+
+def _width(value: Any) -> float:
+    share = share_of(value, "stop.width", what := "a share between 0 and 1")
+    if not 0 < share < 1:
+        raise ConfigError(f"stop.width: must be {what}, 2% or 0.02, {not_this(value)}")
+    return share
+
+
+def _stop_as_mapping(item: Any) -> str:
+    """How a value is written that stands where `stop` has a mapping."""
+    if isinstance(item, str) and (item == RANK or did_you_mean(item, [RANK])):
+        return "{check: rank}"
+    policy = item if isinstance(item, str) and item.endswith((".yaml", ".yml")) else "POLICY.yaml"
+    return f"{{check: {policy}, against: MODEL}}, {{check: rank}} or {{width: 0.02}}"
 
 
 def share_of(value: Any, place: str, what: str = "a share of the rows") -> float:

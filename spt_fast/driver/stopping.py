@@ -32,6 +32,8 @@ BEFORE = (PREVIOUS, ACCEPTED)
 """What `against` may be that stands for an earlier checkpoint of the series."""
 NARROWED = (EXACT_MATCH, FORMAT, KNOWLEDGE)
 """What `width` is about."""
+_NAMED = 5
+"""Tasks that a sentence names."""
 
 
 class _Group(NamedTuple):
@@ -106,6 +108,32 @@ class GridStopping:
             except StoreError:
                 continue  # it is asked on, and then kept anew
         return found
+
+    def without_looks(self, rows: Mapping[str, int]) -> list[str]:
+        """Of tasks that have no row more than are asked before the first look: that all are asked; in a sentence, or none.
+
+        Args:
+            rows: task -> test rows.
+        """
+        tasks = dict.fromkeys(group.task for group in self._groups if group.task in rows)
+        checks = self.policy.checks if self.policy is not None else ()
+        means = [
+            {group.task for group in self._groups if group.task in rows and _is_about(check, group)}
+            for check in checks
+            if check.over == "mean"
+        ]
+        total = {
+            task: max(sum(rows[each] for each in whole) for whole in [{task}, *(m for m in means if task in m)])
+            for task in tasks
+        }
+        few = [f"{task} ({rows[task]:,} rows)" for task in tasks if total[task] <= self.config.least]
+        if not few:
+            return []
+        more = f" and {len(few) - _NAMED:,} more" if len(few) > _NAMED else ""
+        return [
+            f"stop: can never act on {', '.join(few[:_NAMED])}{more}, all rows of which are asked before the first look, after "
+            f"{self.config.least:,}; lower stop.least, and stop.block, the rows between two looks"
+        ]
 
     def waves(self, stages: Sequence[Stage]) -> list[list[Stage]]:
         """Stages in an order in which each finds done what it is held against: those of one list may run at the same time."""
@@ -333,9 +361,13 @@ class GridStopping:
 
 
 def _matches(check: Check, group: _Group, a_model: str) -> bool:
+    return _is_about(check, group) and any(fnmatchcase(a_model, pattern) for pattern in check.models)
+
+
+def _is_about(check: Check, group: _Group) -> bool:
     return all(
         any(fnmatchcase(name, pattern) for pattern in patterns)
-        for name, patterns in ((group.task, check.tasks), (group.protocol, check.protocols), (a_model, check.models))
+        for name, patterns in ((group.task, check.tasks), (group.protocol, check.protocols))
     )
 
 

@@ -29,7 +29,8 @@ def summary(cells: Sequence[RunCell]) -> str:
         return "There are no cells, so nothing was measured."
     done = [cell for cell in cells if cell.status == "done" and cell.metric(FORMAT) is not None]
     if not done:
-        return " ".join(["Nothing was measured.", *_unfinished(cells)])
+        nothing = "Nothing was measured." if all(cell.stopped is None for cell in cells) else "No cell was asked all its rows."
+        return " ".join([nothing, *_unfinished(cells)])
     bases = [cell for cell in done if cell.partner_of is None]
     partners = [cell for cell in done if cell.partner_of is not None]
     sentences = [

@@ -278,6 +278,23 @@ def test_a_check_that_can_never_be_made_is_refused_by_check_and_run_alike(
     assert str(e.value) == wrong
 
 
+def test_check_says_where_there_are_too_few_rows_for_a_look(two: GridConfig, tmp_path: Path) -> None:
+    """zoo-mcq and zoo-json have 40 rows each."""
+
+    def notes(**stop: Any) -> list[str]:
+        assert two.stop is not None
+        return [note for note in check_grid(replace(two, stop=replace(two.stop, **stop))).notes if note.startswith("stop: ")]
+
+    assert notes(least=39) == []
+    both = "stop: can never act on zoo-mcq (40 rows), zoo-json (40 rows), all rows of which are asked before the first look, "
+    assert notes(least=40) == [both + "after 40; lower stop.least, and stop.block, the rows between two looks"]
+    policy(tmp_path, over="mean")  # rows of both count
+    assert notes(least=79) == []
+    assert notes(least=80) != []
+    policy(tmp_path, over="mean", tasks="zoo-json")
+    assert len(notes(least=79)) == 1
+
+
 def test_the_next_day_takes_over_what_was_stopped(grid: GridConfig, tmp_path: Path, asked: list[Request]) -> None:
     nightly = replace(grid, stop=NARROW, output=str(tmp_path / "nights" / "{date}"))
     before = tmp_path / "nights" / "2026-01-01"
@@ -312,6 +329,7 @@ def test_tables_show_stopped_cells_by_themselves(grid: GridConfig) -> None:
     assert {row["stopped_of"] for row in rows if row["task"] in {cell["task"] for cell in stopped.values()}} == {"40"}
     assert {row["n"] for row in rows if row["metric"] == "exact_match"} == {str(cell["n"]) for cell in stopped.values()}
     report = (folder / "report.md").read_text()
+    assert "No cell was asked all its rows. Stopped after" in report
     assert "Cells that were stopped" in report
     assert f"{next(iter(stopped.values()))['n']} of 40" in report
     assert f"{len(stopped)} stopped, 0 failed" in status_of(result.folder)
