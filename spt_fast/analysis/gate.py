@@ -44,6 +44,7 @@ from spt_fast.config.strict import filled, home, known_keys, mapping_of, read
 from spt_fast.errors import ConfigError
 from spt_fast.scoring.metrics import MetricSpec, spec
 from spt_fast.scoring.statistics import holm_adjusted
+from spt_fast.scoring.stopping import told
 
 Verdict: TypeAlias = Literal["pass", "fail", "undecided"]
 _SHARE = ranges.Range(least=1e-6, below=1, note="a share (0.01 is one point)")
@@ -171,6 +172,19 @@ class _Levels:
 
 home(Policy, of="a policy", where="at its top level: {key}: ...")
 home(Check, of="a check", where="in a policy, checks: [{{{key}: ...}}]")
+
+
+def allowed(check: Check) -> str:
+    """ "knowledge_best (soft_prompt, mean over tasks) drops by less than 2 points"."""
+    known = spec(check.metric)
+    tasks = f"{'each task' if check.over == 'each' else 'mean over tasks'}{_only(check.tasks)}"
+    protocols = ", ".join(check.protocols) if check.protocols != ("*",) else "each protocol"
+    moves = "drops" if known.higher_is_better else "rises"
+    return f"{check.metric} ({protocols}, {tasks}) {moves} by less than {told(check.largest_drop, known)}"
+
+
+def _only(tasks: Sequence[str]) -> str:
+    return "" if tuple(tasks) == ("*",) else f" of {', '.join(tasks)}"
 
 
 def gate_runs(a: Run, b: Run, policy: Policy, *, a_model: str | None = None, b_model: str | None = None) -> Gate:
@@ -311,9 +325,13 @@ def _decide(draft: _Draft, bounds: Interval, p: float, policy: Policy) -> tuple[
         reasons = dict.fromkeys(f"{each.pair.task}: {each.why}" for each in draft.skipped)
         return "undecided", f"cannot be compared: {'; '.join(reasons)}.", None
     if bounds.high < margin:
-        return "pass", f"{_drop(known)} of {_told(margin, known)} or more is ruled out.", None
+        return (
+            "pass",
+            f"{_seen(draft.drop, bounds, known)}, so {_drop(known)} of {told(margin, known)} or more is ruled out.",
+            None,
+        )
     if draft.is_more and p <= policy.alpha:
-        return "fail", f"it {_dropped(known)} by {_told(draft.drop, known)}, and {_told(margin, known)} is allowed.", None
+        return "fail", f"it {_dropped(known)} by {told(draft.drop, known)}, and {told(margin, known)} is allowed.", None
     if Pooled(parts=draft.parts).one_passage:
         return "undecided", "all rows share one passage or subject, so other passages cannot be judged.", None
     needed = rows_needed(draft.parts, margin, alpha=policy.alpha, power=policy.power)
@@ -340,15 +358,19 @@ def rows_needed(parts: Sequence[PairedDifference], margin: float, *, alpha: floa
     return math.ceil(max(rows * ((z + w) * stderr / margin) ** 2, z * z * (1 - margin) / margin if of_shares else 0.0))
 
 
+def _seen(drop: float, bounds: Interval, known: MetricSpec) -> str:
+    """ "it dropped by 0.4 points, and by no more than 1.2 points", "it rose by 3 points, and by no less than 1.1 points"."""
+    falls = known.higher_is_better == (drop > 0)
+    moved = f"it {'dropped' if falls else 'rose'} by {told(abs(drop), known)}" if abs(drop) > 1e-9 else "it did not change"
+    if bounds.high < 0:
+        return f"{moved}, and by no less than {told(-bounds.high, known)}"
+    most = f"by no more than {told(bounds.high, known)}"
+    return f"{moved}, and {most}" if drop > 1e-9 else f"{moved}, and {_dropped(known)} {most}"
+
+
 def _drop(known: MetricSpec) -> str:
     return "a drop" if known.higher_is_better else "a rise"
 
 
 def _dropped(known: MetricSpec) -> str:
     return "dropped" if known.higher_is_better else "rose"
-
-
-def _told(change: float, known: MetricSpec) -> str:
-    """ "1.5 points", "0.02 bits per byte"."""
-    number = f"{known.in_change_unit(change):.3g}"
-    return f"{number} point" if known.in_points and number == "1" else f"{number} {known.change_unit}".strip()

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from spt_fast import plan
-from spt_fast.analysis.gate import Policy
+from spt_fast.analysis.gate import Policy, allowed
 from spt_fast.cli import progress
 from spt_fast.cli.arguments import Named
 from spt_fast.cli.comparing import EXIT_CODES
@@ -88,7 +88,11 @@ def watch_checkpoints(
         say=lambda said: say(sentence(said)),
         accept_undecided=accept_undecided,
     )
-    say(_begins(pattern, config, rules, given=policy is not None, seconds=None if once else every))
+    if once and not pattern.base.is_dir():
+        raise ConfigError(
+            f"{checkpoints}: there is no folder {pattern.base}; correct it, or watch without --once to wait for it"
+        )
+    say(_begins(pattern, config, rules, by=_by(policy, config), seconds=None if once else every))
     return _watched(Watch(night, targets, show=_show), config, seconds=None if once else every)
 
 
@@ -133,6 +137,13 @@ def _held(config: GridConfig, policy: Path | None, cells: Sequence[Cell]) -> Gri
     return config
 
 
+def _by(file: Path | None, config: GridConfig) -> str:
+    """Whose policy holds: that of the command, else that of `stop`, else the default."""
+    if file is None and config.stop is not None and config.stop.by_policy:
+        return f"by {config.stop.check}, the policy of stop"
+    return "without --policy" if file is None else f"by {file}"
+
+
 def _policy(file: Path | None, cells: Sequence[Cell], config: GridConfig) -> Policy:
     """That of the command, else that of `stop`, else the default.
 
@@ -146,14 +157,11 @@ def _policy(file: Path | None, cells: Sequence[Cell], config: GridConfig) -> Pol
     return default_policy(list(dict.fromkeys(cell.label for cell in cells)))
 
 
-def _begins(pattern: Pattern, config: GridConfig, policy: Policy, *, given: bool, seconds: float | None) -> str:
-    checks = "; ".join(
-        f"{each.metric} ({', '.join(each.protocols)}) drops by less than {each.largest_drop:g}" for each in policy.checks
-    )
+def _begins(pattern: Pattern, config: GridConfig, policy: Policy, *, by: str, seconds: float | None) -> str:
+    checks = "; ".join(map(allowed, policy.checks))
     how = "looking once" if seconds is None else f"looking every {seconds:g} seconds, until Ctrl-C"
     there = "" if pattern.base.is_dir() else "; that folder is not there yet"
-    by = "the policy" if given else "no --policy, so"
-    return f"watch: {pattern.series} into {config.folder}, {how}{there}\nwatch: accepted is what shows that ({by}) {checks}"
+    return f"watch: {pattern.series} into {config.folder}, {how}{there}\nwatch: accepted is ({by}) what shows that {checks}"
 
 
 def _watched(watch: Watch, config: GridConfig, *, seconds: float | None) -> int:
@@ -163,7 +171,7 @@ def _watched(watch: Watch, config: GridConfig, *, seconds: float | None) -> int:
     lock.lock()
     with closing(lock):
         try:
-            return _code(watch.run(once if seconds is None else every(seconds)))
+            return exit_code(watch.run(once if seconds is None else every(seconds)))
         except KeyboardInterrupt as e:
             why = f" ({sentence(e.why)})" if isinstance(e, Interrupted) and e.why else ""
             command = " ".join(["spt-fast", *(sys.argv[1:] if os.path.basename(sys.argv[0]).startswith("spt-fast") else [])])
@@ -171,8 +179,9 @@ def _watched(watch: Watch, config: GridConfig, *, seconds: float | None) -> int:
             return INTERRUPTED
 
 
-def _code(verdicts: Sequence[Verdict]) -> int:
-    found = {each.verdict for each in verdicts}
+def exit_code(verdicts: Sequence[Verdict]) -> int:
+    """Of a watch that has looked once; a copy has that of its twin."""
+    found = {each.twin or each.verdict for each in verdicts}
     if found & {"fail", "broken"}:
         return SOME_FAILED
     return EXIT_CODES["undecided"] if "undecided" in found else 0

@@ -72,6 +72,9 @@ class Watch:
         """
         found: list[Verdict] = []
         if self._night.store.verdicts.numbers():
+            changed = self._night.changed_policy()
+            if changed is not None:
+                self._night.say(changed)
             self._write_report()  # a kill may have come between a verdict and its report
         self._tell()
         while True:
@@ -112,6 +115,8 @@ class Watch:
         except OSError:
             return None  # it went away
         known = verdicts.get(str(folder))
+        if known is not None and not self._night.is_judged(known):
+            known = None
         if seen == self._known.get(str(folder)) or (known is not None and known.signature == seen):
             return None
         why = lacking(folder)

@@ -23,8 +23,9 @@ from spt_fast.models.identity import Model, fingerprint, resolve
 from spt_fast.models.whole import signature
 from spt_fast.scoring.metrics import FORMAT, KNOWLEDGE
 from spt_fast.store import Store
+from spt_fast.store.layout import VERDICTS
 from spt_fast.watch.checkpoints import Pattern
-from spt_fast.watch.verdict import Kind, Verdict, id_of, verdict_of
+from spt_fast.watch.verdict import Kind, Verdict, digest, id_of, verdict_of
 
 Evaluate = Callable[[GridConfig, str, str | None], GridResult]
 """A grid, the series that its model is the next of, what it is held against -> where it stands."""
@@ -76,6 +77,28 @@ class Night:
         found = map(verdict_of, self.store.verdicts.read())
         return {each.folder: each for each in found if each.series == self.pattern.series}
 
+    def is_judged(self, verdict: Verdict) -> bool:
+        """Whether what was said of a checkpoint stays, as long as its weights are the same."""
+        return not verdict.is_outdated(digest(self.policy))
+
+    def changed_policy(self) -> str | None:
+        """What is to be said where earlier verdicts were reached by another policy, and none by this one yet.
+
+        Raises:
+            StoreError: a verdict is damaged.
+        """
+        reached = [
+            (verdict_of(each), each["number"])
+            for each in self.store.verdicts.read()
+            if each.get("series") == self.pattern.series
+        ]
+        reached = [(verdict, number) for verdict, number in reached if verdict.is_of_policy and verdict.policy]
+        if not reached or reached[-1][0].policy == digest(self.policy):
+            return None
+        file = joined(self.store.root, f"{VERDICTS}/{reached[-1][1]:05d}.json")
+        stay = "the policy has changed: earlier verdicts stay as they were reached"
+        return f"{stay}; to have one reached anew, remove its file, as {file}"
+
     def judge(self, folder: Path) -> Verdict | None:
         """Evaluate a whole checkpoint, and say what is to be said of it; None: it went away, or is still being written.
 
@@ -92,7 +115,7 @@ class Night:
         twin = next((each for each in others if each.fingerprint == model.fingerprint), None)
         if twin is not None:
             why = f"it has the weights of {twin.checkpoint}, which was judged: {twin.verdict}."
-            return self._said(model, folder, seen, verdict="same", why=why, baseline=twin.checkpoint)
+            return self._said(model, folder, seen, verdict="same", why=why, baseline=twin.checkpoint, twin=twin.verdict)
         baseline = self._baseline(model, before)
         result = self._evaluate(folder, baseline)
         if not self._is_as_before(folder, model):
@@ -198,12 +221,13 @@ class Night:
         self, model: Model, folder: Path, seen: str, *, verdict: Kind, why: str, told: Told | None = None, **more: Any
     ) -> Verdict:
         series, report = self.pattern.series, joined(self.store.root, "report.html")
+        policy = digest(self.policy)
         about = {"fault": told.fault, "onset": told.onset_name, "sentence": told.sentence} if told is not None else {}
         baseline = more.get("baseline")
         against = f" against {baseline}" if baseline and verdict != "same" else ""
         text = f"{model.name}: {verdict.upper()}{against}: {why}"
         return Verdict(
-            id=id_of(series, model.name, model.fingerprint),
+            id=id_of(series, model.name, model.fingerprint, policy),
             checkpoint=model.name,
             verdict=verdict,
             why=why,
@@ -216,6 +240,7 @@ class Night:
             tokens=model.trained.get("tokens"),
             fingerprint=model.fingerprint,
             signature=seen,
+            policy=policy,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             **{"accepted": False, **about, **more},
         )
@@ -224,12 +249,14 @@ class Night:
 def _why(answer: Gate) -> str:
     """What decided, in a sentence."""
     deciding = [each for each in answer.findings if each.verdict == answer.verdict]
-    if answer.verdict == "pass":
-        return f"all {len(answer.findings)} checks pass." if len(answer.findings) > 1 else "the check passes."
+    if answer.verdict == "pass":  # the one that came nearest to what is allowed
+        deciding.sort(key=lambda each: each.bounds.high / each.largest_drop, reverse=True)
     said = [f"{each.metric} ({each.protocol}, {each.task}): {each.why.rstrip('.')}" for each in deciding]
     more = f"; and {len(said) - _MOST_SAID} more" if len(said) > _MOST_SAID else ""
-    return f"{'; '.join(said[:_MOST_SAID])}{more}."
+    passed = f"{_ALL.get(len(said), f'all {len(said)} checks pass')}: " if answer.verdict == "pass" else ""
+    return f"{passed}{'; '.join(said[:_MOST_SAID])}{more}."
 
 
 _MOST_SAID = 1
 """Checks that a sentence names."""
+_ALL = {1: "the check passes", 2: "both checks pass"}

@@ -24,6 +24,8 @@ from spt_fast.version import version
 COMMAND_S, URL_S = 60.0, 15.0
 """Seconds that they have."""
 _MOST_SAID = 200
+_KEY = 16
+"""Characters of a part of a path that may be a key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +38,13 @@ class Target:
 
     @property
     def name(self) -> str:
-        """As a person is told of it: of a URL no more than the host, for the rest may be a secret."""
-        return self.command[0] if self.command else f"{urlsplit(self.given).scheme}://{urlsplit(self.given).hostname}"
+        """As a person is told of it: of a URL the host, port and path. What may be secret is left out: credentials, the query,
+        and all but the beginning of a long part of the path, which is the key of a chat's webhook."""
+        if self.command:
+            return self.command[0]
+        url = urlsplit(self.given)
+        path = "/".join(part if len(part) < _KEY else f"{part[:4]}..." for part in url.path.split("/"))
+        return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{path}"
 
     def tell(self, verdict: Mapping[str, Any], *, seconds: float | None = None) -> str | None:
         """Tell a verdict; why that failed, in a sentence, or None.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
+
+from spt_fast.analysis.gate import Policy
 
 Kind: TypeAlias = Literal["first", "pass", "fail", "undecided", "same", "broken"]
 
@@ -15,7 +18,7 @@ class Verdict:
     """What is said of a checkpoint. Its fields are the JSON."""
 
     id: str
-    """The same each time that this is told: of the series, the checkpoint and its weights."""
+    """The same each time that this is told: of the series, the checkpoint, its weights and the policy."""
     checkpoint: str
     """As tables call it: "run7/step-7"."""
     verdict: Kind
@@ -25,6 +28,8 @@ class Verdict:
     """Whether later checkpoints are held against it."""
     baseline: str | None = None
     """What it was held against; None: nothing."""
+    twin: Kind | None = None
+    """Of `same`: what was said of the checkpoint whose weights it has."""
     why: str = ""
     """A sentence."""
     text: str = ""
@@ -49,6 +54,8 @@ class Verdict:
     """Of its weights, config and tokenizer."""
     signature: str = ""
     """Of its files: where it changes, the checkpoint is looked at again."""
+    policy: str = ""
+    """By which it was reached: a digest of it."""
     time: str = ""
     """When it was said, in UTC."""
 
@@ -62,10 +69,24 @@ class Verdict:
         """Whether there are results of it."""
         return self.verdict in ("first", "pass", "fail", "undecided")
 
+    @property
+    def is_of_policy(self) -> bool:
+        """Whether the gate has reached it."""
+        return bool(self.findings)
 
-def id_of(series: str, checkpoint: str, fingerprint: str) -> str:
-    """Of a verdict."""
-    return hashlib.sha256("\0".join((series, checkpoint, fingerprint)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    def is_outdated(self, policy: str) -> bool:
+        """Whether no policy could be applied to it, and there is another one now."""
+        return self.verdict == "undecided" and not self.is_of_policy and self.policy != policy
+
+
+def id_of(*about: str) -> str:
+    """Of a verdict: the series, the checkpoint, its fingerprint, the policy."""
+    return hashlib.sha256("\0".join(about).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def digest(policy: Policy) -> str:
+    """The same for the same policy, wherever its file is."""
+    return id_of(json.dumps(asdict(policy), sort_keys=True))
 
 
 def verdict_of(plain: Mapping[str, Any]) -> Verdict:

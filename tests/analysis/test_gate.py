@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -34,12 +35,20 @@ def bits_gate(folder: Path, worse_by: float, allowed: float, rows: int = 400) ->
 def test_bits_per_byte_must_not_rise_and_is_allowed_in_its_own_unit(tmp_path: Path) -> None:
     passed = bits_gate(tmp_path / "1", 0.0, 0.05)
     assert passed.verdict == "pass"
-    assert passed.findings[0].why == "a rise of 0.05 bits per byte or more is ruled out."
+    assert re.fullmatch(
+        r"it (rose|dropped) by 0\.00\d+ (bits per byte), and (rose )?by no more than 0\.0\d+ \2, "
+        r"so a rise of 0\.05 \2 or more is ruled out\.",
+        passed.findings[0].why,
+    ), passed.findings[0].why
     failed = bits_gate(tmp_path / "2", 2.5, 1.5)
     assert failed.verdict == "fail"
     assert failed.findings[0].why == "it rose by 2.5 bits per byte, and 1.5 bits per byte is allowed."
     assert failed.findings[0].drop == pytest.approx(2.5, abs=0.02)
-    assert bits_gate(tmp_path / "3", -2.5, 0.1).verdict == "pass", "lower is better"
+    better = bits_gate(tmp_path / "3", -2.5, 0.1)
+    assert better.verdict == "pass", "lower is better"
+    assert better.findings[0].why.startswith(
+        "it dropped by 2.5 bits per byte, and by no less than 2.5 bits per byte, so a rise of"
+    )
     unsure = bits_gate(tmp_path / "4", 0.02, 0.02)
     assert unsure.verdict == "undecided"
     assert unsure.findings[0].why.startswith("it rose, but perhaps by less than is allowed")

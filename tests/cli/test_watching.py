@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from spt_fast.cli import main
+from spt_fast.cli.watching import exit_code
 from spt_fast.storage import open_storage
+from spt_fast.watch.verdict import Kind, Verdict
 from tests.helpers.tiny import tiny_model
 
 GRID = "name: w\ntasks: [zoo-mcq]\nprotocols: [zero_shot]\nlimit: 120\nengine: {kind: echo}\n"
@@ -59,6 +61,7 @@ def spt_fast(*arguments: str) -> int:
         (["run7/step-*", "stop.yaml"], "stop.yaml: stop.check: wide.yaml: checks[0]: answer_bits_per_byte is not from 0 to 1"),
         (["run7/step-*", "grid.yaml", "--notify", "ftp://x"], "--notify: 'ftp://x' must be a URL of http or https"),
         (["run7/step-*", "grid.yaml", "--every", "0"], "0.0 is not in the range"),
+        (["run7/step-*", "grid.yaml"], "run7; correct it, or watch without --once to wait for it"),
     ],
 )
 def test_what_cannot_be_watched_is_refused_in_a_sentence(
@@ -98,9 +101,14 @@ def test_checkpoints_are_judged_once_told_and_told_of_with_exit_codes(capsys: py
     out, err = capsys.readouterr()
     assert [line.partition(": ")[::2] for line in out.splitlines()] == [
         ("run7/step-1", "FIRST: it is the first, and the next are held against it."),
-        ("run7/step-2", "PASS against run7/step-1: the check passes."),
+        (
+            "run7/step-2",
+            "PASS against run7/step-1: the check passes: knowledge_best (zero_shot, zoo-mcq): "
+            "it did not change, and dropped by no more than 2.2 points, so a drop of 5 points or more is ruled out.",
+        ),
     ]
-    assert "accepted is what shows that (the policy) knowledge_best (*) drops by less than 0.05" in err
+    said = "accepted is (by p.yaml) what shows that knowledge_best (each protocol, each task) drops by less than 5 points\n"
+    assert said in err
     assert "waiting for step-3: has no weights in safetensors yet" in err
     assert spt_fast(*arguments) == 0, "there is nothing new"
     assert capsys.readouterr().out == ""
@@ -115,12 +123,33 @@ def test_checkpoints_are_judged_once_told_and_told_of_with_exit_codes(capsys: py
 def test_two_watches_do_not_share_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
     other = open_storage(Path("runs/w/verdicts"))
     other.lock()
+    Path("run7").mkdir()
     assert spt_fast("watch", "run7/step-*", "grid.yaml", "--once") == 2
     assert "runs/w: another `spt-fast watch` is at work here; end it, or choose another --output" in capsys.readouterr().err
-    said = "no --policy, so) knowledge_best (*) drops by less than 0.02; format_following (*) drops by less than 0.02"
+    said = (
+        "(without --policy) what shows that knowledge_best (each protocol, mean over tasks) drops by less than 2 points; "
+        "format_following (each protocol, mean over tasks) drops by less than 2 points\n"
+    )
     assert spt_fast("watch", "run7/step-*", "grid.yaml", "--once", "--output", "other") == 0
     assert said in capsys.readouterr().err
     other.close()
+
+
+def test_a_copy_has_the_exit_code_of_its_twin() -> None:
+    def same(twin: Kind) -> Verdict:
+        return Verdict(id="1", checkpoint="run7/step-2", verdict="same", accepted=False, twin=twin)
+
+    kinds: tuple[Kind, ...] = ("first", "pass", "fail", "undecided")
+    assert [exit_code([same(kind)]) for kind in kinds] == [0, 0, 1, 3]
+
+
+def test_the_policy_of_stop_is_named_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run7").mkdir()
+    Path("pz.yaml").write_text("checks: [{metric: format_following, protocols: zero_shot, largest_drop: 0.15}]\n")
+    Path("stop.yaml").write_text(GRID + "stop: {check: pz.yaml, against: accepted}\n")
+    assert spt_fast("watch", "run7/step-*", "stop.yaml", "--once") == 0
+    shows = "what shows that format_following (zero_shot, each task) drops by less than 15 points\n"
+    assert f"(by pz.yaml, the policy of stop) {shows}" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_a_watch_that_waits_with_a_sentence(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from spt_fast.errors import StoreError
 from spt_fast.report.folder import refresh
 from spt_fast.watch.checkpoints import pattern_of
 from tests.helpers.tiny import tiny_model
-from tests.helpers.watching import Nights, checkpoint
+from tests.helpers.watching import POLICY, Nights, checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +174,7 @@ def test_a_second_name_of_the_same_weights_is_not_evaluated_again(template: Path
     assert nights.look() == [("run7/step-1", "first"), ("run7/step-2", "same")]
     assert nights.executor.asked == ["step-1"]
     assert nights.kept[1]["why"] == "it has the weights of run7/step-1, which was judged: first."
+    assert nights.kept[1]["twin"] == "first"
 
 
 def test_weights_that_change_while_they_are_evaluated_are_evaluated_again(template: Path, tmp_path: Path) -> None:
@@ -218,6 +219,29 @@ def test_a_policy_that_fits_nothing_leaves_a_checkpoint_undecided(template: Path
     nights.add(2)
     assert nights.look()[1] == ("run7/step-2", "undecided")
     assert nights.kept[1]["why"].startswith("the policy cannot be applied: no metric 'f1'")
+    assert nights.look() == [], "as long as the policy is the same"
+    nights.policy = POLICY
+    assert nights.look() == [("run7/step-2", "pass")], "the policy was mended"
+    assert nights.said == []
+    assert len({each["id"] for each in nights.kept}) == 3, "who has heard the first does not drop the second"
+    assert nights.executor.asked == ["step-1", "step-2"], "its cells are done"
+
+
+def test_verdicts_of_an_earlier_policy_stay_and_that_is_said(template: Path, tmp_path: Path) -> None:
+    nights = Nights(template, tmp_path, s1=0.5, s2=0.48, s3=0.48)
+    nights.policy = Policy(checks=(Check(metric="knowledge_best", largest_drop=0.2),))
+    nights.add(1)
+    nights.add(2)
+    assert nights.look()[1] == ("run7/step-2", "pass")
+    nights.policy = POLICY
+    nights.add(3)
+    assert nights.look() == [("run7/step-3", "pass")]
+    assert nights.said == [
+        "the policy has changed: earlier verdicts stay as they were reached; to have one reached anew, remove its file, as "
+        f"{nights.run}/verdicts/00002.json"
+    ]
+    nights.look()
+    assert len(nights.said) == 1
 
 
 def test_the_series_is_told_of_with_the_verdicts(template: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_url_is_posted_to_and_what_it_answers_is_told_without_the_secret() -> 
         assert target.tell({"id": "1"}) is None
         assert target.tell({"id": "2"}) == "answered 500 Internal Server Error"
         assert got == [{"id": "1"}, {"id": "2"}]
-        assert target.name == "http://127.0.0.1"
+        assert target.name == url.partition("?")[0], "with port and path"
     why = target.tell({"id": "3"})
     assert why is not None
     assert why.startswith("cannot be reached: ")
@@ -117,6 +117,19 @@ def test_what_cannot_be_told_is_refused_before_anything_begins(text: str, senten
     assert sentence in str(e.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://me:secret@host:8443/a/b?key=secret#secret", "https://host:8443/a/b"),
+        ("https://hooks.example/services/T012/B345/abcdSECRETsecret1", "https://hooks.example/services/T012/B345/abcd..."),
+        ("http://[::1]:80/x", "http://[::1]:80/x"),
+        ("https://host", "https://host"),
+    ],
+)
+def test_a_url_is_told_apart_by_port_and_path_and_its_secrets_are_not_said(url: str, name: str) -> None:
+    assert target_of(url).name == name
+
+
 def test_a_verdict_that_could_not_be_told_is_told_at_the_next_look_with_the_same_id(template: Path, tmp_path: Path) -> None:
     nights = Nights(template, tmp_path)
     nights.add(1)
@@ -126,7 +139,8 @@ def test_a_verdict_that_could_not_be_told_is_told_at_the_next_look_with_the_same
         nights.look(lambda: next(looks, None) is not None, targets=[target_of(url)])
     ids = [each["id"] for each in nights.kept]
     assert [each["id"] for each in got] == [ids[0], ids[0], ids[1], ids[0]]
-    assert nights.said == ["--notify http://127.0.0.1: answered 503 Service Unavailable; it is told again at the next look"]
+    where = url.partition("?")[0]
+    assert nights.said == [f"--notify {where}: answered 503 Service Unavailable; it is told again at the next look"]
     assert {each["verdict"] for each in got} == {"first", "pass"}
 
 
@@ -136,7 +150,7 @@ def test_a_target_that_is_gone_ends_nothing_and_is_told_by_the_next_watch(templa
     with server([200]) as (url, _):
         pass
     assert nights.look(targets=[target_of(url)]) == [("run7/step-1", "first")]
-    assert nights.said[0].startswith("--notify http://127.0.0.1: cannot be reached: ")
+    assert nights.said[0].startswith(f"--notify {url.partition('?')[0]}: cannot be reached: ")
     nights.add(2)
     with server([200]) as (url, got):
         nights.look(targets=[target_of(url)])
