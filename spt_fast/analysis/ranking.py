@@ -92,6 +92,7 @@ def rank_run(
     if not found:
         wanted = " or ".join(map(repr, dict.fromkeys(metrics.values())))
         raise ConfigError(f"{run.folder}: no done cell has the metric {wanted} on the tasks asked for")
+    _require_two(run, found)
     metrics = {task: metrics[task] for task in found}
     if len(set(metrics.values())) > 1:
         notes.append(
@@ -112,6 +113,18 @@ def rank_run(
         suites=_suites(run, sizes),
     )
     return _ranking(scope, source=run.folder, metrics=metrics, truth=run.truth if truth is None else truth)
+
+
+def _require_two(run: Run, found: Mapping[str, Mapping[str, Draws]]) -> None:
+    """
+    Raises:
+        ConfigError: so few cells are done that no task and protocol has two models, of several that the grid has.
+    """
+    bases = {i for i, model in enumerate(run.models) if model in run.bases}
+    most = max(sum(not math.isnan(draws.point[i]) for i in bases) for each in found.values() for draws in each.values())
+    if most < 2 <= len(bases):
+        rest = "; cells were stopped, and run --no-stop asks the rest of their rows" if run.stopped else ""
+        raise ConfigError(f"{run.folder}: a ranking needs two models or more whose cells of a task and protocol are done{rest}")
 
 
 def _suites(run: Run, sizes: Mapping[str, int]) -> dict[str, dict[str, float]]:

@@ -70,7 +70,7 @@ def rank(
 def told(ranking: Ranking) -> str:
     """A ranking as text."""
     page = Page()
-    page.say(f"{ranking.source}: order of {len(ranking.models)} models by {ranking.metric}{_direction(ranking)}")
+    page.say(f"{ranking.source}: order of {_models(ranking)} models by {ranking.metric}{_direction(ranking)}")
     for truth in dict.fromkeys(each.truth for each in ranking.agreements):
         _agreements(page, truth, [each for each in ranking.agreements if each.truth == truth])
     _gains(page, ranking)
@@ -91,6 +91,12 @@ def told(ranking: Ranking) -> str:
         "count half, and are never broken."
     )
     return page.text
+
+
+def _models(ranking: Ranking) -> str:
+    """How many are in an order; and of how many, where some are not."""
+    there = {each.model for order in ranking.orders for each in order.models}
+    return f"{len(there)} of {len(ranking.models)}" if len(there) < len(ranking.models) else str(len(there))
 
 
 def _direction(ranking: Ranking) -> str:

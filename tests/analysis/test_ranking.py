@@ -15,6 +15,7 @@ from spt_fast.analysis.ranking import rank_run, rank_scores
 from spt_fast.analysis.ranking_types import ALL_TASKS, MEAN, PLANTED, RankAgreement, Ranking
 from spt_fast.analysis.runs import metric_names, read_run
 from spt_fast.analysis.scores import Score, ScoreTable, read_scores
+from spt_fast.cli.ranking import told
 from spt_fast.errors import ConfigError
 from tests.helpers.recorded import write_run
 
@@ -130,6 +131,7 @@ def test_rows_that_one_cell_lacks_and_cells_that_are_missing_are_told(tmp_path: 
     found = rank_run(run, resamples=50)
     assert "t: 40 of 50 rows are in all cells; the others are left out." in found.notes
     assert any(note.startswith("1 of 5 cells are not done") for note in found.notes)
+    assert ": order of 4 of 5 models by " in told(found)
     assert found.agreements == ()
 
 
@@ -158,6 +160,13 @@ def test_one_model_has_no_order(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no done cell has the metric 'f1'"):
         rank_run(run, metric="f1")
     assert "f1" not in metric_names(run)
+
+
+def test_models_of_which_one_alone_has_done_cells_have_no_order(tmp_path: Path) -> None:
+    waiting = [(model, "t", "zero_shot", None) for model in ("b2", "b3")]
+    run = read_run(write_run(tmp_path / "r", {("b1", "t", "zero_shot", None): [True, False]}, waiting=waiting))
+    with pytest.raises(ConfigError, match=r"needs two models or more whose cells of a task and protocol are done$"):
+        rank_run(run)
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
