@@ -11,6 +11,7 @@ from spt_fast.analysis.pooled import Pooled
 from spt_fast.analysis.runs import Run
 from spt_fast.analysis.series import Followed, Series, followed, series_of
 from spt_fast.config.protocols import protocol_of
+from spt_fast.scoring.metrics import FORMAT, KNOWLEDGE
 
 Fault: TypeAlias = Literal["none", "knowledge", "form", "both", "undecided"]
 
@@ -33,6 +34,11 @@ class Told:
     def is_unknown(self) -> bool:
         """Whether it cannot be told if anything has fallen: nothing to trouble people with beside a gate's verdict."""
         return self.fault == "undecided"
+
+    def onset_of(self, metric: str, protocol: str) -> int | None:
+        """Of its checkpoints, the first from which this metric is fallen under this protocol; None: it has not fallen."""
+        fell = (line for line in self.followed if line.course.state == "fell" and line.protocol == protocol)
+        return next((line.first for line in fell if metric == (KNOWLEDGE if line.what == "knowledge" else FORMAT)), None)
 
     @property
     def onset_name(self) -> str | None:

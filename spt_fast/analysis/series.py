@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -55,6 +56,13 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.checkpoints)
+
+    @property
+    def short_name(self) -> str:
+        """ "run7/step-*": of a pattern of files no more than the folder before it."""
+        parts = PurePath(self.name).parts
+        wild = next((i for i, part in enumerate(parts) if set(part) & set("*?[")), len(parts) - 1)
+        return "/".join(parts[max(1, wild - 1) :]) if PurePath(self.name).is_absolute() and len(parts) > 1 else self.name
 
     @cached_property
     def unit(self) -> Unit:

@@ -18,6 +18,7 @@ MOST_ROWS = 300
 """Of a table; the page has more. Scores are all there."""
 
 _MEANS_SOMETHING = re.compile(r"[\\`*{}\[\]<>#|~&@]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.")
+_INTERVAL = re.compile(r"\[([-+]?\d[\d.]*, [-+]?\d[\d.]*)\](?![(\[:])")
 
 
 def markdown(name: str, sections: Sequence[Section]) -> str:
@@ -48,11 +49,22 @@ def escaped(text: str) -> str:
     return text.replace("&#64;", "&#64;&#8203;")  # a zero-width space, or it would call the person of that name
 
 
+def _paragraph(text: str) -> str:
+    """Text of a paragraph: as `escaped`, but an interval stays as it is, which is no link, and so does a single star, which
+    begins nothing where nothing ends it."""
+    kept = {"[": "\ue000", "]": "\ue001", "*": "\ue002"}  # of private use, so `plain` leaves them
+    shown = plain(raw(text)).translate({ord(each): None for each in kept.values()})
+    shown = _INTERVAL.sub(lambda found: f"{kept['[']}{found[1]}{kept[']']}", shown)
+    if shown.count("*") == 1 and not shown.startswith("*"):
+        shown = shown.replace("*", kept["*"])
+    return escaped(shown).translate({ord(held): each for each, held in kept.items()})
+
+
 def _shown(part: Part) -> Iterator[str]:
     """A part as paragraphs."""
     if isinstance(part, Prose):
         if not part.of_figures:
-            yield escaped(part.text)
+            yield _paragraph(part.text)
     elif isinstance(part, Facts):
         yield "\n".join(f"* {term}: {_cell(said, in_table=False)}" for term, said in part.facts)
     elif isinstance(part, Failures):

@@ -77,7 +77,7 @@ class Key:
 
     glyph: str
     colour: int
-    """1 to 8."""
+    """1 to 8; 0: that of what is bad."""
     text: str
 
 
@@ -190,8 +190,8 @@ def look(i: int) -> dict[str, str]:
 
 
 def colour(i: int) -> str:
-    """A colour of the page as figures name it."""
-    return f"var(--c{i})"
+    """A colour of the page as figures name it, counted as in `Key`."""
+    return f"var(--c{i})" if i else "var(--bad)"
 
 
 def legend(metrics: Sequence[MetricSpec]) -> list[Key]:

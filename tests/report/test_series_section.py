@@ -11,8 +11,10 @@ import pytest
 
 from spt_fast.cli.tables import tell
 from spt_fast.report.folder import kept_tables, write_tables
+from spt_fast.report.markdown import markdown
+from spt_fast.report.parts import Prose, Section
 from spt_fast.store import Store
-from spt_fast.watch.verdict import Verdict
+from spt_fast.watch.verdict import Kind, Verdict
 from tests.helpers.series import SERIES, Plan, step, write_series
 
 ROWS = 300
@@ -30,14 +32,14 @@ def plant(folder: Path, *, checkpoints: int = 8, fall: float = 0.3) -> Path:
     return write_series(folder, verdicts, closed_ended=["zoo-mcq"], trained=TOKENS)
 
 
-def verdict(i: int, said: str, why: str = "the check passes.") -> Verdict:
+def verdict(i: int, said: Kind, why: str = "the check passes.") -> Verdict:
     return Verdict(
         id=str(i),
         checkpoint=f"run7/step-{i}",
         verdict=said,
         accepted=said == "pass",
         why=why,
-        series=SERIES,  # type: ignore[arg-type]
+        series=SERIES,
     )
 
 
@@ -57,8 +59,16 @@ def test_the_page_draws_each_metric_along_tokens_with_the_onset_and_the_verdicts
     section = page.partition('<section id="series"')[2].partition("</section>")[0]
     assert "Knowledge fell and the form stayed: from step-5 on, knowledge fell by" in section
     assert section.count("<figure>") == 2 * 3
-    assert section.count('data-tip="the fault begins: from step-5 on"') == 2 * 3
-    assert 'aria-label="knowledge, soft_prompt along tokens; from step-5 on"' in section
+    assert section.count('data-tip="the fault begins: from step-5 on"') == 1, (
+        "knowledge fell, and is followed behind soft prompts"
+    )
+    assert section.count("from step-5 on</p>") == 1
+    assert 'aria-label="format following, soft_prompt along tokens"' in section
+    assert '<p class="prose">run7/step-*: Knowledge fell' in section
+    assert '<span class="k0" aria-hidden="true">\u271a</span> failed the gate' in section
+    marks = [mark for mark in re.findall(r"<path[^>]*>", section) if '; fail"' in mark]
+    assert len(marks) == 2 * 3
+    assert all("var(--bad)" in mark for mark in marks), "as the legend has it"
     assert re.search(r'data-tip="step-5: knowledge 0\.\d+, 95% interval [^"]*, mean of 2 tasks; fail"', section)
     assert "failed the gate" in section
     assert ">8B<" in section
@@ -75,15 +85,18 @@ def test_results_json_has_the_onset(run: Path) -> None:
 def test_markdown_has_the_sentence_the_verdicts_and_the_numbers(run: Path) -> None:
     text = (run / "report.md").read_text(encoding="utf-8")
     section = text.partition("\n## Series")[2].partition("\n## ")[0]
-    assert "from step-5 on, knowledge fell by" in section
-    assert "| `run7/step-9` | broken |" in section
+    sentence = next(line for line in section.splitlines() if "from step-5 on, knowledge fell by" in line)
+    assert sentence.startswith("run7/step-*: Knowledge fell and the form stayed: ")
+    assert re.search(r"\(soft_prompt: -\S+ \[-[\d.]+, -[\d.]+\]\), against step-4; the form stayed \(zero_shot: ", sentence)
+    assert "&#" not in sentence
+    assert "| `run7/step-9` | broken | `\u2013` | no |" in section
     assert re.search(r"\| `soft_prompt` \| `step-8` \| 8,000,000,000 \| 0\.\d\d \(", section)
 
 
 def test_the_terminal_has_the_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tell(run, as_json=False)
     said = " ".join(capsys.readouterr().out.split())
-    assert f"{SERIES}: Knowledge fell and the form stayed: from step-5 on, knowledge fell by" in said
+    assert "run7/step-*: Knowledge fell and the form stayed: from step-5 on, knowledge fell by" in said
 
 
 def test_a_further_verdict_makes_the_tables_anew(run: Path) -> None:
@@ -96,3 +109,22 @@ def test_a_further_verdict_makes_the_tables_anew(run: Path) -> None:
 def test_a_series_of_two_checkpoints_has_no_section(tmp_path: Path) -> None:
     write_tables(plant(tmp_path / "run", checkpoints=2, fall=0.0))
     assert "## Series" not in (tmp_path / "run/report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("run7/step-*: it fell (zero_shot: -77.8 [-83.6, -69.8]).", None),
+        ("0.0 [-8.0, +8.0]", None),
+        ("[1, 2](http://x)", "&#91;1, 2&#93;(http&#58;//x)"),
+        ("[1, 2]: http://x", "&#91;1, 2&#93;: http&#58;//x"),
+        ("[1, 2][a]", "&#91;1, 2&#93;&#91;a&#93;"),
+        ("[step-1, 2]", "&#91;step-1, 2&#93;"),
+        ("*it* broke", "&#42;it&#42; broke"),
+        ("* it broke", "&#42; it broke"),
+        ("\ue000x\ue001(http://x) \ue002", "x(http&#58;//x)"),
+    ],
+)
+def test_a_sentence_in_markdown_is_escaped_where_something_would_be_markup(said: str, shown: str | None) -> None:
+    page = markdown("w", [Section(id="series", title="Series", parts=[Prose(text=said)])])
+    assert page.rstrip("\n").rpartition("\n")[2] == (said if shown is None else shown)

@@ -42,7 +42,9 @@ def section(recorded: Recorded) -> Section:
         failed = sum(cell.status == "failed" for cell in grid.cells)
         parts.append(Failures(title=f"{counted(failed, 'cell')} failed", failures=found))
     said = Prose(text=visible(recorded.said or summary(recorded.cells), MOST_TEXT))
-    parts += [Prose(text=f"{visible(told_of.series.name)}: {visible(told_of.sentence, 2000)}") for told_of in recorded.series]
+    parts += [
+        Prose(text=f"{visible(told_of.series.short_name)}: {visible(told_of.sentence, 2000)}") for told_of in recorded.series
+    ]
     parts.append(Beside(parts=[*(_headline(grid) if recorded.any_done else []), said]))
     if len(grid.models) < len(grid.all_models):
         few = f"The first {len(grid.models)} of {len(grid.all_models)} models are shown here"

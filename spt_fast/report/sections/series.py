@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
@@ -23,12 +25,13 @@ MOST_TASKS = 12
 """Tasks that have a thin line of their own in a figure."""
 MARKS = {"fail": "cross", "undecided": "triangle-left"}
 """Verdicts that figures mark."""
+_MARK_COLOURS = {"fail": 0, "undecided": 8}
 READING = (
-    "Means over tasks with 95% intervals; thin lines are tasks, and a dashed line stands where a fault begins. A checkpoint is "
-    "held against the last healthy one, on the same rows: healthy is where a fall of two points is ruled out (of five in the "
-    "form, which comes and goes), fallen what is significantly lower by at least a point (five). The level, 0.05 for all that "
-    "is followed here, holds over all looks, however long the series becomes. Knowledge is followed behind a soft prompt, or "
-    "by likelihood, where the form of an answer does not hide it."
+    "Means over tasks with 95% intervals; thin lines are tasks; in the figure of what fell, a dashed line is where it did. A "
+    "checkpoint is held against the last healthy one, on the same rows: healthy is where a fall of two points is ruled out (of "
+    "five in the form, which comes and goes), fallen what is significantly lower by at least a point (five). The level, 0.05 "
+    "for all that is followed here, holds over all looks, however long the series becomes. Knowledge is followed behind a soft "
+    "prompt, or by likelihood, where the form of an answer does not hide it."
 )
 
 
@@ -42,7 +45,7 @@ def section(recorded: Recorded) -> Section | None:
 
 def _parts(recorded: Recorded, told: Told) -> Iterator[Part]:
     grid, verdicts = recorded.by_place, _verdicts(recorded, told)
-    yield Prose(text=f"{visible(told.series.name)}: {visible(told.sentence, 2000)}")
+    yield Prose(text=f"{visible(told.series.short_name)}: {visible(told.sentence, 2000)}")
     yield Prose(text=READING)
     stopped = _stopped(grid, told)
     if stopped:
@@ -51,14 +54,13 @@ def _parts(recorded: Recorded, told: Told) -> Iterator[Part]:
         )
         yield Prose(text=f"Not followed here, because fewer rows were asked of them (stop): {names}.")
     marked = {verdict for verdict, _ in verdicts.values()} & MARKS.keys()
-    figures = [
-        _figure(grid, told, protocol, metric, verdicts)
-        for protocol in _protocols(grid, told)
-        for metric in _metrics(grid, told, protocol)
-    ]
-    if figures:
-        keys = [Key(glyph=GLYPHS[MARKS[each]], colour=8, text=_SAID[each]) for each in sorted(marked)]
-        yield Figures(figures=figures[:MOST_FIGURES], legend=keys)
+    places = [(protocol, metric) for protocol in _protocols(grid, told) for metric in _metrics(grid, told, protocol)]
+    keys = [Key(glyph=GLYPHS[MARKS[each]], colour=_MARK_COLOURS[each], text=_SAID[each]) for each in sorted(marked)]
+    for protocol, some in groupby(
+        places[:MOST_FIGURES], key=itemgetter(0)
+    ):  # a row each, so that metrics stand below each other
+        figures = [_figure(grid, told, protocol, metric, verdicts) for _, metric in some]
+        yield Figures(figures=figures, legend=keys if protocol == places[0][0] else ())
     if verdicts:
         yield _verdict_table(told, verdicts)
     yield _means(grid, told)
@@ -102,7 +104,7 @@ def _metrics(grid: Grid, told: Told, protocol: str) -> list[MetricSpec]:
     own = [name for name in there if is_further(name) and name not in (*ANSWER, STEPS_TO_FORMAT)]
     known = [
         name
-        for name in (*HEADLINE, STEPS_TO_FORMAT, *ANSWER)
+        for name in (*HEADLINE, *ANSWER, STEPS_TO_FORMAT)
         if name in there or (name == "knowledge_best" and "knowledge" in there)
     ]
     return [spec(name) for name in (*known, *own)]
@@ -114,9 +116,10 @@ def _figure(
     what = f"{metric.words}, {visible(protocol)}"
     rows = list(_rows(grid, told, protocol, metric, verdicts))
     note = ""
-    if told.onset is not None:
-        note = f"from {visible(told.onset_name or '')} on"
-        rows.append({"x": told.series.positions[told.onset], "line": None, "onset": f"the fault begins: {note}"})
+    onset = told.onset_of(metric.name, protocol)
+    if onset is not None:
+        note = f"from {visible(told.series.checkpoints[onset].name)} on"
+        rows.append({"x": told.series.positions[onset], "line": None, "onset": f"the fault begins: {note}"})
     return Figure(
         drawing="series",
         rows=rows,
@@ -130,7 +133,14 @@ def _figure(
 def _rows(
     grid: Grid, told: Told, protocol: str, metric: MetricSpec, verdicts: Mapping[str, tuple[str, Mapping[str, Any]]]
 ) -> Iterator[dict[str, Any]]:
-    look = {"colour": colour(metric.colour), "shape": metric.shape, "size": 30, "mean": False, "onset": None}
+    look = {
+        "colour": colour(metric.colour),
+        "shape": metric.shape,
+        "size": 30,
+        "dot": colour(metric.colour),
+        "mean": False,
+        "onset": None,
+    }
     tasks = _tasks(grid, told, protocol, metric)
     for checkpoint, x in zip(told.series.checkpoints, told.series.positions, strict=True):
         found = {task: _at(grid, checkpoint.model, task, protocol, metric) for task in tasks}
@@ -141,7 +151,7 @@ def _rows(
         if mean is not None:
             verdict = verdicts.get(checkpoint.model, ("", {}))[0]
             number = _number(mean, tasks, f"{visible(checkpoint.name)}: {metric.words}", metric)
-            marked = {"shape": MARKS[verdict], "size": 70} if verdict in MARKS else {}
+            marked = {"shape": MARKS[verdict], "size": 70, "dot": colour(_MARK_COLOURS[verdict])} if verdict in MARKS else {}
             at = {"x": x, "line": "", "mean": True, "value": mean.value, "low": mean.low, "high": mean.high}
             yield {**look, **marked, **at, "tip": f"{number.tip}{f'; {verdict}' if verdict else ''}"}
 
@@ -184,9 +194,9 @@ def _verdict_table(told: Told, verdicts: Mapping[str, tuple[str, Mapping[str, An
     rows: list[list[Cell]] = []
     for model, (verdict, about) in verdicts.items():
         against = visible(str(about.get("baseline") or ABSENT))
-        accepted = "accepted" if about.get("accepted") else ""
+        accepted = "yes" if about.get("accepted") else "no"
         rows.append([visible(model), verdict, against, accepted, visible(str(about.get("why") or ""), 600)])
-    head = ["checkpoint", "verdict", "against", "", "why"]
+    head = ["checkpoint", "verdict", "against", "accepted", "why"]
     return Table(caption="Verdicts, as they were reached", head=head, groups=[Group(title="", rows=rows)], headers=len(head))
 
 
