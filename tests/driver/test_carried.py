@@ -253,6 +253,9 @@ def test_a_checkpoint_of_another_width_starts_cold_and_says_so(base: Path) -> No
             SERIES,
             "init_from: goes with init: soft_prompt, and init is normal",
         ),
+        ("soft_prompt: {init_from: prevous}", SERIES, "init_from: goes with init: .*; did you mean 'previous'"),
+        ("soft_prompt: {init_from: Previous}", SERIES, "init_from: goes with init: .*; did you mean 'previous'"),
+        ("soft_prompt: {init_from: gsm8k}", SERIES, "init_from: goes with init: .*; set that, or leave it out"),
         ("soft_prompt: {cold_steps: 5}", SERIES, "cold_steps: goes with init_from: previous, and init_from is null"),
         ("soft_prompt: {init_from: previous, cold_steps: 0}", SERIES, "cold_steps: must be"),
         (

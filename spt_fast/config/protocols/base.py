@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, fields
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from spt_fast.config import ranges
+from spt_fast.config.strict import did_you_mean
 from spt_fast.errors import ConfigError
 
 AUTO: Final = "auto"
@@ -48,7 +49,13 @@ def refuse_unused(protocol: Protocol) -> None:
             name, values = f.metadata["goes_with"]
             wanted = f"{name}: {' or '.join(values)}" if values else name
             now = "null" if settings[name] is None else settings[name]
-            raise ConfigError(f"{protocol.name}.{f.name}: goes with {wanted}, and {name} is {now}; set that, or leave it out")
+            mend = _meant(settings[f.name], f) or "; set that, or leave it out"
+            raise ConfigError(f"{protocol.name}.{f.name}: goes with {wanted}, and {name} is {now}{mend}")
+
+
+def _meant(value: Any, f: Field[Any]) -> str:
+    """The end of a sentence about a value that is nearly one of the field's words: "Prevous" for "previous"."""
+    return did_you_mean(value.strip().lower(), f.metadata.get("words", ())) if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
