@@ -168,7 +168,7 @@ def budget(rates: Rates, *, updates: int, rows: float) -> Budget:
     )
 
 
-STOPPED, EACH = 0.34, 0.86
+STOPPED, EACH = 0.34, 0.94
 """Shares of the rows that are asked on a night without a change, by benchmarks/series/stopping.py with 2 points allowed: of a
 mean over the tasks, as of 5,000 rows of which 10 % flip by chance; of each task by itself, as of 500 of which 4 % do."""
 ROWS_OF_A_TASK = 500

@@ -30,14 +30,17 @@ protocols:
   - lora: {rank: 4, alpha: 8, targets: attention, dropout: 0.1, steps: 5}
 seeds: [0, 1]
 limit: 24
-judge: {model: zoo/chat-40, dtype: float32, chat_template_kwargs: {enable_thinking: false}}
 engine: {kind: echo, window: 8}
 truth: {zoo-mcq: {zoo/base-40: 0.4, zoo/base-95: 0.95}}
 rerun: 2%
-stop: {when: decided, check: rank, alpha: 0.05, block: 50, least: 100}
 price: {per_gpu_hour: 2.5, currency: EUR}
 output: "runs/{name}-{date}"
 """
+EITHER = (
+    "judge: {model: zoo/chat-40, dtype: float32, chat_template_kwargs: {enable_thinking: false}}\n",
+    "stop: {when: decided, check: rank, alpha: 0.05, block: 50, least: 100}\n",
+)
+"""Of a grid: the two do not go together."""
 POLICY = """\
 alpha: 0.05
 power: 0.8
@@ -102,7 +105,7 @@ def prepare(shared: Path) -> None:
 
 def _grid(folder: Path, draw: random.Random, shared: Path) -> Commands:
     grid = folder / "g.yaml"
-    _write(grid, mutated(GRID, draw))
+    _write(grid, mutated(GRID + draw.choice(EITHER), draw))
     return [["check", str(grid)], ["run", str(grid), "--dry-run", "--output", str(folder / "run")]]
 
 
