@@ -33,3 +33,33 @@ def save_model(folder: Path, shape: Mapping[str, int], *, dtype: str = "float32"
     module = build(full, dtype=dtype, device="cpu")
     module.save_pretrained(folder)
     return module.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+FAMILIES = ("llama", "qwen3", "gemma3", "gpt_neox", "olmo2")
+"""Of `save_family`."""
+
+
+def save_family(folder: Path, family: str) -> Path:
+    """Save a tiny random model in the shape of a family, as Transformers would begin to train it, with a zoo model's tokenizer.
+
+    Args:
+        folder: of config, weights and tokenizer.
+        family: one of `FAMILIES`; their scales of embeddings, norms, ties and positions are their own.
+    """
+    import torch
+    import transformers
+
+    from spt_fast import zoo
+
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(zoo.find("zoo/base-40"))
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+    heads = {} if family == "gpt_neox" else {"num_key_value_heads": 2, "head_dim": 32}
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    more = {"max_position_embeddings": 2048, "vocab_size": len(tokenizer)}
+    name = {"gemma3": "gemma3_text"}.get(family, family)
+    config = transformers.AutoConfig.for_model(name, **sizes, **heads, **ids, **more)
+    torch.manual_seed(0)
+    module: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    module.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

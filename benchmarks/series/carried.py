@@ -6,8 +6,9 @@
 Two checkpoints: `step-1`, a copy of the model with noise in its weight matrices (as in benchmarks/real/noise.py), and `step-2`,
 the model itself. The second is asked behind a soft prompt of 80 updates from the vocabulary (cold), and behind those that were
 carried over from the first and trained for 5, 10 and 20 updates. Each carried one less the cold one, on the same rows, is the
-bias, with its interval; seconds are of training. A carried soft prompt has more updates behind it in all, if on another model.
-DIR of `--data` has a folder a task, with rows in the columns of the Hub; `--folder` keeps the run, and goes on with it.
+bias, with its interval. Seconds are of training, and of all that a checkpoint takes when this protocol is all that is asked:
+to load it, train, start the engine, answer and score. A carried soft prompt has more updates behind it in all, if on another
+model. DIR of `--data` has a folder a task, with rows in the columns of the Hub; `--folder` keeps the run, and goes on with it.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ from spt_fast.analysis.runs import open_run
 from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig
 from spt_fast.driver.run import run_cells
 from spt_fast.models.identity import require_resolved, resolve
+from spt_fast.report.costs import OF_A_WORKER
 
 MEASURES = ("format_following", "knowledge", "knowledge_best", "answer_bits_per_byte", "exact_match")
 COLD = 80
+OWN = ("train_s", "answer_s", "score_s")
+"""Phases that each cell has to itself."""
 
 
 @contextmanager
@@ -70,7 +74,7 @@ def measured(folder: Path) -> dict[str, Any]:
         {
             "task": cell.task,
             "protocol": cell.protocol,
-            "train_s": cell.costs.get("train_s", 0.0),
+            **{name: cell.costs.get(name, 0.0) for name in (*OF_A_WORKER, *OWN)},
             "updates_in_all": cell.costs.get("carried_updates", 0.0) + (cell.last_step or 0),
             "metrics": {name: [found.value, found.ci_low, found.ci_high] for name in MEASURES if (found := cell.metric(name))},
             "rows": found.n if (found := cell.metric("format_following")) else 0,
@@ -99,13 +103,24 @@ def _there(cells: Sequence[Any]) -> tuple[str, ...]:
     return tuple(name for name in MEASURES if any(name in cell.last_metrics for cell in cells))
 
 
+def seconds(found: dict[str, Any], phases: Sequence[str]) -> dict[str, float]:
+    """By protocol, all tasks together; what the cells of a worker share is counted once."""
+    taken: dict[str, float] = {}
+    for protocol in dict.fromkeys(cell["protocol"] for cell in found["cells"]):
+        mine = [cell for cell in found["cells"] if cell["protocol"] == protocol]
+        shared = ({cell[name] for cell in mine} for name in phases if name in OF_A_WORKER)
+        taken[protocol] = sum(map(sum, shared)) + sum(cell[name] for cell in mine for name in phases if name in OWN)
+    return taken
+
+
 def saved(found: dict[str, Any]) -> list[Ratio]:
-    """Seconds of training, cold over carried, all tasks together."""
-    seconds: dict[str, float] = {}
-    for cell in found["cells"]:
-        seconds[cell["protocol"]] = seconds.get(cell["protocol"], 0.0) + cell["train_s"]
-    cold = seconds.pop(found["cold"])
-    return [Ratio(what=f"training, {name}", against="cold 80 updates", value=cold / each) for name, each in seconds.items()]
+    """Seconds cold over carried: of training, and of the whole checkpoint."""
+    ratios = []
+    for what, phases in (("training", ("train_s",)), ("a checkpoint, all phases", (*OF_A_WORKER, *OWN))):
+        taken = seconds(found, phases)
+        cold = taken.pop(found["cold"])
+        ratios += [Ratio(what=f"{what}, {name}", against="cold 80 updates", value=cold / each) for name, each in taken.items()]
+    return ratios
 
 
 def main() -> None:

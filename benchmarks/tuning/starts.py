@@ -5,8 +5,9 @@
 
 A rate is given in root mean squares of what enters the model for a frequent token, as `lr: auto` is (`RATE`), and `normal` has
 that spread. The measure is the loss on test rows, which nothing is tuned on; with `--ask` the form of greedy answers too.
-DIR of `--data` has a folder a task; the zoo's tasks need none. What `--lines` holds already is not done again, so a study may
-be run in parts; the result has all that it holds.
+DIR of `--data` has a folder a task; the zoo's tasks need none. A model `random/FAMILY` (llama, qwen3, gemma3, gpt_neox, olmo2)
+is a tiny one of random weights: it knows nothing, and shows what shapes and scales alone do. What `--lines` holds already is
+not done again, so a study may be run in parts; the result has all that it holds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -25,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.harness import Benchmark
+from benchmarks.random_models import save_family
 from spt_fast import tasks
 from spt_fast.config import PAPER, ModelConfig, SoftPromptConfig
 from spt_fast.models.identity import require_resolved, resolve
@@ -34,6 +37,8 @@ from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Generate, Position, TrainingStep
 
 LENGTH = 10
+RANDOM = "random/"
+"""What the name of a tiny random model begins with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +63,10 @@ class Study:
         from spt_fast.models.frozen_model import FrozenModel
         from spt_fast.training.vocabulary import ModelVocabulary
 
-        resolved = require_resolved(resolve(ModelConfig(id=model))[0])
-        self.tokenizer = load_tokenizer(resolved)
-        self.model = FrozenModel.load(resolved.source)
+        with _folder(model) as folder:
+            resolved = require_resolved(resolve(ModelConfig(id=folder))[0])
+            self.tokenizer = load_tokenizer(resolved)
+            self.model = FrozenModel.load(resolved.source)
         self.vocabulary = ModelVocabulary(self.model, self.tokenizer)
         self.unit = root_mean_square(self.vocabulary)
         self._data, self._most, self._ask = data, rows, ask
@@ -148,6 +154,21 @@ class Study:
         return {"format_following": sum(following) / len(following)}
 
 
+@contextmanager
+def _folder(model: str) -> Iterator[str]:
+    """The model as it is named, or a folder of random weights of its family that is thrown away."""
+    if not model.startswith(RANDOM):
+        yield model
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            yield str(save_family(Path(scratch), model.removeprefix(RANDOM)))
+
+
+def name_of(model: str) -> str:
+    """What the study calls it."""
+    return model if model.startswith(RANDOM) else Path(model).name
+
+
 def settings(arguments: argparse.Namespace, model: str) -> Iterator[Setting]:
     """All of a model; the paper's start has the paper's rate and place."""
     names = [text.split(",") for text in (arguments.seeds, arguments.tasks, arguments.starts)]
@@ -156,7 +177,7 @@ def settings(arguments: argparse.Namespace, model: str) -> Iterator[Setting]:
         rates = [PAPER["lr"]] if start == "paper" else [float(rate) for rate in arguments.rates.split(",")]
         for position, rate in product(places, rates):
             yield Setting(
-                model=Path(model).name,
+                model=name_of(model),
                 task=task,
                 start=start,
                 position=position,
