@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from spt_fast.analysis.cells import RunCell
-from spt_fast.config.protocols import PROTOCOLS, Protocol, protocol_of
+from spt_fast.config.protocols import PAPER, PROTOCOLS, Protocol, protocol_of
 from spt_fast.report.cells import distinct, largest_difference, of, plain
 from spt_fast.scoring.learning import has_fallen
 from spt_fast.scoring.metrics import FORMAT, KNOWLEDGE, spec
@@ -177,13 +177,35 @@ def _not_learnt(pairs: Sequence[_Pair]) -> list[str]:
     found = []
     for what, these in (("its loss did not fall", flat), ("format following did not rise above zero-shot", idle)):
         if these:
-            names = [f"{pair.soft.model} on {pair.soft.task}" for pair in these]
+            names = [f"{plain(pair.soft.model)} on {plain(pair.soft.task)}" for pair in these]
             shown = f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
-            found.append(
-                f"NO EFFECT in {_of(len(these), len(pairs))}: {what} ({shown}); leave out lr, init and position "
-                "(their defaults fit the model), train for more steps, and read some of the samples."
-            )
+            tries = "; ".join(_to_try([pair.soft for pair in these]))
+            found.append(f"NO EFFECT in {_of(len(these), len(pairs))}: {what} ({shown}). What to try: {tries}.")
     return found
+
+
+FITTED = ("lr", "init", "position")
+"""Settings whose defaults are in units of the model."""
+
+
+def _to_try(soft: Sequence[RunCell]) -> list[str]:
+    """What may help soft prompts that taught nothing, as far as the grid has not done it."""
+    kind = protocol_of(soft[0].protocol)
+    defaults = {f.name: f.default for f in fields(kind)}
+    given = [name for name in FITTED if any(each.settings.get(name, defaults.get(name)) != defaults.get(name) for each in soft)]
+    if all(each.settings.get(name) == value for each in soft for name, value in PAPER.items()):
+        fitted = [f"{kind.name} without paper, whose {_listed(FITTED)} do not suit every model"]
+    else:
+        fit = "its default fits" if len(given) == 1 else "their defaults fit"
+        fitted = [f"{kind.name} without {_listed(given)} in the grid: {fit} the model"] if given else []
+    steps = max((each.settings.get("steps", 0) for each in soft), default=0)
+    longer = [f"a longer training, {kind.name}: {{steps: {2 * steps}}} in place of {steps}"] if steps else []
+    return [*fitted, *longer, "a look at its answers under Samples in report.html, which show what it writes instead"]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """lr, init and position"""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _format_of(cell: RunCell) -> float:

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spt_fast.analysis.cells import RunCell, disagreements, verdicts
+from spt_fast.config import PAPER, SoftPromptConfig
 from spt_fast.report import CSV_COLUMNS, Disagreement, Verdict, results_csv, results_json, summary
 from spt_fast.report.cells import over_seeds
 from spt_fast.report.markdown import code
@@ -171,6 +172,30 @@ def test_the_terminal_report_at_120_columns_writes_intervals_out() -> None:
     assert terminal(FINDING, width=120).startswith(GOLDEN_120)
 
 
+GOLDEN_EXACT = """\
+m
+      zero_shot                          soft_prompt
+task     format  knowledge  exact match       format  knowledge  exact match
+────────────────────────────────────────────────────────────────────────────
+mcq    0.02±.05   0.70±.10     0.02±.05     1.00±.04   0.71±.10     0.71±.10
+"""
+
+
+def test_exact_match_is_in_the_table_where_there_is_room_else_it_is_said_where_it_is() -> None:
+    found = []
+    for protocol, follows, knows in (("zero_shot", 2, 70), ("soft_prompt", 100, 71), ("few_shot", 30, 70)):
+        exact = proportion("exact_match", [i < min(follows, knows) for i in range(N)])
+        found.append(cell("m", "mcq", protocol, (follows, knows)))
+        found[-1] = replace(found[-1], metrics={None: (*found[-1].metrics[None], exact)})
+    shown = terminal(found[:2], width=80)
+    assert shown.startswith(GOLDEN_EXACT)
+    assert "report.md" not in shown
+    assert terminal(found, width=120).splitlines()[2].split().count("match") == 3
+    shown = terminal(found, width=80)
+    assert "exact match" not in shown.splitlines()[2]
+    assert "Exact match needs a wider terminal, and is in report.md." in " ".join(shown.split())
+
+
 @given(st.integers(40, 160), st.integers(1, 6), st.integers(1, 12))
 def test_no_line_is_longer_than_the_terminal(width: int, protocols: int, length: int) -> None:
     labels = ["zero_shot", *(f"soft_prompt[length={i}]" for i in range(protocols))]
@@ -269,6 +294,28 @@ def test_a_form_that_was_not_learnt_is_told() -> None:
     text = summary(cells)
     assert "20% to 90%; it rose in 1 of 3 cells, not for mcq on a, mcq on b, and fell in 1." in text
     assert "format following rose with no shown change of knowledge in 1 of 3 cells" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "first"),
+    [
+        ({}, ""),
+        ({"lr": 0.5}, "soft_prompt without lr in the grid: its default fits the model; "),
+        ({"lr": 0.5, "position": "front"}, "soft_prompt without lr and position in the grid: their defaults fit the model; "),
+        (dict(PAPER), "soft_prompt without paper, whose lr, init and position do not suit every model; "),
+    ],
+)
+def test_a_soft_prompt_that_taught_nothing_is_told_with_what_the_grid_has_not_tried(
+    settings: dict[str, Any], first: str
+) -> None:
+    defaults = {f.name: f.default for f in fields(SoftPromptConfig)}
+    plainly = cell("a", "mcq", "zero_shot", (50, 70))
+    soft = cell("a", "mcq", "soft_prompt", (52, 70), seed=0)
+    text = summary([plainly, replace(soft, settings={**defaults, **settings})])
+    assert (
+        f"NO EFFECT in the one cell: format following did not rise above zero-shot (a on mcq). What to try: {first}a longer "
+        "training, soft_prompt: {steps: 160} in place of 80; a look at its answers under Samples in report.html"
+    ) in text
 
 
 @pytest.mark.parametrize(("knows", "word"), [(90, "rose"), (40, "fell")])

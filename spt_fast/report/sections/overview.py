@@ -102,7 +102,10 @@ def _scores(grid: Grid, *, measured: bool) -> Scores:
         for metric in metrics:
             at[place, metric.name] = grid.linked(place, metric.name)
     return Scores(
-        caption="Format following and knowledge, last step; over several seeds their mean. A number leads to its samples.",
+        caption=(
+            "Format following, knowledge and exact match, last step; over several seeds their mean. "
+            "A number leads to its samples."
+        ),
         models=[(model, grid.name(model)) for model in grid.all_models],
         fit=len(grid.models),
         tasks=grid.tasks,

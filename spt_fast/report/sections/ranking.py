@@ -27,10 +27,9 @@ def section(recorded: Recorded) -> Section | None:
     if found is None or not found.agreements:
         signals = [_signals(found)] if found is not None and found.signals else []
         return Section(id="ranking", title="Ranking", parts=[Prose(text=note), *signals])
-    metric = " or ".join(spec(name).words for name in dict.fromkeys(found.metrics.values()))
     intro = (
-        f"Base models in the order of their {metric} under each protocol, and in that of {_held_against(found)}. Models that "
-        "tie share a place."
+        f"Base models in the order of their {_measured(found)} under each protocol, and in that of {_held_against(found)}. "
+        "Models that tie share a place."
     )
     lines = (
         "The order that others are held against stands at the right. Lines that cross between two columns are pairs of models "
@@ -44,6 +43,14 @@ def section(recorded: Recorded) -> Section | None:
     parts.append(_signals(found))
     parts += [Prose(text=visible(each, 1000)) for each in found.notes]
     return Section(id="ranking", title="Ranking", parts=parts)
+
+
+def _measured(found: Ranking) -> str:
+    """What the orders go by: "exact match", or "knowledge (mmlu, arc_easy) or exact match (triviaqa)"."""
+    by = {spec(name).words: tasks for name, tasks in found.tasks_by.items()}
+    if len(by) == 1:
+        return next(iter(by))
+    return " or ".join(f"{words} ({visible(', '.join(tasks), 300)})" for words, tasks in by.items())
 
 
 def _held_against(found: Ranking) -> str:
