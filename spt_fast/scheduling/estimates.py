@@ -20,6 +20,7 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 from spt_fast.config import Learning, Protocol
 from spt_fast.models.identity import Model
@@ -27,6 +28,7 @@ from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.tasks.base import Cut, FileSource, GeneratedSource, Row, Task, typical
 from spt_fast.tasks.library import LibrarySource
+from spt_fast.tasks.rows import CHOOSING_ROWS
 
 GPU_FLOPS = 3e14
 """Operations a second of one GPU: a third of what an H100 has in bf16. With `WRITTEN`, 9,000 tokens a second of an 8B model."""
@@ -50,7 +52,11 @@ LOAD_S = 0.5
 CHARACTERS = 4.0
 """Characters of a token, about, in English."""
 WRITES = 0.25
-"""The part of a task's `max_tokens` that a model writes, about."""
+"""The part of a task's `max_tokens` that a model writes, about, where nothing shows it the form of the answer."""
+SHOWN = 1.5
+"""What it writes where the form is shown or learnt, in lengths of the target."""
+REREAD = 8.0
+"""Tokens in front of a continuation that are read again, about: half a block of vLLM's cache of prefixes."""
 TYPICAL_ROWS = 2_000
 """Test rows of a task of which nobody says how many it has."""
 TYPICAL_TOKENS = 100.0
@@ -152,6 +158,10 @@ class Estimates:
     def answer_s(self, cell: Cell) -> float:
         """Expected seconds to evaluate a cell, at all its steps; of a judged cell, those of its judge's rulings."""
         return self._guess.answer_s(cell) * self._answers(*_answer_key(cell))
+
+    def requests(self, cell: Cell) -> float:
+        """About how many requests a cell has, or its judge's rulings."""
+        return self._guess.requests(cell)
 
     def rerun_s(self, cell: Cell, share: float) -> float:
         """Expected seconds to evaluate a share of a cell's rows again, at its last step."""
@@ -305,6 +315,22 @@ class _Shape:
     option: float
     """An option, on average."""
     written: float
+    """Of a completion, where nothing shows the form of the answer."""
+
+    def writes(self, protocol: Protocol) -> float:
+        """Of a completion: where the form is shown or learnt, little more than the target."""
+        shown = protocol.shots > 0 or protocol.learns
+        return max(1.0, min(self.written, SHOWN * self.target)) if shown else self.written
+
+
+class _Asked(NamedTuple):
+    """What a cell is asked, in all."""
+
+    requests: float
+    read: float
+    """Tokens."""
+    written: float
+    """Tokens."""
 
 
 class _Guess:
@@ -334,12 +360,24 @@ class _Guess:
 
     def answer_s(self, cell: Cell) -> float:
         """Of a cell, or of its judge's rulings."""
-        model = cell.model if cell.judge is None else cell.judge.model
-        task = cell.task
-        key = (cell.judge is None, _size_key(model), task.name, task.ref, task.content, task.limit, cell.protocol)
+        key = self._asked_key(cell)
         if key not in self._known:
             self._known[key] = self._answer_s(cell)
         return self._known[key]
+
+    def requests(self, cell: Cell) -> float:
+        """Of a cell, or of its judge."""
+        key = ("requests", *self._asked_key(cell))
+        if key not in self._known:
+            self._known[key] = self._asked(cell).requests if cell.judge is None else self._rulings(cell)
+        return self._known[key]
+
+    def _asked_key(self, cell: Cell) -> tuple[Hashable, ...]:
+        model, task = cell.model if cell.judge is None else cell.judge.model, cell.task
+        return (cell.judge is None, _size_key(model), task.name, task.ref, task.content, task.limit, cell.protocol)
+
+    def _rulings(self, cell: Cell) -> float:
+        return float(RULINGS * len(cell.steps) * self._rows(cell.task))
 
     def _train_s(self, cell: Cell) -> float:
         protocol = cell.protocol
@@ -352,21 +390,34 @@ class _Guess:
         return protocol.steps * (UPDATE_S + operations / self._flops(cell.model))
 
     def _answer_s(self, cell: Cell) -> float:
-        shape = self._shape(cell.task)
         if cell.judge is None:
-            # A completion, the options as they are listed, and by cloze: their texts behind the question, and behind the cue.
-            ways = 1 if cell.task.task.cloze is None else 3
-            model, requests = cell.model, 1 + ways * shape.options
-            read = (1 + shape.options) * _prompt_tokens(shape, cell.protocol) + ways * shape.options * shape.option
-            read += shape.options * shape.item if ways > 1 else 0.0
-            if not cell.task.task.closed_ended:  # the gold answer, behind the same prompt
-                requests, read = requests + 1, read + shape.target
-            written = shape.written
+            model, asked = cell.model, self._asked(cell)
         else:
-            model, requests = cell.judge.model, RULINGS
-            read, written = requests * (RULING_TOKENS + shape.item + shape.written), float(requests)
-        seconds = requests * REQUEST_S + 2 * _parameters(model) * (read + WRITTEN * written) / self._flops(model)
-        return len(cell.steps) * self._rows(cell.task) * seconds
+            shape, requests = self._shape(cell.task), self._rulings(cell)
+            model, read = cell.judge.model, requests * (RULING_TOKENS + shape.item + shape.written)
+            asked = _Asked(requests=requests, read=read, written=requests)
+        operations = 2 * _parameters(model) * (asked.read + WRITTEN * asked.written)
+        return asked.requests * REQUEST_S + operations / self._flops(model)
+
+    def _asked(self, cell: Cell) -> _Asked:
+        """All that a cell is asked. What several requests begin with is read once: instruction, shots, a row's question."""
+        shape, protocol, task = self._shape(cell.task), cell.protocol, cell.task.task
+        rows, steps = self._rows(cell.task), len(cell.steps)
+        before = protocol.soft_length + shape.instruction + protocol.shots * (shape.item + shape.target)
+        if not task.closed_ended:  # a completion, and behind the same prompt the gold answer
+            read = steps * (before + rows * (shape.item + shape.target + 2 * REREAD))
+            return _Asked(requests=2 * steps * rows, read=read, written=steps * rows * shape.writes(protocol))
+        # A completion, and the options as they are listed; by cloze, their texts behind the question, and behind the cue. Of
+        # the rows that the best of these ways is chosen by, the likelihoods.
+        listed = shape.item + shape.options * (shape.option + REREAD)
+        ways = 0 if task.cloze is None else 2
+        question = max(0.0, shape.item - shape.options * shape.option) if ways else 0.0
+        cloze = question + ways * shape.options * (shape.option + REREAD)
+        choosing = min(CHOOSING_ROWS, rows)
+        of_rows = steps * rows * (1 + (1 + ways) * shape.options)
+        of_choosing = choosing * (steps + ways) * shape.options
+        read = steps * (before + rows * (listed + REREAD + cloze) + choosing * listed) + choosing * cloze
+        return _Asked(requests=of_rows + of_choosing, read=read, written=steps * rows * shape.writes(protocol))
 
     def _flops(self, model: Model) -> float:
         return GPU_FLOPS * model.gpus if self._gpu else CPU_FLOPS
@@ -437,11 +488,6 @@ def _made(source: GeneratedSource) -> Sequence[Row]:
         return source.rows("test")
     except Exception:  # a user's own code: the cells will tell what is wrong with it
         return ()
-
-
-def _prompt_tokens(shape: _Shape, protocol: Protocol) -> float:
-    shown = protocol.shots * (shape.item + shape.target)
-    return protocol.soft_length + shape.instruction + shown + shape.item
 
 
 def _parameters(model: Model) -> float:

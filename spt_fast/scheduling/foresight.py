@@ -17,8 +17,8 @@ from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, Pha
 
 EVERY_S = 5.0
 """Seconds between two answers."""
-LEAST_S = 5.0
-"""Seconds of learning or asking before they are taken for the rest."""
+SEEN_S = 20.0
+"""Seconds of learning or asking that say as much of the rest as was known before."""
 
 
 @dataclass
@@ -29,8 +29,11 @@ class _Work:
     guessed_s: float = 0.0
 
     def ratio(self, usual: float = 1.0) -> float:
-        """Seconds taken for one that was guessed."""
-        return self.taken_s / self.guessed_s if self.taken_s >= LEAST_S and self.guessed_s > 0 else usual
+        """Seconds taken for one that was guessed: `usual` before anything was seen, and less and less of it."""
+        if self.taken_s <= 0 or self.guessed_s <= 0:
+            return usual
+        seen = self.taken_s / (self.taken_s + SEEN_S)
+        return float((self.taken_s / self.guessed_s) ** seen * usual ** (1 - seen))
 
 
 @dataclass
@@ -111,12 +114,22 @@ class Foresight:
         self._now, self._finished = None, []
 
     def _asked_s(self, current: _Now) -> float:
-        """What was asked in this phase, in guessed seconds: the cells that are done, and a share of those in flight."""
+        """What was asked in this phase, in guessed seconds: the cells that are done, and what those in flight have behind them.
+
+        Cells are asked in the order of the stage, so that is the first ones.
+        """
         asked = sum(self._estimates.answer_s(cell) for cell, _ in self._finished)
         behind = sum(requests for _, requests in self._finished)
-        in_flight = sum(self._estimates.answer_s(cell) for stage, cell in self._left.values() if stage is current.stage)
-        share = max(0.0, current.requests - behind) / max(1.0, current.total - behind)
-        return asked + share * in_flight
+        in_flight = [cell for stage, cell in self._left.values() if stage is current.stage]
+        guessed = sum(map(self._estimates.requests, in_flight))
+        left = max(0.0, current.requests - behind) * guessed / max(1.0, current.total - behind)
+        for cell in in_flight:
+            if left <= 0:
+                break
+            requests = max(1.0, self._estimates.requests(cell))
+            asked += min(1.0, left / requests) * self._estimates.answer_s(cell)
+            left -= requests
+        return asked
 
     def is_due(self, now: float) -> bool:
         """Whether it is time to tell again: all cells are gone through for that."""
@@ -127,7 +140,9 @@ class Foresight:
         if not self._begun:
             return None
         self._told = now
-        learning, asking = (work.ratio() for work in self._with_current(now))
+        learnt, asked = self._with_current(now)
+        learning = learnt.ratio()
+        asking = asked.ratio(usual=learning)  # one guess of the machine is behind both
         stages = sum(self._of_stage(stage, learning, asking) for stage in self._stages_left())
         return max(0.0, stages + self._current(learning, asking))
 

@@ -6,6 +6,7 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Rows:
     first: Any = None
     """Tasks of another library: `Opened.first`."""
 
-    @property
+    @cached_property
     def choosing(self) -> tuple[int, ...]:
         """The tuning rows that are learnt on last, by number, in that order: the last 64 by content hash, a quarter of fewer.
 

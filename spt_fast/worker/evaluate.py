@@ -19,7 +19,7 @@ from spt_fast.worker.engine_loop import CellPlan, EngineLoop
 from spt_fast.worker.events import Noticed
 from spt_fast.worker.lease import More
 from spt_fast.worker.positions import positions_of
-from spt_fast.worker.questions import Questions, all_questions, questions
+from spt_fast.worker.questions import Questions, all_questions, choosing_rows, questions
 from spt_fast.worker.requests import requests_of
 from spt_fast.worker.result import EngineUsed, result_of, samples_at
 from spt_fast.worker.stream import Stream
@@ -58,11 +58,14 @@ class EvaluationPlan(CellPlan[Slot]):
     @property
     def expected(self) -> int:
         """About how many requests a cell has, before its questions are rendered."""
-        rows = self._work.rows.of(self.cell.task)
-        task = self.cell.task.task
+        rows, task, steps = self._work.rows.of(self.cell.task), self.cell.task.task, len(self._steps)
         methods = 1 if self._rerun or task.cloze is None else 3
         answers = 0 if self._rerun or task.closed_ended else 1
-        return len(self._steps) * sum(1 + answers + methods * len(example.options) for example in rows.test)
+        of_tests = steps * sum(1 + answers + methods * len(example.options) for example in rows.test)
+        if self._rerun or not task.closed_ended:
+            return of_tests
+        choosing, _ = choosing_rows(self.cell, rows)
+        return of_tests + (steps + methods - 1) * sum(len(example.options) for example in choosing)
 
     def begin(self, engine: Engine) -> Sequence[tuple[Slot, Request]] | None:
         """Claim the cell and build its requests."""

@@ -103,12 +103,13 @@ def test_a_task_whose_rows_were_counted_is_expected_to_have_so_many() -> None:
     """Files of a user's, whose size nobody publishes: 100 of the 5,000 rows are a fiftieth."""
     told = Estimates([measured(cell(task=replace(SQUAD, limit=9000)), rows=5000, answer_s=50.0)], gpu=True)
     assert told.answer_s(cell(task=SQUAD)) == pytest.approx(50.0)
-    assert told.answer_s(cell(task=replace(SQUAD, limit=100))) == pytest.approx(1.0)
+    assert told.answer_s(cell(task=replace(SQUAD, limit=100))) == pytest.approx(1.0, rel=0.01), "but for the instruction"
 
 
 def test_a_limit_that_was_reached_says_nothing_of_the_task() -> None:
     told = Estimates([measured(cell(task=replace(MMLU, limit=100)), rows=100, answer_s=1.0)], gpu=True)
-    assert told.answer_s(cell()) == pytest.approx(140.42), "MMLU has 14,042 test rows"
+    rows, choosing = 14_042, 64
+    assert told.answer_s(cell()) == pytest.approx((rows + choosing) / (100 + choosing), rel=0.1), "all of MMLU's test rows"
 
 
 def test_a_judge_is_told_by_its_last_cell_whose_seconds_count_from_its_start() -> None:
@@ -144,16 +145,14 @@ def test_it_says_what_it_rests_on() -> None:
 
 
 @given(known=ANY_MEASURED, of=ANY_CELL, fewer=st.integers(1, 20_000), more=st.integers(0, 20_000))
-def test_more_rows_never_take_less_and_fewer_than_there_are_take_in_proportion(
-    known: list[Measured], of: Cell, fewer: int, more: int
-) -> None:
+def test_more_rows_never_take_less_and_at_most_in_proportion(known: list[Measured], of: Cell, fewer: int, more: int) -> None:
     told = Estimates(known, gpu=True)
 
     def limited(limit: int) -> float:
         return told.answer_s(replace(of, task=replace(of.task, limit=limit)))
 
     assert limited(fewer) <= limited(fewer + more) * (1 + 1e-9)
-    assert limited(100) == pytest.approx(10 * limited(10))
+    assert 4 * limited(10) < limited(100) <= 10 * limited(10) * (1 + 1e-9), "a cell has an instruction and rows to choose by"
 
 
 @given(steps=st.integers(1, 500), more=st.integers(1, 500), points=st.integers(1, 5))
@@ -162,7 +161,8 @@ def test_more_steps_and_more_points_take_longer(steps: int, more: int, points: i
     short, long = (cell(protocol=SoftPromptConfig(steps=n)) for n in (steps, steps + more))
     assert told.train_s(long) == pytest.approx((steps + more) / steps * told.train_s(short))
     curve = cell(protocol=SoftPromptConfig(steps=500, evaluate_at=tuple(range(points))))
-    assert told.answer_s(curve) == pytest.approx((points + 1) * told.answer_s(cell(protocol=SoftPromptConfig(steps=500))))
+    single = told.answer_s(cell(protocol=SoftPromptConfig(steps=500)))
+    assert 0.6 * (points + 1) * single < told.answer_s(curve) < (points + 1) * single, "the best method is chosen once"
 
 
 @given(
@@ -223,13 +223,23 @@ def test_only_what_is_learnt_takes_time_to_learn() -> None:
 
 def test_longer_prompts_and_more_options_take_longer() -> None:
     told = Estimates(gpu=True)
-    asked = [told.answer_s(cell(protocol=protocol)) for protocol in (ZeroShot(), FewShot(shots=2), FewShot(shots=5))]
+    asked = [told.answer_s(cell(protocol=FewShot(shots=shots))) for shots in (1, 2, 5)]
     assert asked == sorted(set(asked))
     tiny = replace(SEVEN, parameters=1)
     closed, open_ended = (told.answer_s(cell(tiny, replace(task, limit=100))) for task in (MMLU, SQUAD))
-    assert closed == pytest.approx(13 / 2 * open_ended, rel=1e-3), (
-        "a completion and four options in three ways, against a completion and the gold answer"
+    assert closed == pytest.approx((100 * 13 + 64 * 12) / 200 * open_ended, rel=1e-3), (
+        "a completion and four options in three ways, these of 64 rows to choose by too; a completion and the gold answer"
     )
+
+
+def test_where_the_form_is_shown_or_learnt_less_is_written() -> None:
+    """Zero-shot, a base model writes on; behind examples or a soft prompt it writes the answer and stops."""
+    told = Estimates(gpu=True)
+    plainly, shown, learnt = (
+        told.answer_s(cell(task=SQUAD, protocol=each)) for each in (ZeroShot(), FewShot(), SoftPromptConfig())
+    )
+    assert learnt < plainly
+    assert shown < plainly, "what shots add is read once"
 
 
 def test_a_task_that_makes_its_own_rows_is_counted() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from spt_fast.config import SoftPromptConfig, ZeroShot
+from spt_fast.config import FewShot, SoftPromptConfig, ZeroShot
 from spt_fast.models.identity import Model
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell, TaskRows
@@ -61,9 +64,7 @@ def night(
                 yield now, each, Progress(phase="train", key=cell.key, done=step, total=80)
             yield now, each, CellTrained(key=cell.key, prompts={}, curve=())
         yield now, each, PhaseStarted(phase="evaluate")
-        # A row with four options is thirteen requests: a completion, and the options by three ways of scoring. One without
-        # options is two: a completion, and the gold answer.
-        asked = {cell.key: 50 * (13 if LENGTHS[cell.task.name]["options"] else 2) for cell in each.cells}
+        asked = {cell.key: round(true.requests(cell) / 4) for cell in each.cells}
         done = 0
         for cell in each.cells:
             takes, requests = true.answer_s(cell) * asking_slower * rng.uniform(0.8, 1.25), asked[cell.key]
@@ -122,3 +123,67 @@ def test_the_lengths_of_rows_that_were_read_go_before_those_of_a_sample_row() ->
     assert before is not None
     assert after is not None
     assert after > 1.3 * before, "passages of 900 characters, where the sample row has 180"
+
+
+# runs that were recorded
+
+RECORDED = sorted((Path(__file__).parent / "recorded").glob("*.json"))
+"""Of real models, on one core: what they told as they went on, and the lengths of their tasks' texts."""
+
+
+def recorded_stage(run: dict[str, Any]) -> Stage:
+    protocols = {"zero_shot": ZeroShot(), "few_shot": FewShot(), "soft_prompt": SoftPromptConfig(repeat_rows=True)}
+    size = run["parameters"]
+    model = Model(name=run["model"], source="/m", fingerprint="sha256:m", parameters=size, weight_bytes=2 * size)
+    cells = [
+        Cell(
+            model=model,
+            task=TaskRows(name=task, version=1, content="rows", limit=run["limit"]),
+            protocol=protocols[protocol],
+            seed=0 if protocols[protocol].seeded else None,
+            label=protocol,
+        )
+        for task, protocol, _ in run["cells"]
+    ]
+    return Stage(model=model, cells=tuple(cells))
+
+
+def replayed(run: dict[str, Any], one: Stage) -> Iterator[tuple[float, Event]]:
+    """What the run told; between two that were trained each step took the same."""
+    requests = [cell[2] for cell in run["cells"]]
+    since = 0.0
+    for now, what, *more in run["events"]:
+        match what, more:
+            case "trained", [i]:
+                key = one.cells[i].key
+                for step in range(1, 81):
+                    yield since + (now - since) * step / 80, Progress(phase="train", key=key, done=step, total=80)
+                yield now, CellTrained(key=key, prompts={}, curve=())
+            case "done", [i]:
+                costs = {"requests": float(requests[i])}
+                yield now, CellDone(key=one.cells[i].key, result=CellResult(metrics={}, samples=(), costs=costs))
+            case "asked", [count]:
+                yield now, Progress(phase="evaluate", done=count, total=sum(requests))
+            case _:
+                if what == "load":
+                    for task, lengths in run["lengths"].items():
+                        yield now, RowsRead(task=task, report={"lengths": lengths})
+                yield now, PhaseStarted(phase=what)
+        if what != "done":
+            since = now
+
+
+@pytest.mark.parametrize("file", RECORDED, ids=lambda file: file.stem)
+def test_what_a_recorded_run_is_told_from_its_fifth_minute_on_is_within_a_factor_of_two(file: Path) -> None:
+    """But for 3 moments of 100: where a cell of short answers ends, and where a model rambles to the end."""
+    run = json.loads(file.read_text(encoding="utf-8"))
+    one = recorded_stage(run)
+    end = run["events"].pop()[0]
+    foresight, told = Foresight([one], (), gpu=False), []
+    for now, event in replayed(run, one):
+        foresight.take(one, event, now)
+        if foresight.is_due(now) and (left := foresight.seconds_left(now)) is not None:
+            told.append((now, left, end - now))
+    late = [left / truth for now, left, truth in told if now > 300 and truth > 60]
+    assert all(1 / 3 < ratio < 3 for ratio in late)
+    assert sum(1 / 2 < ratio < 2 for ratio in late) >= 0.97 * len(late)
