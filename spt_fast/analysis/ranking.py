@@ -96,7 +96,8 @@ def rank_run(
     metrics = {task: metrics[task] for task in found}
     if len(set(metrics.values())) > 1:
         notes.append(
-            f"Closed-ended tasks are ranked by {KNOWLEDGE}, open-ended ones by {EXACT_MATCH}; --metric takes one for all."
+            f"Closed-ended tasks are ranked by {KNOWLEDGE}, open-ended ones by {EXACT_MATCH}. A score over all tasks is the "
+            f"mean of both: it orders models, and is no share of rows; --metric {KNOWLEDGE} or {EXACT_MATCH} takes one for all."
         )
     if run.missing:
         stopped = f" ({len(run.stopped)} of them were stopped)" if set(run.stopped) & set(run.missing) else ""

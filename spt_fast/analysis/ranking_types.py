@@ -136,3 +136,11 @@ class Ranking:
     signals: tuple[TaskSignal, ...]
     notes: tuple[str, ...]
     """What was left out, and why, in sentences."""
+
+    @property
+    def tasks_by(self) -> dict[str, list[str]]:
+        """Metric -> the tasks that are ordered by it."""
+        found: dict[str, list[str]] = {}
+        for task, metric in self.metrics.items():
+            found.setdefault(metric, []).append(task)
+        return found

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
+from spt_fast.prompts.carried import started_from
 from spt_fast.tasks.losses import told
 from spt_fast.terminal import console
 from spt_fast.worker.events import (
@@ -286,5 +287,11 @@ class BarWatcher(Watcher):
 
 
 def _losses(trained: CellTrained) -> str:
-    """First and last: "6.31 -> 0.42 in 80 steps"."""
-    return f"{trained.curve[0].loss:.2f} -> {trained.curve[-1].loss:.2f} in {len(trained.curve)} steps"
+    """First and last: "6.31 -> 0.42 in 80 steps"; of what is carried along a series, also what was behind it."""
+    told = f"{trained.curve[0].loss:.2f} -> {trained.curve[-1].loss:.2f} in {len(trained.curve)} steps"
+    start = started_from(trained.prompts[max(trained.prompts)].provenance)
+    if start is None:
+        return told
+    if start.cold:
+        return f"{told}, after {start.updates} from a cold start"
+    return f"{told}, after {start.updates} before it (from {start.model})"

@@ -70,7 +70,7 @@ def rank(
 def told(ranking: Ranking) -> str:
     """A ranking as text."""
     page = Page()
-    page.say(f"{ranking.source}: order of {_models(ranking)} models by {ranking.metric}{_direction(ranking)}")
+    page.say(f"{ranking.source}: order of {_models(ranking)} models by {_metric(ranking)}{_direction(ranking)}")
     for truth in dict.fromkeys(each.truth for each in ranking.agreements):
         _agreements(page, truth, [each for each in ranking.agreements if each.truth == truth])
     _gains(page, ranking)
@@ -91,6 +91,31 @@ def told(ranking: Ranking) -> str:
         "count half, and are never broken."
     )
     return page.text
+
+
+MOST_TASKS = 6
+"""Tasks that a sentence names; of more, how many there are."""
+
+
+def _metric(ranking: Ranking) -> str:
+    """What the orders go by: "exact_match", or "knowledge_best (zoo-mcq) and exact_match (zoo-short, zoo-json)"."""
+    by = ranking.tasks_by
+    if len(by) == 1:
+        return ranking.metric
+    return " and ".join(f"{metric} ({_some(tasks)})" for metric, tasks in by.items())
+
+
+def _some(tasks: Sequence[str]) -> str:
+    more = len(tasks) - MOST_TASKS
+    return f"{', '.join(tasks[:MOST_TASKS])}, and {more} more" if more > 0 else ", ".join(tasks)
+
+
+def _titled(ranking: Ranking, task: str) -> str:
+    """A task with its metric; of several, that it is a mean, and of what."""
+    if task in ranking.metrics:
+        return f"{task}, {ranking.metrics[task]}"
+    by = ranking.tasks_by
+    return f"{task}: mean of {' and '.join(by)}" if len(by) > 1 else f"{task}, {ranking.metric}"
 
 
 def _models(ranking: Ranking) -> str:
@@ -202,10 +227,10 @@ def _order(page: Page, ranking: Ranking) -> None:
     digits = max(spec(name).digits for name in ranking.metrics.values())
     tasks = list(dict.fromkeys(order.task for order in ranking.orders))
     for task in [*ranking.suites, *([ALL_TASKS] if ALL_TASKS in tasks else [] if ranking.suites else tasks[:1])]:
-        _places(page, [order for order in ranking.orders if order.task == task], digits)
+        _places(page, _titled(ranking, task), [order for order in ranking.orders if order.task == task], digits)
 
 
-def _places(page: Page, orders: Sequence[Order], digits: int) -> None:
+def _places(page: Page, title: str, orders: Sequence[Order], digits: int) -> None:
     """Models by protocol: place, score, and how far its 95% interval reaches where that is known."""
     places = [{each.model: each for each in order.models} for order in orders]
     rows = []
@@ -213,7 +238,7 @@ def _places(page: Page, orders: Sequence[Order], digits: int) -> None:
         mine = [place.get(model) for place in places]
         rows.append((model, *("-" if each is None else _placed(each, digits) for each in mine)))
     if orders:
-        page.table(f"Place and score, {orders[0].task}", ("model", *(order.protocol for order in orders)), rows)
+        page.table(f"Place and score, {title}", ("model", *(order.protocol for order in orders)), rows)
 
 
 def _placed(each: Ranked, digits: int) -> str:

@@ -12,6 +12,7 @@ from spt_fast.cli.progress import BarWatcher, LineWatcher, spoken, watch
 from spt_fast.config import SoftPromptConfig, ZeroShot
 from spt_fast.plan import Stage
 from spt_fast.plan.cell import Cell
+from spt_fast.prompts.carried import provenance_of
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.types import CellResult, TrainingStep
 from spt_fast.worker.events import (
@@ -75,6 +76,27 @@ def test_a_log_gets_a_line_a_phase_and_a_cell(cells: dict[str, Cell]) -> None:
     ]
     assert lines[5].startswith("done    m · t · zero_shot  [1/2, about ")
     assert lines[6] == "FAILED  m · t · soft_prompt · seed 0: it [bold]died[/bold]  [2/2]"
+
+
+VECTORS = np.ones((2, 3), np.float32)
+COLD = SoftPrompt(vectors=VECTORS, provenance={"step": "80", "model": "run/step-1"})
+CARRIED = SoftPrompt(vectors=VECTORS, provenance={"step": "2", "model": "run/step-1", **provenance_of(COLD, thread="t")})
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [(COLD, "after 80 from a cold start"), (CARRIED, "after 82 before it (from run/step-1)")],
+    ids=["cold", "carried"],
+)
+def test_a_carried_soft_prompt_is_told_with_the_steps_that_its_start_had(
+    start: SoftPrompt, said: str, cells: dict[str, Cell]
+) -> None:
+    out, (_, tuned) = io.StringIO(), cells
+    prompts = {2: SoftPrompt(vectors=VECTORS, provenance=provenance_of(start, thread="t"))}
+    curve = tuple(TrainingStep(step=step, loss=3.0 - step, grad_norm=1.0) for step in (1, 2))
+    with watch(cells, 0, out) as watcher:
+        watcher.show(stage_of(cells), CellTrained(key=tuned, prompts=prompts, curve=curve))
+    assert out.getvalue() == f"trained m · t · soft_prompt · seed 0: loss 2.00 -> 1.00 in 2 steps, {said}\n"
 
 
 def test_bars_show_every_event_and_print_a_failure_as_it_is(cells: dict[str, Cell], capsys: pytest.CaptureFixture[str]) -> None:
