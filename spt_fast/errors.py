@@ -13,14 +13,14 @@
   - UnstorableError  what a worker says of a cell cannot be kept
   - LostError       what a run goes on is gone in the middle of it: a cluster's head     (exit code 130)
 
-A message is one sentence that names the place and, where it can, the fix. No class takes arguments of its own beyond
-the message, so that every error survives pickling on its way from a worker.
+A message is one sentence that names the place and, where it can, the fix; a `ConfigError` may have several. No class takes
+arguments of its own beyond that, so that every error survives pickling on its way from a worker.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from reprlib import Repr
 from typing import ClassVar, Literal, TypeAlias
@@ -28,13 +28,40 @@ from typing import ClassVar, Literal, TypeAlias
 Remedy: TypeAlias = Literal["batches", "share", "length"]
 """Smaller batches, a smaller share of the GPU's memory, or sequences no longer than there is room for."""
 
+MOST_TOLD = 20
+"""Mistakes that are told at once."""
+
 
 class SptError(Exception):
     """Any failure that spt-fast explains."""
 
 
 class ConfigError(SptError, ValueError):
-    """The request is wrong. The message names the file, the key and the fix."""
+    """The request is wrong. Each sentence names the file, the key and the fix; mistakes that are independent come together.
+
+    Args:
+        sentences: what is wrong.
+    """
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__(*sentences)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is wrong, one by one."""
+        return tuple(map(str, self.args))
+
+    def __str__(self) -> str:
+        """A sentence on a line."""
+        return "\n".join(self.sentences)
+
+    def reworded(self, change: Callable[[str], str]) -> ConfigError:
+        """The same with each sentence changed."""
+        return ConfigError(*map(change, self.sentences))
+
+    def within(self, place: object) -> ConfigError:
+        """The same with a place in front of each sentence."""
+        return self.reworded(lambda sentence: f"{place}: {sentence}")
 
 
 class DataError(SptError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 
 import pytest
 
-from spt_fast.errors import in_words, shortened
+from spt_fast.errors import ConfigError, in_words, shortened
 
 
 @pytest.mark.parametrize("value", ["", "abc", 12, 1.5, None, [1, 2], {"a": 1}, ("x",)])
@@ -65,3 +66,10 @@ def test_an_error_that_says_little_names_its_file_so_that_it_is_found(file: str,
     with pytest.raises(AssertionError) as raised:
         exec(compile("raise AssertionError", file, "exec"), {})
     assert in_words(raised.value) == f"AssertionError {told}"
+
+
+def test_several_mistakes_survive_the_way_from_a_worker_and_are_lines():
+    found = pickle.loads(pickle.dumps(ConfigError("a: is missing", "b: is missing").within("grid.yaml")))
+
+    assert found.sentences == ("grid.yaml: a: is missing", "grid.yaml: b: is missing")
+    assert str(found) == "grid.yaml: a: is missing\ngrid.yaml: b: is missing"

@@ -61,10 +61,9 @@ def compare_runs(
         StoreError: a file is damaged.
     """
     a, b = a.with_stopped(), b.with_stopped()
-    known = dict.fromkeys([*metric_names(a), *metric_names(b)])
     for metric in metrics:
-        if metric not in known:
-            raise ConfigError(f"no metric {metric!r}{did_you_mean(metric, known) or '; choose from ' + ', '.join(known)}")
+        if wrong := no_metric(metric, a, b):
+            raise ConfigError(wrong)
     models = pairs.of_models(a, b, a_model, b_model)
     protocols = pairs.of_protocols(a, b, a_protocol, b_protocol)
     found: list[Comparison] = []
@@ -101,6 +100,16 @@ def compare_runs(
     if not found and not skipped:
         raise ConfigError(f"{b.folder}: has no task in common with {a.folder} that matches {', '.join(tasks)}")
     return _corrected(a, b, found, skipped, [*notes, *likeness.of_methods(found)], alpha)
+
+
+def no_metric(metric: str, a: Run, b: Run) -> str:
+    """What is wrong with the name of a metric that neither run has, in a sentence; empty where one has it."""
+    known = dict.fromkeys([*metric_names(a), *metric_names(b)])
+    if metric in known:
+        return ""
+    meant = did_you_mean(metric, known) or "; choose from " + ", ".join(known)
+    both = a.folder if a.folder == b.folder else f"{a.folder} or {b.folder}"
+    return f"no metric {metric!r} in {both}{meant}"
 
 
 def compare_protocols(run: Run, *, metrics: Sequence[str] = COMPARED, alpha: float = 0.05) -> Compared:

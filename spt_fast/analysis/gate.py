@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from typing import Any, Literal, TypeAlias
 
 from scipy import stats  # type: ignore[import-untyped]
 
-from spt_fast.analysis.compare import compare_runs
+from spt_fast.analysis.compare import compare_runs, no_metric
 from spt_fast.analysis.compare_types import Compared, Comparison, Pair, Skipped
 from spt_fast.analysis.paired import PairedDifference
 from spt_fast.analysis.pooled import Pooled
@@ -40,7 +40,7 @@ from spt_fast.analysis.watched import WatchedDifference, WatchedDrop
 from spt_fast.config import ranges
 from spt_fast.config.documents import plain_values, read_text
 from spt_fast.config.ranges import number, text
-from spt_fast.config.strict import filled, home, known_keys, mapping_of, read
+from spt_fast.config.strict import Mistakes, filled, home, key_of, known_keys, mapping_of, missing, read
 from spt_fast.errors import ConfigError
 from spt_fast.scoring.metrics import MetricSpec, spec
 from spt_fast.scoring.statistics import holm_adjusted
@@ -135,11 +135,11 @@ def load_policy(file: str | os.PathLike[str]) -> Policy:
         ConfigError: what is wrong, and where.
     """
     path = Path(file)
-    text_of_file = read_text(path)
+    text_of_file = read_text(path, missing="no such file; name the YAML file of a policy")
     try:
         return parse_policy(plain_values(text_of_file))
     except ConfigError as e:
-        raise ConfigError(f"{path}: {e}") from None
+        raise e.within(path) from None
 
 
 def parse_policy(data: Any) -> Policy:
@@ -148,20 +148,28 @@ def parse_policy(data: Any) -> Policy:
     Raises:
         ConfigError: what is wrong, and where.
     """
-    mapping = mapping_of(data, "policy")
-    known_keys(mapping, Policy, "policy")
-    if "checks" not in mapping:
-        raise ConfigError("checks: is missing; give one at least, like {metric: exact_match, largest_drop: 0.01}")
-    checks = []
-    for i, item in enumerate(filled(mapping["checks"], "checks")):
-        place = f"checks[{i}]"
-        plain = dict(mapping_of(item, place))
-        for name in ("tasks", "protocols", "models"):
-            if isinstance(plain.get(name), str):  # one pattern
-                plain[name] = [plain[name]]
-        checks.append(read(Check, plain, place))
-    levels = read(_Levels, {key: value for key, value in mapping.items() if key != "checks"}, "policy")
-    return Policy(checks=tuple(checks), alpha=levels.alpha, power=levels.power)
+    mapping, mistakes = mapping_of(data, "policy"), Mistakes()
+    with mistakes.part():
+        known_keys(mapping, Policy, "policy")
+    if missing(mapping, ["checks"], map(key_of, fields(Policy))):
+        mistakes.add("checks: is missing; give one at least, like {metric: exact_match, largest_drop: 0.01}")
+    checks: dict[int, Check] = {}
+    with mistakes.part():
+        given = filled(mapping["checks"], "checks") if "checks" in mapping else []
+        checks = mistakes.of(given, lambda i, item: _check(item, f"checks[{i}]"))
+    levels = _Levels()
+    with mistakes.part():
+        levels = read(_Levels, {key: mapping[key] for key in ("alpha", "power") if key in mapping}, "policy")
+    mistakes.tell()
+    return Policy(checks=tuple(checks.values()), alpha=levels.alpha, power=levels.power)
+
+
+def _check(item: Any, place: str) -> Check:
+    plain = dict(mapping_of(item, place))
+    for name in ("tasks", "protocols", "models"):
+        if isinstance(plain.get(name), str):  # one pattern
+            plain[name] = [plain[name]]
+    return read(Check, plain, place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +206,14 @@ def gate_runs(a: Run, b: Run, policy: Policy, *, a_model: str | None = None, b_m
         b_model: of B.
 
     Raises:
-        ConfigError: a check that nothing in A matches; or nothing can be paired.
+        ConfigError: a check of a metric that neither has, or that nothing in A matches; or nothing can be paired.
         StoreError: a file is damaged.
     """
+    a, b, mistakes = a.with_stopped(), b.with_stopped(), Mistakes()
+    for i, check in enumerate(policy.checks):
+        if wrong := no_metric(check.metric, a, b):
+            mistakes.add(f"checks[{i}].metric: {wrong}")
+    mistakes.tell()
     metrics = tuple(dict.fromkeys(check.metric for check in policy.checks))
     return decide(compare_runs(a, b, metrics=metrics, a_model=a_model, b_model=b_model, resamples=0), policy)
 
@@ -212,11 +225,13 @@ def decide(compared: Compared, policy: Policy) -> Gate:
         ConfigError: a check that nothing in A matches.
     """
     drafts: list[_Draft] = []
+    mistakes = Mistakes()
     for i, check in enumerate(policy.checks):
         found = _drafts(check, compared)
         if not found:
-            raise ConfigError(f"checks[{i}]: matches nothing in {compared.a}; correct its metric, tasks, protocols or models")
+            mistakes.add(f"checks[{i}]: matches nothing in {compared.a}; correct its metric, tasks, protocols or models")
         drafts += found
+    mistakes.tell()
     adjusted = iter(holm_adjusted(draft.p for draft in drafts if draft.parts))
     findings = tuple(_finding(draft, policy, next(adjusted) if draft.parts else math.nan) for draft in drafts)
     verdicts = {finding.verdict for finding in findings}

@@ -152,7 +152,7 @@ def read_truth(file: str | os.PathLike[str]) -> dict[str, dict[str, float]]:
     try:
         return known_scores(data, "")
     except ConfigError as e:
-        raise ConfigError(f"{file}: {e}") from None
+        raise e.within(file) from None
 
 
 def only(table: ScoreTable, *, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> ScoreTable:
@@ -293,7 +293,7 @@ def _mapping(path: Path, what: str) -> Mapping[Any, Any]:
     try:
         data = plain_values(text)
     except ConfigError as e:
-        raise ConfigError(f"{path}: {e}") from None
+        raise e.within(path) from None
     if not isinstance(data, dict) or not data:
         raise ConfigError(f"{path}: must be {what}, {not_this(data)}")
     return data

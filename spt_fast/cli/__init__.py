@@ -1,6 +1,6 @@
 """The command line. Thin: each verb reads its arguments, calls one function, and says what came of it.
 
-Progress goes to stderr, results to stdout. Exit codes: 0 all done; 1 some cells failed; 2 the request is wrong (one sentence on
+Progress goes to stderr, results to stdout. Exit codes: 0 all done; 1 some cells failed; 2 the request is wrong (a sentence on
 stderr); 130 interrupted, and resumable. `gate` and `watch --once`: 0 pass; 1 fail; 3 undecided. Nothing heavy is
 imported before a verb needs it.
 """
@@ -12,6 +12,7 @@ import spt_fast.cli.first  # noqa: F401  (for what it does)
 # isort: split
 import os
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from typing import NoReturn
 
@@ -20,7 +21,7 @@ import click
 from spt_fast import terminal
 from spt_fast.cli.commands import VERBS
 from spt_fast.cli.outcomes import SOME_FAILED, WRONG_REQUEST, our_fault, say, sentence
-from spt_fast.errors import FolderGoneError, SptError
+from spt_fast.errors import MOST_TOLD, ConfigError, FolderGoneError, SptError
 from spt_fast.signals import INTERRUPTED, interrupting
 
 
@@ -39,7 +40,7 @@ def _main(arguments: list[str] | None) -> int:
     try:
         code = cli.main(args=arguments, prog_name="spt-fast", standalone_mode=False)
     except SptError as e:
-        say(f"spt-fast: {sentence(str(e))}")
+        _tell(e.sentences if isinstance(e, ConfigError) else [str(e)])
         return SOME_FAILED if isinstance(e, FolderGoneError) else WRONG_REQUEST
     except click.exceptions.NoArgsIsHelpError as e:
         click.echo(e.ctx.get_help())
@@ -64,6 +65,14 @@ def _main(arguments: list[str] | None) -> int:
         say(f"spt-fast: {sentence(our_fault(e))}")
         return SOME_FAILED
     return code if isinstance(code, int) else 0
+
+
+def _tell(wrong: Sequence[str]) -> None:
+    """What is wrong with a request, a sentence on a line; of very much, the first will do."""
+    for each in wrong[:MOST_TOLD]:
+        say(f"spt-fast: {sentence(each)}")
+    if len(wrong) > MOST_TOLD:
+        say(f"spt-fast: and {len(wrong) - MOST_TOLD} more mistakes; mend these first")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spt_fast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spt_fast.config import GridConfig
 
 
 def parse_only(text: str | None) -> dict[str, str]:
@@ -43,5 +48,29 @@ class Named:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ConfigError) and not str(error).startswith(("--", f"{self.file}:")):
-            raise ConfigError(f"{self.file}: {error}") from None
+        if isinstance(error, ConfigError):
+            raise error.reworded(self._named) from None
+
+    def _named(self, sentence: str) -> str:
+        return sentence if sentence.startswith(("--", f"{self.file}:")) else f"{self.file}: {sentence}"
+
+
+def grid_of(file: Path, *, models: Sequence[Any] = ()) -> GridConfig:
+    """A grid from its file; or all that is wrong with it, also with what its entries name.
+
+    Args:
+        file: YAML.
+        models: checkpoints that somebody else names: what the grid says of its models is then not looked for.
+
+    Raises:
+        ConfigError: a sentence each.
+    """
+    from spt_fast.config.reader import read_grid
+    from spt_fast.plan import wrong_entries
+
+    found = read_grid(file, models=models)
+    if found.grid is None:
+        raise ConfigError(
+            *found.wrong, *(f"{file}: {wrong}" for wrong in wrong_entries({} if models else found.models, found.tasks))
+        )
+    return found.grid

@@ -42,10 +42,15 @@ def check_grid(config: GridConfig) -> Checked:
     the engine does not have. Without a way to the Hub, what is there is not known to be wrong.
 
     Raises:
-        ConfigError: the first thing that keeps the grid from being expanded at all.
+        ConfigError: what keeps the grid from being expanded at all, and what else can be known without that.
     """
-    # All seeds of a grid are alike, and there may be a hundred thousand.
-    cells = plan.expand(replace(config, seeds=config.seeds[:1]))
+    try:
+        # All seeds of a grid are alike, and there may be a hundred thousand.
+        cells = plan.expand(replace(config, seeds=config.seeds[:1]))
+    except ConfigError as e:
+        entries = plan.wrong_entries(dict(enumerate(config.models)), dict(enumerate(config.tasks)))
+        more = dict.fromkeys([*e.sentences, *entries, *_engine_settings(config), *_output(config)])
+        raise ConfigError(*more) from None
     count = sum(1 if cell.seed is None else len(config.seeds) for cell in cells)
     require_few(count)
     models = {cell.model.name: cell.model for cell in cells}

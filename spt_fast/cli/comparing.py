@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from spt_fast.analysis.compare import COMPARED, compare_runs, flips
+from spt_fast.analysis.compare import COMPARED, compare_runs, flips, no_metric
 from spt_fast.analysis.compare_types import Compared, Comparison, Flip
 from spt_fast.analysis.gate import Finding, Gate, gate_runs, load_policy
 from spt_fast.analysis.plain import plain_values
@@ -55,6 +55,9 @@ def compare(
         StoreError: a file is damaged.
     """
     first, second = read_run(a), read_run(b)
+    for metric in metrics:
+        if wrong := no_metric(metric, first, second):
+            raise ConfigError(f"--metric: {wrong}")
     compared = compare_runs(
         first,
         second,
@@ -89,11 +92,15 @@ def gated(
         ConfigError: the policy is wrong, or nothing matches it.
         StoreError: a file is damaged.
     """
-    rules = load_policy(policy)
+    try:
+        rules = load_policy(policy)
+    except ConfigError as e:
+        raise e.within("--policy") from None
     try:
         answer = gate_runs(read_run(a), read_run(b), rules, a_model=a_model, b_model=b_model)
     except ConfigError as e:
-        raise ConfigError(f"{policy}: {e}" if str(e).startswith("checks[") else str(e)) from None
+        of_policy = f"--policy: {policy}: "
+        raise e.reworded(lambda wrong: f"{of_policy if wrong.startswith('checks[') else ''}{wrong}") from None
     code = EXIT_CODES[answer.verdict]
     if as_json:
         return json.dumps(plain_values(answer), ensure_ascii=False, allow_nan=False, indent=1), code

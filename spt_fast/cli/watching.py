@@ -14,13 +14,12 @@ import click
 from spt_fast import plan
 from spt_fast.analysis.gate import Policy, allowed
 from spt_fast.cli import progress
-from spt_fast.cli.arguments import Named
+from spt_fast.cli.arguments import Named, grid_of
 from spt_fast.cli.comparing import EXIT_CODES
 from spt_fast.cli.outcomes import SOME_FAILED, say, sentence
 from spt_fast.config import GridConfig
 from spt_fast.config.grid import ACCEPTED
 from spt_fast.config.output import DATE, Location, joined
-from spt_fast.config.reader import load_grid
 from spt_fast.driver.options import with_options
 from spt_fast.driver.policy import policy_for
 from spt_fast.driver.result import GridResult, Interrupted
@@ -71,7 +70,7 @@ def watch_checkpoints(
     pattern = pattern_of(checkpoints)
     targets = [target_of(each) for each in notify]
     with Named(grid):
-        config = watched(load_grid(grid, models=[{"id": str(pattern.base)}]), pattern, output)
+        config = watched(grid_of(grid, models=[{"id": str(pattern.base)}]), pattern, output)
         cells = plan.expand(_without_checkpoints(config))
         rules = _policy(policy, cells, config)
         config = _held(config, policy, cells)

@@ -7,8 +7,8 @@ from typing import Any
 
 from spt_fast.config import plugins
 from spt_fast.config.plugins import Plugins
-from spt_fast.config.ranges import SEED, Range, require, require_plain
-from spt_fast.config.strict import mapping_of
+from spt_fast.config.ranges import SEED, Range, refusal, require_plain
+from spt_fast.config.strict import Mistakes, mapping_of
 from spt_fast.errors import ConfigError, shortened
 
 
@@ -56,24 +56,29 @@ def read_engine(item: Any, place: str) -> dict[str, Any]:
     """The engine's settings of a grid, a model or the judge.
 
     Raises:
-        ConfigError: there is no such engine, or a setting that spt-fast knows of is out of its range.
+        ConfigError: there is no such engine, or settings that spt-fast knows of are out of their range.
     """
     engine = {str(key): value for key, value in mapping_of(item or {}, place).items()}
-    kind = engine.get("kind", "vllm")
+    kind, mistakes = engine.get("kind", "vllm"), Mistakes()
     if kind not in ENGINES:
-        raise ConfigError(f"{place}.kind: must be one of {', '.join(ENGINES)}, not {shortened(kind)}")
-    if kind not in ENGINES.ours:
-        ENGINES[kind]  # a package that cannot be used is no matter of a cell
-    for key, choices in ENGINE_CHOICES.items():
-        if (chosen := engine.get(key, "auto")) not in choices:
-            raise ConfigError(f"{place}.{key}: must be one of {', '.join(choices)}, not {shortened(chosen)}")
-    for key, allowed in ENGINE_NUMBERS.items():
-        if (given := engine.get(key)) is not None and not (isinstance(given, str) and key != "window"):
-            require(allowed, given, f"{place}.{key}")
-    for key in ENGINE_OURS:
-        if key in engine:
-            name = key.removesuffix("_size")
-            mend = f"; set {name} of the model" if name != key else ""
-            raise ConfigError(f"{place}.{key}: is set by spt-fast{mend}")
+        mistakes.add(f"{place}.kind: must be one of {', '.join(ENGINES)}, not {shortened(kind)}")
+    elif kind not in ENGINES.ours:
+        with mistakes.part():
+            ENGINES[kind]  # a package that cannot be used is no matter of a cell
+    for key, value in engine.items():
+        if wrong := _wrong(key, value, f"{place}.{key}"):
+            mistakes.add(wrong)
+    mistakes.tell()
     require_plain(engine, place)
     return engine
+
+
+def _wrong(key: str, value: Any, place: str) -> str:
+    """What is wrong with a setting, as far as spt-fast knows it; empty where nothing is."""
+    if key in ENGINE_OURS:
+        name = key.removesuffix("_size")
+        return f"{place}: is set by spt-fast" + (f"; set {name} of the model" if name != key else "")
+    if key in ENGINE_CHOICES and value not in ENGINE_CHOICES[key]:
+        return f"{place}: must be one of {', '.join(ENGINE_CHOICES[key])}, not {shortened(value)}"
+    is_for_vllm = value is None or (isinstance(value, str) and key != "window")
+    return refusal(ENGINE_NUMBERS[key], value, place) if key in ENGINE_NUMBERS and not is_for_vllm else ""

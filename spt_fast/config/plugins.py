@@ -139,7 +139,7 @@ class Plugins(Mapping[str, T], Generic[T]):
         try:
             return found if self._check is None else self._check(point.name, found)
         except ConfigError as e:
-            raise ConfigError(f"{place_of(point, self.what)}: {e}") from None
+            raise e.within(place_of(point, self.what)) from None
 
 
 def callable_(name: str, found: Any) -> Any:

@@ -186,12 +186,14 @@ def check(values: Any, place: str = "") -> None:
     Raises:
         ConfigError: "soft_prompt.lr: must be a number above 0 and at most 1000, not inf".
     """
+    wrong = []
     for f in fields(values):
         allowed = range_of(f)
         if allowed is not None:
             name = f"{place}{f.metadata.get('key', f.name)}"
-            for suffix, value in _each(getattr(values, f.name)):
-                require(allowed, value, name + suffix)
+            wrong += [refusal(allowed, value, name + suffix) for suffix, value in _each(getattr(values, f.name))]
+    if any(wrong):
+        raise ConfigError(*filter(None, wrong))
 
 
 def require(allowed: Allowed, value: object, place: str) -> None:
@@ -200,10 +202,17 @@ def require(allowed: Allowed, value: object, place: str) -> None:
     Raises:
         ConfigError: it is not.
     """
-    if not allowed.has(value):
-        if isinstance(allowed, Text) and not str(value).strip():
-            raise ConfigError(f"{place}: must not be empty")
-        raise ConfigError(f"{place}: must be {allowed}, not {shortened(value)}")
+    if wrong := refusal(allowed, value, place):
+        raise ConfigError(wrong)
+
+
+def refusal(allowed: Allowed, value: object, place: str) -> str:
+    """What is wrong with a value; empty where nothing is."""
+    if allowed.has(value):
+        return ""
+    if isinstance(allowed, Text) and not str(value).strip():
+        return f"{place}: must not be empty"
+    return f"{place}: must be {allowed}, not {shortened(value)}"
 
 
 def require_plain(value: object, place: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import Field, fields
-from itertools import product
+from dataclasses import Field, dataclass, fields, replace
+from itertools import islice, product
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ from spt_fast.config.grid import ACCEPTED, RANK
 from spt_fast.config.output import at_home
 from spt_fast.config.ranges import SCORE, SEED, in_words, part_of_place, range_of
 from spt_fast.config.strict import (
+    Mistakes,
     belongs,
     did_you_mean,
     filled,
@@ -41,6 +42,7 @@ from spt_fast.config.strict import (
     key_of,
     known_keys,
     mapping_of,
+    missing,
     not_this,
     read,
     scalar,
@@ -64,6 +66,29 @@ LM_EVAL = "lm-eval:"
 _PRICE = next(range_of(f) for f in fields(PriceConfig) if f.name == "per_gpu_hour")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What the file of a grid says, as far as it can be read."""
+
+    grid: GridConfig | None
+    """All of it; None where anything is wrong."""
+    wrong: tuple[str, ...]
+    """What is, a sentence each."""
+    models: Mapping[int, ModelConfig]
+    tasks: Mapping[int, TaskConfig]
+    """The entries that could be read, by their place in the list."""
+
+    def whole(self) -> GridConfig:
+        """The grid.
+
+        Raises:
+            ConfigError: all that is wrong with it.
+        """
+        if self.grid is None:
+            raise ConfigError(*self.wrong)
+        return self.grid
+
+
 def load_grid(path: str | os.PathLike[str], *, models: Sequence[Any] = ()) -> GridConfig:
     """Read a grid.
 
@@ -72,51 +97,89 @@ def load_grid(path: str | os.PathLike[str], *, models: Sequence[Any] = ()) -> Gr
         models: what stands for `models` where the grid has none: checkpoints that somebody else names.
 
     Raises:
-        ConfigError: one sentence with the file, the place in it, and the mend.
+        ConfigError: sentences with the file, the place in it, and the mend.
+    """
+    return read_grid(path, models=models).whole()
+
+
+def read_grid(path: str | os.PathLike[str], *, models: Sequence[Any] = ()) -> Reading:
+    """What a grid's file says, as far as it can be read: `load_grid` for who wants to look at the rest, too.
+
+    Args:
+        path: the file.
+        models: as `load_grid` has it.
+
+    Raises:
+        ConfigError: nothing of it can be read.
     """
     path = Path(path)
     text = read_text(path, missing=f"no such file; `spt-fast init {path}` writes one to start from")
     try:
-        return parse_grid(text, base=path.parent, models=models)
+        found = _reading(text, path.parent, models)
     except ConfigError as e:
-        raise ConfigError(f"{path}: {e}") from None
+        raise e.within(path) from None
+    return replace(found, wrong=tuple(f"{path}: {sentence}" for sentence in found.wrong))
 
 
 def parse_grid(text: str, *, base: Path = Path(), models: Sequence[Any] = ()) -> GridConfig:
     """Read a grid from YAML text; relative `data_files` and model folders are taken from `base` where they exist there.
 
     Raises:
-        ConfigError: one sentence with the place and the mend, without the file.
+        ConfigError: sentences with the place and the mend, without the file.
     """
+    return _reading(text, base, models).whole()
+
+
+def _reading(text: str, base: Path, models: Sequence[Any]) -> Reading:
     grid = mapping_of(plain_values(text), "grid")
     if models and "models" not in grid:
         grid = {**grid, "models": list(models)}
-    known_keys(grid, GridConfig, "grid")
-    for key in ("name", "models", "tasks"):
-        if key not in grid:
-            raise ConfigError(f"{key}: is missing")
-    name = scalar(str, grid["name"], "name")
-    if not re.fullmatch(r"[\w.+-]+", name) or not name.strip("."):
-        raise ConfigError(f"name: {shortened(name)} must be letters, digits, '.', '_', '+' or '-': it names the run folder")
     _not_too_many(grid)
-    settings = {key: read_key(grid[key], base) for key, read_key in _OPTIONAL.items() if _is_given(grid, key)}
-    config = GridConfig(
-        name=name,
-        models=tuple(_model(item, f"models[{i}]", base) for i, item in enumerate(filled(grid["models"], "models"))),
-        tasks=tuple(_task(item, f"tasks[{i}]", base) for i, item in enumerate(filled(grid["tasks"], "tasks"))),
-        **settings,
-    )
-    _no_duplicates(config)
-    return config
+    mistakes, settings = Mistakes(), dict[str, Any]()
+    with mistakes.part():
+        known_keys(grid, GridConfig, "grid")
+    mistakes.add(*(f"{key}: is missing" for key in missing(grid, ("name", "models", "tasks"), map(key_of, fields(GridConfig)))))
+    read_models = mistakes.of(_entries(grid, "models", mistakes), lambda i, item: _model(item, f"models[{i}]", base))
+    read_tasks = mistakes.of(_entries(grid, "tasks", mistakes), lambda i, item: _task(item, f"tasks[{i}]", base))
+    for key, read_key in _SETTINGS.items():
+        if _is_given(grid, key):
+            with mistakes.part():
+                settings[key] = read_key(grid[key], base)
+    config, are_whole = None, not mistakes.sentences
+    with mistakes.part():
+        named = {"name": "grid", **settings}
+        config = GridConfig(models=tuple(read_models.values()), tasks=tuple(read_tasks.values()), **named)
+        if are_whole:  # else a place in a list is not what it was
+            _no_duplicates(config)
+    wrong = mistakes.sentences
+    return Reading(grid=None if wrong else config, wrong=wrong, models=read_models, tasks=read_tasks)
+
+
+def _entries(grid: Mapping[str, Any], key: str, mistakes: Mistakes) -> list[Any]:
+    """A list of a grid; empty where there is none, which is a mistake."""
+    if key in grid:
+        with mistakes.part():
+            return filled(grid[key], key)
+    return []
 
 
 def _is_given(grid: Mapping[str, Any], key: str) -> bool:
-    """Whether a key is there. Null stands for a value that is not given; of a list it is a mistake."""
-    return key in grid and (key in ("protocols", "seeds", "engine") or grid[key] is not None)
+    """Whether a key is there. Null stands for a value that is not given; of a list, and of the name, it is a mistake."""
+    return key in grid and (key in ("name", "protocols", "seeds", "engine") or grid[key] is not None)
+
+
+def _name(item: Any) -> str:
+    name = scalar(str, item, "name")
+    if not re.fullmatch(r"[\w.+-]+", name) or not name.strip("."):
+        raise ConfigError(f"name: {shortened(name)} must be letters, digits, '.', '_', '+' or '-': it names the run folder")
+    return name
 
 
 def _seeds(item: Any) -> tuple[int, ...]:
-    return tuple(scalar(int, seed, f"seeds[{i}]", SEED) for i, seed in enumerate(filled(item, "seeds")))
+    mistakes = Mistakes()
+    found = mistakes.of(filled(item, "seeds"), lambda i, seed: scalar(int, seed, f"seeds[{i}]", SEED))
+    mistakes.tell()
+    return tuple(found.values())
 
 
 def _price(item: Any) -> PriceConfig:
@@ -206,89 +269,134 @@ def _model(item: Any, place: str, base: Path) -> ModelConfig:
     if isinstance(item, str):
         item = {"id": item}
     item = dict(mapping_of(item, place, "a model id or a mapping"))
-    if "id" not in item:
-        raise ConfigError(f"{place}: id is missing")
+    _require(item, "id", ModelConfig, place)
     for key in ("id", "post_trained"):
         if isinstance(item.get(key), str):
             item[key] = _from_base(item[key], base)
-    if "engine" in item:
-        item["engine"] = read_engine(item["engine"], f"{place}.engine")
-    if "soft_prompt" in item:
-        overrides = _with_preset(item["soft_prompt"], SoftPromptConfig, f"{place}.soft_prompt")
-        known_keys(overrides, SoftPromptConfig, f"{place}.soft_prompt")
-        for key, value in overrides.items():
-            value_of(SoftPromptConfig, key, value, f"{place}.soft_prompt")
-        item["soft_prompt"] = dict(overrides)
-        if isinstance(start := overrides.get("init_from"), str):
-            item["soft_prompt"]["init_from"] = _start_from_base(start, base, (PREVIOUS,))
-    return read(ModelConfig, item, place)
+    return _read_parts(
+        ModelConfig,
+        item,
+        place,
+        engine=lambda given: read_engine(given, f"{place}.engine"),
+        soft_prompt=lambda given: _own_settings(given, f"{place}.soft_prompt", base),
+    )
+
+
+def _read_parts(cls: type[T], item: dict[str, Any], place: str, **parts: Callable[[Any], Any]) -> T:
+    """`read`, with some keys that have a reader of their own."""
+    mistakes = Mistakes()
+    for key, read_part in parts.items():
+        if key in item:
+            given = item.pop(key)
+            with mistakes.part():
+                item[key] = read_part(given)
+    with mistakes.part():
+        found = read(cls, item, place)
+    mistakes.tell()
+    return found
+
+
+def _require(item: Mapping[str, Any], key: str, cls: type[Any], place: str) -> None:
+    """Refuse an entry without the key that says what it is."""
+    if missing(item, [key], map(key_of, fields(cls))):
+        raise ConfigError(f"{place}: {key} is missing")
+
+
+def _own_settings(item: Any, place: str, base: Path) -> dict[str, Any]:
+    """A model's own settings of its soft prompts."""
+    overrides, mistakes = _with_preset(item, SoftPromptConfig, place), Mistakes()
+    with mistakes.part():
+        known_keys(overrides, SoftPromptConfig, place)
+    known = set(map(key_of, fields(SoftPromptConfig)))
+    mistakes.of(
+        [key for key in overrides if key in known], lambda _, key: value_of(SoftPromptConfig, key, overrides[key], place)
+    )
+    mistakes.tell()
+    if isinstance(start := overrides.get("init_from"), str):
+        return {**overrides, "init_from": _start_from_base(start, base, (PREVIOUS,))}
+    return dict(overrides)
 
 
 def _task(item: Any, place: str, base: Path) -> TaskConfig:
     if isinstance(item, str):
         item = {"task": item}
     item = dict(mapping_of(item, place, "a task name or a mapping"))
-    if "task" not in item:
-        raise ConfigError(f"{place}: task is missing")
-    if isinstance(item["task"], str):
+    _require(item, "task", TaskConfig, place)
+    if isinstance(item.get("task"), str):
         item["task"] = _task_from_base(item["task"], base)
     if isinstance(item.get("include_path"), str):
         item["include_path"] = _from_base(item["include_path"], base)
-    data_files = item.get("data_files")
-    if isinstance(data_files, str):
-        item["data_files"] = _from_base(data_files, base)
-    elif isinstance(data_files, Mapping):
-        if not data_files:
-            raise ConfigError(f"{place}.data_files: is empty; name a folder, or a file for each split")
-        item["data_files"] = {
-            scalar(str, split, f"{place}.data_files"): _from_base(scalar(str, file, f"{place}.data_files.{split}"), base)
-            for split, file in data_files.items()
-        }
-    elif data_files is not None:
-        raise ConfigError(f"{place}.data_files: must be a folder or a mapping of splits to files, {not_this(data_files)}")
-    if "allow_left_out" in item:
-        item["allow_left_out"] = share_of(item["allow_left_out"], f"{place}.allow_left_out")
-    return read(TaskConfig, item, place)
+    return _read_parts(
+        TaskConfig,
+        item,
+        place,
+        data_files=lambda given: _data_files(given, f"{place}.data_files", base),
+        allow_left_out=lambda given: share_of(given, f"{place}.allow_left_out"),
+    )
+
+
+def _data_files(item: Any, place: str, base: Path) -> str | dict[str, str] | None:
+    if item is None:
+        return None
+    if isinstance(item, str):
+        return _from_base(item, base)
+    if not isinstance(item, Mapping):
+        raise ConfigError(f"{place}: must be a folder or a mapping of splits to files, {not_this(item)}")
+    if not item:
+        raise ConfigError(f"{place}: is empty; name a folder, or a file for each split")
+    return {scalar(str, split, place): _from_base(scalar(str, file, f"{place}.{split}"), base) for split, file in item.items()}
 
 
 def _protocols(items: Sequence[Any], base: Path) -> tuple[Protocol, ...]:
     found: dict[Protocol, None] = {}
-    for i, item in enumerate(items):
+    mistakes = Mistakes()
+
+    def read_one(i: int, item: Any) -> None:
         for protocol in _protocol(item, f"protocols[{i}]", base):
             if protocol in found:
                 raise ConfigError(f"protocols[{i}]: {protocol.name} with these settings appears twice; remove one")
             found[protocol] = None
+
+    mistakes.of(items, read_one)
+    mistakes.tell()
     return tuple(found)
+
+
+def _named(item: Any, place: str) -> tuple[str, Any]:
+    """The name and the settings of an entry of `protocols`."""
+    if isinstance(item, str):
+        return item, {}
+    mapping = mapping_of(item, place, "a protocol's name, or {name: settings}")
+    if len(mapping) != 1:
+        meant = "; indent its settings further than its name" if None in mapping.values() else ""
+        raise ConfigError(f"{place}: must have one key, the protocol's name, not {len(mapping)}{meant}")
+    (found,) = mapping.items()
+    return found
 
 
 def _protocol(item: Any, place: str, base: Path) -> list[Protocol]:
     """One protocol, or with lists of values for some settings one for each combination of these."""
-    settings: Any = {}
-    if isinstance(item, str):
-        name = item
-    else:
-        mapping = mapping_of(item, place, "a protocol's name, or {name: settings}")
-        if len(mapping) != 1:
-            meant = "; indent its settings further than its name" if None in mapping.values() else ""
-            raise ConfigError(f"{place}: must have one key, the protocol's name, not {len(mapping)}{meant}")
-        name, settings = next(iter(mapping.items()))
+    name, settings = _named(item, place)
     if name not in PROTOCOLS:
         meant = did_you_mean(name, PROTOCOLS) or belongs(name) or f"; choose from {', '.join(PROTOCOLS)}"
         raise ConfigError(f"{place}: unknown protocol {shortened(name)}{meant}")
     place, cls = f"{place}.{name}", PROTOCOLS[name]
-    settings = _with_preset(settings or {}, cls, place)
-    for key in (PER_LAYER & settings.keys()) - {key_of(f) for f in fields(cls)}:
-        raise ConfigError(
-            f"{place}.{key}: there are no per-layer prefixes: vLLM takes vectors at the input and nowhere else; "
-            f"leave {key} out, and give the soft prompt more vectors by length"
-        )
-    for f in fields(cls):
-        key = key_of(f)
-        if key in settings:
-            settings[key] = _as_field(cls, f, settings[key], base)
+    settings, mistakes = _with_preset(settings or {}, cls, place), Mistakes()
+    known = {key_of(f): f for f in fields(cls)}
+    for key in sorted((PER_LAYER & settings.keys()) - known.keys()):
+        del settings[key]
+        mistakes.add(f"{place}.{key}: {NO_PREFIXES.format(key=key)}")
+    for key in [key for key in settings if key in known]:
+        settings[key] = _as_field(cls, known[key], settings[key], base)
+    combinations = _combinations(cls, settings, place)
+    if not settings.keys() <= known.keys():  # which is wrong of each of them
+        combinations = islice(combinations, 1)
     # A setting that goes with one value of another, as init_text does with init: text, is left out beside the others.
-    found = dict.fromkeys(read(cls, combination, place) for combination in _combinations(cls, settings, place))
-    return list(found)
+    found = {}
+    with mistakes.part():
+        found = mistakes.of(combinations, lambda _, combination: read(cls, combination, place))
+    mistakes.tell()
+    return list(dict.fromkeys(found.values()))
 
 
 def _as_field(cls: type[Protocol], f: Field[Any], value: Any, base: Path) -> Any:
@@ -323,11 +431,14 @@ def _with_preset(item: Any, cls: type[Protocol], place: str) -> dict[str, Any]:
 
 PER_LAYER = frozenset({"depth", "layers", "prefix", "num_layers", "prefix_projection"})
 """What people call the settings of prefix tuning. A package's protocol may have a setting of that name, which is its own."""
+NO_PREFIXES = (
+    "there are no per-layer prefixes: vLLM takes vectors at the input and nowhere else; leave {key} out, and give the soft "
+    "prompt more vectors by length"
+)
 
 
 def _combinations(cls: type[Protocol], settings: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
     """The settings once for each combination of the values of those that are lists; the last one changes fastest."""
-    known_keys(settings, cls, place)
     swept = {key: value for key, value in settings.items() if _is_sweep(cls, key, value)}
     for key, values in swept.items():
         _refuse_twice(filled(values, f"{place}.{key}"), f"{place}.{key}", shortened)
@@ -388,13 +499,15 @@ def _is_seeded(name: str) -> bool:
 
 def _sweeps(name: str, key: str, value: Any) -> bool:
     cls = PROTOCOLS.get(name)
-    return cls is not None and key in map(key_of, fields(cls)) and _is_sweep(cls, key, value)
+    return cls is not None and _is_sweep(cls, key, value)
 
 
 def _is_sweep(cls: type[Protocol], key: str, value: Any) -> bool:
     """Whether a setting is given several values. What is a list by nature (evaluate_at, betas) is, as a list of lists."""
-    (name,) = (f.name for f in fields(cls) if key_of(f) == key)
-    return isinstance(value, list) and (not is_list(hints(cls)[name]) or any(isinstance(each, list) for each in value))
+    name = next((f.name for f in fields(cls) if key_of(f) == key), None)
+    if name is None or not isinstance(value, list):
+        return False
+    return not is_list(hints(cls)[name]) or any(isinstance(each, list) for each in value)
 
 
 def known_scores(item: Any, place: str) -> dict[str, dict[str, float]]:
@@ -409,45 +522,52 @@ def known_scores(item: Any, place: str) -> dict[str, dict[str, float]]:
     values = mapping_of(item, place, "{model: value}, or {task: {model: value}}")
     if not all(isinstance(value, Mapping) for value in values.values()):
         values = {"": values}
-    prefix = f"{place}." if place else ""
-    return {
-        str(task): {
-            str(model): scalar(float, value, f"{prefix}{task}{'.' if task else ''}{part_of_place(str(model))}", SCORE)
-            for model, value in known.items()
-        }
-        for task, known in values.items()
-    }
+    prefix, mistakes = f"{place}." if place else "", Mistakes()
+    found: dict[str, dict[str, float]] = {}
+    for task, known in values.items():
+        at = f"{prefix}{task}{'.' if task else ''}"
+        found[str(task)] = {}
+        for model, value in known.items():
+            with mistakes.part():
+                found[str(task)][str(model)] = scalar(float, value, at + part_of_place(str(model)), SCORE)
+    mistakes.tell()
+    return found
 
 
 def _judge(item: Any, base: Path) -> JudgeConfig:
     item = dict(mapping_of({"model": item} if isinstance(item, str) else item, "judge", "a model id or a mapping"))
     if isinstance(item.get("model"), str):
         item["model"] = _from_base(item["model"], base)
-    if "engine" in item:
-        item["engine"] = read_engine(item["engine"], "judge.engine")
-    return read(JudgeConfig, item, "judge")
+    return _read_parts(JudgeConfig, item, "judge", engine=lambda given: read_engine(given, "judge.engine"))
 
 
 def _no_duplicates(config: GridConfig) -> None:
-    models = [(m.id, m.revision, m.checkpoints) for m in config.models]
-    _refuse_twice(models, "models", lambda m: m[0] + (f" at {m[1]}" if m[1] else ""))
+    """Refuse what is there twice, and what does not go together with another part of the grid."""
+    mistakes = Mistakes()
+    with mistakes.part():
+        models = [(m.id, m.revision, m.checkpoints) for m in config.models]
+        _refuse_twice(models, "models", lambda m: m[0] + (f" at {m[1]}" if m[1] else ""))
     for i, model in enumerate(config.models):
         if model.post_trained == model.id:
-            raise ConfigError(f"models[{i}].post_trained: {model.id} is its own post-trained counterpart; name another model")
+            mistakes.add(f"models[{i}].post_trained: {model.id} is its own post-trained counterpart; name another model")
         if model.soft_prompt:
             for protocol in config.protocols:
-                overridden(protocol, model.soft_prompt, f"models[{i}].soft_prompt")
-    _refuse_twice([t.task for t in config.tasks], "tasks", str)
-    _refuse_twice(list(config.seeds), "seeds", str)
+                with mistakes.part():
+                    overridden(protocol, model.soft_prompt, f"models[{i}].soft_prompt")
+    for what, items in (("tasks", [task.task for task in config.tasks]), ("seeds", list(config.seeds))):
+        with mistakes.part():
+            _refuse_twice(items, what, str)
+    mistakes.tell()
 
 
 def _refuse_twice(items: Sequence[T], what: str, name: Any) -> None:
-    seen: set[Any] = set()
+    mistakes, seen = Mistakes(), set[Any]()
     for i, item in enumerate(items):
         key = repr(item) if isinstance(item, list | dict) else item
         if key in seen:
-            raise ConfigError(f"{what}[{i}]: {name(item)} appears twice; remove one")
+            mistakes.add(f"{what}[{i}]: {name(item)} appears twice; remove one")
         seen.add(key)
+    mistakes.tell()
 
 
 def _task_from_base(name: str, base: Path) -> str:
@@ -479,7 +599,8 @@ def _from_base(path: str, base: Path) -> str:
     return str(beside) if there else path
 
 
-_OPTIONAL: Mapping[str, Callable[[Any, Path], Any]] = {
+_SETTINGS: Mapping[str, Callable[[Any, Path], Any]] = {
+    "name": lambda item, _: _name(item),
     "protocols": lambda item, base: _protocols(filled(item, "protocols"), base),
     "seeds": lambda item, _: _seeds(item),
     "limit": lambda item, _: scalar(int, item, "limit"),
@@ -491,7 +612,7 @@ _OPTIONAL: Mapping[str, Callable[[Any, Path], Any]] = {
     "stop": lambda item, base: _stop(item, base),
     "price": lambda item, _: _price(item),
 }
-"""Key of a grid that may be left out -> how it is read, in the order in which mistakes are told."""
+"""Key of a grid -> how it is read, in the order in which mistakes are told. Models and tasks are read entry by entry."""
 
 _NAMED_FIRST = ("few_shot", "soft_prompt", "lora", "ensemble", "transfer", "shuffled_labels", "random_vectors", "zero_shot")
 """Our protocols, as one after the other is named where a setting belongs to several."""

@@ -8,32 +8,98 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from spt_fast.config.ranges import FINITE, Allowed, Range, range_of, require
-from spt_fast.errors import ConfigError, shortened
+from spt_fast.errors import MOST_TOLD, ConfigError, shortened
 
 T = TypeVar("T")
 
 
+class Mistakes:
+    """What is wrong with parts that do not depend on one another, to be told together."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, None] = {}
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was found, each once."""
+        return tuple(self._found)
+
+    @contextmanager
+    def part(self, place: str = "") -> Iterator[None]:
+        """What is done inside may find a mistake, and what comes after it is done all the same.
+
+        Args:
+            place: to stand in front of it.
+        """
+        try:
+            yield
+        except ConfigError as e:
+            self.add(*(e.within(place) if place else e).sentences)
+
+    def add(self, *sentences: str) -> None:
+        """Take these too."""
+        self._found |= dict.fromkeys(sentences)
+
+    def of(self, items: Iterable[Any], read: Callable[[int, Any], T]) -> dict[int, T]:
+        """What reading each item gives, as far as it can be read; of very many mistakes, the first will do.
+
+        Args:
+            items: a list.
+            read: the place of an item in the list, and the item -> what it is.
+
+        Returns:
+            By place in the list.
+        """
+        found = {}
+        for i, item in enumerate(items):
+            if len(self._found) >= MOST_TOLD:
+                break
+            with self.part():
+                found[i] = read(i, item)
+        return found
+
+    def tell(self) -> None:
+        """
+        Raises:
+            ConfigError: all that was found, if anything was.
+        """
+        if self._found:
+            raise ConfigError(*self._found)
+
+
 def read(cls: type[T], mapping: Mapping[Any, Any], place: str) -> T:
-    """Build a config dataclass from a mapping: known keys only, each of its declared type."""
-    known_keys(mapping, cls, place)
-    types_of = hints(cls)
+    """Build a config dataclass from a mapping: known keys only, each of its declared type.
+
+    Raises:
+        ConfigError: all that is wrong with single keys; or else how they do not go together.
+    """
+    mistakes, types_of, values = Mistakes(), hints(cls), {}
     known = {key_of(f): f for f in fields(cls)}  # type: ignore[arg-type]
-    for key, f in known.items():
-        if f.default is MISSING and f.default_factory is MISSING and key not in mapping:
-            raise ConfigError(f"{place}.{key}: is missing")
-    values = {
-        known[key].name: _value(types_of[known[key].name], value, f"{place}.{key}", range_of(known[key]))
-        for key, value in mapping.items()
-    }
+    needed = [key for key, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
+    with mistakes.part():
+        known_keys(mapping, cls, place)
+    mistakes.add(*(f"{place}.{key}: is missing" for key in missing(mapping, needed, known)))
+    for key, value in mapping.items():
+        if key in known:
+            with mistakes.part():
+                values[known[key].name] = _value(types_of[known[key].name], value, f"{place}.{key}", range_of(known[key]))
+    mistakes.tell()
     try:
         return cls(**values)
     except ConfigError as e:
-        raise ConfigError(f"{place.rsplit('.', 1)[0] if str(e).startswith(place.rsplit('.', 1)[-1]) else place}.{e}") from None
+        raise e.reworded(lambda sentence: _inside(place, sentence)) from None
+
+
+def _inside(place: str, sentence: str) -> str:
+    """What a class says of itself, behind the place of the mapping: a protocol's own sentences begin with its name."""
+    outer, _, last = place.rpartition(".")
+    return f"{outer or place}.{sentence}" if sentence.startswith(last) else f"{place}.{sentence}"
 
 
 def value_of(cls: type[Any], key: str, value: Any, place: str) -> Any:
@@ -208,19 +274,32 @@ def _differs(first: Home, other: Home) -> bool:
 
 
 def known_keys(mapping: Mapping[Any, Any], cls: type[Any], place: str) -> None:
-    """Refuse a key that the dataclass has no field for, and say where it belongs."""
+    """Refuse keys that the dataclass has no field for, and say where each belongs."""
     names = [key_of(f) for f in fields(cls)]
-    for key in mapping:
-        if key not in names:
-            where = f"{place}: " if place != "grid" else ""
-            of = next((f" of {each.of}" for each in _HOMES.values() if each.cls is cls), "")
-            elsewhere = belongs(str(key), names)
-            # What is at home elsewhere is no slip, unless it is one letter from what is here.
-            close = did_you_mean(str(key), names, 0.85 if elsewhere else 0.6)
-            if close and elsewhere:
-                elsewhere = f" Or{elsewhere.removeprefix(';')}"
-            there = "" if elsewhere or close else f"; choose from {', '.join(names)}"
-            raise ConfigError(f"{where}unknown key {shortened(key)}{of if elsewhere else ''}{close}{elsewhere}{there}")
+    unknown = [key for key in mapping if key not in names][:MOST_TOLD]
+    if unknown:
+        raise ConfigError(*(_unknown(key, names, cls, place) for key in unknown))
+
+
+def _unknown(key: Any, names: Sequence[str], cls: type[Any], place: str) -> str:
+    """What is wrong with a key that the dataclass has no field for."""
+    where = f"{place}: " if place != "grid" else ""
+    of = next((f" of {each.of}" for each in _HOMES.values() if each.cls is cls), "")
+    elsewhere = belongs(str(key), names)
+    # What is at home elsewhere is no slip, unless it is one letter from what is here.
+    close = did_you_mean(str(key), names, 0.85 if elsewhere else 0.6)
+    if close and elsewhere:
+        elsewhere = f" Or{elsewhere.removeprefix(';')}"
+    there = "" if elsewhere or close else f"; choose from {', '.join(names)}"
+    return f"{where}unknown key {shortened(key)}{of if elsewhere else ''}{close}{elsewhere}{there}"
+
+
+def missing(mapping: Mapping[Any, Any], needed: Iterable[str], known: Iterable[str]) -> list[str]:
+    """The needed keys that are not there, but for those that an unknown key is probably meant to be."""
+    names = list(known)
+    unknown = [str(key) for key in mapping if key not in names][:MOST_TOLD]
+    meant = {_closest(key, names, 0.6) for key in unknown}
+    return [key for key in needed if key not in mapping and key not in meant]
 
 
 OTHER_NAMES = {
@@ -246,9 +325,15 @@ OTHER_NAMES = {
 
 def did_you_mean(word: str, words: Iterable[str], least: float = 0.6) -> str:
     """The end of a sentence about a word that is none of `words`; empty where none is close, `least` of 1 or more alike."""
-    known = list(words)
-    close = [OTHER_NAMES[word]] if OTHER_NAMES.get(word) in known else difflib.get_close_matches(word[:200], known, 1, least)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = _closest(word, list(words), least)
+    return "" if close is None else f"; did you mean {close!r}?"
+
+
+def _closest(word: str, known: Sequence[str], least: float) -> str | None:
+    """The one of the known words that is meant, probably."""
+    if OTHER_NAMES.get(word) in known:
+        return OTHER_NAMES[word]
+    return next(iter(difflib.get_close_matches(word[:200], known, 1, least)), None)
 
 
 def not_this(value: Any) -> str:

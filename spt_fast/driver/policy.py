@@ -28,7 +28,7 @@ def policy_for(cells: Sequence[Cell], file: str | os.PathLike[str], *, place: st
     try:
         policy = load_policy(file)
     except ConfigError as e:
-        raise ConfigError(f"{place}: {e}") from None
+        raise e.within(place) from None
     for i, check in enumerate(policy.checks):
         if why := _misfit(check, alike):
             raise ConfigError(f"{place}: {file}: checks[{i}]{why}")

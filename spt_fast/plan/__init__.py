@@ -20,7 +20,7 @@ Decisions:
 """
 
 from spt_fast.plan import series
-from spt_fast.plan.expansion import as_series, expand, form_of, require_usable, select
+from spt_fast.plan.expansion import as_series, expand, form_of, require_usable, select, wrong_entries
 from spt_fast.plan.labels import settings_in_use
 from spt_fast.plan.stage import MOST_DEATHS, MOST_JUDGED, UNLIMITED, Stage, judging, one_by_one, rerunning, stages, voting
 
@@ -41,4 +41,5 @@ __all__ = [
     "settings_in_use",
     "stages",
     "voting",
+    "wrong_entries",
 ]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 from spt_fast import tasks
 from spt_fast.config import PREVIOUS, FewShot, GridConfig, ModelConfig, Protocol, TaskConfig, Transfer
 from spt_fast.config.reader import overridden, require_few
-from spt_fast.config.strict import did_you_mean
-from spt_fast.errors import ConfigError, StoreError
+from spt_fast.config.strict import Mistakes, did_you_mean
+from spt_fast.errors import ConfigError, DataError, StoreError
 from spt_fast.models.identity import Model, of_series, resolve
 from spt_fast.plan.cell import Cell, Judge, TaskRows
 from spt_fast.plan.labels import labels
@@ -21,6 +23,8 @@ from spt_fast.scoring.metrics import registered
 from spt_fast.tasks.base import typical
 from spt_fast.tasks.forms import written
 from spt_fast.tasks.rows import content_hash, is_cut
+
+T = TypeVar("T")
 
 MOST_REASONS = 3
 """Models of which a refusal says what is wrong with them."""
@@ -43,17 +47,24 @@ def cells_of(config: GridConfig, models_of: Callable[[GridConfig], Sequence[Mode
     """
     tasks.read_files_again()
     registered()  # a metric of a package that cannot be used is no matter of a cell
-    rows = _all_rows(config)
+    mistakes = Mistakes()
+    rows: list[TaskRows] = []
+    models: Sequence[Model] = ()
+    with mistakes.part():
+        rows = _all_rows(config)
+    with mistakes.part():
+        models = models_of(config)
+    mistakes.tell()
     places = {id(asked): f"protocols[{i}]" for i, asked in enumerate(config.protocols)}
     protocols = _spread(config.protocols, rows)
-    sources = {
-        i: _source(protocol, rows, f"{places[id(asked)]}.{protocol.name}.from") for i, (asked, protocol) in enumerate(protocols)
-    }
+    sources = mistakes.of(protocols, lambda _, each: _source(each[1], rows, f"{places[id(each[0])]}.{each[1].name}.from"))
+    with mistakes.part():
+        _check_truth(config, models, rows)
+    with mistakes.part():
+        judge = _judge(config)
+    mistakes.tell()
     starts: dict[Protocol, tuple[TaskRows | None, str]] = {}
-    models = models_of(config)
-    _check_truth(config, models, rows)
     require_few(len(models) * len(rows) * sum(len(config.seeds) if protocol.seeded else 1 for _, protocol in protocols))
-    judge = _judge(config)
     called = labels([protocol for _, protocol in protocols])
     cells = []
     for model in models:
@@ -143,21 +154,36 @@ def require_usable(cells: Sequence[Cell]) -> None:
     raise ConfigError("; ".join(reasons[:MOST_REASONS]) + more)
 
 
+def wrong_entries(models: Mapping[int, ModelConfig], entries: Mapping[int, TaskConfig]) -> tuple[str, ...]:
+    """What is wrong with entries of a grid that cannot be expanded, a sentence each: models, tasks, files that are not there.
+
+    Args:
+        models: by place in the grid's list.
+        entries: of tasks, by place.
+    """
+    mistakes = Mistakes()
+    for i, model in models.items():
+        with suppress(DataError), mistakes.part(f"models[{i}]"):
+            mistakes.add(*(each.unresolved or "" for each in resolve(model) if each.broken))
+    for i, entry in entries.items():
+        with suppress(DataError), mistakes.part(f"tasks[{i}]"):
+            for one in tasks.entries(entry):
+                content_hash(tasks.get(one.task), one.data_files)
+    return mistakes.sentences
+
+
 def _models(config: GridConfig) -> list[Model]:
     found: dict[str, Model] = {}
     entries_of = Counter(entry.id for entry in config.models)
-    for i, entry in enumerate(config.models):
-        try:
-            entries = resolve(entry, by_revision=entries_of[entry.id] > 1)
-        except ConfigError as e:
-            raise ConfigError(f"models[{i}]: {e}") from None
-        for model in entries:
+
+    def add(entry: ModelConfig) -> None:
+        for model in resolve(entry, by_revision=entries_of[entry.id] > 1):
             seen = found.get(model.name)
             if seen is None:
                 found[model.name] = model
             elif seen.source != model.source or seen.revision != model.revision:
                 raise ConfigError(
-                    f"models[{i}]: {model.name} is the name of two models ({seen.source}, {model.source}); "
+                    f"{model.name} is the name of two models ({seen.source}, {model.source}); "
                     "tables could not tell them apart: rename a folder, or use two grids"
                 )
             else:  # a partner that is listed itself: keep the entry, and remember whose partner it is
@@ -166,49 +192,57 @@ def _models(config: GridConfig) -> list[Model]:
                     partner_of=seen.partner_of or model.partner_of,
                     post_trained=seen.post_trained or model.post_trained,
                 )
+
+    _each_entry("models", config.models, add)
     return list(found.values())
+
+
+def _each_entry(key: str, entries: Sequence[T], do: Callable[[T], None]) -> None:
+    """Do something with each entry of a list of the grid.
+
+    Raises:
+        ConfigError: what is wrong with each, its place in front.
+    """
+    mistakes = Mistakes()
+    for i, entry in enumerate(entries):
+        with mistakes.part(f"{key}[{i}]"):
+            do(entry)
+    mistakes.tell()
 
 
 def _all_rows(config: GridConfig) -> list[TaskRows]:
     """The tasks of a grid; a group of lm-eval's stands for its tasks."""
     found: dict[str, TaskRows] = {}
-    for i, entry in enumerate(config.tasks):
-        try:
-            each = tasks.entries(entry)
-        except ConfigError as e:
-            raise ConfigError(f"tasks[{i}]: {e}") from None
-        together = _together(entry, config, f"tasks[{i}]")
+
+    def add(entry: TaskConfig) -> None:
+        each = tasks.entries(entry)
+        together = _together(entry, config)
         for one in each:
-            rows = replace(_rows(one, config, f"tasks[{i}]"), learnt_with=together)
+            rows = replace(_rows(one, config), learnt_with=together)
             if (other := found.setdefault(rows.name, rows)) is not rows and not (len(each) > 1 and other == rows):
-                raise ConfigError(f"tasks[{i}]: {rows.name} is the name of two tasks; rename one")
+                raise ConfigError(f"{rows.name} is the name of two tasks; rename one")
+
+    _each_entry("tasks", config.tasks, add)
     return list(found.values())
 
 
-def _together(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows | None:
+def _together(entry: TaskConfig, config: GridConfig) -> TaskRows | None:
     """The rows of all tasks of a group, where what is learnt is learnt from them together."""
-    try:
-        ref = tasks.learnt_together(entry)
-    except ConfigError as e:
-        raise ConfigError(f"{place}: {e}") from None
+    ref = tasks.learnt_together(entry)
     if ref is None:
         return None
-    return replace(_rows(replace(entry, task=ref, include_path=None, unsafe_code=False), config, place), limit=None)
+    return replace(_rows(replace(entry, task=ref, include_path=None, unsafe_code=False), config), limit=None)
 
 
-def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:
+def _rows(entry: TaskConfig, config: GridConfig) -> TaskRows:
     # What nobody learns from needs no cut. All cells of a grid have the same test rows.
-    try:
-        task = tasks.get(entry.task)
-        # A library draws shots itself, from whatever rows are not learnt from.
-        if task.library is None:
-            learns = any(protocol.takes_other_rows for protocol in config.protocols)
-        else:
-            learns = any(protocol.attaches != "nothing" for protocol in config.protocols)
-        content = content_hash(task, entry.data_files)
-        cut = learns or not is_cut(task, entry.data_files)
-    except ConfigError as e:
-        raise ConfigError(f"{place}: {e}") from None
+    task = tasks.get(entry.task)
+    # A library draws shots itself, from whatever rows are not learnt from.
+    if task.library is None:
+        learns = any(protocol.takes_other_rows for protocol in config.protocols)
+    else:
+        learns = any(protocol.attaches != "nothing" for protocol in config.protocols)
+    content = content_hash(task, entry.data_files)
     return TaskRows(
         ref=entry.task,
         name=task.name,
@@ -216,7 +250,7 @@ def _rows(entry: TaskConfig, config: GridConfig, place: str) -> TaskRows:
         content=content,
         limit=entry.limit if entry.limit is not None else config.limit,
         data_files=entry.data_files,
-        cut=cut,
+        cut=learns or not is_cut(task, entry.data_files),
         shots=entry.shots,
         allow_left_out=entry.allow_left_out,
     )
@@ -269,12 +303,13 @@ def form_of(task: TaskRows) -> str:
 def _check_truth(config: GridConfig, models: Sequence[Model], rows: Sequence[TaskRows]) -> None:
     """Refuse scores that are known of models or tasks that the grid does not have."""
     names, tasks_there = [model.name for model in models], [entry.name for entry in rows]
+    mistakes = Mistakes()
     for task, known in config.truth.items():
         if task and task not in tasks_there:
-            raise ConfigError(f"truth.{task}: is not a task of the grid{did_you_mean(task, tasks_there)}")
-        for model in known:
-            if model not in names:
-                raise ConfigError(f"truth: {model} is not a model of the grid{did_you_mean(model, names)}")
+            mistakes.add(f"truth.{task}: is not a task of the grid{did_you_mean(task, tasks_there)}")
+        strangers = [model for model in known if model not in names]
+        mistakes.add(*(f"truth: {model} is not a model of the grid{did_you_mean(model, names)}" for model in strangers))
+    mistakes.tell()
 
 
 def _source(protocol: Protocol, rows: Sequence[TaskRows], place: str) -> TaskRows | None:
@@ -291,7 +326,7 @@ def _rows_of(name: str, rows: Sequence[TaskRows], place: str) -> TaskRows:
             return replace(mine, limit=None)
         return TaskRows(ref=name, name=task.name, version=task.version, content=content_hash(task))
     except ConfigError as e:
-        raise ConfigError(f"{place}: {e}") from None
+        raise e.within(place) from None
 
 
 def _start(protocol: Protocol, rows: Sequence[TaskRows], place: str) -> tuple[TaskRows | None, str]:

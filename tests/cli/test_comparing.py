@@ -110,7 +110,7 @@ def test_a_gate_says_why_it_does_not_pass(capsys: pytest.CaptureFixture[str]) ->
     [
         ("checks: [{largest_drop: 2}]", "p.yaml: checks[0].largest_drop: must be a number from 1e-06 to below 1"),
         ("checks: [{largest_drop: 0.1, tasks: mmlu}]", "p.yaml: checks[0]: matches nothing in a"),
-        ("checks: [{largest_drop: 0.1, metric: f1}]", "no metric 'f1'"),
+        ("checks: [{largest_drop: 0.1, metric: f1}]", "p.yaml: checks[0].metric: no metric 'f1' in a or b; choose from "),
         ("nonsense", "p.yaml: policy: must be a mapping"),
     ],
 )
@@ -118,5 +118,18 @@ def test_a_wrong_policy_is_exit_code_2_and_one_sentence(policy: str, sentence: s
     Path("p.yaml").write_text(policy)
     assert spt_fast("gate", "a", "b", "--policy", "p.yaml") == 2
     err = capsys.readouterr().err
-    assert sentence in err
+    assert f"spt-fast: --policy: {sentence}" in err
     assert err.count("\n") == 1
+
+
+def test_all_that_is_wrong_with_a_policy_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("p.yaml").write_text("checks: [{largest_drop: 2}, {metrik: f1, largest_drop: 0.1}, {metric: knowledge}]\nalfa: 0.1\n")
+    assert spt_fast("gate", "a", "b", "--policy", "p.yaml") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("spt-fast: --policy: p.yaml: ") for line in lines)
+    assert [line.removeprefix("spt-fast: --policy: p.yaml: ")[:37] for line in lines] == [
+        "policy: unknown key 'alfa'; did you m",
+        "checks[0].largest_drop: must be a num",
+        "checks[1]: unknown key 'metrik'; did ",
+        "checks[2].largest_drop: is missing",
+    ]

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from spt_fast.cli import main
+from spt_fast.config.reader import parse_grid
+from spt_fast.errors import MOST_TOLD, ConfigError
 
 GOOD = """
 name: good
@@ -236,3 +238,104 @@ def test_a_key_that_is_known_elsewhere_is_told_where_it_belongs(
         main(["check", "grid.yaml"])
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+MANY = """
+name: many
+models: [zoo/base-40, {id: zoo/base-70, dtype: fp8}, ./gone]
+tasks: [zoo-mqc, {task: gsm8k, data_files: ./nothing}, zoo-mcq]
+protocols: [zero_shot, {soft_prompt: {steps: [0, 80], leng: 3}}, fewshot]
+limitt: 5
+seeds: [0, x, y]
+engine: {window: 0, scoring: fast}
+truth: {zoo/base-40: much, zoo/base-70: 0.5}
+"""
+ALL_OF_THEM = (
+    "unknown key 'limitt'; did you mean 'limit'?",
+    "models[1].dtype: must be one of auto, bfloat16, float16, float32, not 'fp8'",
+    "protocols[1].soft_prompt: unknown key 'leng'; did you mean 'length'?",
+    "protocols[1].soft_prompt.steps: must be a whole number from 1 to 10000000, not 0",
+    "protocols[2]: unknown protocol 'fewshot'; did you mean 'few_shot'?",
+    "seeds[1]: must be a whole number, not text ('x')",
+    "seeds[2]: must be a whole number, not text ('y')",
+    "engine.scoring: must be one of auto, forced, prompt_logprobs, not 'fast'",
+    "engine.window: must be a whole number from 1 to 1000000, not 0",
+    "truth.zoo/base-40: must be a number, not text ('much')",
+    "./gone: no such folder, and no id of the Hub either; correct the path",
+    "tasks[0]: no task is called 'zoo-mqc'; did you mean 'zoo-mcq'?",
+    "tasks[1]: data_files: the folder 'nothing' is not there; correct the path",
+)
+
+
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_all_that_is_wrong_with_a_grid_is_told_at_once_a_sentence_on_a_line(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("grid.yaml").write_text(MANY)
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "grid.yaml"])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert out == ""
+    assert sorted(err.splitlines()) == sorted(f"spt-fast: grid.yaml: {said}" for said in ALL_OF_THEM)
+
+
+WHOLE_BUT_WRONG = """
+name: whole
+models: [zoo/base-40, ./gone, {id: zoo/base-70, revision: main}]
+tasks: [zoo-mqc, zoo-shrt, zoo-mcq]
+protocols: [zero_shot, {transfer: {from: zoo-jsn}}]
+engine: {kind: echo, windw: 3}
+"""
+
+
+def test_what_is_seen_only_with_models_and_tasks_at_hand_is_told_at_once_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("grid.yaml").write_text(WHOLE_BUT_WRONG)
+    with pytest.raises(SystemExit):
+        main(["check", "grid.yaml"])
+    said = (
+        "tasks[0]: no task is called 'zoo-mqc'",
+        "tasks[1]: no task is called 'zoo-shrt'",
+        "models[2]: zoo/base-70: revision is for models of the Hub",
+        "./gone: no such folder",
+        "engine.windw: echo has no such setting; did you mean 'window'?",
+    )
+    lines = capsys.readouterr().err.splitlines()
+    assert [next(line for line in lines if each in line) for each in said] == lines
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD.replace("models", "modles"),  # that models is missing follows from it
+        GOOD.replace("zoo/base-40", "{idd: zoo/base-40}"),
+        # The series, and the model with a score, are there: they only could not be read.
+        GOOD.replace("[zoo/base-40]", "[{id: runs, checkpoints: 7}]").replace(
+            "zero_shot", "{soft_prompt: {init_from: previous, steps: 5}}"
+        ),
+        GOOD.replace("zoo/base-40", "{id: zoo/base-40, gpus: 0}") + "truth: {zoo/base-40: 0.4}\n",
+        GOOD.replace("zero_shot", "{soft_prompt: {lr: [-1, 0.1], steps: [10, 20, 40]}}"),
+    ],
+)
+def test_what_only_follows_from_a_mistake_is_not_told(text: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_grid(text)
+    assert len(raised.value.sentences) == 1
+
+
+def test_of_very_many_mistakes_the_first_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    models = ", ".join(f"{{id: m{i}, dtype: fp8, gpus: 0, chat_date: 1}}" for i in range(1000))
+    Path("grid.yaml").write_text(GOOD.replace("zoo/base-40", models))
+    with pytest.raises(SystemExit):
+        main(["check", "grid.yaml"])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == MOST_TOLD + 1
+    assert lines[-1].startswith("spt-fast: and ")
+    assert lines[-1].endswith("; mend these first")

@@ -379,7 +379,7 @@ WRONG_YAML: dict[str, tuple[str, str, str]] = {
     "an unknown key": ("licence:", "license:", "unknown key 'license'; did you mean 'licence'?"),
     "a key twice": ("licence: CC0-1.0", "name: again", "key 'name' appears twice"),
     "a missing key": ("name: capitals", "", "name: is missing"),
-    "no columns": ("columns:\n  question: question", "notes:\n  question: question", "columns: is missing"),
+    "no columns": ("columns:\n  question: question", "sample:\n  question: question", "columns: is missing"),
     "an unknown column key": ("  question: question", "  questoin: question", "columns: unknown key 'questoin'; did you mean"),
     "no question": ("  question: question\n", "", "columns.question: is missing"),
     "a number as name": ("name: capitals", "name: 7", "name: must be text, not a whole number (7)"),

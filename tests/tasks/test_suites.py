@@ -75,7 +75,8 @@ def test_shots_of_a_suite_go_before_the_protocols_own(tmp_path: Path) -> None:
         ("name: a\ntasks: [{task: mmlu, weight: 0}]", r"tasks\[0\].weight"),
         ("name: a\ntasks: [{task: mmlu, wieght: 1}]", "did you mean 'weight'"),
         ("name: a\ntasks: [suite:paper]", "is a suite"),
-        ("name: a\ntask: [mmlu]", "tasks: is missing"),
+        ("name: a", "tasks: is missing"),
+        ("name: a\ntask: [mmlu]", "unknown key 'task'; did you mean 'tasks'"),
         ("name: a\ntasks: [mmlu]\nweights: {mmlu: 1}", "unknown key 'weights'"),
     ],
 )

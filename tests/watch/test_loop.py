@@ -218,7 +218,7 @@ def test_a_policy_that_fits_nothing_leaves_a_checkpoint_undecided(template: Path
     nights.add(1)
     nights.add(2)
     assert nights.look()[1] == ("run7/step-2", "undecided")
-    assert nights.kept[1]["why"].startswith("the policy cannot be applied: no metric 'f1'")
+    assert nights.kept[1]["why"].startswith("the policy cannot be applied: checks[0].metric: no metric 'f1'")
     assert nights.look() == [], "as long as the policy is the same"
     nights.policy = POLICY
     assert nights.look() == [("run7/step-2", "pass")], "the policy was mended"

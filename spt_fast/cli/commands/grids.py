@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from spt_fast.cli.arguments import Named, parse_only
+from spt_fast.cli.arguments import Named, grid_of, parse_only
 from spt_fast.cli.folders import RunFolder
 from spt_fast.cli.outcomes import SOME_FAILED, WRONG_REQUEST, code_of, say, sentence
 from spt_fast.config.output import Location
@@ -52,13 +52,13 @@ def run(
 ) -> int:
     """Run a grid, or what is left of it. The same command again continues where it stopped."""
     from spt_fast.cli.progress import watch
-    from spt_fast.config.reader import load_grid, share_of
+    from spt_fast.config.reader import share_of
     from spt_fast.driver.options import with_options
     from spt_fast.driver.result import Interrupted
     from spt_fast.driver.run import run_cells
 
     again = None if rerun is None else share_of(rerun, "--rerun")
-    config = with_options(load_grid(grid), limit=limit, output=output, rerun=again, no_stop=no_stop)
+    config = with_options(grid_of(grid), limit=limit, output=output, rerun=again, no_stop=no_stop)
     patterns = parse_only(only)
     if dry_run:
         from spt_fast.cli.dry_run import dry_run as plan_only
@@ -118,10 +118,9 @@ def schema() -> int:
 def check(grid: Path) -> int:
     """Find mistakes in a grid without loading a model. Looks at keys, values, rows, tokenizers and headers of weights."""
     from spt_fast.cli.checking import check_grid
-    from spt_fast.config.reader import load_grid
 
     with Named(grid):
-        checked = check_grid(load_grid(grid))
+        checked = check_grid(grid_of(grid))
     for wrong in checked.wrong:
         click.echo(f"{grid}: {wrong}")
     for note in (*checked.series, *checked.notes):

@@ -201,7 +201,9 @@ class SoftPromptConfig(Learning, Vectors):
         try:
             self.first()
         except ConfigError as e:
-            raise ConfigError(f"{self.name}.cold_steps: a training of {self.cold_steps} steps is not to be had: {e}") from None
+            raise ConfigError(
+                f"{self.name}.cold_steps: a training of {self.cold_steps} steps is not to be had: {e.sentences[0]}"
+            ) from None
 
     def first(self) -> Protocol:
         """What learns the vectors that it starts from."""

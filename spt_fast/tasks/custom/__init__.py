@@ -68,7 +68,7 @@ def load(path: str) -> Task:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not text (UTF-8)") from None
     except ConfigError as e:
-        raise ConfigError(f"{path}: {e}") from None
+        raise e.within(path) from None
     return _finished(task, data, file.parent, path, _YAML)
 
 
@@ -142,7 +142,7 @@ def _finished(task: Task, data: bytes, base: Path, place: str, names: _Names) ->
             task = replace(task, source=source, definition=hashlib.sha256(data).hexdigest()[:16])
             _check(task, names)
     except ConfigError as e:
-        raise ConfigError(f"{place}: {e}") from None
+        raise e.within(place) from None
     return task
 
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from spt_fast.config.strict import Mistakes
 from spt_fast.errors import ConfigError, shortened
 from spt_fast.tasks.base import AUTO, SPLITS, Cut, FileSource, HubSource, Task
 from spt_fast.tasks.custom.answers import Answers, Columns, closed, opened
@@ -45,11 +46,14 @@ def parse(text: str, *, place: str) -> Task:
         place: the file, for sentences about its rows.
 
     Raises:
-        ConfigError: one sentence with the key and the fix, without the file.
+        ConfigError: sentences with the key and the fix, without the file.
     """
-    keys = read_yaml(text)
-    columns = Columns(read_keys(ColumnsKeys, keys.columns, "columns"), place)
-    source, cut = _source(read_keys(RowsKeys, keys.rows, "rows"))
+    keys, mistakes = read_yaml(text), Mistakes()
+    with mistakes.part():
+        columns = Columns(read_keys(ColumnsKeys, keys.columns, "columns"), place)
+    with mistakes.part():
+        source, cut = _source(read_keys(RowsKeys, keys.rows, "rows"))
+    mistakes.tell()
     if cut is not None and cut.by == "group" and columns.keys.group is None:
         raise ConfigError("rows.cut.by: group needs columns.group; name that column, or cut by row")
     answers = opened(keys, columns) if columns.keys.options is None else closed(keys, columns)

@@ -156,7 +156,7 @@ def read_keys(cls: type[T], mapping: Any, place: str) -> T:
     except ConfigError as e:
         if place:
             raise
-        raise ConfigError(str(e).removeprefix("file: ").removeprefix("file.")) from None
+        raise e.reworded(lambda sentence: sentence.removeprefix("file: ").removeprefix("file.")) from None
 
 
 def text_of(value: Any, place: str) -> str:

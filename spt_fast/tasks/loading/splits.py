@@ -102,7 +102,7 @@ def _in_folder(task: Task, folder: Path) -> dict[Split, tuple[Path, ...]]:
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        what = "is a file; give {split: file}" if folder.is_file() else "is not there"
+        what = "is a file; give {split: file}" if folder.is_file() else "is not there; correct the path"
         raise ConfigError(f"data_files: the folder {str(folder)!r} {what}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -13,8 +14,8 @@ from spt_fast.config.documents import plain_values, read_text
 from spt_fast.config.output import at_home
 from spt_fast.config.ranges import number, whole
 from spt_fast.config.reader import SUITE, TASK_FILES
-from spt_fast.config.strict import did_you_mean, filled, mapping_of, read
-from spt_fast.errors import ConfigError
+from spt_fast.config.strict import Mistakes, did_you_mean, filled, mapping_of, missing, read
+from spt_fast.errors import MOST_TOLD, ConfigError, shortened
 
 HERE = Path(__file__).parent
 
@@ -89,21 +90,25 @@ def _read(file: Path) -> Suite:
     try:
         return _parsed(read_text(file, missing="no such file; name the YAML file of a suite"), file.parent)
     except ConfigError as e:
-        raise ConfigError(f"{file}: {e}") from None
+        raise e.within(file) from None
+
+
+_KEYS = ("name", "summary", "tasks")
 
 
 def _parsed(text: str, base: Path) -> Suite:
-    document = mapping_of(plain_values(text), "file")
-    for key in ("name", "tasks"):
-        if key not in document:
-            raise ConfigError(f"{key}: is missing")
-    if unknown := next((key for key in document if key not in ("name", "summary", "tasks")), None):
-        raise ConfigError(f"unknown key {unknown!r}{did_you_mean(str(unknown), ('name', 'summary', 'tasks'))}")
-    members = tuple(_member(item, f"tasks[{i}]", base) for i, item in enumerate(filled(document["tasks"], "tasks")))
-    twice = next((each.task for i, each in enumerate(members) if any(each.task == other.task for other in members[:i])), None)
-    if twice is not None:
-        raise ConfigError(f"tasks: {twice} appears twice; remove one")
-    return Suite(name=str(document["name"]), members=members, summary=str(document.get("summary", "")))
+    document, mistakes = mapping_of(plain_values(text), "file"), Mistakes()
+    mistakes.add(*(f"{key}: is missing" for key in missing(document, ("name", "tasks"), _KEYS)))
+    unknown = [key for key in document if key not in _KEYS][:MOST_TOLD]
+    mistakes.add(*(f"unknown key {shortened(key)}{did_you_mean(key, _KEYS)}" for key in unknown))
+    members: dict[int, Member] = {}
+    with mistakes.part():
+        given = filled(document["tasks"], "tasks") if "tasks" in document else []
+        members = mistakes.of(given, lambda i, item: _member(item, f"tasks[{i}]", base))
+    times = Counter(each.task for each in members.values())
+    mistakes.add(*(f"tasks: {task} appears twice; remove one" for task, count in times.items() if count > 1))
+    mistakes.tell()
+    return Suite(name=str(document["name"]), members=tuple(members.values()), summary=str(document.get("summary", "")))
 
 
 def _member(item: Any, place: str, base: Path) -> Member:
