@@ -198,8 +198,9 @@ def _to_try(soft: Sequence[RunCell]) -> list[str]:
     else:
         fit = "its default fits" if len(given) == 1 else "their defaults fit"
         fitted = [f"{kind.name} without {_listed(given)} in the grid: {fit} the model"] if given else []
-    steps = max((each.settings.get("steps", 0) for each in soft), default=0)
-    longer = [f"a longer training, {kind.name}: {{steps: {2 * steps}}} in place of {steps}"] if steps else []
+    steps = max(each.settings.get("steps", 0) for each in soft)
+    more = max(2 * steps, 0 if any(each.settings.get("init_from") for each in soft) else defaults.get("steps", 0))
+    longer = [f"a longer training, {kind.name}: {{steps: {more}}} in place of {steps}"] if steps else []
     return [*fitted, *longer, "a look at its answers under Samples in report.html, which show what it writes instead"]
 
 

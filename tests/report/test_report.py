@@ -316,6 +316,10 @@ def test_a_soft_prompt_that_taught_nothing_is_told_with_what_the_grid_has_not_tr
         f"NO EFFECT in the one cell: format following did not rise above zero-shot (a on mcq). What to try: {first}a longer "
         "training, soft_prompt: {steps: 160} in place of 80; a look at its answers under Samples in report.html"
     ) in text
+    few = summary([plainly, replace(soft, settings={**defaults, **settings, "steps": 4})])
+    assert "soft_prompt: {steps: 80} in place of 4;" in few
+    carried = {**defaults, **settings, "steps": 4, "init_from": "previous"}
+    assert "soft_prompt: {steps: 8} in place of 4;" in summary([plainly, replace(soft, settings=carried)])
 
 
 @pytest.mark.parametrize(("knows", "word"), [(90, "rose"), (40, "fell")])
