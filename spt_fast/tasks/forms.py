@@ -51,6 +51,18 @@ def in_form_asked(text: str, options: Sequence[str]) -> bool:
     return _is_a_text(found[2].rstrip(), bare_texts(options))
 
 
+def in_form_unlisted(text: str, options: Sequence[str]) -> bool:
+    """Whether `text`, stripped of outer white space, is written as an option would be, where the prompt shows none of them.
+
+    No model can know their words, nor quite how long they are, so those do not count: it is one line, where the options are,
+    with words, and at most `MORE_WORDS` longer than twice the longest option.
+    """
+    lines = max(len(option.splitlines()) for option in options)
+    longest = max(len(option.split()) for option in options)
+    short = len(text.splitlines()) <= lines and len(text.split()) <= 2 * longest + MORE_WORDS
+    return text in options or (short and bool(re.search(r"\w", text)))
+
+
 def bound(text: str, options: Sequence[str]) -> bool | None:
     """Whether the text behind the letter is that letter's, of an answer that is in form; None: options without letters."""
     return None if written(options) else text.strip() in options

@@ -12,7 +12,7 @@ from functools import partial
 
 from spt_fast.errors import ConfigError, boundary
 from spt_fast.tasks.base import Cut, Task
-from spt_fast.tasks.forms import in_form_asked
+from spt_fast.tasks.forms import in_form_asked, in_form_unlisted
 from spt_fast.tasks.library import Answered, Chat, Library, LibrarySource, Rows, Verdict
 from spt_fast.tasks.lm_eval import door
 from spt_fast.tasks.lm_eval.config import of_prepared
@@ -77,12 +77,14 @@ class LmEvalTask(Library):
         return LmEvalPrompts(self.task, ready, rows, shots=shots, seed=seed, chat=chat)
 
     def in_form(self, text: str, example: Example) -> bool:
-        """An option, as it is; or what ends with what the first regular filter looks for; else any words.
+        """An option, as it is, or where the prompt shows none, what is written like one; what ends with what the first regular
+        filter looks for; else any words.
 
         A filter that does not find even the row's own target cannot say what form an answer has.
         """
         if example.options:
-            return in_form_asked(text, example.options)
+            unlisted = self.task.choices is None and not _listed(example)
+            return (in_form_unlisted if unlisted else in_form_asked)(text, example.options)
         if self.task.regex and _ends_with(self.task.regex, example.target):
             return _ends_with(self.task.regex, text)
         return bool(text.strip())
@@ -96,6 +98,11 @@ class LmEvalTask(Library):
             return door.Ready(*of_prepared(self.task, rows.first))
 
 
+def _listed(example: Example) -> bool:
+    """Whether the prompt shows the options: a model that reads them can write one of them as it is."""
+    return all(option in example.question for option in example.options)
+
+
 def _ends_with(pattern: str, text: str) -> bool:
     """Whether a text ends with what a pattern finds, a full stop or a closing mark behind it apart."""
     found = list(re.finditer(pattern, text))
@@ -104,7 +111,10 @@ def _ends_with(pattern: str, text: str) -> bool:
 
 def _form(task: Known) -> str:
     if task.output == "multiple_choice":
-        return "one of the options, as lm-eval scores it, and nothing else"
+        known = "one of the options, as lm-eval scores it, and nothing else"
+        return (
+            known if task.choices else f"{known}; where the prompt does not show them, a line at most twice as long as they are"
+        )
     if task.regex:
         return f"any words that end with what the filter {task.filter!r} looks for: {task.regex}"
     if task.output == "loglikelihood":
@@ -115,6 +125,8 @@ def _form(task: Known) -> str:
 
 def _definition(task: Known) -> str:
     content = [door.version(), task.digest, json.dumps(dict(task.overrides), sort_keys=True, default=str)]
+    if task.output == "multiple_choice" and task.choices is None:
+        content.append("unlisted")  # the rule of its form, of which there was another
     return hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
 
 

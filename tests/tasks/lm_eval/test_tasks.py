@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,40 @@ def test_an_answer_that_no_filter_looks_for_has_words_and_ends_by_itself(tmp_pat
     assert "end by themselves (at '\\n')" in task.form_in_words
     assert task.follows_format("o propoziție", rows.test[0])
     assert not task.follows_format("  ", rows.test[0])
+
+
+def test_options_that_the_prompt_does_not_show_ask_for_a_line_like_them(tmp_path: Path) -> None:
+    """A model that answers a bare question cannot know which words the options have; where they are shown, it can."""
+    task = tasks.get("lm-eval:arc_easy")
+    rows = loaded("arc_easy", files(tmp_path / "arc", "arc", train=9, validation=9, test=2), learns=False)
+    example = replace(rows.test[0], options=("flooding", "droughts", "spring formation"), gold=0)
+    assert "where the prompt does not show them, a line" in task.form_in_words
+    assert [task.follows_format(text, example) for text in ("flooding", "heavy rain", "organic matter", "a river bed")] == [
+        True
+    ] * 4
+    for text in (
+        "",
+        "...",
+        "It is flooded\nQuestion: What is a flood?",
+        "The ground cannot take up any more of the water",
+        "A.\nB.\nC.",
+    ):
+        assert not task.follows_format(text, example), text
+    shown = replace(example, question=f"{example.question} Choose flooding, droughts or spring formation.")
+    assert task.follows_format("droughts", shown)
+    assert not task.follows_format("heavy rain", shown)
+
+
+def test_options_of_every_row_are_the_form_whether_the_prompt_shows_them_or_not(tmp_path: Path) -> None:
+    """boolq's "yes" and "no" are learnt from worked examples or a soft prompt; "maybe" is not the form."""
+    task = tasks.get("lm-eval:boolq")
+    rows = loaded("boolq", files(tmp_path, "boolq", train=9, validation=4), learns=False)
+    assert [task.follows_format(text, rows.test[0]) for text in ("yes", "no", "maybe", "Yes, it is")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
