@@ -171,9 +171,13 @@ FOLLOWED = 0.95
 
 
 def _not_learnt(pairs: Sequence[_Pair]) -> list[str]:
-    """A sentence on soft prompts that taught nothing, with what to try."""
-    flat = [pair for pair in pairs if has_fallen(pair.soft.costs) is False]
-    idle = [pair for pair in pairs if pair not in flat and not pair.rose and _format_of(pair.plain) < FOLLOWED]
+    """A sentence on soft prompts that taught nothing, with what to try.
+
+    Where the form has risen, something was learnt, whatever the loss of some batches of a few rows says.
+    """
+    same = [pair for pair in pairs if not pair.rose]
+    flat = [pair for pair in same if has_fallen(pair.soft.costs) is False]
+    idle = [pair for pair in same if pair not in flat and _format_of(pair.plain) < FOLLOWED]
     found = []
     for what, these in (("its loss did not fall", flat), ("format following did not rise above zero-shot", idle)):
         if these:

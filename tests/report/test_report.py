@@ -322,6 +322,15 @@ def test_a_soft_prompt_that_taught_nothing_is_told_with_what_the_grid_has_not_tr
     assert "soft_prompt: {steps: 8} in place of 4;" in summary([plainly, replace(soft, settings=carried)])
 
 
+def test_a_form_that_rose_was_learnt_whatever_the_loss_of_some_batches_says() -> None:
+    plainly = cell("a", "mcq", "zero_shot", (0, 70))
+    flat = {"loss_fall": 0.1, "loss_fall_stderr": 0.2}
+    risen = replace(cell("a", "mcq", "soft_prompt", (70, 70), seed=0), costs=flat)
+    assert "NO EFFECT" not in summary([plainly, risen])
+    same = replace(cell("a", "mcq", "soft_prompt", (1, 70), seed=0), costs=flat)
+    assert "NO EFFECT in the one cell: its loss did not fall" in summary([plainly, same])
+
+
 @pytest.mark.parametrize(("knows", "word"), [(90, "rose"), (40, "fell")])
 def test_knowledge_that_moved_is_told_with_its_direction(knows: int, word: str) -> None:
     cells = [cell("a", "mcq", "zero_shot", (0, 70)), cell("a", "mcq", "soft_prompt", (100, knows), seed=0)]
