@@ -8,7 +8,8 @@ Decisions:
 * A worker process leaves a guard behind (`process`) that ends its process group whatever becomes of it: Ray ends an actor's
   children, and not theirs.
 * The next model's worker starts while this one is evaluated: it imports and reads, and waits before it puts anything on the
-  device. On this machine only: on a cluster other workers have the processors.
+  device. On several GPUs of one machine it is not known yet which model will be next, nor on which GPUs: there processes
+  import, and are told the rest later (`prestarted`). On a cluster other workers have the processors.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,6 +11,27 @@ from spt_fast.engine.base import Part
 from spt_fast.errors import UnstorableError, first_line
 from spt_fast.worker.events import CellFailed, Event
 from spt_fast.worker.lease import Handed
+from spt_fast.worker.stage import Do
+
+
+@dataclass(frozen=True)
+class ImportAhead:
+    """A process that has no stage yet imports what it will need (`prestarted`)."""
+
+    do: Do
+    """What of a stage it will do."""
+    kind: str
+    """The engine's."""
+
+
+@dataclass(frozen=True)
+class Settle:
+    """What such a process is told before its stage: what others are started with."""
+
+    log: str
+    """The file that it prints to from here on."""
+    environment: Mapping[str, str]
+    """Variables of its own: the GPUs that it may use."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A worker process: `python -m spt_fast.executors.process FD`.
 
 Takes one job from the socket, sends events, waits until the device is free, asks what it may begin and what comes after, ends.
-Or the job is a part of another node's engine: then it runs that until it is ended.
+Or the job is a part of another node's engine: then it runs that until it is ended. One that was started before its stage was
+known (`prestarted`) first imports what it will need, and is then told where it is.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ from spt_fast.executors.messages import (
     Claim,
     DeviceFree,
     EndFollowers,
+    ImportAhead,
     Packed,
+    Settle,
     WantsMore,
     WantsTraining,
     unsent,
 )
+from spt_fast.models import memory
 from spt_fast.worker.events import CellDone, CellFailed, CellTrained, Event, StageDone
 from spt_fast.worker.judge import run_judging
 from spt_fast.worker.lease import Handed, Lease, More
-from spt_fast.worker.stage import run_stage
+from spt_fast.worker.stage import import_ahead, run_stage
 
 
 def main(fd: int) -> None:
@@ -40,6 +44,10 @@ def main(fd: int) -> None:
     _leave_nothing_behind(fd)
     connection = Connection(fd)
     job = connection.recv()
+    if isinstance(job, ImportAhead):
+        job = _started_ahead(connection, fd, job)
+        if job is None:
+            return
     line = _Line(connection)
     if isinstance(job, Part):
         from spt_fast.engine.vllm.start import follow
@@ -53,6 +61,25 @@ def main(fd: int) -> None:
         line.tell(WantsTraining())
         return
     line.emit(StageDone())
+
+
+def _started_ahead(connection: Connection, fd: int, ahead: ImportAhead) -> Any:
+    """Import what will be needed, become a process like those that are started for a stage, and return the job; None: there
+    is none, for the driver has no use for it, or is gone."""
+    import_ahead(ahead.do, ahead.kind)
+    try:
+        settle: Settle = connection.recv()
+        os.environ.update(settle.environment)
+        with open(settle.log, "ab") as log:
+            for stream in (1, 2):
+                os.dup2(log.fileno(), stream)
+        if (
+            memory.cuda_begun()
+        ):  # it would go on with the GPUs that it saw then: it begins anew, and the job is still to be read
+            os.execv(sys.executable, [sys.executable, "-m", "spt_fast.executors.process", str(fd)])
+        return connection.recv()
+    except EOFError:
+        return None
 
 
 def _leave_nothing_behind(fd: int) -> None:

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from spt_fast.engine.base import Followers
 from spt_fast.executors.messages import BeginFollowers, Claim, DeviceFree, EndFollowers, FromWorker, WantsMore, WantsTraining
+from spt_fast.executors.prestarted import Prestarted
 from spt_fast.executors.work_queue import WorkQueue
 from spt_fast.executors.worker_process import WorkerProcess
 from spt_fast.models.memory import count_gpus
 from spt_fast.plan import MOST_DEATHS, Stage
+from spt_fast.plan.cell import Cell
 from spt_fast.worker.events import CellDone, CellFailed, CellStarted, CellTrained, Event, StageDone, WorkerIdle
 from spt_fast.worker.lease import Given, learnt_of
 from spt_fast.worker.stage import Do
@@ -76,6 +78,7 @@ def employ(
     environment: Mapping[str, str] | None = None,
     *,
     apart: bool,
+    prestarted: Prestarted | None = None,
 ) -> Employed:
     """New processes that have a stage to do, and wait until the device is free.
 
@@ -86,22 +89,45 @@ def employ(
         log_name: what a person is told to look into.
         environment: variables of their own.
         apart: whether one process is to train, and another to evaluate.
+        prestarted: processes that are taken before new ones are started.
     """
+    offline = stage.model.from_cache
 
     def start(part: Stage, do: Do) -> WorkerProcess:
-        worker = WorkerProcess(log, log_name, offline=stage.model.from_cache, environment=environment)
+        worker = prestarted.take(do, offline=offline) if prestarted is not None else None
+        if worker is not None:
+            worker.settle(log, log_name, environment or {})
+        else:
+            worker = WorkerProcess(log, log_name, offline=offline, environment=environment)
         worker.send((part, earlier, do))
         return worker
 
-    apart = apart and stage.judge is None
-    learning = tuple(cell for cell in stage.cells if cell.protocol.attaches != "nothing")
-    learnt = learnt_of(earlier)
-    waits = apart and not stage.rerun and any(cell.key not in learnt for cell in learning)
-    if not waits:
-        return Employed(start(stage, "evaluate" if apart else "all"), None)
+    evaluates, *trains = parts(stage, earlier, apart=apart)
+    if not trains:
+        return Employed(start(stage, evaluates), None)
+    learning = _learning(stage)
     read = {task.name for cell in learning for task in (cell.task, cell.source, cell.starts_on) if task is not None}
     trainer = start(replace(stage, cells=learning, describe=stage.describe & read), "train")
     return Employed(start(replace(stage, describe=stage.describe - read), "evaluate"), trainer)
+
+
+def parts(stage: Stage, earlier: Given, *, apart: bool) -> list[Do]:
+    """What each process of a stage does; the one that evaluates comes first.
+
+    Args:
+        stage: its cells.
+        earlier: what earlier processes have of these.
+        apart: as of `employ`.
+    """
+    if not apart or stage.judge is not None:
+        return ["all"]
+    learnt = learnt_of(earlier)
+    trains = not stage.rerun and any(cell.key not in learnt for cell in _learning(stage))
+    return ["evaluate", "train"] if trains else ["evaluate"]
+
+
+def _learning(stage: Stage) -> tuple[Cell, ...]:
+    return tuple(cell for cell in stage.cells if cell.protocol.attaches != "nothing")
 
 
 def trains_apart() -> bool:
@@ -126,6 +152,7 @@ class Supervisor:
         ready: Employed | None = None,
         followers: Followers | None = None,
         environment: Mapping[str, str] | None = None,
+        prestarted: Prestarted | None = None,
     ) -> None:
         """
         Args:
@@ -136,9 +163,11 @@ class Supervisor:
             ready: processes that have the stage already and wait for the device. One that has ended meanwhile is no loss.
             followers: the other nodes of a stage that is spread over several.
             environment: variables of its workers: the GPUs that they may use.
+            prestarted: processes that are taken before new ones are started.
         """
         self._stage, self._queue, self._log, self._log_name = stage, queue, log, log_name
         self._ready, self._followers, self._environment = ready, followers, environment
+        self._prestarted = prestarted
         self._apart = trains_apart()
         self._suspects: set[str] = set()
         self._in_flight: dict[str, None] = {}
@@ -203,7 +232,8 @@ class Supervisor:
             employed, self._ready = self._ready, None
             if employed is None or not employed.alive:
                 stage = replace(self._stage, cells=cells, alone=self._stage.alone | self._suspects)
-                employed = employ(stage, earlier, self._log, self._log_name, self._environment, apart=self._apart)
+                started_with = (self._log, self._log_name, self._environment)
+                employed = employ(stage, earlier, *started_with, apart=self._apart, prestarted=self._prestarted)
             self._employed = employed
             if self._killed.is_set():
                 employed.end_groups()

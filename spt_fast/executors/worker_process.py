@@ -16,9 +16,10 @@ import time
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import BinaryIO
 
 from spt_fast.errors import StoreError
-from spt_fast.executors.messages import FromWorker, Packed
+from spt_fast.executors.messages import FromWorker, Packed, Settle
 
 GRACE_S = 20.0
 """How long a worker may take to end after its last event before its group is killed."""
@@ -52,11 +53,11 @@ class WorkerProcess:
         self._log_name = log_name
         ours, theirs = socket.socketpair()
         try:
-            out = log.open("ab")
-        except OSError as e:
+            out = _opened(log)
+        except StoreError:
             ours.close()
             theirs.close()
-            raise StoreError(f"{log}: cannot be written: {e.strerror or e}") from None
+            raise
         with theirs, out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "spt_fast.executors.process", str(theirs.fileno())],
@@ -69,6 +70,23 @@ class WorkerProcess:
             )
         self._connection = Connection(ours.detach())
         self._ended = False
+
+    def settle(self, log: Path, log_name: str, environment: Mapping[str, str]) -> None:
+        """Tell a process that was started before its stage was known (`prestarted`) what others are started with.
+
+        Args:
+            log: as of a new process, and the others too.
+
+        Raises:
+            StoreError: `log` cannot be written.
+        """
+        try:
+            _opened(log).close()
+        except StoreError:
+            self.kill()
+            raise
+        self._log_name = log_name
+        self.send(Settle(str(log.absolute()), environment))
 
     @property
     def alive(self) -> bool:
@@ -118,6 +136,13 @@ class WorkerProcess:
         if not self._ended:
             self._ended = True
             end_group(self._process)
+
+
+def _opened(log: Path) -> BinaryIO:
+    try:
+        return log.open("ab")
+    except OSError as e:
+        raise StoreError(f"{log}: cannot be written: {e.strerror or e}") from None
 
 
 def environment_of(*, offline: bool, its_own: Mapping[str, str]) -> dict[str, str]:

@@ -25,6 +25,9 @@ FREED_S = 60.0
 """How long a process that was ended may take to give its GPU memory back."""
 POLL_S = 0.5
 
+COMPUTING = "/dev/nvidia-uvm"
+"""The device that CUDA opens when it is initialised, and that asking NVML does not."""
+
 RAN_OUT = re.compile(
     r"(CUDA|HIP|XPU|MPS)[\w ]*?\]?:? out of memory"
     r"|(CUBLAS|CUSOLVER|CUSPARSE|CUDNN|CUFFT)_(STATUS_)?ALLOC_FAILED"
@@ -94,6 +97,21 @@ def count_gpus() -> int:
         if not (isinstance(e, ImportError) or type(e).__name__.startswith("NVMLError")):
             raise
         return 0
+
+
+def cuda_begun() -> bool:
+    """Whether CUDA has been initialised in this process, by whatever: which GPUs it may use, it has read once and for all.
+
+    PyTorch knows of what it has done itself; that the driver was opened for computing, `/proc` tells.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return True
+    for opened in Path("/proc/self/fd").glob("*"):
+        with suppress(OSError):
+            if os.readlink(opened).startswith(COMPUTING):
+                return True
+    return False
 
 
 def visible_gpus() -> list[str]:

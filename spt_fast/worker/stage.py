@@ -58,7 +58,9 @@ def run_stage(
         evaluation = Evaluation(work)
         while backlog.left:  # again where the worker is given cells that need training
             work.prepare()
-            handed = backlog.lease.wait_for_device(lambda: _import_ahead(work, evaluation, do))
+            handed = backlog.lease.wait_for_device(
+                lambda: import_ahead(do, evaluation.backoff.config.kind, trains=bool(work.untrained()))
+            )
             if handed is not None:
                 work.take_over(handed)
             if do != "evaluate":
@@ -73,10 +75,16 @@ def run_stage(
     return True
 
 
-def _import_ahead(work: Workspace, evaluation: Evaluation, do: Do) -> None:
-    """Import what comes next: it takes seconds, and no device. What cannot be imported is said where it is needed."""
+def import_ahead(do: Do, kind: str, *, trains: bool = True) -> None:
+    """Import what comes next: it takes seconds, and no device. What cannot be imported is said where it is needed.
+
+    Args:
+        do: what of a stage the process does.
+        kind: the engine's.
+        trains: whether something is to be trained.
+    """
     with suppress(Exception):
-        if do != "evaluate" and work.untrained():
+        if do != "evaluate" and trains:
             import_module("spt_fast.models.frozen_model")
         if do != "train":
-            import_engine(evaluation.backoff.config.kind)
+            import_engine(kind)

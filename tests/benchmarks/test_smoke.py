@@ -43,6 +43,7 @@ DEAR = {
     "series/carried.py": "carried_less_cold",
     "series/replay.py": "alike",
     "series/series.py": "against_cold",
+    "startup/several_gpus.py": "to_first_request",
     "startup/startup.py": "times_faster",
     "tuning/zoo.py": "ensembles_at_least_their_mean_member",
 }

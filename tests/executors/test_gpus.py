@@ -14,16 +14,26 @@ import psutil
 import pytest
 
 from spt_fast.cli.dry_run import dry_run
-from spt_fast.config import GridConfig, ModelConfig, TaskConfig, ZeroShot
+from spt_fast.config import GridConfig, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import run_cells
-from spt_fast.executors import LOCAL, open_executor, supervisor
+from spt_fast.executors import LOCAL, open_executor, prestarted, supervisor
 from spt_fast.executors.base import Executor
-from spt_fast.executors.gpus import Devices, GpusExecutor
+from spt_fast.executors.gpus import Devices, GpusExecutor, _Processes
 from spt_fast.executors.local import LocalExecutor
-from spt_fast.executors.messages import DeviceFree
+from spt_fast.executors.messages import DeviceFree, ImportAhead
 from spt_fast.plan import Stage, expand, stages
 from spt_fast.scheduling.limits import Limits
-from spt_fast.worker.events import CellDone, CellFailed, CellStarted, Event, StageDone, WorkerEnded, WorkerStarted
+from spt_fast.scheduling.messages import Job, Start
+from spt_fast.worker.events import (
+    CellDone,
+    CellFailed,
+    CellStarted,
+    Event,
+    PhaseStarted,
+    StageDone,
+    WorkerEnded,
+    WorkerStarted,
+)
 from spt_fast.worker.lease import Given
 from spt_fast.worker.stage import run_stage
 from tests.helpers.running import Inline
@@ -63,14 +73,23 @@ class Here:
     born: list[Here]
 
     def __init__(self, log: Path, log_name: str, *, offline: bool, environment: Mapping[str, str] | None = None) -> None:
-        self.gpus = (environment or {})["CUDA_VISIBLE_DEVICES"].split(",")
+        self.gpus = (environment or {}).get("CUDA_VISIBLE_DEVICES", "").split(",")
         self.alive = True
         self.ended = threading.Event()
+        self.imports: ImportAhead | None = None
+        self.alive_when_settled: list[bool] = []
         self.born.append(self)
 
-    def send(self, job: tuple[Stage, Given] | DeviceFree | object) -> None:
+    def send(self, job: tuple[Stage, Given] | DeviceFree | ImportAhead | object) -> None:
         if isinstance(job, tuple) and job and isinstance(job[0], Stage):
             self.stage = job[0]
+        elif isinstance(job, ImportAhead):
+            self.imports = job
+
+    def settle(self, log: Path, log_name: str, environment: Mapping[str, str]) -> None:
+        assert self.gpus == [""], "it is told once"
+        self.gpus = environment["CUDA_VISIBLE_DEVICES"].split(",")
+        self.alive_when_settled = [other.alive for other in self.born if other is not self]
 
     def messages(self) -> Iterator[Event]:
         self.at_once.wait(timeout=60)
@@ -88,6 +107,10 @@ class Here:
     def end_group(self) -> None:
         self.ended.set()
 
+    def kill(self) -> None:
+        self.alive = False
+        self.ended.set()
+
     def __enter__(self) -> Here:
         return self
 
@@ -98,6 +121,7 @@ class Here:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
     monkeypatch.setattr(supervisor, "WorkerProcess", Here)
+    monkeypatch.setattr(prestarted, "WorkerProcess", Here)
     Here.born, Here.at_once, Here.hangs = [], threading.Barrier(1), staticmethod(lambda stage: False)
     return Here
 
@@ -168,6 +192,39 @@ def test_models_run_at_once_on_a_gpu_each_and_the_third_when_one_is_free(
     started = [event for _, event in events if isinstance(event, WorkerStarted)]
     assert sorted(event.where for event in started[:2]) == ["this machine, GPU 4", "this machine, GPU GPU-7"]
     assert [event.gpus for event in started] == [1.0, 1.0, 1.0]
+
+
+def test_the_next_models_process_imports_while_others_are_evaluated_and_has_the_first_free_gpu(
+    grid: GridConfig, two_gpus: None, here: type[Here], tmp_path: Path
+) -> None:
+    here.at_once = threading.Barrier(2, action=lambda: setattr(here, "at_once", threading.Barrier(1)))
+    events = run(executor(tmp_path), stages(expand(grid), set()))
+    assert ended(events, CellDone) == ["a", "a", "b", "b", "c", "c"]
+    assert [worker.imports for worker in here.born] == [None, None, ImportAhead("evaluate", "echo")]
+    third = here.born[2]
+    free = [other.gpus for other, alive in zip(here.born, third.alive_when_settled, strict=False) if not alive]
+    assert third.gpus in free, "of one of the two that were before it, which has ended"
+
+
+def test_where_training_is_apart_both_processes_of_the_next_model_import(
+    grid: GridConfig, two_gpus: None, here: type[Here], tmp_path: Path
+) -> None:
+    learns = replace(grid, tasks=grid.tasks[:1], protocols=(SoftPromptConfig(length=2, steps=1, batch_size=2),))
+    todo = stages(expand(learns), set())
+    crew = executor(tmp_path).crew(todo)
+    assert isinstance(crew, _Processes)
+    here.at_once, here.hangs = threading.Barrier(2), staticmethod(lambda stage: True)
+    job = Job(name="a", need={"GPU": 1.0}, start_s=1.0, pieces=())
+    crew.start(Start(1, "a", ("this machine",), ()), job, todo[0], todo[0], {})
+    here.at_once.wait(timeout=60)
+    assert [worker.imports for worker in here.born] == [None, None], "there was nobody to take"
+    for _ in range(3):
+        crew.observe(todo[0], PhaseStarted(phase="evaluate"))
+    crew.kill(1)
+    crew.close()
+    ahead = [worker.imports for worker in here.born if worker.imports]
+    assert ahead == [ImportAhead("evaluate", "echo"), ImportAhead("train", "echo")], "for as many models as are at work"
+    assert not any(worker.alive for worker in here.born)
 
 
 def test_one_model_with_much_to_do_has_a_worker_on_each_gpu(
