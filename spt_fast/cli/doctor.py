@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -68,15 +67,15 @@ def _version(name: str) -> str | None:
 
 def _device() -> list[Finding]:
     """The GPUs as the driver names them, and what they need besides: torch takes seconds to say the same."""
-    smi = shutil.which("nvidia-smi")
-    if smi is not None:
-        query = [smi, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-        gpus = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
-        if answer.returncode == 0 and gpus:
-            name, _, driver = gpus[0].rpartition(", ")
-            return _gpu(f"{len(gpus)} x {name}", driver)
-    return [_cpu()]
+    if shutil.which(gpu_needs.SMI) is None:
+        return [_cpu("none")]
+    gpus, why = gpu_needs.ask_driver("name,memory.total,driver_version")
+    if not gpus:
+        return [_cpu(f"none that can be used ({why})")]
+    name, _, driver = gpus[0].rpartition(", ")
+    if gpu_needs.hidden():
+        return [_cpu(f"{len(gpus)} x {name}, which CUDA_VISIBLE_DEVICES hides")]
+    return _gpu(f"{len(gpus)} x {name}", driver)
 
 
 def _gpu(gpus: str, driver: str) -> list[Finding]:
@@ -93,10 +92,11 @@ def _gpu(gpus: str, driver: str) -> list[Finding]:
     ]
 
 
-def _cpu() -> Finding:
+def _cpu(gpus: str) -> Finding:
+    """What is computed on instead. `gpus`: which there are."""
     flags = _cpu_flags()
     fast = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if name in flags]
-    said = f"none; {os.cpu_count()} CPU cores ({fast[0] if fast else 'no AVX2'}): fit for the zoo and small models"
+    said = f"{gpus}; {os.cpu_count()} CPU cores ({fast[0] if fast else 'no AVX2'}): fit for the zoo and small models"
     return Finding(what="GPU", state="note" if fast else "bad", said=said)
 
 

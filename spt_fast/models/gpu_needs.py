@@ -6,13 +6,49 @@ from __future__ import annotations
 import ast
 import os
 import shutil
+import subprocess
 import sysconfig
 from collections.abc import Mapping
 from importlib import util
 from pathlib import Path
 
+from spt_fast.errors import shortened
+
+SMI = "nvidia-smi"
+SMI_S = 30.0
+"""How long it may take: it hangs where the driver does."""
+
 OLDEST_DRIVERS: Mapping[int, tuple[int, ...]] = {11: (450, 80, 2), 12: (525, 60, 13), 13: (580, 65, 6)}
 """CUDA's major version -> the oldest driver of Linux that runs what is built for any version of it, by its release notes."""
+
+
+def hidden() -> bool:
+    """Whether `CUDA_VISIBLE_DEVICES` hides all GPUs from this process."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+
+
+def ask_driver(what: str, *, gpu: str | None = None) -> tuple[list[str], str]:
+    """What nvidia-smi says of the GPUs of this machine.
+
+    Args:
+        what: its `--query-gpu`.
+        gpu: an index or a UUID; None: all.
+
+    Returns:
+        A line for each GPU, and nothing; or no line, and why, in a sentence.
+    """
+    command = [SMI, f"--query-gpu={what}", "--format=csv,noheader", *([] if gpu is None else [f"--id={gpu}"])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SMI_S, check=False)
+    except subprocess.TimeoutExpired:
+        return [], f"{SMI} has not answered for {SMI_S:.0f} s"
+    except OSError as e:
+        return [], f"{SMI} cannot be run: {e.strerror}"
+    said = [line.strip() for line in (*done.stdout.splitlines(), *done.stderr.splitlines()) if line.strip()]
+    if done.returncode == 0 and done.stdout.strip():
+        return [line.strip() for line in done.stdout.splitlines() if line.strip()], ""
+    why = shortened(said[0], 120) if said else f"nothing, and ends with exit code {done.returncode}"
+    return [], f"{SMI} says: {why}"
 
 
 def cuda_of_torch() -> str | None:

@@ -27,16 +27,17 @@ def missing_for_gpu() -> str | None:
 
     Imports no PyTorch.
     """
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+    if gpu_needs.hidden():
         return "CUDA_VISIBLE_DEVICES hides all GPUs from this process; unset it"
-    if shutil.which("nvidia-smi") is None:
+    if shutil.which(gpu_needs.SMI) is None:
         newest = max(gpu_needs.OLDEST_DRIVERS.values())[0]
         return (
             "there is no NVIDIA driver here (no nvidia-smi on the PATH); run this on a machine with a GPU, or install driver "
             f"{newest} or newer; `spt-fast doctor` says what this machine can do without"
         )
-    if (gpus := _query("name")) is None:
-        return "nvidia-smi is there and finds no GPU that it can talk to; `nvidia-smi` says why"
+    gpus, why = _query("name")
+    if gpus is None:
+        return f"nvidia-smi is there and finds no GPU that it can talk to ({why})"
     from importlib import metadata
 
     try:
@@ -52,7 +53,7 @@ def measure_driver(_: Given) -> Measured:
     """What the driver, and PyTorch through it, say of the GPU; a sum is computed on it."""
     import torch
 
-    found: Measured = {name: _query(name) for name in ("name", "driver_version", "compute_cap")}
+    found: Measured = {name: _query(name)[0] for name in ("name", "driver_version", "compute_cap")}
     found |= {"torch": torch.__version__, "torch_cuda": torch.version.cuda, "gpus": memory.count_gpus()}
     found["sum"] = float(torch.ones(8, device="cuda").sum())
     return found
@@ -128,15 +129,10 @@ def room_for(gib: float) -> Need:
     return need
 
 
-def _query(what: str) -> str | None:
-    """What nvidia-smi says of the first GPU that this process may use; None: it does not answer."""
-    command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    try:
-        done = subprocess.run([*command, f"--id={first}"], capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else None
+def _query(what: str) -> tuple[str | None, str]:
+    """What nvidia-smi says of the first GPU that this process may use; or nothing, and why."""
+    lines, why = gpu_needs.ask_driver(what, gpu=os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip())
+    return (lines[0] if lines else None), why
 
 
 def _error_in(text: str) -> str:

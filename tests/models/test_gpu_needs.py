@@ -70,13 +70,15 @@ def test_the_version_of_cuda_is_read_without_importing_torch() -> None:
     assert gpu_needs.cuda_of_torch() == torch.version.cuda
 
 
-def fake_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
-    """A machine with two GPUs and this driver, as nvidia-smi tells it."""
+def fake_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, driver: str) -> Path:
+    """A machine with two GPUs and this driver, as nvidia-smi tells it; returns that program."""
     smi = executable(folder / "bin" / "nvidia-smi")
     smi.write_text(f'#!/bin/sh\nfor i in 1 2; do echo "NVIDIA A10, 23028 MiB, {driver}"; done\n')
     monkeypatch.setenv("PATH", f"{smi.parent}:/usr/bin:/bin")
     monkeypatch.setattr(doctor, "_version", lambda name: "2.13.0")
     monkeypatch.setattr(gpu_needs, "cuda_of_torch", lambda: "13.0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return smi
 
 
 def test_doctor_finds_an_old_driver_bad_and_a_missing_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +88,36 @@ def test_doctor_finds_an_old_driver_bad_and_a_missing_compiler(tmp_path: Path, m
     assert (gpu.state, gpu.what) == ("bad", "GPU")
     assert gpu.said.startswith("2 x NVIDIA A10, 23028 MiB, but the driver is 570.86.15, and torch is built for CUDA 13.0")
     assert (compiler.what, compiler.state, compiler.said) == ("compiler", "bad", "there is no C compiler")
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ("echo No devices were found; exit 6", "none that can be used (nvidia-smi says: 'No devices were found'); "),
+        ("echo has failed >&2; exit 9", "none that can be used (nvidia-smi says: 'has failed'); "),
+        ("exit 0", "none that can be used (nvidia-smi says: nothing, and ends with exit code 0); "),
+        ("exec sleep 60", "none that can be used (nvidia-smi has not answered for 0 s); "),
+    ],
+)
+def test_doctor_says_in_the_drivers_words_why_it_finds_no_gpu(
+    answers: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_smi(tmp_path, monkeypatch, "").write_text(f"#!/bin/sh\n{answers}\n")
+    monkeypatch.setattr(gpu_needs, "SMI_S", 0.1 if "sleep" in answers else 30.0)
+    (finding,) = doctor._device()
+    assert finding.said.startswith(expected)
+
+
+def test_doctor_says_that_gpus_are_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_smi(tmp_path, monkeypatch, "580.95.05")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (finding,) = doctor._device()
+    assert finding.said.startswith("2 x NVIDIA A10, 23028 MiB, which CUDA_VISIBLE_DEVICES hides; ")
+
+
+def test_a_program_that_cannot_be_run_is_why_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_smi(tmp_path, monkeypatch, "").write_bytes(b"\x7fELF")
+    assert gpu_needs.ask_driver("name") == ([], "nvidia-smi cannot be run: Exec format error")
 
 
 def test_doctor_finds_a_machine_with_all_it_needs_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,12 @@ def test_gpus_that_are_hidden_are_told_from_gpus_that_are_not_there(monkeypatch:
 @pytest.mark.parametrize(
     ("answer", "code", "missing"),
     [
-        ("", 9, "nvidia-smi is there and finds no GPU"),
+        (
+            "",
+            9,
+            "nvidia-smi is there and finds no GPU that it can talk to (nvidia-smi says: nothing, ",
+        ),
+        ("No devices were found", 6, "nvidia-smi is there and finds no GPU that it can talk to (nvidia-smi says: 'No devices"),
         ("NVIDIA L4", 0, "there is a GPU (NVIDIA L4), but PyTorch"),
     ],
 )
