@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import warnings
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 
 from spt_fast.engine.base import READY_S, EngineConfig
 from spt_fast.engine.vllm import shared_graphs
-from spt_fast.engine.vllm.start import _settings, prepare_environment
+from spt_fast.engine.vllm.start import WORKER, _settings, prepare_environment
 from spt_fast.scheduling.limits import LIMITS
 from tests.helpers.tiny import tiny_model
 
@@ -100,6 +102,22 @@ def test_checkpoints_of_one_architecture_share_their_compiled_graphs(tmp_path: P
     first, second = (tiny_model(tmp_path / f"step-{seed}", seed=seed) for seed in (0, 1))
     assert hash_of(first) == hash_of(second)
     assert os.environ[shared_graphs.SWITCH] == "1", "and the other processes of vLLM do as this one"
+
+
+@pytest.mark.parametrize("switch", ["1", "0"])
+def test_a_process_of_vllms_shares_graphs_where_our_engine_says_so(switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them imports our worker class by its path."""
+    prepare_environment()
+    from vllm.config import ModelConfig
+
+    plain = inspect.unwrap(ModelConfig.compute_hash)
+    monkeypatch.setattr(ModelConfig, "compute_hash", plain)
+    monkeypatch.setenv(shared_graphs.SWITCH, switch)
+    found = find_spec(WORKER)
+    assert found is not None
+    assert found.loader is not None
+    found.loader.exec_module(module_from_spec(found))
+    assert (ModelConfig.compute_hash is not plain) is (switch == "1")
 
 
 def test_what_graphs_depend_on_still_tells_models_apart(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,22 +148,24 @@ def test_a_closed_engine_says_so(llama: Path) -> None:
 
 
 class Syncs(TorchDispatchMode):
-    """Counts how often a number is read from a tensor: a GPU is waited for each time."""
+    """Counts how often a number is read from a tensor: a GPU is waited for each time. In inference mode that is `item`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func is torch.ops.aten._local_scalar_dense.default
+        self.count += func in (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
         return func(*args, **(kwargs or {}))
 
 
 def test_a_step_of_greedy_decoding_waits_for_the_device_no_more_often_with_more_rows(engine: TransformersEngine) -> None:
-    counts = []
-    for rows in (1, 6):
-        asked = [generate(ids(9, seed=seed)) for seed in range(rows)]
+    def waits(rows: int, **sampling: Any) -> int:
+        sampled = Sampling(max_tokens=8, **sampling)
+        asked = [replace(generate(ids(9, seed=seed)), sampling=sampled) for seed in range(rows)]
         with Syncs() as syncs:
             engine.generate(asked)
-        counts.append(syncs.count)
-    assert counts[0] == counts[1]
+        return syncs.count
+
+    assert waits(1) == waits(3)
+    assert waits(3, temperature=1.0, seed=0) > waits(1, temperature=1.0, seed=0), "what is drawn is read row by row"

@@ -12,6 +12,7 @@ import torch
 
 from spt_fast.config import GridConfig, Lora, ModelConfig, SoftPromptConfig, TaskConfig, ZeroShot
 from spt_fast.driver.run import run_grid
+from spt_fast.engine.echo import EchoEngine
 from spt_fast.errors import DataError, ModelError
 from spt_fast.executors import supervisor
 from spt_fast.executors.messages import DeviceFree, FromWorker, WantsTraining
@@ -297,6 +298,22 @@ def test_the_process_that_evaluates_leaves_the_gpu_alone(
     assert len(results(events)) == len(stage.cells)
     assert results(events)[stage.cells[0].key].costs["peak_gpu_bytes"] == 20 * 2**30, "and asks the driver what is taken"
     assert touched == []
+
+
+@pytest.mark.parametrize(("elsewhere", "expected"), [(True, 70.0), (False, 9.0)])
+def test_the_peak_of_an_engine_in_another_process_has_nothing_of_the_training_in_it(
+    elsewhere: bool, expected: float, grid: GridConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def peak(devices: int = 1, *, elsewhere: bool = False) -> dict[str, float]:
+        return {"gpu_bytes": 70.0 if elsewhere else 9.0}
+
+    monkeypatch.setattr(EchoEngine, "elsewhere", elsewhere)
+    monkeypatch.setattr(memory, "peak", peak)
+    (only,) = stages(expand(replace(grid, tasks=grid.tasks[:1], protocols=(ZeroShot(),))), set())
+    events: list[Event] = []
+    run_stage(only, {}, events.append)
+    (result,) = results(events).values()
+    assert result.costs["peak_gpu_bytes"] == expected
 
 
 def test_training_is_apart_on_gpus_and_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 pytest.importorskip("triton")
 
@@ -90,6 +91,15 @@ def test_the_heads_kernels_use_tensor_cores_fit_and_spill_next_to_nothing(capabi
         assert "cp.async" in made.asm["ptx"]
         assert 0 < made.metadata.shared <= SHARED[capability]
         assert stack_bytes(made.asm["cubin"], tmp_path) <= most_spilled(capability, rows)
+
+
+@pytest.mark.parametrize(("room", "stages"), [(99 * KIB, 3), (227 * KIB, 4)])
+def test_a_launch_goes_by_the_shared_memory_of_its_own_gpu(room: int, stages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "shared_bytes", {1: room}.__getitem__)
+    with FakeTensorMode():
+        hidden_NH, weight_VH = (torch.empty(rows, 64, device="cuda:1", dtype=torch.bfloat16) for rows in (48, 512))
+        work = linear._Work(hidden_NH, weight_VH, torch.zeros(48, dtype=torch.long, device="cuda:1"))
+    assert (work.tiles.stages, work.options["num_stages"]) == (stages, stages)
 
 
 def test_four_steps_are_in_flight_where_shared_memory_has_room_for_them_and_three_elsewhere() -> None:

@@ -10,6 +10,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+from spt_fast.config import Lora
+from spt_fast.models import lora
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.lora import RandomState, gpus_of
 from spt_fast.training.batches import OwnedRow, TuningRow
@@ -88,6 +90,21 @@ def test_dropout_on_a_gpu_is_drawn_by_seed_and_leaves_its_random_state_alone(mon
     assert drawn[0] == drawn[1] != drawn[2]
     assert drawn[0][0] != drawn[0][1], "a second step goes on where the first has ended"
     assert all(torch.equal(each.get_state(), state) for each, state in zip(gpus.generators, before, strict=True))
+
+
+def test_a_lora_draws_its_dropout_by_seed_on_the_gpus_that_its_weights_are_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus, model = FakeGpus(monkeypatch), FrozenModel.load(tiny_model(tmp_path))
+    monkeypatch.setattr(lora, "gpus_of", lambda module: [0, 1] if module is model.module else [])
+    drawn = []
+    for seed in (7, 7, 8):
+        learning = lora.LearningLora(model, Lora(rank=2, dropout=0.5, steps=1, batch_size=2), seed)
+        with learning.training():
+            drawn.append(gpus.dropped(0) + gpus.dropped(1))
+        learning.close()
+        gpus.dropped(0)  # somebody else draws in between
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_the_gpus_that_something_is_drawn_on_are_those_of_the_weights() -> None:
