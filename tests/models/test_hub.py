@@ -275,8 +275,8 @@ main(["check", {str(path)!r}])
         },
     }
     assert checked == [
-        f"{path}: not looked at, because the Hub cannot be reached from here: some/tiny, gsm8k, mmlu",
-        f"{path}: good; 6 cells",
+        f"{path}: not on this machine, and not looked at, because the Hub cannot be reached from here: some/tiny, gsm8k, mmlu",
+        f"{path}: good as far as it could be looked at; 6 cells",
     ]
     assert (said.code, said.err) == (0, "")
 

@@ -129,10 +129,11 @@ def check(grid: Path) -> int:
         some = ", ".join(checked.unseen[:MOST_NAMED])
         more = len(checked.unseen) - MOST_NAMED
         names = f"{some} and {more:,} more" if more > 0 else some
-        click.echo(f"{grid}: not looked at, because the Hub cannot be reached from here: {names}")
+        click.echo(f"{grid}: not on this machine, and not looked at, because the Hub cannot be reached from here: {names}")
     if checked.wrong:
         return WRONG_REQUEST
-    click.echo(f"{grid}: good; {checked.cells:,} cell{'' if checked.cells == 1 else 's'}")
+    rest = " as far as it could be looked at" if checked.unseen else ""
+    click.echo(f"{grid}: good{rest}; {checked.cells:,} cell{'' if checked.cells == 1 else 's'}")
     return 0
 
 
