@@ -196,14 +196,16 @@ def _to_try(soft: Sequence[RunCell]) -> list[str]:
     """What may help soft prompts that taught nothing, as far as the grid has not done it."""
     kind = protocol_of(soft[0].protocol)
     defaults = {f.name: f.default for f in fields(kind)}
-    given = [name for name in FITTED if any(each.settings.get(name, defaults.get(name)) != defaults.get(name) for each in soft)]
+    starts = any(each.settings.get("init_from") for each in soft)  # which implies `init`
+    others = {name for each in soft for name, value in each.settings.items() if value != defaults.get(name)}
+    given = [name for name in FITTED if name in others and not (starts and name == "init")]
     if all(each.settings.get(name) == value for each in soft for name, value in PAPER.items()):
         fitted = [f"{kind.name} without paper, whose {_listed(FITTED)} do not suit every model"]
     else:
         fit = "its default fits" if len(given) == 1 else "their defaults fit"
         fitted = [f"{kind.name} without {_listed(given)} in the grid: {fit} the model"] if given else []
     steps = max(each.settings.get("steps", 0) for each in soft)
-    more = max(2 * steps, 0 if any(each.settings.get("init_from") for each in soft) else defaults.get("steps", 0))
+    more = max(2 * steps, 0 if starts else defaults.get("steps", 0))
     longer = [f"a longer training, {kind.name}: {{steps: {more}}} in place of {steps}"] if steps else []
     return [*fitted, *longer, "a look at its answers under Samples in report.html, which show what it writes instead"]
 

@@ -318,8 +318,9 @@ def test_a_soft_prompt_that_taught_nothing_is_told_with_what_the_grid_has_not_tr
     ) in text
     few = summary([plainly, replace(soft, settings={**defaults, **settings, "steps": 4})])
     assert "soft_prompt: {steps: 80} in place of 4;" in few
-    carried = {**defaults, **settings, "steps": 4, "init_from": "previous"}
-    assert "soft_prompt: {steps: 8} in place of 4;" in summary([plainly, replace(soft, settings=carried)])
+    carried = {**defaults, "steps": 4, "init": "soft_prompt", "init_from": "previous"}
+    said = summary([plainly, replace(soft, settings=carried)])
+    assert "What to try: a longer training, soft_prompt: {steps: 8} in place of 4;" in said
 
 
 def test_a_form_that_rose_was_learnt_whatever_the_loss_of_some_batches_says() -> None:
