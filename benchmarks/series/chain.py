@@ -163,7 +163,7 @@ def summed(nights: Sequence[dict[str, Any]], rows: int, flips: float, way: Way) 
     mine = [each for each in nights if each["way"] == way]
     stopped_ones = [each for each in mine if each["behind_stopped"]]
     of = {number: [each for each in mine if each["checkpoint"] == number] for number in range(2, CHECKPOINTS + 1)}
-    found = {"rows": rows, "flips": flips, "way": way, "nights": len(mine), "behind_stopped": len(stopped_ones)}
+    found: dict[str, Any] = {"rows": rows, "flips": flips, "way": way, "nights": len(mine), "behind_stopped": len(stopped_ones)}
     for what in ("wrong_fail", "wrong_pass"):
         found[what] = share(mine, what)
         found[f"worst_{what}"] = max(share(each, what) for each in of.values())

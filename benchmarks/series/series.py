@@ -43,7 +43,7 @@ from spt_fast.analysis.onset import ALPHA, Trajectory, follow
 from spt_fast.analysis.paired import paired_difference
 from spt_fast.analysis.plain import plain_values
 from spt_fast.analysis.runs import Rows, Run, read_run
-from spt_fast.analysis.series import Followed, followed, series_of
+from spt_fast.analysis.series import Followed, followed, series_of, share_of_level
 from spt_fast.config import GridConfig, ModelConfig, Protocol, SoftPromptConfig, ZeroShot
 from spt_fast.config.documents import plain_values as plain_values_of
 from spt_fast.config.reader import load_grid
@@ -397,9 +397,10 @@ def draws(run: Run) -> Iterator[tuple[str, Told]]:
     yield "all rows", told(series, lines)
     seen = [run.scores(place) for place in run.done if place.model == run.models[0]]
     facts = sorted({fact for scored in seen for fact in scored.groups})
+    whats = [line.what for line in lines]
     for number, replacement in product(range(DRAWS), (False, True)):
         draw = Draw.of(facts, number, replacement=replacement)
-        yield draw.how, told(series, [draw.line(run, line, ALPHA / len(lines)) for line in lines])
+        yield draw.how, told(series, [draw.line(run, line, ALPHA * share_of_level(whats, line.what)) for line in lines])
 
 
 PLANTED = {"run": ("none", None), "run-data-fault": ("knowledge", 6), "run-form-fault": ("form", 6)}

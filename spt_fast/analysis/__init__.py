@@ -13,9 +13,11 @@
 
 From the bottom up: `resampling`, `agreement` (two orders), `variance` (rows and seeds, apart), `paired` (the same rows twice);
 `runs` and `scores` (run folders, plain tables); `draws` (scores with other rows and seeds) and `ranking`; `pairs` (what is held
-against what), `likeness` (what else differs) and `compare`; `pooled` (several tasks as one) and `gate`; `onset` (when a metric
-fell), `series` (what is followed of a training run) and `faults` (the sentence). What they answer is in `ranking_types` and
-`compare_types`. Arrays are numpy's: `N` rows, `S` seeds, `R` resamples, `n` models. `plain_values` makes JSON of any answer.
+against what), `likeness` (what else differs) and `compare`; `pooled` (several tasks as one), `watched` (rows that were asked
+until it was decided) and `gate`; `onset` (when a metric fell), `checkpoint_noise` (what checkpoints differ by beside their
+rows), `aligned` (their rows side by side), `series` (what is followed of a training run), `levels` (where stopped checkpoints
+stand) and `faults` (the sentence). What they answer is in `ranking_types` and `compare_types`. Arrays are numpy's: `N` rows,
+`S` seeds, `R` resamples, `n` models. `plain_values` makes JSON of any answer.
 
 Decisions: a drop is allowed only where it is ruled out (`gate` tests non-inferiority; what cannot be compared is undecided,
 never a pass). Paired differences have one interval, Tango's, with the design effect of passages and seeds, because it holds

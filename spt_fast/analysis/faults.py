@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from spt_fast.analysis.levels import Levels
 from spt_fast.analysis.onset import ALPHA
 from spt_fast.analysis.pooled import Pooled
 from spt_fast.analysis.runs import Run
@@ -29,6 +30,8 @@ class Told:
     """Of its checkpoints, the first from which the fault stays; None: there is none."""
     sentence: str
     followed: tuple[Followed, ...] = field(repr=False)
+    levels: Levels | None = field(default=None, repr=False)
+    """Where its checkpoints stand that were stopped early; None: nobody has asked."""
 
     @property
     def is_unknown(self) -> bool:
@@ -56,8 +59,9 @@ def tell_series(run: Run, *, alpha: float = ALPHA) -> list[Told]:
     Raises:
         StoreError: a file is damaged.
     """
+    run = run.with_stopped()
     found = ((series, followed(run, series, alpha=alpha)) for series in series_of(run))
-    return [told(series, lines) for series, lines in found if lines]
+    return [replace(told(series, lines), levels=Levels(run, series)) for series, lines in found if lines]
 
 
 def told(series: Series, lines: Sequence[Followed]) -> Told:
@@ -67,11 +71,12 @@ def told(series: Series, lines: Sequence[Followed]) -> Told:
         unsure = [line for line in lines if line.course.state == "undecided"]
         fault: Fault = "undecided" if unsure else "none"
         sentence = _undecided(series, unsure) if unsure else _healthy(series, lines)
-        return Told(series=series, fault=fault, onset=None, sentence=sentence, followed=tuple(lines))
+        return Told(series=series, fault=fault, onset=None, sentence=sentence + _early(series, lines), followed=tuple(lines))
     onset = min(_first(line) for line in fell)
     kinds = {line.what for line in fell}
     fault = "both" if len(kinds) > 1 else fell[0].what
-    return Told(series=series, fault=fault, onset=onset, sentence=_fault(series, lines, fell), followed=tuple(lines))
+    sentence = _fault(series, lines, fell) + _early(series, lines)
+    return Told(series=series, fault=fault, onset=onset, sentence=sentence, followed=tuple(lines))
 
 
 def points(change: Pooled) -> str:
@@ -184,6 +189,17 @@ def _healthy(series: Series, lines: Sequence[Followed]) -> str:
     )
     came_back = f"; what fell came back: {', '.join(dips)}" if dips else ""
     return f"No fault: by {_name(series, len(series) - 1)}, {what} fallen and stayed down{came_back}."
+
+
+def _early(series: Series, lines: Sequence[Followed]) -> str:
+    """ " 4 of 12 checkpoints were stopped early (after 120 to 700 of 1,000 rows) and ...": what is said rests on fewer rows."""
+    found = {i: at for line in lines for i, at in line.stopped.items()}
+    if not found:
+        return ""
+    least, most, of = min(n for n, _ in found.values()), max(n for n, _ in found.values()), max(of for _, of in found.values())
+    rows = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    were = f"{len(found)} of {len(series)} checkpoints {'was' if len(found) == 1 else 'were'} stopped early"
+    return f" {were} (after {rows} of {of:,} rows), and held against others on the rows that both were asked."
 
 
 def _first(line: Followed) -> int:

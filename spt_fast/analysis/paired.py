@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class PairedDifference:
         """After less before."""
         return self.after - self.before
 
-    def reversed(self) -> PairedDifference:
+    def reversed(self) -> Self:
         """The same with before and after exchanged: of what is better the lower it is, a rise is then a fall."""
         return replace(
             self,

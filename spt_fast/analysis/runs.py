@@ -130,11 +130,13 @@ class Run:
     def without(self, keys: Collection[str]) -> Run:
         """The same run, where these cells count as not done: their files are damaged, say."""
         done = {place: key for place, key in self.done.items() if key not in keys}
-        return replace(self, done=done, missing=tuple(place for place in self._places if place not in done))
+        stopped = {place: key for place, key in self.stopped.items() if key not in keys}
+        missing = tuple(place for place in self._places if place not in done)
+        return replace(self, done=done, missing=missing, stopped=stopped)
 
     def with_stopped(self) -> Run:
         """The same run, where the cells that were stopped count as done: for who reckons with that they were."""
-        if not self.stopped:
+        if self.stopped.keys() <= self.done.keys():
             return self
         done = {
             place: key

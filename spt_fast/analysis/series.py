@@ -14,11 +14,10 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
+from spt_fast.analysis.aligned import aligned
 from spt_fast.analysis.onset import ALPHA, Course, Trajectory, follow
 from spt_fast.analysis.pooled import Pooled
-from spt_fast.analysis.runs import Rows, Run
+from spt_fast.analysis.runs import Run
 from spt_fast.config.protocols import protocol_of
 from spt_fast.models.hub import natural
 from spt_fast.models.trained import trained_for
@@ -110,6 +109,15 @@ class Followed:
         tail = self.course.tail(len(self.at))
         return self.trajectory.change(self.course.reference, tail) if tail else Pooled(parts=())
 
+    @property
+    def stopped(self) -> dict[int, tuple[int, int]]:
+        """Checkpoint of the series that was stopped early -> rows that it was asked, and that there are, over tasks."""
+        asking = self.trajectory.asking
+        early = [i for i in range(len(self.at)) if any(each.stopped[i] is not None for each in asking)]
+        return {
+            self.at[i]: (sum(each.rows_at(i) for each in asking), sum(each.asked.sizes[0] for each in asking)) for i in early
+        }
+
     def stays(self, change: Pooled) -> bool:
         """Whether a change rules out a fall that matters."""
         return change.limits(0.95).low > -self.trajectory.allowed
@@ -122,8 +130,8 @@ class Followed:
 
 
 def series_of(run: Run) -> list[Series]:
-    """The series of a run folder that have something done of at least `FEWEST` checkpoints."""
-    done = {place.model for place in run.done}
+    """The series of a run folder that have something done, or stopped early, of at least `FEWEST` checkpoints."""
+    done = {place.model for place in (*run.done, *run.stopped)}
     found: dict[str, list[Any]] = {}
     for model in run.grid["models"]:
         if model.get("series") and model["id"] in done:
@@ -154,6 +162,7 @@ def followed(run: Run, series: Series, *, alpha: float = ALPHA) -> list[Followed
     Raises:
         StoreError: a file is damaged.
     """
+    run = run.with_stopped()
     wanted = [*_knowledge(run, series), *(("form", label, _tasks(run, series, label)) for label in _protocols(run, series))]
     tracks = [(what, label, track) for what, label, tasks in wanted if (track := _track(run, series, what, label, tasks))]
     return [
@@ -163,14 +172,19 @@ def followed(run: Run, series: Series, *, alpha: float = ALPHA) -> list[Followed
             tasks=track.tasks,
             at=track.at,
             trajectory=track.trajectory,
-            course=follow(track.trajectory, alpha=alpha * _share([name for name, _, _ in tracks], what)),
+            course=follow(track.trajectory, alpha=alpha * share_of_level([name for name, _, _ in tracks], what)),
         )
         for what, label, track in tracks
     ]
 
 
-def _share(followed: Sequence[str], what: str) -> float:
-    """Of the level, for one of the things that are followed."""
+def share_of_level(followed: Sequence[str], what: str) -> float:
+    """Of the level, for one of the things that are followed.
+
+    Args:
+        followed: `Followed.what` of each.
+        what: of this one.
+    """
     of_its_kind = 1.0 if len(set(followed)) == 1 else KNOWLEDGE_SHARE if what == "knowledge" else 1 - KNOWLEDGE_SHARE
     return of_its_kind / followed.count(what)
 
@@ -215,7 +229,8 @@ class _Track:
 
 
 def _track(run: Run, series: Series, what: str, protocol: str, tasks: Iterable[str]) -> _Track | None:
-    """The rows that all checkpoints have; None where no two have any in common.
+    """The rows that all checkpoints have, and of those that were stopped early the ones that were asked; None where no two
+    checkpoints have any in common.
 
     A task that fewer than half of the checkpoints have is left out, and then each checkpoint that lacks one of the tasks.
     """
@@ -224,24 +239,20 @@ def _track(run: Run, series: Series, what: str, protocol: str, tasks: Iterable[s
     measured = sum(any(of[i] is not None for of in rows.values()) for i in range(len(series)))
     rows = {task: of for task, of in rows.items() if 2 * sum(each is not None for each in of) >= measured}
     at = tuple(i for i in range(len(series)) if rows and all(of[i] is not None for of in rows.values()))
-    aligned = {task: found for task, of in rows.items() if (found := _aligned([of[i] for i in at])) is not None}
-    if len(at) < 2 or not aligned:
+    models = [series.checkpoints[i].model for i in at]
+    found = {
+        task: aligned(run, models, task, protocol, [each for i in at if (each := of[i]) is not None])
+        for task, of in rows.items()
+    }
+    tracks = {task: each for task, each in found.items() if each is not None}
+    if len(at) < 2 or not tracks:
         return None
-    values, clusters = zip(*aligned.values(), strict=True)
+    asking = tuple(each.asking for each in tracks.values())
     of_form = {"least": OF_FORM, "allowed": OF_FORM} if what == "form" else {}
-    return _Track(tasks=tuple(aligned), at=at, trajectory=Trajectory(values=values, clusters=clusters, **of_form))
-
-
-def _aligned(found: Sequence[Rows | None]) -> tuple[Any, Any] | None:
-    """`[T, S, N]` scores of the rows that all have, under the seeds that all have, else their mean; and the clusters."""
-    there = [each for each in found if each is not None]
-    if not there:
-        return None
-    shared = set(there[0].examples).intersection(*(each.examples for each in there))
-    examples = [example for example in there[0].examples if example in shared]
-    seeds = [seed for seed in there[0].seeds if all(seed in each.seeds for each in there)]
-    if not examples:
-        return None
-    of = [each.of(examples, seeds or None) for each in there]
-    values = np.stack([each.values if seeds else each.values.mean(0, keepdims=True) for each in of])
-    return values, of[0].clusters
+    trajectory = Trajectory(
+        values=tuple(each.values for each in tracks.values()),
+        clusters=tuple(each.clusters for each in tracks.values()),
+        asking=asking if any(each.is_watched for each in asking) else (),
+        **of_form,
+    )
+    return _Track(tasks=tuple(tracks), at=at, trajectory=trajectory)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Self
 
 from spt_fast.analysis.compare_types import Pair
 from spt_fast.analysis.paired import PairedDifference
@@ -35,18 +36,10 @@ class WatchedDifference(PairedDifference):
     whole: bool
     """Whether all rows were asked."""
 
-    def reversed(self) -> WatchedDifference:
+    def reversed(self) -> Self:
         """The same with before and after exchanged."""
         mirrored = replace(self.stream, values=-self.stream.values, low=-self.stream.high, high=-self.stream.low)
-        return replace(
-            self,
-            before=self.after,
-            after=self.before,
-            gained=self.lost,
-            lost=self.gained,
-            bootstrap=Interval(low=-self.bootstrap.high, high=-self.bootstrap.low, level=self.bootstrap.level),
-            stream=mirrored,
-        )
+        return replace(PairedDifference.reversed(self), stream=mirrored)  # `super()` does not go with slots
 
     def limits(self, level: float) -> Interval:
         """Two-sided interval of the change, at every look."""
@@ -111,6 +104,10 @@ class WatchedDrop:
             high = min(high, -self.fixed.limits(1 - 2 * (1 - passes) * alpha).low)
         return Interval(low=low, high=high, level=1 - alpha)
 
+    def p_at_most(self, size: float) -> float:
+        """P-value, of the looks alone, of "it dropped by `size` at most"."""
+        return self._drop.p_at_most(size)
+
     @property
     def whole(self) -> bool:
         """Whether all rows of all tasks were asked."""
@@ -119,6 +116,44 @@ class WatchedDrop:
     @property
     def _drop(self) -> Drop:
         return Drop(walk=Walk([part.stream for part in self.parts]), largest=self.largest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedChange(Pooled):
+    """The change of the mean over tasks, where a side was stopped, or looked at: its bounds and its test hold at every look."""
+
+    parts: Sequence[WatchedDifference]
+    allowed: float
+    """The drop that is to be told from none."""
+
+    @property
+    def drop(self) -> WatchedDrop:
+        """The same as `analysis.gate` decides by."""
+        fixed = Pooled(parts=tuple(part.fixed for part in self.parts))
+        return WatchedDrop(parts=self.parts, largest=self.allowed, fixed=fixed)
+
+    @property
+    def p_drop(self) -> float:
+        """One-sided p-value of "it did not fall"."""
+        return self.drop.p
+
+    def limits(self, level: float) -> Interval:
+        """Two-sided interval of the change; each end alone is a one-sided bound of level (1 + level) / 2."""
+        bounds = self.drop.bounds((1 - level) / 2)
+        return Interval(low=-bounds.high, high=-bounds.low, level=level)
+
+
+def change_of(parts: Sequence[PairedDifference], allowed: float) -> Pooled:
+    """The change of the mean over tasks; where one of them was looked at, by what holds at every look.
+
+    Args:
+        parts: one a task.
+        allowed: the drop that is to be told from none.
+    """
+    known = [part for part in parts if isinstance(part, WatchedDifference)]
+    if len(known) == len(parts) and any(part.watched for part in known):
+        return WatchedChange(parts=known, allowed=allowed)
+    return Pooled(parts=parts)
 
 
 def together(at_looks: float, at_the_end: float | None) -> float:
@@ -151,13 +186,42 @@ def watched(
     asked = Asked.of_keys(
         pair.task, found.examples, found.groups, (theirs[0].of, theirs[0].units, theirs[0].largest) if theirs else None
     )
+    return in_order(
+        difference,
+        asked,
+        rows,
+        values,
+        watched=bool(stopped) or any_looks(b, pair.b_model, pair.b_protocol, pair.task),
+        whole=not stopped,
+    )
+
+
+def in_order(
+    difference: PairedDifference,
+    asked: Asked,
+    rows: Sequence[str],
+    values: tuple[Floats, Floats],
+    *,
+    watched: bool,
+    whole: bool,
+) -> WatchedDifference:
+    """A difference that knows in which order its rows were asked.
+
+    Args:
+        difference: of the two.
+        asked: the rows of the task.
+        rows: `[N]` keys of the rows.
+        values: `[S, N]` each, before and after.
+        watched: whether one of the two was stopped, or looked at.
+        whole: whether both were asked all rows.
+    """
     before, after = values
     against = dict(zip(rows, before.mean(0).tolist(), strict=True))
     return WatchedDifference(
         **{each.name: getattr(difference, each.name) for each in fields(PairedDifference)},
         stream=paired_stream(asked, [dict(zip(rows, each.tolist(), strict=True)) for each in after], against),
-        watched=bool(stopped) or any_looks(b, pair.b_model, pair.b_protocol, pair.task),
-        whole=not stopped,
+        watched=watched,
+        whole=whole,
     )
 
 

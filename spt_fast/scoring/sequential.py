@@ -198,7 +198,11 @@ class Drop:
     @property
     def p_of_none(self) -> float:
         """P-value of "it did not drop"."""
-        return self.walk.p(0.0, self._times(FAIL), above=True)
+        return self.p_at_most(0.0)
+
+    def p_at_most(self, size: float) -> float:
+        """P-value of "it dropped by `size` at most"."""
+        return self.walk.p(size, self._times(FAIL), above=True)
 
     @property
     def p_of_less(self) -> float:

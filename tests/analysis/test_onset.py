@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from statistics import fmean
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from spt_fast.analysis.checkpoint_noise import BEFORE, SHRINKAGE, Noise, noise_of
 from spt_fast.analysis.onset import Course, Dip, Trajectory, alarms, follow, share_of_look
+from spt_fast.analysis.paired import paired_difference
+from spt_fast.analysis.pooled import Pooled
 from tests.helpers.series import Plan, step
 
 TASKS, SERIES = 4, 24
@@ -56,6 +62,47 @@ def test_a_healthy_series_whose_checkpoints_are_noisy_is_not_taken_for_a_faulty_
     found = Counter(course.state for course in courses(step(1), noise=0.01))
     assert found["fell"] <= 1
     assert found["undecided"] > 0
+
+
+def test_noise_between_checkpoints_is_learnt_from_those_since_a_fall_too() -> None:
+    """Held against one that happened to be high, all later ones are lower; but they differ as much among themselves."""
+    found = [follow(trajectory(seed, step(1), noise=0.02), alpha=0.04) for seed in range(SERIES)]
+    assert sum(course.state == "fell" for course in found) <= 1
+
+
+def changes(*points: float) -> list[Pooled]:
+    """Of one task of 1,000 rows, none of which changes both ways."""
+    before = np.tile([1.0, 0.0], 500)
+    return [Pooled(parts=[paired_difference(before, before + _lost(before, each), resamples=0)]) for each in points]
+
+
+def _lost(before: NDArray[np.float64], points: float) -> NDArray[np.float64]:
+    at = np.flatnonzero(before == (1.0 if points < 0 else 0.0))[: round(abs(points) * 10)]
+    change = np.zeros(len(before))
+    change[at] = math.copysign(1.0, points)
+    return change
+
+
+def test_what_checkpoints_differ_by_is_taken_for_granted_until_something_tells() -> None:
+    assert noise_of([], changes(-5)) == Noise(variance=BEFORE**2)
+    assert noise_of(changes(3, 4, 8), []) == Noise(variance=BEFORE**2), "a rise is what training is for"
+
+
+def test_falls_that_are_no_fault_and_differences_since_one_both_tell_of_noise() -> None:
+    quiet, low = changes(-6, -5, 4), changes(-2, -8, -5)
+    alone = noise_of(quiet, [])
+    assert alone.degrees_of_freedom == 2 + SHRINKAGE
+    assert alone.variance == pytest.approx(
+        sum(each.change**2 - each.stderr**2 for each in quiet[:2]) / (2 + SHRINKAGE), rel=1e-9
+    )
+    both = noise_of(quiet, low)
+    assert both.degrees_of_freedom == 4 + SHRINKAGE
+    squares = 2 * (0.03**2 + 0.03**2) - 2 * fmean(each.stderr**2 for each in low)
+    assert both.variance * (4 + SHRINKAGE) == pytest.approx(alone.variance * (2 + SHRINKAGE) + squares, rel=1e-9)
+
+
+def test_a_step_that_stays_alike_tells_of_no_noise() -> None:
+    assert noise_of([], changes(-5, -5, -5)).variance <= BEFORE**2
 
 
 def test_no_alarm_is_raised_at_any_look_at_a_healthy_series_which_grows() -> None:

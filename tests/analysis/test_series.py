@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from spt_fast.analysis.faults import Told, tell_series
+from spt_fast.analysis.pooled import Pooled
 from spt_fast.analysis.runs import read_run
 from spt_fast.analysis.series import series_of
+from spt_fast.scoring.metrics import KNOWLEDGE
 from tests.helpers.series import SERIES, Bools, Plan, step, write_series
 
 ROWS = 400
@@ -152,3 +154,72 @@ def test_two_checkpoints_and_single_models_are_no_series(tmp_path: Path) -> None
     assert series_of(read_run(write_series(tmp_path / "single", verdicts, series=None))) == []
     two = {place: (form[:2], knows[:2]) for place, (form, knows) in verdicts.items()}
     assert series_of(read_run(write_series(tmp_path / "two", two))) == []
+
+
+EARLY = {f"step-{i}": 900 if i < 7 else 300 for i in range(2, 13)}
+
+
+def stopped(folder: Path, knows: list[float], early: dict[str, int] = EARLY, seed: int = 0) -> Told:
+    """Two tasks of 1,500 rows, behind a soft prompt, of whose checkpoints some were stopped early."""
+    rng, verdicts = np.random.default_rng(seed), {}
+    for task in TASKS:
+        known = Plan(means=knows, flips=0.02).draw(rng, 1500)
+        verdicts[task, "soft_prompt"] = (Plan(means=step(1, of=len(knows), level=0.97), flips=0.01).draw(rng, 1500), known)
+    (told,) = tell_series(read_run(write_series(folder, verdicts, closed_ended=["zoo-mcq"], stopped=early)))
+    return told
+
+
+def test_a_fault_is_found_where_checkpoints_were_stopped_early(tmp_path: Path) -> None:
+    told = stopped(tmp_path, step(7, by=0.1))
+    assert (told.fault, told.onset_name) == ("knowledge", "step-7")
+    assert told.sentence.endswith(
+        " 11 of 12 checkpoints were stopped early (after 600 to 1,800 of 3,000 rows), and held against others on the rows that "
+        "both were asked."
+    ), told.sentence
+    (knowledge, form) = told.followed
+    assert knowledge.at == tuple(range(12))
+    assert knowledge.stopped == form.stopped == {i: (1800 if i < 6 else 600, 3000) for i in range(1, 12)}
+    assert [part.rows for part in knowledge.trajectory.change(0, [2]).parts] == [900, 900]
+    assert [part.rows for part in knowledge.trajectory.change(1, [2, 6, 7]).parts] == [300, 300], "those that all were asked"
+
+
+def test_a_series_that_was_stopped_early_and_in_which_nothing_fell_has_no_fault(tmp_path: Path) -> None:
+    told = stopped(tmp_path, step(1), {f"step-{i}": 1000 for i in range(2, 13)})
+    assert told.fault == "none"
+    assert " 11 of 12 checkpoints were stopped early (after 2,000 of 3,000 rows), and " in told.sentence
+
+
+def test_what_is_said_of_stopped_checkpoints_holds_at_every_look(tmp_path: Path) -> None:
+    early = stopped(tmp_path / "early", step(1), {"step-2": 400})
+    whole = stopped(tmp_path / "whole", step(1), {})
+    assert not whole.followed[0].trajectory.asking, "where none was stopped or looked at, the fixed test holds"
+    at_looks, fixed = (told.followed[0].trajectory.change(0, [1]) for told in (early, whole))
+    assert at_looks.rows == 800
+    bounds, narrower = at_looks.limits(0.9), Pooled(parts=[part.fixed for part in at_looks.parts]).limits(0.9)  # type: ignore[attr-defined]
+    assert bounds.low < narrower.low
+    assert bounds.high > narrower.high
+    assert fixed.rows == 3000
+
+
+def test_a_stopped_checkpoint_stands_as_far_from_a_whole_one_as_the_rows_of_both_say(tmp_path: Path) -> None:
+    told = stopped(tmp_path, step(4, of=4, by=0.1), {"step-2": 200, "step-4": 300})
+    assert told.levels is not None
+    level = told.levels.at("run7/step-4", "zoo-mcq", "soft_prompt", KNOWLEDGE)
+    assert level is not None
+    assert (level.base, level.rows, level.of) == ("run7/step-3", 300, 1500)
+    run = read_run(tmp_path)
+    base = run.rows("run7/step-3", "zoo-mcq", "soft_prompt", KNOWLEDGE)
+    mine = run.with_stopped().rows("run7/step-4", "zoo-mcq", "soft_prompt", KNOWLEDGE)
+    assert base is not None
+    assert mine is not None
+    assert level.change.change == pytest.approx(float((mine.values - base.of(mine.examples).values).mean()))
+    assert told.levels.at("run7/step-4", "zoo-mcq", "soft_prompt", "answer_bits_per_byte") is None, "no bound would hold"
+    assert told.levels.at("run7/step-3", "zoo-mcq", "soft_prompt", KNOWLEDGE) is None, "it was asked all"
+
+
+def test_a_stopped_cell_that_is_damaged_is_left_out_of_its_series(tmp_path: Path) -> None:
+    stopped(tmp_path, step(1, of=5), {"step-3": 200})
+    run = read_run(tmp_path)
+    key = next(key for place, key in run.stopped.items() if place.task == "zoo-mcq")
+    (told,) = tell_series(run.without({key}))
+    assert told.followed[0].at == (0, 1, 3, 4)

@@ -22,6 +22,8 @@ CHEAP = {
     "report/large.py": "report_html_s",
     "scheduling/planning.py": "all_done_s",
     "scheduling/simulation.py": "ratio",
+    "series/alarms.py": "alarms_at_the_end",
+    "series/chain.py": "worst_wrong_pass",
     "series/stopping.py": "oracle_saved",
     "training/step.py": "times_faster_than_peft",
     "tuning/starts.py": "above_the_best",

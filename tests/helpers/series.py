@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from spt_fast.config import FewShot, Protocol, SoftPromptConfig, ZeroShot
 from spt_fast.models.identity import Model
 from spt_fast.plan.cell import Cell, TaskRows
 from spt_fast.scoring.metrics import aggregate
+from spt_fast.scoring.stopping import Asked, at_every_look
 from spt_fast.store import Store
-from spt_fast.types import CellResult, Sample
+from spt_fast.types import CellResult, Sample, Stopped
 
 PROTOCOLS: Mapping[str, Protocol] = {"zero_shot": ZeroShot(), "few_shot": FewShot(), "soft_prompt": SoftPromptConfig(steps=2)}
 SERIES = "/checkpoints/run7/step-*"
@@ -53,6 +54,7 @@ def write_series(
     trained: Mapping[str, Mapping[str, int]] | None = None,
     closed_ended: Sequence[str] = (),
     lacking: Sequence[tuple[str, str]] = (),
+    stopped: Mapping[str, int] | None = None,
     series: str | None = SERIES,
 ) -> Path:
     """Write a run folder, and return it.
@@ -64,6 +66,7 @@ def write_series(
         trained: name -> steps and tokens.
         closed_ended: tasks whose knowledge is by likelihood.
         lacking: (checkpoint, task) that is not done.
+        stopped: checkpoint -> after how many rows each of its cells was stopped.
         series: its pattern; None: they are single models.
     """
     store = Store(folder)
@@ -76,7 +79,12 @@ def write_series(
             place = {"model": cell.model.name, "task": task, "protocol": protocol, "seed": cell.seed}
             cells[cell.key] = {**place, "closed_ended": task in closed_ended, "rests_on": None}
             if (name, task) not in lacking:
-                store.put_result(cell, result_of(cell, form[i], knows[i], closed=task in closed_ended))
+                result = result_of(cell, form[i], knows[i], closed=task in closed_ended)
+                n = (stopped or {}).get(name)
+                if n is None:
+                    store.put_result(cell, result)
+                else:
+                    store.put_stopped(cell, stopped_after(n, result, task))
     about = {} if series is None else {"series": series}
     store.grid_file.put(
         {
@@ -132,3 +140,14 @@ def result_of(cell: Cell, form: Bools, knows: Bools, *, closed: bool) -> CellRes
         for i, (follows, right) in enumerate(zip(form, knows, strict=True))
     )
     return CellResult(metrics={at: aggregate(samples)}, samples=samples, costs={}, provenance={})
+
+
+def stopped_after(n: int, result: CellResult, task: str) -> CellResult:
+    """The same cell, asked no more than its first rows in the order of asking."""
+    keys = [sample.example for sample in result.samples]
+    asked = Asked.of_keys(task, keys, [""] * len(keys))
+    kept = set(asked.examples[:n])
+    samples = tuple(sample for sample in result.samples if sample.example in kept)
+    metrics = {step: at_every_look(aggregate(samples), samples, asked) for step in result.metrics}
+    told = Stopped(n=n, of=len(keys), why="a drop is ruled out", rule="r", looks=2, units=len(keys), largest=1)
+    return replace(result, metrics=metrics, samples=samples, stopped=told)

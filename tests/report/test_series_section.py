@@ -128,3 +128,50 @@ def test_a_series_of_two_checkpoints_has_no_section(tmp_path: Path) -> None:
 def test_a_sentence_in_markdown_is_escaped_where_something_would_be_markup(said: str, shown: str | None) -> None:
     page = markdown("w", [Section(id="series", title="Series", parts=[Prose(text=said)])])
     assert page.rstrip("\n").rpartition("\n")[2] == (said if shown is None else shown)
+
+
+@pytest.fixture(scope="module")
+def early(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A series of which two checkpoints were stopped early."""
+    rng = np.random.default_rng(1)
+    verdicts = {}
+    for task in ("zoo-mcq", "zoo-short"):
+        known = Plan(means=step(5, of=5, by=0.3)).draw(rng, ROWS)
+        verdicts[task, "soft_prompt"] = (Plan(means=step(1, of=5, level=0.9)).draw(rng, ROWS), known)
+    folder = tmp_path_factory.mktemp("early") / "run"
+    write_series(folder, verdicts, closed_ended=["zoo-mcq"], stopped={"step-3": 120, "step-5": 60})
+    Store(folder).verdicts.put(verdict(5, "fail").plain)
+    write_tables(folder)
+    return folder
+
+
+def test_checkpoints_that_were_stopped_early_have_hollow_points_and_say_so(early: Path) -> None:
+    page = (early / "report.html").read_text(encoding="utf-8")
+    section = page.partition('<section id="series"')[2].partition("</section>")[0]
+    assert "Stopped early (stop): run7/step-3, run7/step-5. Their points are hollow" in section
+    assert '<span class="k1" aria-hidden="true">\u25cb</span> stopped early' in section
+    hollow = [mark for mark in re.findall(r"<path[^>]*>", section) if "stopped after" in mark]
+    assert len(hollow) == 2 * 3
+    assert all('fill="var(--paper)"' in mark for mark in hollow)
+    assert sum("stopped after 120 of 600 rows; fail" in mark and 'stroke="var(--bad)"' in mark for mark in hollow) == 3
+    whole = [mark for mark in re.findall(r"<path[^>]*>", section) if "step-4: " in mark]
+    assert len(whole) == 3
+    assert not any("var(--paper)" in mark for mark in whole)
+
+
+def test_tables_of_a_series_say_of_how_many_rows_a_number_is(early: Path) -> None:
+    text = (early / "report.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Series")[2].partition("\n## ")[0]
+    rows = re.findall(r"\| `soft_prompt` \| `step-(\d)` \| \d+ \| (all|\d+ of \d+) \| 0\.\d\d \(", section)
+    assert rows[:5] == [("1", "all"), ("2", "all"), ("3", "240 of 600"), ("4", "all"), ("5", "120 of 600")]
+    assert "2 of 5 checkpoints were stopped early (after 120 to 240 of 600 rows)" in section
+
+
+def test_a_stopped_checkpoint_is_drawn_where_it_differs_from_the_one_before_not_where_its_few_rows_are(early: Path) -> None:
+    """The mean of its own 60 rows a task may be far from that of all; nothing but the fall is to move the line."""
+    text = (early / "report.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Series")[2].partition("\n## ")[0]
+    lines = [line.split(" | ") for line in section.splitlines() if line.startswith("| `soft_prompt` | `step-")][:5]
+    knowledge = [float(line[5].split(" ")[0]) for line in lines]
+    assert knowledge[2] == pytest.approx(knowledge[1], abs=0.03)
+    assert knowledge[4] == pytest.approx(knowledge[3] - 0.3, abs=0.09)

@@ -32,7 +32,7 @@ MOST_RANKED = 3000
 MOST_SAMPLED = 2000
 """Cells whose rows the page may show, unless all are asked for."""
 MOST_FOLLOWED = 20_000
-"""Done cells up to which series are followed for the page."""
+"""Cells, done or stopped, up to which series are followed for the page."""
 MOST_INSPECTED = 100
 """Soft prompts whose meaning the page shows."""
 
@@ -203,8 +203,8 @@ def analysed(run: Run, cells: Sequence[RunCell]) -> Analysed:
         StoreError: a file is damaged.
     """
     done = sum(cell.status == "done" for cell in cells)
-    if not done:
-        return Analysed()
+    if not done:  # all were stopped early, perhaps
+        return Analysed(series=series_told(run, cells))
     run = _undamaged(run, cells)
     series = series_told(run, cells)
     if done > MOST_RANKED:
@@ -233,7 +233,7 @@ def series_told(run: Run, cells: Sequence[RunCell]) -> Sequence[Told]:
     Raises:
         StoreError: a file is damaged.
     """
-    if not run.done or sum(cell.status == "done" for cell in cells) > MOST_FOLLOWED:
+    if not (run.done or run.stopped) or sum(cell.status in ("done", "stopped") for cell in cells) > MOST_FOLLOWED:
         return ()
     return tell_series(_undamaged(run, cells))
 

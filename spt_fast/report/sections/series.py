@@ -12,6 +12,7 @@ from typing import Any
 from spt_fast.analysis.cells import OverSeeds, over_seeds
 from spt_fast.analysis.faults import Told
 from spt_fast.report.cells import SeedGroup, distinct
+from spt_fast.report.early import as_measured, asked, is_early, standing
 from spt_fast.report.grid import Grid, is_control
 from spt_fast.report.parts import GLYPHS, Cell, Figure, Figures, Group, Key, Linked, Part, Prose, Section, Table, colour
 from spt_fast.report.parts import samples_link as link
@@ -47,15 +48,14 @@ def _parts(recorded: Recorded, told: Told) -> Iterator[Part]:
     grid, verdicts = recorded.by_place, _verdicts(recorded, told)
     yield Prose(text=f"{visible(told.series.short_name)}: {visible(told.sentence, 2000)}")
     yield Prose(text=READING)
-    stopped = _stopped(grid, told)
-    if stopped:
-        names = ", ".join(map(visible, stopped[:MOST_NAMED])) + (
-            f" and {len(stopped) - MOST_NAMED} more" * (len(stopped) > MOST_NAMED)
-        )
-        yield Prose(text=f"Not followed here, because fewer rows were asked of them (stop): {names}.")
+    early = _early_models(grid, told)
+    if early:
+        names = ", ".join(map(visible, early[:MOST_NAMED])) + f" and {len(early) - MOST_NAMED} more" * (len(early) > MOST_NAMED)
+        yield Prose(text=f"Stopped early (stop): {names}. {EARLY}")
     marked = {verdict for verdict, _ in verdicts.values()} & MARKS.keys()
     places = [(protocol, metric) for protocol in _protocols(grid, told) for metric in _metrics(grid, told, protocol)]
     keys = [Key(glyph=GLYPHS[MARKS[each]], colour=_MARK_COLOURS[each], text=_SAID[each]) for each in sorted(marked)]
+    keys += [Key(glyph=HOLLOW, colour=1, text="stopped early")] * bool(early)
     for protocol, some in groupby(
         places[:MOST_FIGURES], key=itemgetter(0)
     ):  # a row each, so that metrics stand below each other
@@ -72,9 +72,17 @@ def _parts(recorded: Recorded, told: Told) -> Iterator[Part]:
 
 MOST_NAMED = 12
 """Checkpoints that a sentence names."""
+PAPER = "var(--paper)"
+HOLLOW = "\u25cb"
+"""The point of a checkpoint that was stopped early, as a character."""
+EARLY = (
+    "Their points are hollow: each stands where the nearest earlier checkpoint does that was asked all rows, and as far above "
+    "or below it as the rows say that both were asked, with an interval that holds at every look. Metrics that cannot be "
+    "looked at again and again are left out."
+)
 
 
-def _stopped(grid: Grid, told: Told) -> list[str]:
+def _early_models(grid: Grid, told: Told) -> list[str]:
     """Checkpoints of the series of which some cells were asked no further than was needed."""
     of = {each["id"] for each in grid.resolved.get("models", ()) if each.get("series") == told.series.name}
     return distinct(cell.model for cell in grid.cells if cell.status == "stopped" and cell.model in of)
@@ -92,15 +100,15 @@ def _verdicts(recorded: Recorded, told: Told) -> dict[str, tuple[str, Mapping[st
 def _protocols(grid: Grid, told: Told) -> list[str]:
     """Those that anything was measured under, controls last."""
     models = {each.model for each in told.series.checkpoints}
-    done = {cell.protocol for cell in grid.cells if cell.status == "done" and cell.model in models}
-    return sorted((label for label in grid.protocols if label in done), key=is_control)
+    measured = {cell.protocol for cell in grid.cells if cell.status in ("done", "stopped") and cell.model in models}
+    return sorted((label for label in grid.protocols if label in measured), key=is_control)
 
 
 def _metrics(grid: Grid, told: Told, protocol: str) -> list[MetricSpec]:
     """What is drawn and listed: the headline, the likelihood of answers, and what is the run's own."""
     models = {each.model for each in told.series.checkpoints}
     cells = (cell for cell in grid.cells if cell.protocol == protocol and cell.model in models)
-    there = distinct(name for cell in cells for name in cell.last_metrics)
+    there = distinct(name for cell in cells for name in as_measured(cell).last_metrics)
     own = [name for name in there if is_further(name) and name not in (*ANSWER, STEPS_TO_FORMAT)]
     known = [
         name
@@ -138,12 +146,13 @@ def _rows(
         "shape": metric.shape,
         "size": 30,
         "dot": colour(metric.colour),
+        "fill": colour(metric.colour),
         "mean": False,
         "onset": None,
     }
     tasks = _tasks(grid, told, protocol, metric)
     for checkpoint, x in zip(told.series.checkpoints, told.series.positions, strict=True):
-        found = {task: _at(grid, checkpoint.model, task, protocol, metric) for task in tasks}
+        found = {task: _at(grid, told, checkpoint.model, task, protocol, metric) for task in tasks}
         for task, each in found.items() if 1 < len(tasks) <= MOST_TASKS else ():
             if each is not None:
                 yield {**look, "x": x, "line": task, "value": each.value}
@@ -151,19 +160,25 @@ def _rows(
         if mean is not None:
             verdict = verdicts.get(checkpoint.model, ("", {}))[0]
             number = _number(mean, tasks, f"{visible(checkpoint.name)}: {metric.words}", metric)
-            marked = {"shape": MARKS[verdict], "size": 70, "dot": colour(_MARK_COLOURS[verdict])} if verdict in MARKS else {}
+            early = _rows_asked(grid, checkpoint.model, tasks, protocol)
+            dot = colour(_MARK_COLOURS[verdict] if verdict in MARKS else metric.colour)
+            marked = {"shape": MARKS[verdict], "size": 70} if verdict in MARKS else {}
+            filled = {"dot": dot, "fill": PAPER if early else dot}
+            said = "".join(f"; {each}" for each in (early and f"stopped after {early} rows", verdict) if each)
             at = {"x": x, "line": "", "mean": True, "value": mean.value, "low": mean.low, "high": mean.high}
-            yield {**look, **marked, **at, "tip": f"{number.tip}{f'; {verdict}' if verdict else ''}"}
+            yield {**look, **marked, **filled, **at, "tip": f"{number.tip}{said}"}
 
 
 def _tasks(grid: Grid, told: Told, protocol: str, metric: MetricSpec) -> list[str]:
     """Those that have the metric at some checkpoint."""
     models = [each.model for each in told.series.checkpoints]
-    return [task for task in grid.tasks if any(_at(grid, model, task, protocol, metric) is not None for model in models)]
+    return [task for task in grid.tasks if any(_at(grid, told, model, task, protocol, metric) is not None for model in models)]
 
 
-def _at(grid: Grid, model: str, task: str, protocol: str, metric: MetricSpec) -> OverSeeds | None:
-    return over_seeds(grid.at.get(SeedGroup(model, task, protocol), ()), metric.name)
+def _at(grid: Grid, told: Told, model: str, task: str, protocol: str, metric: MetricSpec) -> OverSeeds | None:
+    place = SeedGroup(model, task, protocol)
+    cells = grid.at.get(place, ())
+    return standing(grid, told.levels, place, metric.name) if is_early(cells) else over_seeds(cells, metric.name)
 
 
 def _mean(found: Sequence[OverSeeds | None]) -> OverSeeds | None:
@@ -204,19 +219,21 @@ def _means(grid: Grid, told: Told) -> Table:
     """A line a checkpoint, means over tasks."""
     protocols = _protocols(grid, told)
     metrics = {each.name: each for label in protocols for each in _metrics(grid, told, label)}
+    is_any_early = bool(_early_models(grid, told))
     groups = []
     for label in protocols:
         tasks = {name: _tasks(grid, told, label, metric) for name, metric in metrics.items()}
         rows: list[list[Cell]] = []
         for checkpoint, at in _named(told):
-            row: list[Cell] = [visible(checkpoint.name), at]
+            early = _rows_asked(grid, checkpoint.model, grid.tasks, label)
+            row: list[Cell] = [visible(checkpoint.name), at, *[early or "all"] * is_any_early]
             for name, metric in metrics.items():
-                mean = _mean([_at(grid, checkpoint.model, task, label, metric) for task in tasks[name]])
+                mean = _mean([_at(grid, told, checkpoint.model, task, label, metric) for task in tasks[name]])
                 what = f"{visible(checkpoint.name)}: {metric.words}"
                 row.append(ABSENT if mean is None else _number(mean, tasks[name], what, metric))
             rows.append(row)
         groups.append(Group(title=visible(label), rows=rows))
-    head = ["checkpoint", told.series.unit, *(metric.head for metric in metrics.values())]
+    head = ["checkpoint", told.series.unit, *["rows"] * is_any_early, *(metric.head for metric in metrics.values())]
     return Table(caption="Means over tasks by checkpoint", head=head, groups=groups, headers=2, folded=True, grouped="protocol")
 
 
@@ -226,22 +243,36 @@ def _numbers(grid: Grid, told: Told, task: str) -> Table | None:
         return None
     protocols = _protocols(grid, told)
     metrics = {each.name: each for label in protocols for each in _metrics(grid, told, label)}
+    is_any_early = bool(_early_models(grid, told))
     groups = []
     for label in protocols:
         rows: list[list[Cell]] = []
         for checkpoint, at in _named(told):
             place = SeedGroup(checkpoint.model, task, label)
-            cells = [_linked(grid, place, name) for name in metrics]
-            rows += [[visible(checkpoint.name), at, *cells]] * any(cell != ABSENT for cell in cells)
+            cells = [_linked(grid, told, place, metric) for metric in metrics.values()]
+            early = _rows_asked(grid, checkpoint.model, [task], label)
+            row: list[Cell] = [visible(checkpoint.name), at, *[early or "all"] * is_any_early, *cells]
+            rows += [row] * any(cell != ABSENT for cell in cells)
         groups += [Group(title=visible(label), rows=rows)] * bool(rows)
-    head = ["checkpoint", told.series.unit, *(metric.head for metric in metrics.values())]
+    head = ["checkpoint", told.series.unit, *["rows"] * is_any_early, *(metric.head for metric in metrics.values())]
     caption = f"{visible(task)} by checkpoint"
     return Table(caption=caption, head=head, groups=groups, headers=2, folded=True, grouped="protocol") if groups else None
 
 
-def _linked(grid: Grid, place: SeedGroup, metric: str) -> Cell:
-    found = grid.number(place, metric)
-    return Linked(number=found, href=link(**place._asdict())) if isinstance(found, Number) else found
+def _linked(grid: Grid, told: Told, place: SeedGroup, metric: MetricSpec) -> Cell:
+    if is_early(grid.at.get(place, ())):
+        found = standing(grid, told.levels, place, metric.name)
+        rows, what = [asked(grid.at[place])[0]], f"{grid.said(place)}: {metric.words}"
+        return ABSENT if found is None else share(found, rows, what, metric)
+    number = grid.number(place, metric.name)
+    return Linked(number=number, href=link(**place._asdict())) if isinstance(number, Number) else number
+
+
+def _rows_asked(grid: Grid, model: str, tasks: Sequence[str], protocol: str) -> str:
+    """ "240 of 1,000", over those of some tasks that were stopped early; empty: none was."""
+    places = (grid.at.get(SeedGroup(model, task, protocol), ()) for task in tasks)
+    early = [asked(cells) for cells in places if is_early(cells)]
+    return f"{sum(n for n, _ in early):,} of {sum(of for _, of in early):,}" if early else ""
 
 
 def _named(told: Told) -> Iterator[tuple[Any, str]]:

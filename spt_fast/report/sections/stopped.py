@@ -15,7 +15,8 @@ INTRO = (
     "intervals hold at every look, and so are wider than those of other tables for as many rows. They are about all rows "
     "like these, of which the task's are a sample, and not about the rows that were not asked, so a bound may lie beyond what "
     "those could still come to. Where a width was asked for, the interval is the one that was as narrow. No mean, figure or "
-    "test of this report has their numbers among those of cells that are done. A run without stop asks the rest."
+    "test of this report has their numbers among those of cells that are done, but for the section Series, which marks them. "
+    "A run without stop asks the rest."
 )
 
 
