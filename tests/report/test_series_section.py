@@ -167,7 +167,7 @@ def test_tables_of_a_series_say_of_how_many_rows_a_number_is(early: Path) -> Non
     assert "2 of 5 checkpoints were stopped early (after 120 to 240 of 600 rows)" in section
 
 
-def test_a_stopped_checkpoint_is_drawn_where_it_differs_from_the_one_before_not_where_its_few_rows_are(early: Path) -> None:
+def test_a_stopped_checkpoint_is_drawn_by_its_change_not_by_the_mean_of_its_few_rows(early: Path) -> None:
     """The mean of its own 60 rows a task may be far from that of all; nothing but the fall is to move the line."""
     text = (early / "report.md").read_text(encoding="utf-8")
     section = text.partition("\n## Series")[2].partition("\n## ")[0]
