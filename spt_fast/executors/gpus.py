@@ -180,7 +180,8 @@ class _Processes(Crew):
     def observe(self, stage: Stage, event: Event) -> None:
         """While a model is evaluated, the processes of the next one import what they need."""
         if isinstance(event, PhaseStarted) and event.phase in ANSWERING:
-            self._prestart()
+            with contextlib.suppress(OSError):  # there is no room for another process: nothing is gained, and nothing lost
+                self._prestart()
 
     def _prestart(self) -> None:
         """For a stage that is to come, as many as there are at work; each has one process that evaluates."""

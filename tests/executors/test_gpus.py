@@ -206,6 +206,16 @@ def test_the_next_models_process_imports_while_others_are_evaluated_and_has_the_
     assert third.gpus in free, "of one of the two that were before it, which has ended"
 
 
+def test_a_machine_that_has_no_room_for_processes_ahead_of_time_does_without(
+    grid: GridConfig, two_gpus: None, here: type[Here], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(prestarted, "WorkerProcess", refuse)
+    assert len(ended(run(executor(tmp_path), stages(expand(grid), set())), CellDone)) == 6
+
+
 def test_where_training_is_apart_both_processes_of_the_next_model_import(
     grid: GridConfig, two_gpus: None, here: type[Here], tmp_path: Path
 ) -> None:
