@@ -114,7 +114,7 @@ class Benchmark:
             "versions": versions(self.packages),
             "ratios": [asdict(ratio) for ratio in ratios],
             "timings": [timing.summary() for timing in timings],
-            "result": result,
+            "result": _without_places(result),
         }
         for ratio in ratios:
             print(f"{ratio.what}: {ratio.value:.2f} x {ratio.against}{_target(ratio)}", file=sys.stderr)
@@ -167,6 +167,15 @@ def _target(ratio: Ratio) -> str:
 def without_place(argument: str) -> str:
     """An argument as another machine can repeat it: folders by their names, not by where they lie here."""
     return ",".join(f"DIR/{Path(each).name}" if each.startswith("/") else each for each in argument.split(","))
+
+
+def _without_places(value: Any) -> Any:
+    """What is to be written, with folders by their names wherever they stand in it."""
+    if isinstance(value, Mapping):
+        return {key: _without_places(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_places(each) for each in value]
+    return without_place(value) if isinstance(value, str) else value
 
 
 def _cpu() -> str:

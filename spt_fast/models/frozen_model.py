@@ -12,7 +12,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -25,9 +25,10 @@ from torch.utils.checkpoint import checkpoint
 from spt_fast.errors import ModelError
 from spt_fast.models import finite, memory
 from spt_fast.models.head import head_of
-from spt_fast.models.layers import calling, last_mlp, layers_of
+from spt_fast.models.layers import calling, frozen_linears, last_mlp, layers_of
 from spt_fast.models.load import load_module, put_on
-from spt_kernels import linear_logprob
+from spt_kernels import frozen_linear, linear_logprob
+from spt_kernels.frozen_linear.onednn import WORTH
 
 NO_LIMIT = 1 << 20
 """Positions of a model whose config names no limit (ALiBi, recurrent ones)."""
@@ -237,7 +238,8 @@ class FrozenModel:
         """On a CPU, no more threads than a pass over so many positions, forward and backward, has work for.
 
         And where one is enough, attention in half precision is taken as the products that it is, which rounds less, too: of
-        such a step in bfloat16, the backward pass of PyTorch's fused attention is half.
+        such a step in bfloat16, the backward pass of PyTorch's fused attention is half. In float32, products that are worth it
+        are `frozen_linear`'s, which are twice as fast on some CPUs.
         """
         if self.device.type != "cpu":
             yield
@@ -246,10 +248,21 @@ class FrozenModel:
         wanted = max(1, positions * self._layer_weights // WORK_OF_A_THREAD)
         torch.set_num_threads(min(wanted, before))
         try:
-            with sdpa_kernel(SDPBackend.MATH) if wanted == 1 and self.dtype.itemsize < 4 else nullcontext():
+            with ExitStack() as stack:
+                if wanted == 1 and self.dtype.itemsize < 4:
+                    stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+                if self.dtype == torch.float32:
+                    stack.enter_context(self._fast_products(positions))
                 yield
         finally:
             torch.set_num_threads(before)
+
+    @contextmanager
+    def _fast_products(self, positions: int) -> Iterator[None]:
+        with ExitStack() as stack:
+            for layer in frozen_linears(self.module, at_least=WORTH / positions):
+                stack.enter_context(calling(layer, partial(_linear, layer)))
+            yield
 
     @property
     def can_recompute(self) -> bool:
@@ -345,6 +358,10 @@ class FrozenModel:
             return _same(self.logits_at(inputs_embeds_BTH, positions_N), expected_NV, self.dtype)
         except Exception:  # what is called `mlp` is another family's own affair
             return False
+
+
+def _linear(layer: torch.nn.Linear, inputs: Tensor) -> Tensor:
+    return frozen_linear(inputs, layer.weight, layer.bias)
 
 
 def _same(ours: Tensor, theirs: Tensor, dtype: torch.dtype) -> bool:

@@ -8,6 +8,8 @@ import torch
 import transformers
 from torch import Tensor
 
+from spt_kernels import frozen_linear
+
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
@@ -29,7 +31,7 @@ class Head:
 
     def logits(self, hidden_NH: Tensor) -> Tensor:
         """`[N, H]` -> `[N, V]`."""
-        logits_NV = torch.nn.functional.linear(hidden_NH, self.weight, self.bias)
+        logits_NV = frozen_linear(hidden_NH, self.weight, self.bias)
         if self.scale != 1.0:
             logits_NV = logits_NV * self.scale
         if self.softcap is not None:

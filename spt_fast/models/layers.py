@@ -22,6 +22,18 @@ def last_mlp(module: torch.nn.Module) -> torch.nn.Module | None:
     return mlp if isinstance(mlp, torch.nn.Module) else None
 
 
+def frozen_linears(module: torch.nn.Module, at_least: float) -> list[torch.nn.Linear]:
+    """The linear layers with so many weights or more, none of which takes a gradient and nothing is put around."""
+    return [
+        part
+        for part in module.modules()
+        if type(part) is torch.nn.Linear
+        and part.weight.numel() >= at_least
+        and not part.weight.requires_grad
+        and "forward" not in vars(part)
+    ]
+
+
 @contextmanager
 def calling(module: torch.nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """A module that does this instead, for a while. Accelerate's hooks, which do the same, are put back afterwards."""

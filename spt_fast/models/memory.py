@@ -72,6 +72,34 @@ def trim() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""What glibc calls two of its settings (malloc.h)."""
+MOST_MMAP_THRESHOLD = 32 * 2**20
+"""What the second one becomes by itself at most; the first one twice as much."""
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Have the C library keep what is freed meanwhile, as the same is taken again soon, and give it back at the end.
+
+    A training step on a CPU frees what the next one takes, or the next layer. The system gave it back as pages that fault
+    when they are written to first: a million faults, a fifth of a step of Gemma 3 270M in bfloat16. Other libraries than
+    glibc: nothing.
+    """
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        yield
+        return
+    set_option(M_MMAP_THRESHOLD, MOST_MMAP_THRESHOLD)
+    set_option(M_TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:
+        set_option(M_TRIM_THRESHOLD, 2 * MOST_MMAP_THRESHOLD)
+        trim()
+
+
 def on_gpu() -> bool:
     """Whether models run on a GPU here."""
     # Counting devices through CUDA would forbid it to every process that is forked from this one, as vLLM's engine can be.

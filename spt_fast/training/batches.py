@@ -22,6 +22,9 @@ PASS_POSITIONS = 512
 """What a forward and backward pass costs before it has any rows, in positions: the launches of its kernels. With this, twelve
 soft prompts of one of those tasks have 7 to 10 % padding and 2 to 6 passes a step; in one pass it would be 34 to 68 %."""
 
+PASS_POSITIONS_ON_CPU = 64
+"""The same on a CPU, which it takes to read the weights."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TuningRow:
@@ -151,20 +154,21 @@ def cut_evenly(rows: int, most_rows: int) -> list[int]:
     return [min(most_rows, rows - begin) for begin in range(0, rows, most_rows)]
 
 
-def cut_by_length(widths: Sequence[int], most_rows: int) -> list[int]:
+def cut_by_length(widths: Sequence[int], most_rows: int, pass_positions: int = PASS_POSITIONS) -> list[int]:
     """Cut rows, the longest first, into micro-batches such that least is computed: how many rows each of them has.
 
-    A row costs as many positions as the longest of its micro-batch has, and a micro-batch `PASS_POSITIONS` beside.
+    A row costs as many positions as the longest of its micro-batch has, and a micro-batch `pass_positions` beside.
 
     Args:
         widths: of each row, not rising.
         most_rows: of a micro-batch.
+        pass_positions: see `PASS_POSITIONS`.
     """
     wide = np.asarray(widths, dtype=np.float64)
     least, begins = np.zeros(len(wide) + 1), np.zeros(len(wide) + 1, dtype=np.int64)
     for end in range(1, len(wide) + 1):
         starts = np.arange(max(0, end - most_rows), end)
-        costs = least[starts] + PASS_POSITIONS + (end - starts) * wide[starts]
+        costs = least[starts] + pass_positions + (end - starts) * wide[starts]
         begins[end] = starts[best := int(costs.argmin())]
         least[end] = costs[best]
     sizes, end = [], len(wide)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -14,10 +15,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spt_fast.config import SoftPromptConfig
+from spt_fast.models import memory
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.soft_prompt import SoftPrompt
 from spt_fast.training.at_once import AtOnce
-from spt_fast.training.batches import Batch, OwnedRow, TuningRow, collate, collate_joint, cut_by_length, cut_evenly
+from spt_fast.training.batches import (
+    PASS_POSITIONS,
+    PASS_POSITIONS_ON_CPU,
+    Batch,
+    OwnedRow,
+    TuningRow,
+    collate,
+    collate_joint,
+    cut_by_length,
+    cut_evenly,
+)
 from spt_fast.training.memory_plan import as_memory_allows, plan_of
 from spt_fast.training.run import Run, Share, TuningJob
 from spt_fast.types import Position, TrainingStep
@@ -111,6 +123,11 @@ def learn_many(
     Yields:
         Each as soon as it is done. One that fails says why, and the others go on.
     """
+    with memory.kept() if model.device.type == "cpu" else nullcontext():
+        yield from _learn_many(model, jobs, pad_id, at_once)
+
+
+def _learn_many(model: FrozenModel, jobs: Iterable[TuningJob], pad_id: int, at_once: int | None) -> Iterator[Tuned]:
     measured = at_once is None and not fills_up(model.device)
     size = AtOnce(plan_of(model).prompts_at_once if measured else at_once or 1)
     waiting = iter(jobs)
@@ -197,8 +214,8 @@ def losses_and_gradients(
 ) -> tuple[list[tuple[Tensor, Tensor]], int]:
     """`target_loss` of each share and its gradient, in as few forward and backward passes as the memory has room for.
 
-    What has fitted is remembered with the model, for its next batches and soft prompts. Rows of several soft prompts are
-    sorted by length, and cut where the padding that it saves is worth a pass.
+    What has fitted is remembered with the model, for its next batches and soft prompts. On a CPU, and where rows are of
+    several soft prompts, they are sorted by length, and cut where the padding that it saves is worth a pass.
 
     Returns:
         For each share its loss, a scalar, and the gradient of its vectors, `[P, H]`; and how many rows there was memory for.
@@ -211,7 +228,7 @@ def losses_and_gradients(
         for i, share in enumerate(shares)
         for row in share.rows
     ]
-    if len(shares) > 1:
+    if _cuts_by_length(model, shares):
         rows.sort(key=len, reverse=True)
     longest = max(len(share.vectors_PH) for share in shares)
     return as_memory_allows(
@@ -259,8 +276,7 @@ def _accumulated(
     losses_K = torch.zeros(len(shares), device=model.device)
     gradients = [torch.zeros_like(vectors_PH) for vectors_PH in vectors]
     begin = 0
-    # A batch of one soft prompt holds rows of like length already.
-    for count in cut_by_length([*map(len, rows)], size) if len(shares) > 1 else cut_evenly(len(rows), size):
+    for count in _cut(model, shares, rows, size):
         part, begin = rows[begin : begin + count], begin + count
         if len(shares) > 1:
             part_K = _together(model, shares, part, totals, pad_id)
@@ -270,6 +286,19 @@ def _accumulated(
             gradient_PH += found_PH
         losses_K += part_K.detach()
     return list(zip(losses_K.unbind(), gradients, strict=True))
+
+
+def _cuts_by_length(model: FrozenModel, shares: Sequence[Share]) -> bool:
+    """A batch of one soft prompt holds rows of like length already; a CPU is full with less than such a batch."""
+    return len(shares) > 1 or model.device.type == "cpu"
+
+
+def _cut(model: FrozenModel, shares: Sequence[Share], rows: Sequence[OwnedRow], size: int) -> list[int]:
+    """How many rows each micro-batch has."""
+    if not _cuts_by_length(model, shares):
+        return cut_evenly(len(rows), size)
+    on_cpu = model.device.type == "cpu"
+    return cut_by_length([*map(len, rows)], size, PASS_POSITIONS_ON_CPU if on_cpu else PASS_POSITIONS)
 
 
 def _alone(model: FrozenModel, share: Share, rows: Sequence[OwnedRow], total: int, pad_id: int) -> Tensor:

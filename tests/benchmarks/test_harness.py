@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +46,33 @@ def test_a_result_names_folders_and_not_where_they_lie_on_this_machine(argument:
     assert harness.without_place(argument) == kept
 
 
+PLACE = re.compile(r"(^|[\s\"'=,:(])/[\w.-]+/[\w.-]")
+"""An absolute path of two parts or more, wherever it stands in a text; not that of an address (https://...)."""
+
+
+def strings(value: Any) -> Iterator[str]:
+    """All that stand in a JSON document, keys included."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from strings(each)
+    if isinstance(value, str):
+        yield value
+
+
+@pytest.mark.parametrize("file", sorted(harness.RESULTS.rglob("*.json")), ids=lambda file: file.stem)
+def test_no_committed_result_names_a_path_of_the_machine_that_it_is_from(file: Path) -> None:
+    assert [text for text in strings(json.loads(file.read_text())) if PLACE.search(text)] == []
+
+
+@pytest.mark.parametrize("text", ["/a/b", "python x.py --data=/a/b", "one,/a/b/c", "(/a/b)"])
+def test_a_path_is_seen_wherever_it_stands(text: str) -> None:
+    assert PLACE.search(text)
+    assert not PLACE.search("DIR/b, examples/s, 3 / 4, https://a.b/c/d, zoo/base")
+
+
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     """A benchmark from its command line to its result file."""
     monkeypatch.setattr(sys, "argv", [str(harness.ROOT / "benchmarks" / "engine" / "made_up.py"), *arguments])
@@ -51,7 +81,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     benchmark = Benchmark("made-up", "What it measures.", smoke="in no time", packages=("numpy", "no-such-package"))
     benchmark.start()
     timings = [Timing(case="small", side="ours", values=[1.0, 3.0, 2.0])]
-    benchmark.end({"anything": 1}, timings=timings, ratios=[Ratio(what="speed", against="theirs", value=2.0, at_least=3.0)])
+    result = {"cases": [{"model": "/a/b/gemma", "rows": 8, "data": ("/c/data", None)}]}
+    benchmark.end(result, timings=timings, ratios=[Ratio(what="speed", against="theirs", value=2.0, at_least=3.0)])
 
 
 def test_a_saved_result_stands_under_its_device_and_says_where_it_comes_from(
@@ -69,6 +100,7 @@ def test_a_saved_result_stands_under_its_device_and_says_where_it_comes_from(
     assert set(written["versions"]) == {"python", "spt-fast", "numpy"}
     assert written["timings"] == [{"case": "small", "side": "ours", "unit": "s", "median": 2.0, "q1": 1.5, "q3": 2.5, "n": 3}]
     assert written["ratios"][0]["value"] == 2.0
+    assert written["result"] == {"cases": [{"model": "DIR/gemma", "rows": 8, "data": ["DIR/data", None]}]}
     assert said.err == "speed: 2.00 x theirs (wanted: at least 3; MISSED)\n"
 
 

@@ -104,48 +104,84 @@ def test_wrong_arguments_are_refused_in_words(args: Any, more: Any, sentence: st
         linear_cross_entropy(*args, **more)
 
 
+def cut(monkeypatch: pytest.MonkeyPatch, case: Case, itemsize: int, columns: int, rows: int = 4096) -> None:
+    """Chunks of so many columns of the logits, and of so many rows."""
+    monkeypatch.setattr(chunked, "ROWS", rows)
+    monkeypatch.setattr(chunked, "CACHED_BYTES", columns * (4 * min(rows, case.N) + case.H * itemsize))
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-def test_rows_in_chunks_give_what_they_give_at_once(
+def test_the_vocabulary_in_chunks_gives_what_it_gives_at_once(
     dtype: torch.dtype, reduction: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hidden, weight, targets, generator = arguments(SMALL[2], dtype)
+    """The greatest logit comes first, last and in between; chunks and rows do not divide what there is."""
+    case = SMALL[2]
+    hidden, weight, targets, generator = arguments(case, dtype)
+    hidden = (30 * hidden).detach().requires_grad_(True)
     whole = linear_cross_entropy(hidden, weight, targets, reduction=reduction)
     upstream = torch.randn(whole.shape, generator=generator).to(whole.dtype)
-    # 3 rows, 3 more, and the last one.
-    monkeypatch.setattr(chunked, "LOGITS_BYTES", 3 * 4 * SMALL[2].V)
-    parts = linear_cross_entropy(hidden, weight, targets, reduction=reduction)
-    tolerance = TOLERANCES[dtype]
-    torch.testing.assert_close(parts, whole, rtol=tolerance, atol=tolerance)
     (theirs,) = torch.autograd.grad(whole, [hidden], upstream)
-    (ours,) = torch.autograd.grad(parts, [hidden], upstream)
-    assert ours.dtype == dtype
-    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+    for columns, rows in ((1, 4096), (100, 4096), (100, 3), (case.V - 1, 7), (case.V, 6)):
+        cut(monkeypatch, case, dtype.itemsize, columns, rows)
+        parts = linear_cross_entropy(hidden, weight, targets, reduction=reduction)
+        (ours,) = torch.autograd.grad(parts, [hidden], upstream)
+        tolerance = TOLERANCES[dtype]
+        torch.testing.assert_close(parts, whole, rtol=tolerance, atol=tolerance)
+        assert (ours.dtype, parts.dtype) == (dtype, whole.dtype)
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_chunks_in_bfloat16_are_no_farther_from_the_truth_than_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients of a model that is sure of its answers too, where a probability is one less a small number."""
+    case = Case(N=32, H=64, V=4096, reason="as many chunks as matter")
+    for sureness in (0.0, 1.0):
+        hidden, weight, targets, _ = arguments(case, torch.bfloat16)
+        hidden = (hidden.detach() + 14 * sureness * weight[targets]).requires_grad_(True)
+        exact = hidden.detach().double().requires_grad_(True)
+        (truth,) = torch.autograd.grad(linear_cross_entropy(exact, weight.double(), targets), [exact])
+        (whole,) = torch.autograd.grad(reference.linear_cross_entropy(hidden, weight, targets, "mean"), [hidden])
+        cut(monkeypatch, case, 2, 300)
+        (parts,) = torch.autograd.grad(linear_cross_entropy(hidden, weight, targets), [hidden])
+        assert (parts - truth).norm() <= 1.25 * (whole - truth).norm()
+
+
+def test_large_logits_do_not_overflow_in_chunks_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight = torch.full((2, 1), 1e4), torch.tensor([[-1.0], [1.0], [-1.0]])
+    monkeypatch.setattr(chunked, "CACHED_BYTES", 1)
+    losses = linear_cross_entropy(hidden, weight, torch.tensor([1, 2]), reduction="none")
+    assert losses.tolist() == [0, 2e4]
 
 
 def test_chunks_without_a_gradient_take_none(monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, weight, targets, _ = arguments(SMALL[2], torch.float32)
     whole = linear_cross_entropy(hidden, weight, targets, reduction="none").detach()
-    monkeypatch.setattr(chunked, "LOGITS_BYTES", 1)
-    monkeypatch.setattr(torch.autograd, "grad", None)
+    cut(monkeypatch, SMALL[2], 4, 100)
+    monkeypatch.setattr(chunked._Sums, "gradient", None)
     with torch.no_grad():
         torch.testing.assert_close(linear_cross_entropy(hidden, weight, targets, reduction="none"), whole)
     torch.testing.assert_close(linear_logprob(hidden, weight, targets), -whole)
 
 
-def test_a_chunk_has_as_many_rows_as_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    hidden, weight, targets, _ = arguments(SMALL[2], torch.float32)
-    definition, sizes = reference.linear_cross_entropy, []
+@pytest.mark.parametrize(
+    ("columns", "rows", "shapes"), [(257, 7, []), (256, 7, [256, 1]), (100, 7, [100, 100, 57]), (257, 4, [257] * 2)]
+)
+def test_a_chunk_is_what_there_is_room_for_and_one_chunk_is_the_definition(
+    columns: int, rows: int, shapes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, taken = SMALL[2], []
+    hidden, weight, targets, _ = arguments(case, torch.float32)
+    add = chunked._Sums.add
 
-    def watched(hidden_nH: torch.Tensor, *rest: Any) -> torch.Tensor:
-        sizes.append(len(hidden_nH))
-        return definition(hidden_nH, *rest)
+    def watched(sums: Any, weight_vH: torch.Tensor, begin: int) -> None:
+        taken.append(len(weight_vH))
+        add(sums, weight_vH, begin)
 
-    monkeypatch.setattr(reference, "linear_cross_entropy", watched)
-    for logits_bytes in (7 * 4 * SMALL[2].V, 7 * 4 * SMALL[2].V - 1, 3 * 4 * SMALL[2].V):
-        monkeypatch.setattr(chunked, "LOGITS_BYTES", logits_bytes)
-        linear_cross_entropy(hidden, weight, targets)
-    assert sizes == [7, 6, 1, 3, 3, 1]
+    monkeypatch.setattr(chunked._Sums, "add", watched)
+    cut(monkeypatch, case, 4, columns, rows)
+    loss = linear_cross_entropy(hidden, weight, targets)
+    assert taken == shapes
+    assert torch.equal(loss, reference.linear_cross_entropy(hidden, weight, targets, "mean")) or shapes
 
 
 def test_log_probabilities_are_those_of_the_softmax() -> None:

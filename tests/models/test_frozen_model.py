@@ -265,6 +265,29 @@ def test_small_passes_in_bfloat16_have_plain_attention_which_is_nearer_to_the_tr
         assert all(map(torch.equal, attention(torch.bfloat16), fused))
 
 
+def test_large_products_in_float32_are_the_faster_librarys_in_a_pass_and_say_the_same(llama: Path) -> None:
+    """Of all frozen layers; one that learns, and one that something is put around, keep their own."""
+    model = FrozenModel.load(llama)
+    layers = [layer for layer in model.module.modules() if isinstance(layer, torch.nn.Linear)]
+    layers[0].weight.requires_grad_(True)
+    hooked = layers[1].forward = layers[1].forward
+    inputs, everywhere = model.embed(torch.arange(200)[None]), torch.arange(200)
+    with torch.no_grad():
+        before = model.logits_at(inputs, everywhere)
+    try:
+        with model.suited_to(10**6), torch.no_grad():
+            changed = [layer for layer in layers if "forward" in vars(layer)]
+            within = model.logits_at(inputs, everywhere)
+        assert changed == layers[1:]
+        assert layers[1].forward is hooked
+        torch.testing.assert_close(within, before, rtol=1e-5, atol=1e-5)
+        with model.suited_to(1):
+            assert not any("forward" in vars(layer) for layer in layers[2:])
+    finally:
+        layers[0].weight.requires_grad_(False)
+    assert [layer for layer in layers if "forward" in vars(layer)] == [layers[1]]
+
+
 def test_a_freed_model_says_so(llama: Path) -> None:
     model = FrozenModel.load(llama)
     model.free()

@@ -356,3 +356,28 @@ def test_what_cublas_works_in_is_given_back_before_the_cache_is_emptied(monkeypa
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: did.append("cache"))
     memory.release()
     assert did == ["workspaces", "cache"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its settings are glibc's")
+def test_what_is_freed_is_kept_for_a_while_and_given_back_at_the_end() -> None:
+    """Blocks as large as a layer's activations, twice what glibc keeps by itself. In a process whose memory is untouched."""
+    code = (
+        "import resource, torch\n"
+        "from spt_fast.models import memory\n"
+        "torch.set_num_threads(1)\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    taken = [torch.ones(4_000_000) for _ in range(10)]\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "def resident():\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+        "faults(); idle = resident()\n"
+        "with memory.kept():\n"
+        "    faults(); print(faults(), resident() - idle)\n"
+        "print(resident() - idle)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found, kept, left = map(int, done.stdout.split())
+    assert found < 4000, "of 39,000 pages; a busy system may take some back"
+    assert kept > 120e6
+    assert left < 40e6

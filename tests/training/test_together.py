@@ -17,10 +17,10 @@ from spt_fast.config import SoftPromptConfig
 from spt_fast.errors import DataError, TrainingError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.training.at_once import PASSES, AtOnce
-from spt_fast.training.batches import PASS_POSITIONS, TuningRow, cut_by_length, cut_evenly
+from spt_fast.training.batches import PASS_POSITIONS, PASS_POSITIONS_ON_CPU, TuningRow, collate, cut_by_length, cut_evenly
 from spt_fast.training.memory_plan import plan_of
-from spt_fast.training.run import TuningJob
-from spt_fast.training.trainer import Tuned, learn, learn_many
+from spt_fast.training.run import Share, TuningJob
+from spt_fast.training.trainer import Tuned, learn, learn_many, losses_and_gradients, target_loss
 from spt_fast.types import TrainingStep
 from tests.helpers.cramped import cramped
 from tests.helpers.tiny import tiny_model
@@ -246,8 +246,9 @@ def test_what_was_best_is_measured_in_the_training_itself_and_remembered(
         plan_of(model).prompts_at_once = None
 
 
+@pytest.mark.parametrize("pass_positions", [PASS_POSITIONS, PASS_POSITIONS_ON_CPU])
 @pytest.mark.parametrize("most_rows", [2, 3, 12])
-def test_rows_are_cut_where_it_computes_least(most_rows: int) -> None:
+def test_rows_are_cut_where_it_computes_least(most_rows: int, pass_positions: int) -> None:
     """Against all ways to cut them."""
     rng = random.Random(most_rows)
     for _ in range(20):
@@ -255,7 +256,7 @@ def test_rows_are_cut_where_it_computes_least(most_rows: int) -> None:
 
         def cost(sizes: Sequence[int], widths: Sequence[int] = widths) -> int:
             begins = [sum(sizes[:i]) for i in range(len(sizes))]
-            return sum(PASS_POSITIONS + size * widths[begin] for begin, size in zip(begins, sizes, strict=True))
+            return sum(pass_positions + size * widths[begin] for begin, size in zip(begins, sizes, strict=True))
 
         ways = [
             [b - a for a, b in zip((0, *cuts), (*cuts, 9), strict=True)]
@@ -263,10 +264,25 @@ def test_rows_are_cut_where_it_computes_least(most_rows: int) -> None:
             for cuts in combinations(range(1, 9), count)
         ]
         least = min(cost(way) for way in ways if max(way) <= most_rows)
-        found = cut_by_length(widths, most_rows)
+        found = cut_by_length(widths, most_rows, pass_positions)
         assert sum(found) == 9
         assert max(found) <= most_rows
         assert cost(found) == least
+
+
+def test_on_a_cpu_the_rows_of_one_batch_are_cut_where_padding_would_cost_more_than_a_pass(model: FrozenModel) -> None:
+    """Loss and gradient are those of the whole batch, and nothing says that memory was short."""
+    config = SoftPromptConfig.paper(lr=0.01, steps=3, length=4, init_std=0.5, batch_size=4)
+    uneven = [TuningRow(prompt_ids=(256, *range(n)), target_ids=(n, 257)) for n in (4, 100, 6, 90)]
+    roomy, tried = cramped(model, 99)
+    found = learn(roomy, uneven, config, seed=0)[3]
+    assert tried == [2, 2] * 3
+    assert "micro_batch" not in found.provenance
+    shares = [Share(vectors_PH=torch.full((4, model.hidden_size), 0.3, requires_grad=True), rows=uneven)]
+    ((loss, gradient),), _ = losses_and_gradients(model, shares)
+    expected = target_loss(model, shares[0].vectors_PH, collate(uneven))
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, [shares[0].vectors_PH])[0], rtol=1e-4, atol=1e-6)
 
 
 def test_rows_cut_evenly_are_all_there() -> None:
