@@ -8,8 +8,8 @@ it, a fall must be the larger.
 
 How many differences without excess the estimate begins with is a choice between two errors. With two, a fault of the zoo's run
 that is four to five points large, behind which checkpoints differ by two, is found in 12 of 20 draws, and nothing is seen where
-nothing is; with seven it is found in 20, and noise of two points in each task is taken for a fault in a twentieth of series
-(`benchmarks/series/alarms.py`).
+nothing is; with seven it is found in 20, and noise of two points in each task is taken for a fault in 5 to 7 % of series, noise
+of one point in all tasks together in 24 to 29 % (`benchmarks/series/alarms.py`).
 """
 
 from __future__ import annotations
