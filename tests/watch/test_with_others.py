@@ -92,6 +92,8 @@ def test_rows_are_asked_until_the_policy_is_decided_against_the_last_accepted(te
     assert [place.model for place in run.done] == ["run7/step-1"], "the first is asked whole"
     assert set(asked) == {"run7/step-2", "run7/step-3"}
     assert all(10 <= n < 40 for n in asked.values())
+    assert " 2 of 3 checkpoints were stopped early (after " in found[2].sentence, "the series is told of all the same"
+    assert "of 40 rows), and held against others on the rows that both were asked." in found[2].sentence
 
 
 def test_what_was_accepted_on_few_rows_is_asked_the_rest_where_they_do_not_decide(template: Path, tmp_path: Path) -> None:
