@@ -122,6 +122,9 @@ SMOKE = Case(
 IMPORTED = ["peft", "spt_fast.training.trainer", "transformers.trainer", "transformers.models.llama.modeling_llama"]
 """Once for all sides: half of a smoke test's time."""
 
+LARGE = 200_000
+"""Tokens of a vocabulary from which on its logits are most of what PEFT does."""
+
 SAME_LOSS = {"float32": 1e-3, "bfloat16": 3e-2}
 """Nats by which losses of the same step may differ: sums in another order, over all steps so far."""
 
@@ -194,6 +197,8 @@ def real_case(model: str, task: str, data: str, dtype: str) -> Case:
         model=model,
         task=task,
         data=data,
+        at_least=4.0 if config.vocab_size > LARGE else None,
+        memory_at_most=1 / 3 if config.vocab_size > LARGE else None,
     )
 
 

@@ -218,6 +218,8 @@ def figure(runs: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         row["panel"] = f"{row['model']}: {row['task']}"
         del row["curve"], row["held_out_loss"]
+    rates = {panel: {row["rate"] for row in rows if row["panel"] == panel} for panel in {row["panel"] for row in rows}}
+    rows = [row for row in rows if len(rates[row["panel"]]) > 1]
     spec = {
         "data": {"values": rows},
         "facet": {"field": "panel", "type": "nominal", "columns": 3, "title": None},
@@ -235,6 +237,7 @@ def figure(runs: Sequence[Mapping[str, Any]]) -> str:
                             "type": "quantitative",
                             "scale": {"type": "log"},
                             "title": "rate, in root mean squares",
+                            "axis": {"values": sorted({row["rate"] for row in rows}), "grid": False},
                         },
                         "y": {
                             "aggregate": "mean",
