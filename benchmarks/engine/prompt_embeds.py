@@ -134,7 +134,8 @@ def _by(engine: Any, way: str, embeddings: Any) -> Iterator[None]:
         return made
 
     with contextlib.ExitStack() as patches:
-        patches.enter_context(mock.patch.object(engine, "_ways", {**engine._ways, "injection": way}))
+        travels = {"full": "mixed"}.get(way, way)  # rows travel with either, and `whole` makes of them what is sent
+        patches.enter_context(mock.patch.object(engine, "_ways", {**engine._ways, "injection": travels}))
         patches.enter_context(mock.patch.object(vllm, "sampling_params", endless))
         if way == "full":
             patches.enter_context(mock.patch.object(vllm, "engine_input", whole))
@@ -169,7 +170,6 @@ def race(folder: str, module: Any, case: dict[str, Any], count: int, *, caching:
     lengths = [rng.randrange(8, case["most"]) for _ in range(0, count, case["batch"])]
     prompts = [tuple(rng.randrange(3, vocab) for _ in range(length)) for length in lengths for _ in range(case["batch"])]
     options = {
-        "skip_tokenizer_init": not (Path(folder) / "tokenizer.json").is_file(),
         "enable_prefix_caching": caching,
         "max_model_len": 256,
     }
@@ -217,6 +217,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     """By model, with prefix caching and without."""
     from transformers import AutoModelForCausalLM
 
+    from spt_fast.models.random_model import save_tokenizer
     from spt_fast.zoo import find
 
     results = {}
@@ -225,6 +226,8 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
             drawn = name == "random"
             folder = made if drawn else str(find(name.removeprefix("zoo/")))
             module = save_model(Path(folder), shape) if drawn else AutoModelForCausalLM.from_pretrained(folder)
+            if drawn:
+                save_tokenizer(Path(folder), shape["vocab"])
             for caching in (True, False):
                 found = race(folder, module, case, shape["requests"], caching=caching, peft=drawn and caching)
                 results[f"{name}, prefix caching {'on' if caching else 'off'}"] = found
