@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Benchmark, Ratio, Timing
-from benchmarks.startup.startup import Clock, Watched
+from benchmarks.startup.startup import Clock, Watched, in_turn
 
 GRID = """\
 name: gpus
@@ -32,6 +31,7 @@ engine: {engine}
 FULL = {"limit": 300, "engine": "{}", "rounds": 3}
 SMOKE = {"limit": 2, "engine": "{kind: echo}", "rounds": 1}
 AT_ONCE = 2
+SIDES = ("ahead", "not_ahead")
 WAITS = {"to_training": "the first step of training", "to_first_request": "the first request"}
 
 
@@ -83,25 +83,6 @@ def night(folder: Path, name: str, *, ahead: bool) -> tuple[dict[str, Any], list
     return told, [(key, stored.metrics) for key, stored in sorted(result.results.items())]
 
 
-def nights(folder: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Both sides in turn, round by round.
-
-    Raises:
-        SystemExit: they come to other numbers.
-    """
-    found: dict[str, list[dict[str, Any]]] = {"ahead": [], "not_ahead": []}
-    numbers = []
-    for i in range(rounds):
-        for side in sorted(found, reverse=bool(i % 2)):
-            seconds, came_to = night(folder, f"{side}-{i}", ahead=side == "ahead")
-            found[side].append(seconds)
-            numbers.append(came_to)
-            print(f"{side}: {seconds['to_training']:.1f}, {seconds['to_first_request']:.1f} s", file=sys.stderr)
-    if any(repr(each) != repr(numbers[0]) for each in numbers):  # repr: NaN is itself
-        raise SystemExit("the runs came to different numbers")
-    return found
-
-
 def main() -> None:
     """Measure and say."""
     benchmark = Benchmark(
@@ -112,7 +93,7 @@ def main() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(AT_ONCE)))
     with tempfile.TemporaryDirectory() as made:
         (Path(made) / "grid.yaml").write_text(GRID.format(**case))
-        found = nights(Path(made), case["rounds"])
+        found = in_turn(SIDES, case["rounds"], lambda side, name: night(Path(made), name, ahead=side == "ahead"))
     timings = [
         Timing(case=what, side=side, values=[each[what] for each in rounds]) for what in WAITS for side, rounds in found.items()
     ]

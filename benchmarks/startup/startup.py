@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,20 +183,28 @@ def night(folder: Path, name: str, side: str) -> tuple[dict[str, Any], list[Any]
     return {**seconds, "moments": clock.moments}, [(key, stored.metrics) for key, stored in sorted(result.results.items())]
 
 
-def nights(folder: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """All ways in turn, round by round.
+def in_turn(
+    sides: Sequence[str], rounds: int, night: Callable[[str, str], tuple[dict[str, Any], list[Any]]]
+) -> dict[str, list[dict[str, Any]]]:
+    """All sides in turn, round by round; every second round backwards.
+
+    Args:
+        sides: their names.
+        rounds: of all of them.
+        night: a side and the name of its run -> its seconds, and what its cells came to.
 
     Raises:
         SystemExit: they come to other numbers.
     """
-    found: dict[str, list[dict[str, Any]]] = {"ahead": [], "apart": [], "one_by_one": []}
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     numbers = []
     for i in range(rounds):
         for side in sorted(found, reverse=bool(i % 2)):
-            seconds, came_to = night(folder, f"{side}-{i}", side)
+            seconds, came_to = night(side, f"{side}-{i}")
             found[side].append(seconds)
             numbers.append(came_to)
-            print(f"{side}: {seconds['all']:.1f} s, {seconds['between_models']:.1f} s between models", file=sys.stderr)
+            told = ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items() if isinstance(value, float))
+            print(f"{side}: {told}", file=sys.stderr)
     if any(repr(each) != repr(numbers[0]) for each in numbers):  # repr: NaN is itself
         raise SystemExit("the runs came to different numbers")
     return found
@@ -225,7 +233,7 @@ def main() -> None:
         folder = Path(made)
         (folder / "grid.yaml").write_text(GRID.format(**case))
         commands = command_line(folder, case["repeats"])
-        found = nights(folder, case["rounds"])
+        found = in_turn(("ahead", "apart", "one_by_one"), case["rounds"], lambda side, name: night(folder, name, side))
     faster = {
         side: {
             what: statistics.median(b[what] / a[what] for a, b in zip(found[side], found[other], strict=True))
