@@ -28,8 +28,10 @@ from spt_fast.report.folder import write_tables
 from spt_fast.report.html import MOST_BYTES, CellVerdicts, SampleCell, Samples, build, chosen, html, pack
 from spt_fast.report.html.build import page
 from spt_fast.report.html.figures import draw
-from spt_fast.report.parts import Figure
+from spt_fast.report.html.page import matrix
+from spt_fast.report.parts import Figure, Scores
 from spt_fast.report.words import short_names, visible
+from spt_fast.scoring.metrics import HEADLINE, spec
 from spt_fast.types import Metric
 from tests.helpers.hostile import HOSTILE
 from tests.helpers.recorded import write_run
@@ -127,6 +129,13 @@ def test_the_page_has_landmarks_one_heading_and_headers_for_rows_and_columns(tex
     unscoped = [attrs for tag, attrs in elements.found if tag == "th" and "scope" not in attrs]
     assert all(attrs.keys() == {"colspan"} for attrs in unscoped), "only what spans columns without a title has no scope"
     assert all(attrs.get("aria-label") for tag, attrs in elements.found if tag == "svg")
+
+
+@pytest.mark.parametrize(("tasks", "heads"), [(4, ["format", "knowledge", "exact match"]), (5, ["format", "knowledge"])])
+def test_exact_match_stands_beside_the_claim_where_columns_are_few(tasks: int, heads: list[str]) -> None:
+    names = [f"t{i}" for i in range(tasks)]
+    scores = Scores(caption="c", models=[], fit=0, tasks=names, protocols=[], metrics=[spec(name) for name in HEADLINE], at={})
+    assert list(matrix(scores).head) == ["protocol", *heads * tasks]
 
 
 def test_what_failed_and_what_waits_is_on_the_first_screen() -> None:

@@ -19,6 +19,8 @@ MOST_BYTES = 5_000_000
 """Of a page whose size is limited."""
 LEAST_ROOM = 500_000
 """Bytes for samples, however large the rest is."""
+MOST_COLUMNS = 12
+"""Numbers side by side that a screen has room for."""
 
 
 def html(name: str, sections: Sequence[Section], samples: Callable[[int], Samples]) -> str:
@@ -47,21 +49,24 @@ def html(name: str, sections: Sequence[Section], samples: Callable[[int], Sample
 
 
 def matrix(scores: Scores) -> Table:
-    """Models x tasks under each protocol, as many models as fit: the page's layout of scores."""
-    claim = scores.metrics[:2]
+    """Models x tasks under each protocol, as many models as fit: the page's layout of scores.
+
+    All metrics where that makes few columns, or else those of the claim.
+    """
+    shown = scores.metrics if len(scores.metrics) * len(scores.tasks) <= MOST_COLUMNS else scores.metrics[:2]
     groups = []
     for model, title in scores.models[: scores.fit]:
         rows: list[list[Cell]] = []
         for protocol in scores.protocols:
             places = [SeedGroup(model, task, protocol) for task in scores.tasks]
-            if any((place, each.name) in scores.at for place in places for each in claim):
-                numbers = [scores.at.get((place, each.name), ABSENT) for place in places for each in claim]
+            if any((place, each.name) in scores.at for place in places for each in shown):
+                numbers = [scores.at.get((place, each.name), ABSENT) for place in places for each in shown]
                 rows.append([visible(protocol), *numbers])
         groups.append(Group(title=title, rows=rows))
     return Table(
         caption=scores.caption,
-        over=[("", 1), *((visible(task), len(claim)) for task in scores.tasks)],
-        head=["protocol", *([each.head for each in claim] * len(scores.tasks))],
+        over=[("", 1), *((visible(task), len(shown)) for task in scores.tasks)],
+        head=["protocol", *([each.head for each in shown] * len(scores.tasks))],
         groups=groups,
     )
 

@@ -102,10 +102,7 @@ def _scores(grid: Grid, *, measured: bool) -> Scores:
         for metric in metrics:
             at[place, metric.name] = grid.linked(place, metric.name)
     return Scores(
-        caption=(
-            "Format following, knowledge and exact match, last step; over several seeds their mean. "
-            "A number leads to its samples."
-        ),
+        caption="A number leads to its samples.",
         models=[(model, grid.name(model)) for model in grid.all_models],
         fit=len(grid.models),
         tasks=grid.tasks,
@@ -122,7 +119,7 @@ def _scores(grid: Grid, *, measured: bool) -> Scores:
 def _forms(grid: Grid) -> list[Part]:
     """What format following means for each task; of runs before there were words for it, nothing."""
     rows: list[list[Cell]] = [[visible(task), visible(form)] for task, form in grid.forms.items()]
-    return [table("The form of the answer that each task asks for.", ["task", "form"], rows)] if rows else []
+    return [table("The form of the answer that each task asks for.", ["task", "form"], rows, headers=2)] if rows else []
 
 
 # What was run
