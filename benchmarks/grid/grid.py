@@ -128,7 +128,6 @@ def jobs_of(grid: Path, folder: Path) -> list[Job]:
     from spt_fast.config.reader import load_grid
     from spt_fast.models.tokenizer import load_tokenizer
     from spt_fast.plan import expand
-    from spt_fast.tasks.rows import load_rows
     from spt_fast.worker.questions import all_questions
 
     cells = expand(load_grid(grid))
@@ -138,7 +137,7 @@ def jobs_of(grid: Path, folder: Path) -> list[Job]:
     jobs = []
     for cell, kind in zip(cells, kinds, strict=True):
         task = cell.task.task
-        rows[task.name] = rows.get(task.name) or load_rows(task, limit=cell.task.limit, need={"test", "tuning"})
+        rows[task.name] = rows.get(task.name) or cell.task.read()
         own = folder / cell.key
         own.mkdir(parents=True)
         tokenizer = tokenizers[cell.model.name]

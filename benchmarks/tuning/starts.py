@@ -1,7 +1,8 @@
 """Starts x positions x rates: what does a soft prompt learn in 80 steps, in the units of each model?
 
     python benchmarks/tuning/starts.py --models DIR,DIR --tasks triviaqa,arc_easy --data DIR [--lines FILE.jsonl] [--save]
-        [--starts normal,vocabulary] [--positions front,after_bos] [--rates 0.03,0.1,0.3] [--seeds 0,1] [--figure FILE.svg]
+        [--starts normal,vocabulary] [--positions front,after_bos] [--rates 0.03,0.1,0.3] [--schedules constant,linear]
+        [--seeds 0,1] [--figure FILE.svg]
 
 A rate is given in root mean squares of what enters the model for a frequent token, as `lr: auto` is (`RATE`), and `normal` has
 that spread. The measure is the loss on test rows, which nothing is tuned on; with `--ask` the form of greedy answers too.
@@ -30,6 +31,7 @@ from benchmarks.harness import Benchmark
 from benchmarks.random_models import save_family
 from spt_fast import tasks
 from spt_fast.config import PAPER, ModelConfig, SoftPromptConfig
+from spt_fast.config.protocols.learning import Schedule
 from spt_fast.models.identity import require_resolved, resolve
 from spt_fast.models.tokenizer import load_tokenizer
 from spt_fast.prompts.initialize import initialize, root_mean_square
@@ -37,6 +39,7 @@ from spt_fast.tasks.rows import Rows, load_rows
 from spt_fast.types import Generate, Position, TrainingStep
 
 LENGTH = 10
+WAY = ("start", "position", "rate", "schedule")
 RANDOM = "random/"
 """What the name of a tiny random model begins with."""
 
@@ -53,6 +56,7 @@ class Setting:
     """In root mean squares; of the start `paper` as it is."""
     seed: int
     steps: int
+    schedule: Schedule = "constant"
 
 
 class Study:
@@ -107,7 +111,13 @@ class Study:
         rate = setting.rate if setting.start == "paper" else setting.rate * self.unit
         points = tuple(step for step in (0, 20, 40) if step < setting.steps)
         config = SoftPromptConfig(
-            lr=rate, position=setting.position, steps=setting.steps, evaluate_at=points, length=LENGTH, repeat_rows=True
+            lr=rate,
+            schedule=setting.schedule,
+            position=setting.position,
+            steps=setting.steps,
+            evaluate_at=points,
+            length=LENGTH,
+            repeat_rows=True,
         )
         curve: list[TrainingStep] = []
         began = time.perf_counter()
@@ -175,7 +185,7 @@ def settings(arguments: argparse.Namespace, model: str) -> Iterator[Setting]:
     for seed, task, start in product(*names):
         places = [PAPER["position"]] if start == "paper" else arguments.positions.split(",")
         rates = [PAPER["lr"]] if start == "paper" else [float(rate) for rate in arguments.rates.split(",")]
-        for position, rate in product(places, rates):
+        for position, rate, schedule in product(places, rates, arguments.schedules.split(",")):
             yield Setting(
                 model=name_of(model),
                 task=task,
@@ -184,22 +194,23 @@ def settings(arguments: argparse.Namespace, model: str) -> Iterator[Setting]:
                 rate=rate,
                 seed=int(seed),
                 steps=arguments.steps,
+                schedule=schedule,
             )
 
 
 def plateau(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of each start, place and rate: how far it is above the best of its model and task, in nats a token; mean and worst."""
+    """Of each start, place, rate and schedule: nats a token above the best of its model and task; mean and worst."""
     best: dict[tuple[str, str], float] = {}
     for run in runs:
         place = (run["model"], run["task"])
         best[place] = min(best.get(place, float("inf")), _last(run))
-    above: dict[tuple[str, str, float], list[float]] = {}
+    above: dict[tuple[str, str, float, str], list[float]] = {}
     for run in runs:
-        way = (run["start"], run["position"], run["rate"])
+        way = (run["start"], run["position"], run["rate"], run["schedule"])
         above.setdefault(way, []).append(_last(run) - best[run["model"], run["task"]])
     return [
-        {"start": start, "position": position, "rate": rate, "runs": len(v), "mean": float(np.mean(v)), "worst": max(v)}
-        for (start, position, rate), v in sorted(above.items())
+        {**dict(zip(WAY, way, strict=True)), "runs": len(v), "mean": float(np.mean(v)), "worst": max(v)}
+        for way, v in sorted(above.items())
     ]
 
 
@@ -215,6 +226,7 @@ def figure(runs: Sequence[Mapping[str, Any]]) -> str:
     from spt_fast.config import RATE
 
     rows = [{**run, "loss": _last(run), "way": f"{run['start']}, {run['position']}"} for run in runs if run["start"] != "paper"]
+    rows = [row for row in rows if row["schedule"] == "constant"]
     for row in rows:
         row["panel"] = f"{row['model']}: {row['task']}"
         del row["curve"], row["held_out_loss"]
@@ -270,6 +282,7 @@ def main() -> None:
     )
     add("--positions", default="front,after_bos", help="[front,after_bos]")
     add("--rates", default="0.01,0.03,0.1,0.3,1", help="[0.01,0.03,0.1,0.3,1]")
+    add("--schedules", default="constant", help="of constant, linear, cosine [constant]")
     add("--seeds", default="0", help="[0]")
     add("--steps", type=int, default=80, help="[80]")
     add("--rows", type=int, default=48, help="test rows [48]")
@@ -289,7 +302,8 @@ def main() -> None:
 
 
 def _all(arguments: argparse.Namespace, lines: Path) -> list[dict[str, Any]]:
-    runs = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    kept = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    runs = [{"schedule": Setting.schedule, **run} for run in kept]
     done = {tuple(run[name] for name in Setting.__dataclass_fields__) for run in runs}
     for model in arguments.models.split(","):
         left = [setting for setting in settings(arguments, model) if tuple(asdict(setting).values()) not in done]

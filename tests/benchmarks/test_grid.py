@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from dataclasses import replace
@@ -62,6 +63,22 @@ def test_peers_score_all_that_ours_scores(task: str, tmp_path: Path) -> None:
     job, *_ = grid.jobs_of(file, tmp_path / "cells")
     rows = prompt_tuning.read_rows(job.setting["test"]) + prompt_tuning.read_rows(job.setting["beside"])
     assert sum(len(row["options"]) for row in rows) == job.questions.count(last=True) - len(job.questions.test) > 0
+
+
+def test_real_rows_come_from_the_folder_that_the_command_line_names(tmp_path: Path) -> None:
+    (tmp_path / "data" / "triviaqa").mkdir(parents=True)
+    for split, count in (("train", 40), ("validation", 3)):
+        asked = [f"Which number follows {place}, in {split}?" for place in range(count)]
+        rows = [{"question": each, "answer": {"value": str(k), "aliases": [str(k)]}} for k, each in enumerate(asked)]
+        (tmp_path / "data" / "triviaqa" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    wanted = argparse.Namespace(models="zoo/base-40", tasks="triviaqa", data=str(tmp_path / "data"), steps=1, limit=2)
+    file = tmp_path / "grid.yaml"
+    file.write_text(grid.real_grid(wanted))
+    jobs = grid.jobs_of(file, tmp_path / "cells")
+    assert [job.cell.label for job in jobs] == ["zero_shot", "few_shot", "soft_prompt"]
+    assert all("in validation?" in question.prompt for job in jobs for question in job.questions.test)
+    assert [len(job.questions.test) for job in jobs] == [2, 2, 2]
+    assert len(prompt_tuning.read_rows(jobs[2].setting["tuning"])) == 8
 
 
 def test_a_completion_ends_at_its_end_token_or_its_stop_and_else_was_cut_off(jobs: list[grid.Job]) -> None:
