@@ -106,7 +106,10 @@ class Benchmark:
         return self.arguments
 
     def end(self, result: Mapping[str, Any], *, timings: Sequence[Timing] = (), ratios: Sequence[Ratio] = ()) -> None:
-        """Print the result as JSON, keep it where it is to be kept, and say the ratios on stderr."""
+        """Print the result as JSON, keep it where it is to be kept, and say the ratios on stderr.
+
+        What is saved keeps the ratios of all earlier runs that were saved there, under `earlier`.
+        """
         gpu = _gpu() if self.on_gpu else None  # only now: asking takes torch
         written = {
             **self.about,
@@ -118,13 +121,23 @@ class Benchmark:
         }
         for ratio in ratios:
             print(f"{ratio.what}: {ratio.value:.2f} x {ratio.against}{_target(ratio)}", file=sys.stderr)
-        text = json.dumps(written, indent=2)
-        print(text)
+        print(json.dumps(written, indent=2))
         device = "cpu" if gpu is None else re.sub(r"[^a-z0-9]+", "-", gpu.lower())
         for file in (self.arguments.output, RESULTS / device / f"{self.name}.json" if self.arguments.save else None):
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text + "\n")
+                file.write_text(json.dumps({**written, "earlier": earlier(file)}, indent=2) + "\n")
+
+
+def earlier(file: Path) -> list[dict[str, Any]]:
+    """Of the runs that a result file tells of: where each was made, and its ratios; the oldest first."""
+    if not file.exists():
+        return []
+    written = json.loads(file.read_text())
+    kept: list[dict[str, Any]] = written.get("earlier", [])
+    ratios = [{name: ratio[name] for name in ("what", "against", "value")} for ratio in written["ratios"]]
+    where = {name: written[name] for name in ("date", "commit", "hardware", "load_before") if name in written}
+    return [*kept, {**where, "ratios": ratios}] if ratios else kept
 
 
 def about() -> dict[str, Any]:

@@ -45,6 +45,16 @@ class Result:
         """As the benchmark gave them."""
         return [Ratio(**ratio) for ratio in self.written.get("ratios", ())]
 
+    def runs(self, ratio: Ratio) -> list[float]:
+        """A ratio in all runs that the file knows, this one last."""
+        same = [
+            float(other["value"])
+            for run in self.written.get("earlier", ())
+            for other in run["ratios"]
+            if (other["what"], other["against"]) == (ratio.what, ratio.against)
+        ]
+        return [*same, ratio.value]
+
     @property
     def hardware(self) -> str:
         """In words: the GPU, or the processor and its cores."""
@@ -88,14 +98,20 @@ def target(ratio: Ratio) -> str:
     return wanted if ratio.reached else f"{wanted}: missed"
 
 
+def spread(values: Sequence[float]) -> str:
+    """From the least to the greatest, and of how many; nothing of one alone."""
+    return f"{number(min(values))} to {number(max(values))}, {len(values)}" if len(values) > 1 else ""
+
+
 def table(results: Sequence[Result]) -> str:
     """That of docs/speed.md: every ratio that has a target."""
-    lines = ["| measured | against | times | target | on, at commit |", "|---|---|---|---|---|"]
+    lines = ["| measured | against | times | in all runs, so many | target | on, at commit |", "|---|---|---|---|---|---|"]
     for result in results:
         for ratio in result.ratios:
             if ratio.reached is not None:
                 where = f"{result.hardware}, {result.commit}"
-                lines.append(f"| {ratio.what} | {ratio.against} | {number(ratio.value)} | {target(ratio)} | {where} |")
+                times = f"{number(ratio.value)} | {spread(result.runs(ratio))}"
+                lines.append(f"| {ratio.what} | {ratio.against} | {times} | {target(ratio)} | {where} |")
     return "\n".join(lines)
 
 
@@ -149,13 +165,14 @@ def _ratios(results: Sequence[Result]) -> Iterator[str]:
             escape(ratio.what),
             escape(ratio.against),
             number(ratio.value),
+            spread(result.runs(ratio)),
             _marked(ratio),
             f"<code>{escape(result.commit)}</code>",
         ]
         for result in results
         for ratio in result.ratios
     ]
-    yield _table(["measured", "against", "times", "target", "commit"], cells)
+    yield _table(["measured", "against", "times", "in all runs, so many", "target", "commit"], cells)
 
 
 def _section(result: Result) -> Iterator[str]:

@@ -92,7 +92,7 @@ def test_a_saved_result_stands_under_its_device_and_says_where_it_comes_from(
     run(monkeypatch, "--save")
     said = capsys.readouterr()
     written = json.loads((tmp_path / "cpu" / "made-up.json").read_text())
-    assert written == json.loads(said.out)
+    assert written == {**json.loads(said.out), "earlier": []}
     assert written["command"] == "python benchmarks/engine/made_up.py --save"
     assert len(written["commit"].removesuffix("+changes")) == 40
     assert written["hardware"]["cores"] >= 1
@@ -102,6 +102,19 @@ def test_a_saved_result_stands_under_its_device_and_says_where_it_comes_from(
     assert written["ratios"][0]["value"] == 2.0
     assert written["result"] == {"cases": [{"model": "DIR/gemma", "rows": 8, "data": ["DIR/data", None]}]}
     assert said.err == "speed: 2.00 x theirs (wanted: at least 3; MISSED)\n"
+
+
+def test_a_saved_result_keeps_the_ratios_of_the_runs_before_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    file = tmp_path / "cpu" / "made-up.json"
+    dates = []
+    for _ in range(3):
+        run(monkeypatch, "--save")
+        dates.append(json.loads(file.read_text())["date"])
+    kept = json.loads(file.read_text())["earlier"]
+    assert [each["date"] for each in kept] == dates[:2]
+    assert [each["ratios"] for each in kept] == 2 * [[{"what": "speed", "against": "theirs", "value": 2.0}]]
+    assert all(each["hardware"]["cores"] >= 1 and each["commit"] for each in kept)
 
 
 def test_numbers_of_a_smoke_run_are_not_saved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

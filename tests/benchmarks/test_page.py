@@ -34,7 +34,15 @@ def results(tmp_path: Path) -> list[page.Result]:
     ratios = [ratio("grid, time", 12.34, at_least=5), ratio("memory", 0.5, at_most=0.4), ratio("night, hours", 1.05)]
     for device, hardware in (("h200", {"gpu": "NVIDIA H200"}), ("cpu", {})):
         (tmp_path / device).mkdir()
-        written = {**ABOUT, "hardware": {**ABOUT["hardware"], **hardware}, "ratios": ratios, "timings": timings, "result": {}}
+        earlier = [{"ratios": [ratio("grid, time", value), ratio("another grid", 99.0)]} for value in (8.5, 14.0)]
+        written = {
+            **ABOUT,
+            "earlier": earlier,
+            "hardware": {**ABOUT["hardware"], **hardware},
+            "ratios": ratios,
+            "timings": timings,
+            "result": {},
+        }
         (tmp_path / device / "grid.json").write_text(json.dumps(written))
     return page.read(tmp_path)
 
@@ -42,10 +50,10 @@ def results(tmp_path: Path) -> list[page.Result]:
 def test_the_table_has_what_has_a_target_and_says_what_was_missed(results: list[page.Result]) -> None:
     lines = page.table(results).splitlines()
     assert lines[2:4] == [
-        "| grid, time | a <script> | 12.3 | at least 5 | 2 cores, AMD EPYC, 5050a30* |",
-        "| memory | a <script> | 0.50 | at most 0.4: missed | 2 cores, AMD EPYC, 5050a30* |",
+        "| grid, time | a <script> | 12.3 | 8.50 to 14.0, 3 | at least 5 | 2 cores, AMD EPYC, 5050a30* |",
+        "| memory | a <script> | 0.50 |  | at most 0.4: missed | 2 cores, AMD EPYC, 5050a30* |",
     ]
-    assert [line.split("|")[5].strip() for line in lines[4:]] == ["NVIDIA H200, 5050a30*"] * 2
+    assert [line.split("|")[6].strip() for line in lines[4:]] == ["NVIDIA H200, 5050a30*"] * 2
 
 
 def test_the_page_draws_ratios_and_timings_and_escapes_what_it_is_told(results: list[page.Result]) -> None:
