@@ -4,8 +4,8 @@
     python benchmarks/grid/grid.py --models DIR,DIR --tasks triviaqa,arc_easy --data DIR [--limit 40] [--steps 80] [--save]
 
 The models are two of the zoo, the rows all test rows of its tasks, zero-shot once and the others with two seeds: 40 cells.
-With `--models` they are real ones, on the first rows of real tasks with one seed; DIR of `--data` has a folder a task. That
-result is kept in grid-real.json.
+With `--models` they are real ones, on the first rows of real tasks with one seed, and soft prompts have our defaults, but for
+the place: in front, where PEFT has them. DIR of `--data` has a folder a task. That result is kept in grid-real.json.
 
     spt-fast             `spt-fast run` as a user has it, from nothing to its report, answers through vLLM
     a process a cell     for zero- and few-shot the command line of lm-evaluation-harness, for soft prompts a script of
@@ -75,7 +75,7 @@ tasks: {tasks}
 protocols:
   - zero_shot
   - few_shot: {{shots: 5}}
-  - soft_prompt: {{preset: paper, length: 10, steps: {steps}, batch_size: 8, lr: 0.02}}
+  - soft_prompt: {{position: front, steps: {steps}, repeat_rows: true}}
 seeds: [0]
 limit: {limit}
 """
@@ -198,25 +198,27 @@ def learning(cell: Cell, rows: Rows, tokenizer: Tokenizer, folder: Path) -> dict
     import numpy as np
 
     from spt_fast.config import SoftPromptConfig
-    from spt_fast.prompts.initialize import initialize
+    from spt_fast.models.frozen_model import FrozenModel
     from spt_fast.training.batches import batches
     from spt_fast.training.rows import tuning_row
+    from spt_fast.training.task import settled, start
 
     assert isinstance(cell.protocol, SoftPromptConfig)
     assert cell.seed is not None
+    model = FrozenModel.load(cell.model.source)
+    config = settled(cell.protocol, model, tokenizer)
     template = cell.task.task.template
     texts = [{"prompt": template.prompt(example), "target": example.target} for example in rows.tuning]
     made = [tuning_row(tokenizer, text["prompt"], text["target"]) for text in texts]
     text_of = {id(row): text for row, text in zip(made, texts, strict=True)}
     taken = itertools.islice(batches(made, cell.protocol.batch_size, seed=cell.seed), cell.protocol.steps)
-    start = folder / "start.npy"
-    hidden = json.loads((Path(cell.model.source) / "config.json").read_text())["hidden_size"]
-    np.save(start, initialize(cell.protocol, hidden, cell.seed))
+    first = folder / "start.npy"
+    np.save(first, start(model, tokenizer, rows, config, seed=cell.seed))
     return {
         "tuning": write_rows(folder / "tuning.jsonl", [text_of[id(row)] for batch in taken for row in batch]),
-        "start": str(start),
-        "batch_size": cell.protocol.batch_size,
-        "lr": cell.protocol.lr,
+        "start": str(first),
+        "batch_size": config.batch_size,
+        "lr": config.rate,
     }
 
 
