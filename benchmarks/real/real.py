@@ -6,7 +6,8 @@
     python benchmarks/real/real.py --pages
 
 DIR of `--data` has a folder a task, with rows in the columns of the Hub. Goes on where it stopped. The result has the numbers
-of every cell and the paired changes between protocols, no rows. `--merge` runs nothing: it tells what is done in run folders.
+of every cell and the paired changes between protocols, no rows. `--merge` runs nothing: it tells what is done in run folders;
+of a model and task that several have, the last one's.
 `--pages` writes the README's table, and the tables and the figure of docs/real.md, from the saved result.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -147,6 +149,25 @@ def intervals(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def by_step(result: Mapping[str, Any]) -> str:
+    """Markdown: soft prompts at each step that was asked, and behind labels of other rows; a number for each seed."""
+    found: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
+    for cell in result["cells"]:
+        if cell["protocol"] in ("soft_prompt", "shuffled_labels"):
+            of = found.setdefault((cell["model"], cell["task"]), {})
+            of.setdefault(f"step {cell['step']}" if cell["protocol"] == "soft_prompt" else "shuffled labels", []).append(cell)
+    curves = {place: of for place, of in found.items() if len(of) > 2}
+    heads = sorted(
+        {head for of in curves.values() for head in of}, key=lambda head: (head.startswith("shuffled"), len(head), head)
+    )
+    lines = [f"| model | task | | {' | '.join(heads)} |", "|---" * (3 + len(heads)) + "|"]
+    for (model, task), of in curves.items():
+        for metric, name in SHOWN.items():
+            told = [", ".join(f"{cell['metrics'][metric]['value']:.2f}" for cell in of.get(head, ())) for head in heads]
+            lines.append(f"| `{model}` | `{task}` | {name} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
 def claims(result: Mapping[str, Any]) -> str:
     """Markdown: what the paper says, and what these numbers say of it."""
     places = {place: of for place, of in by_place(result).items() if all(name in of for name in PROTOCOLS)}
@@ -248,13 +269,15 @@ def figure(result: Mapping[str, Any]) -> str:
         },
         "config": {"font": "Arial, Helvetica, sans-serif"},
     }
-    return str(vl_convert.vegalite_to_svg(spec)) + "\n"
+    drawn = str(vl_convert.vegalite_to_svg(spec)) + "\n"
+    return re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", drawn)  # pixels: finer is seen by nobody
 
 
 def write_pages(result: Mapping[str, Any]) -> None:
     """The README's table, and tables and figure of docs/real.md."""
     between(README, "real table", table(result))
     between(PAGE, "real table", intervals(result))
+    between(PAGE, "step table", by_step(result))
     between(PAGE, "claims", claims(result))
     FIGURE.write_text(figure(result))
 
@@ -314,12 +337,25 @@ def main() -> None:
         benchmark.end(tell([folder], failed))
 
 
+def latest(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    """What runs tell, a model's tasks together; where several tell of one model and task, the last alone."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        own: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for each in run:
+            own.setdefault((each["model"], each["task"]), []).append(each)
+        found |= own
+    models = list(dict.fromkeys(model for model, _ in found))
+    return [each for place in sorted(found, key=lambda place: models.index(place[0])) for each in found[place]]
+
+
 def tell(folders: Sequence[Path], failed: Mapping[str, str]) -> dict[str, Any]:
-    """The numbers of run folders."""
+    """The numbers of run folders; of a model and task that several have, those of the last one."""
     runs = [open_run(folder) for folder in folders]
+    cells, compared = latest([told(list(run.cells())) for run in runs]), latest([changes(run) for run in runs])
     return {
-        "cells": [each for run in runs for each in told(list(run.cells()))],
-        "changes": [each for run in runs for each in changes(run)],
+        "cells": cells,
+        "changes": compared,
         "metrics": METRICS,
         "failed": failed,
     }

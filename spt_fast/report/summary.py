@@ -254,7 +254,24 @@ def _knowledge(how: str, pairs: Sequence[_Pair]) -> list[str]:
     names = distinct(f"{plain(pair.soft.task)} on {plain(pair.soft.model)}" for pair in moved)
     corrected = f"; {sure} of them after Holm's correction for {len(pairs)} tests" if len(pairs) > 1 else ""
     where = _of(len(moved), len(pairs))
-    return [f"{subject} moved significantly in {where}: it {ways} ({_few(names)}; {tests}{corrected})."]
+    return [f"{subject} moved significantly in {where}: it {ways} ({_few(names)}; {tests}{corrected}).", *_by_cloze(moved)]
+
+
+def _by_cloze(moved: Sequence[_Pair]) -> list[str]:
+    """What a fall behind vectors means where the method of knowledge lists no options, and they learnt in front of some."""
+    fallen = [
+        pair
+        for pair in moved
+        if pair.knowledge.change < 0
+        and protocol_of(pair.soft.protocol).attaches == "soft_prompt"
+        and pair.soft.provenance.get("knowledge_best", "").startswith("cloze")
+    ]
+    if not fallen:
+        return []
+    return [
+        f"Where it fell by cloze ({_of(len(fallen), len(moved))}), nothing was forgotten, for the model is frozen: cloze lists "
+        "no options, and the vectors were learnt in front of prompts that do. Read what the model knows zero-shot."
+    ]
 
 
 def _cut(done: Sequence[RunCell]) -> list[str]:

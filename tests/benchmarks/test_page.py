@@ -98,6 +98,7 @@ def test_a_number_has_the_digits_that_say_something(value: float, said: str) -> 
     [
         ("README.md", "real table", real.table),
         ("docs/real.md", "real table", real.intervals),
+        ("docs/real.md", "step table", real.by_step),
         ("docs/real.md", "claims", real.claims),
     ],
 )
@@ -126,6 +127,29 @@ def test_a_claim_says_in_how_many_pairs_it_holds_and_where_it_does_not() -> None
     assert form.endswith("in 1 of 2 model-task pairs, least 0.40; few-shot in 0, zero-shot in 0 | shown in 1 of 2 |")
     assert knowledge.endswith("in 1 of 2; not in `m` b -0.20 (-0.30 to -0.10); median half-width 0.20 | a change is seen |")
     assert exact.endswith("95 % interval without 0 (not corrected), in 0 of 2 | the order is another; not beyond chance |")
+
+
+def test_soft_prompts_are_told_by_step_and_seed_beside_shuffled_labels() -> None:
+    def cell(model: str, protocol: str, seed: int, step: int, value: float) -> dict[str, Any]:
+        metrics = {name: {"value": value} for name in real.SHOWN}
+        return {"model": model, "task": "a", "protocol": protocol, "seed": seed, "step": step, "metrics": metrics}
+
+    curve = [cell("m", "soft_prompt", seed, step, 0.1 * seed + step / 100) for seed in (0, 1) for step in (0, 20, 80)]
+    shuffled = [cell("m", "shuffled_labels", seed, 80, 0.3 + seed / 10) for seed in (0, 1)]
+    without_a_curve = cell("n", "soft_prompt", 0, 80, 0.5)
+    head, _, *lines = real.by_step({"cells": [*curve, *shuffled, without_a_curve]}).splitlines()
+    assert head == "| model | task | | step 0 | step 20 | step 80 | shuffled labels |"
+    assert lines == [
+        f"| `m` | `a` | {name} | 0.00, 0.10 | 0.20, 0.30 | 0.80, 0.90 | 0.30, 0.40 |" for name in real.SHOWN.values()
+    ]
+
+
+def test_of_a_model_and_task_that_several_runs_have_the_last_one_is_told() -> None:
+    def told(model: str, task: str, rows: int) -> dict[str, Any]:
+        return {"model": model, "task": task, "rows": rows}
+
+    first = [told("m", "a", 60), told("m", "b", 60), told("m", "a", 61), told("n", "a", 60)]
+    assert real.latest([first, [told("m", "a", 200)]]) == [told("m", "a", 200), told("m", "b", 60), told("n", "a", 60)]
 
 
 def test_a_figure_of_real_models_keeps_a_place_for_what_was_not_run() -> None:

@@ -340,6 +340,15 @@ def test_knowledge_that_moved_is_told_with_its_direction(knows: int, word: str) 
     assert "in no cell" in text
 
 
+@pytest.mark.parametrize(("method", "knows", "told"), [("cloze_pmi", 40, True), ("listed", 40, False), ("cloze", 90, False)])
+def test_a_fall_by_cloze_behind_vectors_is_no_loss_of_knowledge(method: str, knows: int, told: bool) -> None:
+    plainly = cell("a", "mcq", "zero_shot", (0, 70))
+    soft = replace(cell("a", "mcq", "soft_prompt", (100, knows), seed=0), provenance={"knowledge_best": method})
+    text = summary([plainly, soft])
+    assert "moved significantly" in text
+    assert ("Where it fell by cloze (the one cell), nothing was forgotten, for the model is frozen" in text) is told
+
+
 def test_likelihood_and_extraction_are_told_apart() -> None:
     cells = []
     for task, closed, knows in (("mcq", True, 70), ("short", False, 90)):
