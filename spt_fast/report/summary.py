@@ -144,6 +144,7 @@ def _soft_kind(name: str, soft: Sequence[RunCell], bases: Sequence[RunCell]) -> 
     sentences = [
         f"{name}, format following was {_span(soft, FORMAT)}{by}; {_learning(pairs)}.",
         *_not_learnt(pairs),
+        *_below_examples([pair.soft for pair in pairs if pair.rose], bases),
     ]
     tested = [pair for pair in pairs if pair.testable]
     if not tested:
@@ -186,6 +187,27 @@ def _not_learnt(pairs: Sequence[_Pair]) -> list[str]:
             tries = "; ".join(_to_try([pair.soft for pair in these]))
             found.append(f"NO EFFECT in {_of(len(these), len(pairs))}: {what} ({shown}). What to try: {tries}.")
     return found
+
+
+def _below_examples(soft: Sequence[RunCell], bases: Sequence[RunCell]) -> list[str]:
+    """A sentence on soft prompts whose form rose and stays below that of worked examples: they are not done learning."""
+    shown: dict[tuple[str, str], list[RunCell]] = {}
+    for kind, cells in _by_kind(bases):
+        if kind.attaches == "nothing" and not (kind.is_baseline or kind.is_control):
+            for cell in cells:
+                shown.setdefault((cell.model, cell.task), []).append(cell)
+    pairs = [_Pair(other, cell) for cell in soft if (other := _plain_partner(cell, shown)) is not None]
+    below = [pair for pair in pairs if pair.testable and pair.format.change < 0 and pair.format.p < LEVEL]
+    if not below:
+        return []
+    names = distinct(f"{plain(pair.soft.task)} on {plain(pair.soft.model)}" for pair in below)
+    steps = max(pair.soft.settings.get("steps", 0) for pair in below)
+    kind = protocol_of(below[0].soft.protocol)
+    longer = f": {kind.name}: {{steps: {3 * steps}}} in place of {steps}" if steps else ""
+    return [
+        f"It stays below that of worked examples in {_of(len(below), len(pairs))} ({_few(names)}; p < {LEVEL:g} each), where a "
+        f"longer training may bring it{longer}."
+    ]
 
 
 FITTED = ("lr", "init", "position")
