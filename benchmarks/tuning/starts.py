@@ -199,15 +199,15 @@ def settings(arguments: argparse.Namespace, model: str) -> Iterator[Setting]:
 
 
 def plateau(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of each start, place, rate and schedule: nats a token above the best of its model and task; mean and worst."""
-    best: dict[tuple[str, str], float] = {}
+    """Of each start, place, rate and schedule: nats a token above the best of its model, task and steps; mean and worst."""
+    best: dict[tuple[str, str, int], float] = {}
     for run in runs:
-        place = (run["model"], run["task"])
+        place = (run["model"], run["task"], run["steps"])
         best[place] = min(best.get(place, float("inf")), _last(run))
     above: dict[tuple[str, str, float, str], list[float]] = {}
     for run in runs:
         way = (run["start"], run["position"], run["rate"], run["schedule"])
-        above.setdefault(way, []).append(_last(run) - best[run["model"], run["task"]])
+        above.setdefault(way, []).append(_last(run) - best[run["model"], run["task"], run["steps"]])
     return [
         {**dict(zip(WAY, way, strict=True)), "runs": len(v), "mean": float(np.mean(v)), "worst": max(v)}
         for way, v in sorted(above.items())
