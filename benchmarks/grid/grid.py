@@ -4,8 +4,8 @@
     python benchmarks/grid/grid.py --models DIR,DIR --tasks triviaqa,arc_easy --data DIR [--limit 40] [--steps 80] [--save]
 
 The models are two of the zoo, the rows all test rows of its tasks, zero-shot once and the others with two seeds: 40 cells.
-With `--models` they are real ones, on the first rows of real tasks with one seed, and soft prompts have our defaults, but for
-the place: in front, where PEFT has them. DIR of `--data` has a folder a task. That result is kept in grid-real.json.
+With `--models` they are real ones, on the first rows of real tasks, and soft prompts have our defaults, but for the place: in
+front, where PEFT has them. DIR of `--data` has a folder a task. That result is kept in grid-real.json.
 
     spt-fast             `spt-fast run` as a user has it, from nothing to its report, answers through vLLM
     a process a cell     for zero- and few-shot the command line of lm-evaluation-harness, for soft prompts a script of
@@ -76,7 +76,7 @@ protocols:
   - zero_shot
   - few_shot: {{shots: 5}}
   - soft_prompt: {{position: front, steps: {steps}, repeat_rows: true}}
-seeds: [0]
+seeds: [0, 1]
 limit: {limit}
 """
 SMOKE = """\
