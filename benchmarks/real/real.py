@@ -108,16 +108,29 @@ Cells: TypeAlias = Mapping[tuple[str, str], Mapping[str, Mapping[str, Value]]]
 
 
 def by_place(result: Mapping[str, Any]) -> Cells:
-    """The cells of a result, by model and task."""
+    """The cells of a result, by model as they come, and by task in the order of `TASKS`."""
+    return {place: {protocol: _mean(cells) for protocol, cells in of.items()} for place, of in _last_steps(result).items()}
+
+
+def _last_steps(result: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]]:
+    """The cells of each model, task and protocol, one a seed; soft prompts at their last step."""
+    models = list(dict.fromkeys(cell["model"] for cell in result["cells"]))
     found: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
-    for cell in result["cells"]:
+    for cell in sorted(result["cells"], key=lambda cell: (models.index(cell["model"]), _place(cell["task"]))):
         found.setdefault((cell["model"], cell["task"]), {}).setdefault(cell["protocol"], []).append(cell)
-    return {place: {protocol: _mean(cells) for protocol, cells in of.items()} for place, of in found.items()}
+    return {place: {protocol: _last(cells) for protocol, cells in of.items()} for place, of in found.items()}
 
 
-def _mean(cells: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
+def _place(task: str) -> int:
+    return TASKS.index(task) if task in TASKS else len(TASKS)
+
+
+def _last(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     last = max((cell["step"] for cell in cells if cell["step"] is not None), default=None)
-    own = [cell for cell in cells if cell["step"] == last]
+    return [cell for cell in cells if cell["step"] == last]
+
+
+def _mean(own: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
     names = [name for name in SHOWN if all(name in cell["metrics"] for cell in own)]
     means: dict[str, Value] = {
         name: {key: sum(cell["metrics"][name][key] for cell in own) / len(own) for key in ("value", "low", "high", "n")}
@@ -165,6 +178,23 @@ def by_step(result: Mapping[str, Any]) -> str:
         for metric, name in SHOWN.items():
             told = [", ".join(f"{cell['metrics'][metric]['value']:.2f}" for cell in of.get(head, ())) for head in heads]
             lines.append(f"| `{model}` | `{task}` | {name} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
+def by_seed(result: Mapping[str, Any]) -> str:
+    """Markdown: format and exact match of few-shot and soft prompts where there are several seeds; a number for each."""
+    names = ("few_shot", "soft_prompt")
+    metrics = ("format_following", "exact_match")
+    heads = [f"`{name}`, {SHOWN[metric]}" for name in names for metric in metrics]
+    lines = [f"| model | task | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    for (model, task), of in _last_steps(result).items():
+        if len(of.get("soft_prompt", ())) > 1:
+            told = [
+                ", ".join(f"{cell['metrics'][metric]['value']:.2f}" for cell in of.get(name, ()))
+                for name in names
+                for metric in metrics
+            ]
+            lines.append(f"| `{model}` | `{task}` | {' | '.join(told)} |")
     return "\n".join(lines)
 
 
@@ -270,6 +300,7 @@ def figure(result: Mapping[str, Any]) -> str:
         "config": {"font": "Arial, Helvetica, sans-serif"},
     }
     drawn = str(vl_convert.vegalite_to_svg(spec)) + "\n"
+    drawn = re.sub(r' aria-roledescription="[^"]*"', "", drawn)  # a tenth of the file; the label says more
     return re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", drawn)  # pixels: finer is seen by nobody
 
 
@@ -278,6 +309,7 @@ def write_pages(result: Mapping[str, Any]) -> None:
     between(README, "real table", table(result))
     between(PAGE, "real table", intervals(result))
     between(PAGE, "step table", by_step(result))
+    between(PAGE, "seed table", by_seed(result))
     between(PAGE, "claims", claims(result))
     FIGURE.write_text(figure(result))
 

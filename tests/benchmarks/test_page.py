@@ -99,6 +99,7 @@ def test_a_number_has_the_digits_that_say_something(value: float, said: str) -> 
         ("README.md", "real table", real.table),
         ("docs/real.md", "real table", real.intervals),
         ("docs/real.md", "step table", real.by_step),
+        ("docs/real.md", "seed table", real.by_seed),
         ("docs/real.md", "claims", real.claims),
     ],
 )
@@ -142,6 +143,25 @@ def test_soft_prompts_are_told_by_step_and_seed_beside_shuffled_labels() -> None
     assert lines == [
         f"| `m` | `a` | {name} | 0.00, 0.10 | 0.20, 0.30 | 0.80, 0.90 | 0.30, 0.40 |" for name in real.SHOWN.values()
     ]
+
+
+def test_several_seeds_are_told_one_by_one_at_the_last_step_and_tasks_in_their_order() -> None:
+    def cell(task: str, protocol: str, seed: int, step: int | None, value: float) -> dict[str, Any]:
+        metrics = {name: {"value": value} for name in real.SHOWN}
+        return {"model": "m", "task": task, "protocol": protocol, "seed": seed, "step": step, "metrics": metrics}
+
+    several = [
+        made
+        for task in ("squad", "piqa")
+        for seed in (0, 1)
+        for made in (
+            cell(task, "few_shot", seed, None, 0.1 + seed / 10),
+            cell(task, "soft_prompt", seed, 20, 0.5),
+            cell(task, "soft_prompt", seed, 80, 0.3 + seed / 10),
+        )
+    ]
+    _, _, *lines = real.by_seed({"cells": [cell("gsm8k", "soft_prompt", 0, 80, 0.9), *several]}).splitlines()
+    assert lines == [f"| `m` | `{task}` | 0.10, 0.20 | 0.10, 0.20 | 0.30, 0.40 | 0.30, 0.40 |" for task in ("piqa", "squad")]
 
 
 def test_of_a_model_and_task_that_several_runs_have_the_last_one_is_told() -> None:
