@@ -144,7 +144,7 @@ def _soft_kind(name: str, soft: Sequence[RunCell], bases: Sequence[RunCell]) -> 
     sentences = [
         f"{name}, format following was {_span(soft, FORMAT)}{by}; {_learning(pairs)}.",
         *_not_learnt(pairs),
-        *_below_examples([pair.soft for pair in pairs if pair.rose], bases),
+        *_not_done([pair.soft for pair in pairs if pair.rose], bases),
     ]
     tested = [pair for pair in pairs if pair.testable]
     if not tested:
@@ -189,25 +189,31 @@ def _not_learnt(pairs: Sequence[_Pair]) -> list[str]:
     return found
 
 
-def _below_examples(soft: Sequence[RunCell], bases: Sequence[RunCell]) -> list[str]:
-    """A sentence on soft prompts whose form rose and stays below that of worked examples: they are not done learning."""
+def _not_done(soft: Sequence[RunCell], bases: Sequence[RunCell]) -> list[str]:
+    """A sentence on soft prompts whose form rose and stays below that of worked examples, or surely below `FOLLOWED`."""
     shown: dict[tuple[str, str], list[RunCell]] = {}
     for kind, cells in _by_kind(bases):
         if kind.attaches == "nothing" and not (kind.is_baseline or kind.is_control):
             for cell in cells:
                 shown.setdefault((cell.model, cell.task), []).append(cell)
     pairs = [_Pair(other, cell) for cell in soft if (other := _plain_partner(cell, shown)) is not None]
-    below = [pair for pair in pairs if pair.testable and pair.format.change < 0 and pair.format.p < LEVEL]
-    if not below:
+    below = [pair.soft for pair in pairs if pair.testable and pair.format.change < 0 and pair.format.p < LEVEL]
+    short = [cell for cell in soft if cell not in below and (form := cell.metric(FORMAT)) and form.ci_high < FOLLOWED]
+    told = []
+    if below:
+        told.append(f"that of worked examples in {_of(len(below), len(pairs))} ({_places(below)}; p < {LEVEL:g} each)")
+    if short:
+        told.append(f"{FOLLOWED:.0%} in {_of(len(short), len(soft))} ({_places(short)}; by its 95% interval)")
+    if not told:
         return []
-    names = distinct(f"{plain(pair.soft.task)} on {plain(pair.soft.model)}" for pair in below)
-    steps = max(pair.soft.settings.get("steps", 0) for pair in below)
-    kind = protocol_of(below[0].soft.protocol)
-    longer = f": {kind.name}: {{steps: {3 * steps}}} in place of {steps}" if steps else ""
-    return [
-        f"It stays below that of worked examples in {_of(len(below), len(pairs))} ({_few(names)}; p < {LEVEL:g} each), where a "
-        f"longer training may bring it{longer}."
-    ]
+    steps = max(cell.settings.get("steps", 0) for cell in (*below, *short))
+    name = protocol_of((*below, *short)[0].protocol).name
+    longer = f": {name}: {{steps: {3 * steps}}} in place of {steps}" if steps else ""
+    return [f"It stays below {', and below '.join(told)}, where a longer training may bring it{longer}."]
+
+
+def _places(cells: Sequence[RunCell]) -> str:
+    return _few(distinct(f"{plain(cell.task)} on {plain(cell.model)}" for cell in cells))
 
 
 FITTED = ("lr", "init", "position")

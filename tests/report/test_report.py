@@ -354,6 +354,30 @@ def test_a_form_that_stays_below_that_of_worked_examples_is_told_with_what_may_b
     assert "stays below" not in summary([plainly, few, replace(soft[1], seed=0)])
 
 
+def test_a_form_that_rose_and_is_surely_not_all_there_is_told_too_without_worked_examples() -> None:
+    plainly, worse = cell("a", "number", "zero_shot", (0, 10)), cell("a", "number", "few_shot", (20, 10), seed=0)
+    soft = replace(cell("a", "number", "soft_prompt", (42, 10), seed=0), settings={"steps": 80})
+    told = "It stays below 95% in the one cell (number on a; by its 95% interval), where a longer training may bring it"
+    assert f"{told}: soft_prompt: {{steps: 240}} in place of 80." in summary([plainly, worse, soft])
+    assert told in summary([plainly, soft])
+    perhaps_there = cell("a", "number", "soft_prompt", (93, 10), seed=0)
+    assert "stays below" not in summary([plainly, perhaps_there])
+
+
+def test_what_is_below_worked_examples_is_not_told_again_as_below_95_percent() -> None:
+    cells = [
+        cell("a", "mcq", "zero_shot", (0, 70)),
+        cell("a", "mcq", "few_shot", (97, 70), seed=0),
+        replace(cell("a", "mcq", "soft_prompt", (70, 70), seed=0), settings={"steps": 80}),
+        cell("a", "number", "zero_shot", (0, 10)),
+        replace(cell("a", "number", "soft_prompt", (42, 10), seed=0), settings={"steps": 80}),
+    ]
+    assert (
+        "It stays below that of worked examples in the one cell (mcq on a; p < 0.05 each), and below 95% in 1 of 2 cells "
+        "(number on a; by its 95% interval), where a longer training"
+    ) in summary(cells)
+
+
 @pytest.mark.parametrize(("method", "knows", "told"), [("cloze_pmi", 40, True), ("listed", 40, False), ("cloze", 90, False)])
 def test_a_fall_by_cloze_behind_vectors_is_no_loss_of_knowledge(method: str, knows: int, told: bool) -> None:
     plainly = cell("a", "mcq", "zero_shot", (0, 70))
