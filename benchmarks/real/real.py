@@ -23,7 +23,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from benchmarks.harness import RESULTS, ROOT, Benchmark
+from benchmarks.harness import RESULTS, ROOT, Benchmark, draw
 from spt_fast import tasks
 from spt_fast.analysis.cells import RunCell
 from spt_fast.analysis.compare import compare_protocols
@@ -257,8 +257,6 @@ def _verdict(held: int, n: int) -> str:
 
 def figure(result: Mapping[str, Any]) -> str:
     """An SVG: a panel a task, a row a model; each protocol's format following, knowledge and exact match, with intervals."""
-    import vl_convert
-
     places = by_place(result)
     models, names = ({place[i]: None for place in places} for i in (0, 1))
     rows = [
@@ -299,9 +297,7 @@ def figure(result: Mapping[str, Any]) -> str:
         },
         "config": {"font": "Arial, Helvetica, sans-serif"},
     }
-    drawn = str(vl_convert.vegalite_to_svg(spec)) + "\n"
-    drawn = re.sub(r' aria-roledescription="[^"]*"', "", drawn)  # a tenth of the file; the label says more
-    return re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", drawn)  # pixels: finer is seen by nobody
+    return re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", draw(spec))  # pixels: finer is seen by nobody
 
 
 def write_pages(result: Mapping[str, Any]) -> None:

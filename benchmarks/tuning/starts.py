@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.harness import Benchmark
+from benchmarks.harness import Benchmark, draw
 from benchmarks.random_models import save_family
 from spt_fast import tasks
 from spt_fast.config import PAPER, ModelConfig, SoftPromptConfig
@@ -222,8 +221,6 @@ def _last(run: Mapping[str, Any]) -> float:
 
 def figure(runs: Sequence[Mapping[str, Any]]) -> str:
     """Loss on test rows by rate, a panel a model and task, a line a start and place; the default's rate is the dashed line."""
-    import vl_convert
-
     from spt_fast.config import RATE
 
     rows = [{**run, "loss": _last(run), "way": f"{run['start']}, {run['position']}"} for run in runs if run["start"] != "paper"]
@@ -266,8 +263,7 @@ def figure(runs: Sequence[Mapping[str, Any]]) -> str:
             ],
         },
     }
-    drawn = str(vl_convert.vegalite_to_svg(spec)) + "\n"
-    return re.sub(r' aria-roledescription="[^"]*"', "", drawn)  # a tenth of the file; the label says more
+    return draw(spec)
 
 
 def main() -> None:

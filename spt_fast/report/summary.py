@@ -198,7 +198,10 @@ def _not_done(soft: Sequence[RunCell], bases: Sequence[RunCell]) -> list[str]:
                 shown.setdefault((cell.model, cell.task), []).append(cell)
     pairs = [_Pair(other, cell) for cell in soft if (other := _plain_partner(cell, shown)) is not None]
     below = [pair.soft for pair in pairs if pair.testable and pair.format.change < 0 and pair.format.p < LEVEL]
-    short = [cell for cell in soft if cell not in below and (form := cell.metric(FORMAT)) and form.ci_high < FOLLOWED]
+    told_already = {id(cell) for cell in below}
+    short = [
+        cell for cell in soft if id(cell) not in told_already and (form := cell.metric(FORMAT)) and form.ci_high < FOLLOWED
+    ]
     told = []
     if below:
         told.append(f"that of worked examples in {_of(len(below), len(pairs))} ({_places(below)}; p < {LEVEL:g} each)")
