@@ -140,7 +140,7 @@ def earlier(file: Path) -> list[dict[str, Any]]:
     return [*kept, {**where, "ratios": ratios}] if ratios else kept
 
 
-def draw(spec: Mapping[str, Any]) -> str:
+def draw(spec: dict[str, Any]) -> str:
     """An SVG of a Vega-Lite figure, without the role of each mark: a tenth of the file, and its label says more."""
     import vl_convert
 
