@@ -75,10 +75,16 @@ def test_real_rows_come_from_the_folder_that_the_command_line_names(tmp_path: Pa
     file = tmp_path / "grid.yaml"
     file.write_text(grid.real_grid(wanted))
     jobs = grid.jobs_of(file, tmp_path / "cells")
-    assert [job.cell.label for job in jobs] == ["zero_shot", "few_shot", "soft_prompt"]
+    assert [(job.cell.label, job.cell.seed) for job in jobs] == [
+        ("zero_shot", None),
+        ("few_shot", 0),
+        ("few_shot", 1),
+        ("soft_prompt", 0),
+        ("soft_prompt", 1),
+    ]
     assert all("in validation?" in question.prompt for job in jobs for question in job.questions.test)
-    assert [len(job.questions.test) for job in jobs] == [2, 2, 2]
-    assert len(prompt_tuning.read_rows(jobs[2].setting["tuning"])) == 8
+    assert [len(job.questions.test) for job in jobs] == [2] * 5
+    assert len(prompt_tuning.read_rows(jobs[3].setting["tuning"])) == 8
 
 
 def test_a_completion_ends_at_its_end_token_or_its_stop_and_else_was_cut_off(jobs: list[grid.Job]) -> None:
