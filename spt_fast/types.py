@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-Position: TypeAlias = Literal["front", "after_bos"]
-"""Where the soft prompt stands: in front of everything, BOS included (as PEFT and the paper have it), or behind BOS."""
+Position: TypeAlias = Literal["front", "after_bos", "end"]
+"""Where the soft prompt stands: in front of everything, BOS included (as PEFT and the paper have it), behind BOS, or at the
+end of the prompt, right in front of the answer."""
 
 FinishReason: TypeAlias = Literal["stop", "length"]
 """`stop`: an end-of-sequence token or a stop string; `length`: cut off by the token limit."""
+
+
+def before_soft(position: Position, T: int) -> int:
+    """How many of a prompt's `T` tokens stand in front of the soft positions."""
+    return {"front": 0, "after_bos": 1, "end": T}[position]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

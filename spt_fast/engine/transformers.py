@@ -27,7 +27,7 @@ from spt_fast.models.lora import HeldLora
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.lora import LoraAdapter
 from spt_fast.prompts.soft_prompt import SoftPrompt
-from spt_fast.types import Answer, Completion, FinishReason, Generate, LogLikelihood, Request, Score
+from spt_fast.types import Answer, Completion, FinishReason, Generate, LogLikelihood, Request, Score, before_soft
 
 OPTIONS = frozenset({"batch_size", "device"})
 BATCH_SIZE = 16
@@ -219,7 +219,7 @@ class TransformersEngine(Engine):
         model = self._loaded()
         embedded_TH = model.embed(torch.tensor(asked.ids, device=model.device))
         if asked.vectors is not None:
-            before = 0 if asked.request.position == "front" else 1
+            before = before_soft(asked.request.position, len(asked.request.token_ids))
             embedded_TH = torch.cat([embedded_TH[:before], asked.vectors, embedded_TH[before:]])
         if self._jitter:
             generator = torch.Generator().manual_seed(asked.index)

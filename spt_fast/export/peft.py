@@ -35,12 +35,11 @@ def write(source: Run, to: Path) -> Written:
         if (prompt := cell.soft_prompt()) is None:
             continue
         if prompt.position != "front":
-            behind.append(f"{cell.model} {cell.name}")
+            behind.append(f"{cell.model} {cell.name}: position: {prompt.position}, where PEFT, which has front, cannot put it")
             continue
         save_adapter(prompt, folder, base_model=model.get("source", cell.model), revision=model.get("revision"))
         written += 1
     if not written:
-        why = "all of them stand behind BOS, where PEFT cannot put them" if behind else "no done cell of the run has one"
+        why = "PEFT puts all in front of BOS, and none stands there" if behind else "no done cell of the run has one"
         raise ConfigError(f"--format peft: there is no soft prompt to export: {why}")
-    left = (f"{name}: stands behind BOS (position: after_bos), where PEFT cannot put it" for name in behind)
-    return Written(count=written, what="adapters", not_carried=(*NOT_CARRIED, *left))
+    return Written(count=written, what="adapters", not_carried=(*NOT_CARRIED, *behind))

@@ -83,12 +83,12 @@ def _zoo_texts() -> Iterator[tuple[str, str]]:
 
 
 def behind(plain: Sequence[Asked], prompts: dict[str, SoftPrompt]) -> Iterator[Asked]:
-    """Everything plain, in front of it each soft prompt, and the first one behind BOS."""
+    """Everything plain, in front of it each soft prompt, and the first one behind BOS and at the end too."""
     yield from plain
     for i, (name, soft_prompt) in enumerate(prompts.items()):
-        positions: tuple[Position, ...] = ("front", "after_bos") if i == 0 else ("front",)
+        positions: tuple[Position, ...] = ("front", "after_bos", "end") if i == 0 else ("front",)
         for position in positions:
-            where = "behind" if position == "front" else "with, behind BOS,"
+            where = {"front": "behind", "after_bos": "with, behind BOS,", "end": "with, at the end,"}[position]
             for asked in plain:
                 request = replace(asked.request, soft_prompt=soft_prompt.key, position=position)
                 yield Asked(name=f"{asked.name} {where} {name}", request=request, group=f"{where} {name}")

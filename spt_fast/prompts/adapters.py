@@ -44,13 +44,14 @@ def save_adapter(prompt: Saved, folder: str | os.PathLike[str], *, base_model: s
         revision: of a Hub id.
 
     Raises:
-        ConfigError: the soft prompt stands behind BOS, where PEFT cannot put it.
+        ConfigError: the soft prompt stands behind BOS or at the end, where PEFT cannot put it.
         StoreError: the folder cannot be written.
     """
     from safetensors.numpy import save
 
-    if prompt.provenance.get("position", "front") != "front":
-        raise ConfigError("a soft prompt with position: after_bos cannot be a PEFT adapter, which PEFT puts in front of BOS")
+    place = prompt.provenance.get("position", "front")
+    if place != "front":
+        raise ConfigError(f"a soft prompt with position: {place} cannot be a PEFT adapter, which PEFT puts in front of BOS")
     config = {
         "base_model_name_or_path": base_model or None,
         "inference_mode": True,

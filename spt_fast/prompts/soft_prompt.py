@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,7 @@ class SoftPrompt:
     @property
     def position(self) -> Position:
         """Where it was learnt to stand, and stands."""
-        return "after_bos" if self.provenance.get("position") == "after_bos" else "front"
+        return next((place for place in get_args(Position) if place == self.provenance.get("position")), "front")
 
     @cached_property
     def key(self) -> str:

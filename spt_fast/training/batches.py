@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spt_fast.errors import DataError
-from spt_fast.types import Position
+from spt_fast.types import Position, before_soft
 
 POOL = 16
 """Batches' worth of rows that are sorted by length together: enough to lose little to padding, and still shuffled. Of what is
@@ -56,6 +56,8 @@ class Batch:
     """`[N]` int64: the row of each target token."""
     columns: Tensor
     """`[N]` int64: the column of `ids` whose successor the target token is; -1 where nothing stands before it."""
+    prompts: Tensor
+    """`[B]` int64: how many of the ids of each row are its prompt's."""
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
@@ -64,6 +66,7 @@ class Batch:
             targets=self.targets.to(device),
             rows=self.rows.to(device),
             columns=self.columns.to(device),
+            prompts=self.prompts.to(device),
         )
 
 
@@ -85,6 +88,7 @@ def collate(rows: Sequence[TuningRow], pad_id: int = 0) -> Batch:
         targets=torch.tensor(targets),
         rows=torch.tensor(places),
         columns=torch.tensor(columns),
+        prompts=torch.tensor([len(row.prompt_ids) for row in rows]),
     )
 
 
@@ -132,7 +136,7 @@ def collate_joint(rows: Sequence[OwnedRow], lengths: Sequence[int], pad_id: int 
     owners: list[int] = []
     for i, each in enumerate(rows):
         tokens = (*each.row.prompt_ids, *each.row.target_ids[:-1])
-        head = 1 if each.position == "after_bos" else 0
+        head = before_soft(each.position, len(each.row.prompt_ids))
         ids[i, :head] = tokens[:head]
         ids[i, head + each.length : len(each)] = tokens[head:]
         ids[i, head : head + each.length] = ~np.arange(begin[each.owner], begin[each.owner + 1])

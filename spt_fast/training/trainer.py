@@ -32,7 +32,7 @@ from spt_fast.training.batches import (
 )
 from spt_fast.training.memory_plan import as_memory_allows, plan_of
 from spt_fast.training.run import Run, Share, TuningJob
-from spt_fast.types import Position, TrainingStep
+from spt_fast.types import Position, TrainingStep, before_soft
 from spt_kernels import linear_cross_entropy, splice_embeds
 
 T = TypeVar("T")
@@ -326,7 +326,7 @@ def target_loss(model: FrozenModel, vectors_PH: Tensor, batch: Batch, position: 
     The head sees the positions that predict a target token, `[N, H]`, never `[B, T, V]`.
     """
     P = vectors_PH.shape[0]
-    inputs_BTH = splice(model, with_soft_positions(batch.ids, P, position), vectors_PH)
+    inputs_BTH = splice(model, with_soft_positions(batch, P, position), vectors_PH)
     # Whatever the position, what predicts a target token stands P places to the right of where it was without vectors.
     T = inputs_BTH.shape[1]
     positions_N = batch.rows * T + batch.columns + P
@@ -347,11 +347,14 @@ def _loss_at(
     return F.cross_entropy(logits_NV, targets_N.to(logits_NV.device), reduction=reduction)
 
 
-def with_soft_positions(ids_BT: Tensor, P: int, position: Position) -> Tensor:
-    """Token ids with those of the vectors, `~0` to `~(P - 1)`, in front of every row or behind its first: `[B, P + T]`."""
-    soft_BP = ~torch.arange(P, device=ids_BT.device).expand(len(ids_BT), -1)
-    head = 1 if position == "after_bos" else 0
-    return torch.cat([ids_BT[:, :head], soft_BP, ids_BT[:, head:]], dim=1)
+def with_soft_positions(batch: Batch, P: int, position: Position) -> Tensor:
+    """Token ids with those of the vectors, `~0` to `~(P - 1)`, in their place in each row: `[B, P + T]`."""
+    T = batch.ids.shape[1]
+    columns_S = torch.arange(P + T, device=batch.ids.device)
+    before_B = batch.prompts if position == "end" else torch.full_like(batch.prompts, before_soft(position, T))
+    behind_BS = columns_S - before_B[:, None]
+    tokens_BS = torch.where(behind_BS < P, columns_S, columns_S - P).clamp(0, max(T - 1, 0))
+    return torch.where((behind_BS >= 0) & (behind_BS < P), ~behind_BS, batch.ids.gather(1, tokens_BS))
 
 
 def splice(model: FrozenModel, ids: Tensor, vectors_PH: Tensor) -> Tensor:

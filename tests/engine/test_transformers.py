@@ -55,10 +55,9 @@ def test_greedy_completions_are_the_likeliest_tokens_by_their_own_scores(engine:
     for place in PLACES:
         prompt = ids(9)
         (answer,) = engine.generate([generate(prompt, key, place, tokens=5)])
-        written = answer.token_ids[-1]
-        until = prompt + answer.token_ids[:-1]
-        asked = [score(until, key, place)]
-        asked = [type(asked[0])(token_ids=until, continuation=(i,), soft_prompt=key, position=place) for i in range(272)]
+        *until, written = answer.token_ids
+        ways = [(*until, i) for i in range(272)]
+        asked = [Score(token_ids=prompt, continuation=way, soft_prompt=key, position=place) for way in ways]
         totals = [answer.total for answer in engine.score(asked)]
         assert int(np.argmax(totals)) == written
 

@@ -144,7 +144,7 @@ def test_a_share_that_is_not_free_is_said_before_vllm_is_started(monkeypatch: py
 
 def test_the_vectors_that_vllm_reads_are_the_soft_prompts_own() -> None:
     rows = torch.tensor(soft(0).vectors).to(torch.bfloat16)
-    for place, before in (("front", 0), ("after_bos", 1)):
+    for place, before in (("front", 0), ("after_bos", 1), ("end", 5)):
         made = engine_input(generate(ids(5), "0123456789abcdef", place), rows)  # type: ignore[arg-type]
         assert torch.equal(made["prompt_embeds"][before : before + 10], rows)  # type: ignore[typeddict-item]
         mask = made["is_token_ids"]  # type: ignore[typeddict-item]

@@ -236,7 +236,7 @@ def test_ways_that_cannot_be_tried_say_why() -> None:
     assert elsewhere.parallel_config.worker_cls == "vllm.v1.worker.xpu_worker.XPUWorker"
 
 
-@pytest.mark.parametrize(("place", "before"), [("front", 0), ("after_bos", 1)])
+@pytest.mark.parametrize(("place", "before"), [("front", 0), ("after_bos", 1), ("end", 50)])
 def test_virtual_tokens_stand_where_soft_rows_do(place: Any, before: int) -> None:
     made: Any = engine_input(
         generate(ids(50), "0123456789abcdef", place), torch.tensor(soft(0).vectors), soft_ids=range(300, 310)

@@ -125,14 +125,15 @@ def test_a_soft_prompt_goes_to_peft_and_back(tmp_path: Path, capsys: pytest.Capt
     assert (back.key, back.provenance) == (prompt.key, prompt.provenance)
 
 
-def test_soft_prompts_behind_bos_are_left_out_and_told(tmp_path: Path) -> None:
-    behind = replace(CELLS[2], protocol=replace(SOFT, position="after_bos"))
+@pytest.mark.parametrize("place", ["after_bos", "end"])
+def test_soft_prompts_that_stand_elsewhere_than_in_front_are_left_out_and_told(tmp_path: Path, place: Any) -> None:
+    behind = replace(CELLS[2], protocol=replace(SOFT, position=place))
     plant(tmp_path / "some", [CELLS[3], behind], waiting=())
     done = export(tmp_path / "some", "peft")
     assert done.count == 1
-    assert any("gsm8k@soft_prompt@seed0: stands behind BOS" in sentence for sentence in done.not_carried)
+    assert any(f"gsm8k@soft_prompt@seed0: position: {place}, where PEFT" in sentence for sentence in done.not_carried)
     plant(tmp_path / "all", [behind], waiting=())
-    with pytest.raises(ConfigError, match="all of them stand behind BOS, where PEFT cannot put them"):
+    with pytest.raises(ConfigError, match="PEFT puts all in front of BOS, and none stands there"):
         export(tmp_path / "all", "peft")
 
 

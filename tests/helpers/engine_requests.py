@@ -12,7 +12,7 @@ SMALL_SHARE = 0.25
 """Of a GPU, that an engine of a test asks for: another may be open beside it. On a CPU it says nothing."""
 BOS, EOS = 256, 257
 LENGTHS = (1, 2, 7, 33, 70)
-PLACES: tuple[Position, ...] = ("front", "after_bos")
+PLACES: tuple[Position, ...] = ("front", "after_bos", "end")
 
 
 def soft(seed: int, *, length: int = 10, hidden_size: int = H, scale: float = 0.2) -> SoftPrompt:

@@ -91,7 +91,8 @@ def sample(of: Cell, i: int, step: int | None) -> Sample:
 
 def prompts(of: Cell) -> dict[int, SoftPrompt]:
     """The soft prompts of a cell by step; in front where the protocol leaves the place to the model."""
-    place = "after_bos" if getattr(of.protocol, "position", "front") == "after_bos" else "front"
+    asked = getattr(of.protocol, "position", "front")
+    place = "front" if asked == "auto" else asked
     return {
         step: SoftPrompt(
             vectors=np.random.RandomState(step + 10 * (of.seed or 0)).standard_normal((3, 8)).astype(np.float32),

@@ -157,7 +157,8 @@ def test_a_damaged_adapter_is_told_with_its_file(harm: str, made_by_peft: Path) 
     assert "\n" not in str(raised.value)
 
 
-def test_a_soft_prompt_behind_bos_is_no_adapter(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="after_bos cannot be a PEFT adapter"):
-        save_adapter(prompt(8, position="after_bos"), tmp_path, base_model="m")
+@pytest.mark.parametrize("place", ["after_bos", "end"])
+def test_a_soft_prompt_that_stands_elsewhere_than_in_front_is_no_adapter(tmp_path: Path, place: str) -> None:
+    with pytest.raises(ConfigError, match=f"{place} cannot be a PEFT adapter"):
+        save_adapter(prompt(8, position=place), tmp_path, base_model="m")
     assert not list(tmp_path.iterdir())

@@ -50,6 +50,7 @@ def test_vectors_stand_behind_bos_where_there_is_one_and_in_front_elsewhere(tmp_
         tokenizer = Tokenizer.load(str(tmp_path / str(bos)))
         places[bos] = place(SoftPromptConfig(), tokenizer)
         assert place(SoftPromptConfig(position="front"), tokenizer) == "front"
+        assert place(SoftPromptConfig(position="end"), tokenizer) == "end"
     assert places == {True: "after_bos", False: "front"}
     with pytest.raises(ModelError, match="no BOS in front of a text, so nothing can stand after it; leave position out"):
         place(SoftPromptConfig(position="after_bos"), tokenizer)

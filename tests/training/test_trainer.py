@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from spt_fast.types import Position, TrainingStep
 from tests.helpers.tiny import FAMILIES, tiny_config, tiny_model
 from tests.helpers.with_peft import losses, with_peft
 
-POSITIONS: tuple[Position, ...] = ("front", "after_bos")
+POSITIONS: tuple[Position, ...] = ("front", "after_bos", "end")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def loss_by_labels(model: FrozenModel, soft: torch.Tensor, rows: Sequence[Tuning
     for row in rows:
         ids = torch.tensor([[*row.prompt_ids, *row.target_ids]])
         embedded = model.embed(ids)
-        head = 1 if position == "after_bos" else 0
+        head = {"front": 0, "after_bos": 1, "end": len(row.prompt_ids)}[position]
         inputs = torch.cat([embedded[:, :head], soft[None], embedded[:, head:]], dim=1)
         labels = torch.full((1, inputs.shape[1]), -100)
         labels[0, -len(row.target_ids) :] = torch.tensor(row.target_ids)
@@ -129,6 +130,17 @@ def test_after_bos_stands_behind_the_first_token(model: FrozenModel) -> None:
     behind = target_loss(model, soft, collate([row]), "after_bos")
     torch.testing.assert_close(behind, as_text, rtol=1e-6, atol=1e-6)
     assert abs(target_loss(model, soft, collate([row]), "front") - as_text) > 1e-3
+
+
+def test_at_the_end_the_vectors_stand_between_a_prompt_and_its_answer(model: FrozenModel) -> None:
+    text = tuple(b" of France is")
+    row = TuningRow(prompt_ids=(256, *b"The capital"), target_ids=tuple(b" Paris"))
+    longer = TuningRow(prompt_ids=(256, *b"Where does one find the capital, the town"), target_ids=tuple(b" Rome"))
+    rows, soft = [row, longer], model.embed(torch.tensor(text))
+    whole = [replace(each, prompt_ids=(*each.prompt_ids, *text)) for each in rows]
+    as_text = target_loss(model, soft[:0], collate(whole))
+    torch.testing.assert_close(target_loss(model, soft, collate(rows), "end"), as_text, rtol=1e-6, atol=1e-6)
+    assert abs(target_loss(model, soft, collate(rows), "after_bos") - as_text) > 1e-3
 
 
 def test_a_prompt_of_bos_alone_is_predicted_from_the_last_vector(model: FrozenModel) -> None:

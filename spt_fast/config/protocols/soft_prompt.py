@@ -30,7 +30,7 @@ Init: TypeAlias = Literal["normal", "uniform", "vocabulary", "answers", "text", 
 init_range). `answers`: embeddings of the task's answer words, then of drawn tokens. (`uniform`, `vocabulary` and `answers` are
 those of Lester et al., arXiv 2104.08691.) `text`: embeddings of `init_text`, repeated up to `length`, as in PEFT.
 `soft_prompt`: the vectors of another soft prompt, `init_from` (arXiv 2110.07904), which `init_from: previous` implies."""
-Place: TypeAlias = Literal["auto", "front", "after_bos"]
+Place: TypeAlias = Literal["auto", "front", "after_bos", "end"]
 """Where vectors are to stand: `auto` is behind BOS where the model's prompts begin with one, else in front."""
 STARTS_FROM: Mapping[str, str] = {"text": "init_text", "soft_prompt": "init_from"}
 """Starts that need another setting, which says what they start from."""
@@ -99,7 +99,8 @@ class Vectors(Protocol):
     `previous`: the soft prompt of the nearest earlier checkpoint of the same series, with the same task, settings and seed,
     whose vectors are in the run folder; where there is none, one that is trained on the model itself (`cold_steps`)."""
     position: Place = AUTO
-    """`front`: in front of everything, BOS included; `after_bos`: behind BOS; `auto`: behind BOS where there is one."""
+    """`front`: in front of everything, BOS included; `after_bos`: behind BOS; `end`: at the end of the prompt, in front of the
+    answer; `auto`: behind BOS where there is one, else in front."""
 
     carries: ClassVar[bool] = False
     """Whether what it learns can be carried along a series of checkpoints (`init_from: previous`)."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from spt_fast.engine.written import Text
 from spt_fast.errors import EngineError
 from spt_fast.models.tokenizer import Tokenizer
-from spt_fast.types import Answer, Completion, FinishReason, LogLikelihood, Request, Score
+from spt_fast.types import Answer, Completion, FinishReason, LogLikelihood, Request, Score, before_soft
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ def engine_input(
 
     ids = [*request.token_ids, *(request.continuation if with_continuation and isinstance(request, Score) else ())]
     made: EngineInput
-    before = 0 if request.position == "front" else 1
+    before = before_soft(request.position, len(request.token_ids))
     if rows_PH is None:
         made = tokens_input(ids)
     elif soft_ids is not None:
