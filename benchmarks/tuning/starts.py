@@ -2,7 +2,7 @@
 
     python benchmarks/tuning/starts.py --models DIR,DIR --tasks triviaqa,arc_easy --data DIR [--lines FILE.jsonl] [--save]
         [--starts normal,vocabulary] [--positions front,after_bos] [--rates 0.03,0.1,0.3] [--schedules constant,linear]
-        [--seeds 0,1] [--figure FILE.svg]
+        [--seeds 0,1] [--steps 80] [--batch-size 8] [--figure FILE.svg]
 
 A rate is given in root mean squares of what enters the model for a frequent token, as `lr: auto` is (`RATE`), and `normal` has
 that spread. The measure is the loss on test rows, which nothing is tuned on; with `--ask` the form of greedy answers too.
@@ -57,6 +57,7 @@ class Setting:
     seed: int
     steps: int
     schedule: Schedule = "constant"
+    batch_size: int = 8
 
 
 class Study:
@@ -115,6 +116,7 @@ class Study:
             schedule=setting.schedule,
             position=setting.position,
             steps=setting.steps,
+            batch_size=setting.batch_size,
             evaluate_at=points,
             length=LENGTH,
             repeat_rows=True,
@@ -195,23 +197,29 @@ def settings(arguments: argparse.Namespace, model: str) -> Iterator[Setting]:
                 seed=int(seed),
                 steps=arguments.steps,
                 schedule=schedule,
+                batch_size=arguments.batch_size,
             )
 
 
 def plateau(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of each start, place, rate and schedule: nats a token above the best of its model, task and steps; mean and worst."""
-    best: dict[tuple[str, str, int], float] = {}
+    """Of each start, place, rate and schedule: nats a token above the best it is held against; mean and worst."""
+    best: dict[tuple[object, ...], float] = {}
     for run in runs:
-        place = (run["model"], run["task"], run["steps"])
+        place = _compared(run)
         best[place] = min(best.get(place, float("inf")), _last(run))
     above: dict[tuple[str, str, float, str], list[float]] = {}
     for run in runs:
         way = (run["start"], run["position"], run["rate"], run["schedule"])
-        above.setdefault(way, []).append(_last(run) - best[run["model"], run["task"], run["steps"]])
+        above.setdefault(way, []).append(_last(run) - best[_compared(run)])
     return [
         {**dict(zip(WAY, way, strict=True)), "runs": len(v), "mean": float(np.mean(v)), "worst": max(v)}
         for way, v in sorted(above.items())
     ]
+
+
+def _compared(run: Mapping[str, Any]) -> tuple[object, ...]:
+    """What runs have in common that are held against each other."""
+    return tuple(run[name] for name in ("model", "task", "steps", "batch_size"))
 
 
 def _last(run: Mapping[str, Any]) -> float:
@@ -283,6 +291,7 @@ def main() -> None:
     add("--schedules", default="constant", help="of constant, linear, cosine [constant]")
     add("--seeds", default="0", help="[0]")
     add("--steps", type=int, default=80, help="[80]")
+    add("--batch-size", type=int, default=8, help="rows a step [8]")
     add("--rows", type=int, default=48, help="test rows [48]")
     add("--ask", action="store_true", help="have test rows answered too")
     add("--lines", type=Path, help="keep each run here, and do none that is here")
@@ -301,7 +310,7 @@ def main() -> None:
 
 def _all(arguments: argparse.Namespace, lines: Path) -> list[dict[str, Any]]:
     kept = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
-    runs = [{"schedule": Setting.schedule, **run} for run in kept]
+    runs = [{"schedule": Setting.schedule, "batch_size": Setting.batch_size, **run} for run in kept]
     done = {tuple(run[name] for name in Setting.__dataclass_fields__) for run in runs}
     for model in arguments.models.split(","):
         left = [setting for setting in settings(arguments, model) if tuple(asdict(setting).values()) not in done]
