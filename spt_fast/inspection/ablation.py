@@ -42,12 +42,12 @@ class Subject:
     leave_one_out: bool = False
     """Ask without each of the vectors."""
     token_ids: tuple[int, ...] = ()
-    """Ask behind these tokens instead of the vectors: the nearest ones, `[P]`. Empty: do not."""
+    """Ask with these tokens instead of the vectors: the nearest ones, `[P]`. Empty: do not."""
 
 
 @dataclass(frozen=True)
 class _Input:
-    """What stands in front of the prompts of a task: vectors, or tokens instead of them, or nothing."""
+    """What stands with the prompts of a task: vectors, or tokens instead of them, or nothing."""
 
     task: str
     prefix: Prefix = field(default_factory=Prefix)
@@ -116,15 +116,16 @@ class _Ablation(Plan[tuple[int, int]]):
 
     def _requests(self, question: Question, most: int) -> Iterator[Request]:
         prefix, sampling = self.input.prefix, self._task.sampling
-        ids = self._behind_tokens(question.token_ids)
+        ids = self._with_tokens(question.token_ids)
         left = most - prefix.length - len(ids)
         yield prefix.generate(ids, replace(sampling, max_tokens=max(1, min(sampling.max_tokens, left))))
         for prompt_ids, option in question.options:
-            yield prefix.score((self._behind_tokens(prompt_ids), option))
+            yield prefix.score((self._with_tokens(prompt_ids), option))
 
-    def _behind_tokens(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+    def _with_tokens(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """A prompt with the tokens where the vectors stand; in front, they are behind BOS all the same, as text is."""
         bos = self._tokenizer.prefix_ids
-        begin = len(bos) if ids[: len(bos)] == bos else 0
+        begin = len(ids) if self.input.prefix.position == "end" else len(bos) if ids[: len(bos)] == bos else 0
         return (*ids[:begin], *self.input.token_ids, *ids[begin:])
 
 
@@ -183,7 +184,7 @@ def _variants(subject: Subject, engine: Engine) -> Iterator[_Variant]:
     yield _Variant("zero_shot", None, _Input(task))
     yield _Variant("soft_prompt", None, behind(vectors))
     if subject.token_ids:
-        yield _Variant("tokens", None, _Input(task, token_ids=subject.token_ids))
+        yield _Variant("tokens", None, _Input(task, Prefix(position=subject.position), subject.token_ids))
     if subject.leave_one_out:
         for p in range(subject.prompt.length):
             yield _Variant("without", p, behind(np.delete(vectors, p, axis=0)))

@@ -267,7 +267,8 @@ def test_each_vector_is_taken_away_once_and_equal_ways_are_asked_once(tiny: Path
     assert first.tokens == ("A", "B", "C")
 
 
-def test_tokens_do_exactly_what_vectors_do_that_are_these_tokens() -> None:
+@pytest.mark.parametrize("place", ["after_bos", "end"])
+def test_tokens_do_exactly_what_vectors_do_that_are_these_tokens(place: Any) -> None:
     from spt_fast import zoo
 
     folder = zoo.find("zoo/base-70")
@@ -276,7 +277,7 @@ def test_tokens_do_exactly_what_vectors_do_that_are_these_tokens() -> None:
     prompt = SoftPrompt(vectors=Lexicon(FrozenModel.load(folder), tokenizer).rows(list(ids)))
     with TransformersEngine(EngineConfig(kind="transformers", model=str(folder), dtype="float32")) as engine:
         (found,) = probe(
-            [subject("zoo-mcq", prompt, position="after_bos", token_ids=ids)],
+            [subject("zoo-mcq", prompt, position=place, token_ids=ids)],
             rows_of("zoo-mcq", 8),
             engine,
             tokenizer,
