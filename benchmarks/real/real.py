@@ -17,7 +17,7 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -163,39 +163,50 @@ def intervals(result: Mapping[str, Any]) -> str:
 
 
 def by_step(result: Mapping[str, Any]) -> str:
-    """Markdown: soft prompts at each step that was asked, and behind labels of other rows; a number for each seed."""
-    found: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
+    """Markdown: soft prompts at each step, where several were asked; a number for each seed."""
+    found: dict[tuple[str, str], dict[int, list[Mapping[str, Any]]]] = {}
     for cell in result["cells"]:
-        if cell["protocol"] in ("soft_prompt", "shuffled_labels"):
-            of = found.setdefault((cell["model"], cell["task"]), {})
-            of.setdefault(f"step {cell['step']}" if cell["protocol"] == "soft_prompt" else "shuffled labels", []).append(cell)
-    curves = {place: of for place, of in found.items() if len(of) > 2}
-    heads = sorted(
-        {head for of in curves.values() for head in of}, key=lambda head: (head.startswith("shuffled"), len(head), head)
-    )
-    lines = [f"| model | task | | {' | '.join(heads)} |", "|---" * (3 + len(heads)) + "|"]
+        if cell["protocol"] == "soft_prompt":
+            found.setdefault((cell["model"], cell["task"]), {}).setdefault(cell["step"], []).append(cell)
+    curves = {place: of for place, of in found.items() if len(of) > 1}
+    steps = sorted({step for of in curves.values() for step in of})
+    lines = [f"| model | task | | {' | '.join(f'step {step}' for step in steps)} |", "|---" * (3 + len(steps)) + "|"]
     for (model, task), of in curves.items():
         for metric, name in SHOWN.items():
-            told = [", ".join(f"{cell['metrics'][metric]['value']:.2f}" for cell in of.get(head, ())) for head in heads]
+            told = [_values(of.get(step, ()), metric) for step in steps]
             lines.append(f"| `{model}` | `{task}` | {name} | {' | '.join(told)} |")
     return "\n".join(lines)
 
 
+def by_labels(result: Mapping[str, Any]) -> str:
+    """Markdown: soft prompts, and those that learnt from the labels of other rows; a number for each seed."""
+    pairs = [(name, metric) for metric in SHOWN for name in ("soft_prompt", "shuffled_labels")]
+    return _beside(result, pairs, lambda of: "shuffled_labels" in of)
+
+
 def by_seed(result: Mapping[str, Any]) -> str:
     """Markdown: format and exact match of few-shot and soft prompts where there are several seeds; a number for each."""
-    names = ("few_shot", "soft_prompt")
-    metrics = ("format_following", "exact_match")
-    heads = [f"`{name}`, {SHOWN[metric]}" for name in names for metric in metrics]
+    pairs = [(name, metric) for name in ("few_shot", "soft_prompt") for metric in ("format_following", "exact_match")]
+    return _beside(result, pairs, lambda of: len(of.get("soft_prompt", ())) > 1)
+
+
+def _beside(
+    result: Mapping[str, Any],
+    pairs: Sequence[tuple[str, str]],
+    told: Callable[[Mapping[str, Sequence[Mapping[str, Any]]]], bool],
+) -> str:
+    """Markdown: a column for each protocol and metric, a line for each model and task that is told."""
+    heads = [f"`{name}`, {SHOWN[metric]}" for name, metric in pairs]
     lines = [f"| model | task | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
     for (model, task), of in _last_steps(result).items():
-        if len(of.get("soft_prompt", ())) > 1:
-            told = [
-                ", ".join(f"{cell['metrics'][metric]['value']:.2f}" for cell in of.get(name, ()))
-                for name in names
-                for metric in metrics
-            ]
-            lines.append(f"| `{model}` | `{task}` | {' | '.join(told)} |")
+        if told(of):
+            values = [_values(of.get(name, ()), metric) for name, metric in pairs]
+            lines.append(f"| `{model}` | `{task}` | {' | '.join(values)} |")
     return "\n".join(lines)
+
+
+def _values(cells: Sequence[Mapping[str, Any]], metric: str) -> str:
+    return ", ".join(f"{cell['metrics'][metric]['value']:.2f}" for cell in cells)
 
 
 def claims(result: Mapping[str, Any]) -> str:
@@ -306,6 +317,7 @@ def write_pages(result: Mapping[str, Any]) -> None:
     between(PAGE, "real table", intervals(result))
     between(PAGE, "step table", by_step(result))
     between(PAGE, "seed table", by_seed(result))
+    between(PAGE, "label table", by_labels(result))
     between(PAGE, "claims", claims(result))
     FIGURE.write_text(figure(result))
 

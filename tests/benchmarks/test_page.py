@@ -100,6 +100,7 @@ def test_a_number_has_the_digits_that_say_something(value: float, said: str) -> 
         ("docs/real.md", "real table", real.intervals),
         ("docs/real.md", "step table", real.by_step),
         ("docs/real.md", "seed table", real.by_seed),
+        ("docs/real.md", "label table", real.by_labels),
         ("docs/real.md", "claims", real.claims),
     ],
 )
@@ -130,7 +131,7 @@ def test_a_claim_says_in_how_many_pairs_it_holds_and_where_it_does_not() -> None
     assert exact.endswith("95 % interval without 0 (not corrected), in 0 of 2 | the order is another; not beyond chance |")
 
 
-def test_soft_prompts_are_told_by_step_and_seed_beside_shuffled_labels() -> None:
+def test_soft_prompts_are_told_by_step_and_beside_shuffled_labels_a_number_a_seed() -> None:
     def cell(model: str, protocol: str, seed: int, step: int, value: float) -> dict[str, Any]:
         metrics = {name: {"value": value} for name in real.SHOWN}
         return {"model": model, "task": "a", "protocol": protocol, "seed": seed, "step": step, "metrics": metrics}
@@ -138,11 +139,12 @@ def test_soft_prompts_are_told_by_step_and_seed_beside_shuffled_labels() -> None
     curve = [cell("m", "soft_prompt", seed, step, 0.1 * seed + step / 100) for seed in (0, 1) for step in (0, 20, 80)]
     shuffled = [cell("m", "shuffled_labels", seed, 80, 0.3 + seed / 10) for seed in (0, 1)]
     without_a_curve = cell("n", "soft_prompt", 0, 80, 0.5)
-    head, _, *lines = real.by_step({"cells": [*curve, *shuffled, without_a_curve]}).splitlines()
-    assert head == "| model | task | | step 0 | step 20 | step 80 | shuffled labels |"
-    assert lines == [
-        f"| `m` | `a` | {name} | 0.00, 0.10 | 0.20, 0.30 | 0.80, 0.90 | 0.30, 0.40 |" for name in real.SHOWN.values()
-    ]
+    cells = {"cells": [*curve, *shuffled, without_a_curve]}
+    head, _, *lines = real.by_step(cells).splitlines()
+    assert head == "| model | task | | step 0 | step 20 | step 80 |"
+    assert lines == [f"| `m` | `a` | {name} | 0.00, 0.10 | 0.20, 0.30 | 0.80, 0.90 |" for name in real.SHOWN.values()]
+    _, _, *beside = real.by_labels(cells).splitlines()
+    assert beside == [f"| `m` | `a` {'| 0.80, 0.90 | 0.30, 0.40 ' * 3}|"]
 
 
 def test_several_seeds_are_told_one_by_one_at_the_last_step_and_tasks_in_their_order() -> None:
