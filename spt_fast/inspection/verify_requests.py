@@ -83,11 +83,11 @@ def _zoo_texts() -> Iterator[tuple[str, str]]:
 
 
 def behind(plain: Sequence[Asked], prompts: dict[str, SoftPrompt]) -> Iterator[Asked]:
-    """Everything plain, in front of it each soft prompt, and the first one behind BOS and at the end too."""
+    """Everything plain, and with each soft prompt: in front, the first one behind BOS too, and where it was learnt to stand."""
     yield from plain
     for i, (name, soft_prompt) in enumerate(prompts.items()):
-        positions: tuple[Position, ...] = ("front", "after_bos", "end") if i == 0 else ("front",)
-        for position in positions:
+        positions: tuple[Position, ...] = ("front", "after_bos") if i == 0 else ("front",)
+        for position in dict.fromkeys((*positions, soft_prompt.position)):
             where = {"front": "behind", "after_bos": "with, behind BOS,", "end": "with, at the end,"}[position]
             for asked in plain:
                 request = replace(asked.request, soft_prompt=soft_prompt.key, position=position)

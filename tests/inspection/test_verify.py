@@ -19,7 +19,7 @@ from spt_fast.errors import ConfigError
 from spt_fast.inspection.verify import STEPS, verify
 from spt_fast.inspection.verify_compare import Repeat, compare
 from spt_fast.inspection.verify_report import VerifyReport
-from spt_fast.inspection.verify_requests import Asked
+from spt_fast.inspection.verify_requests import Asked, behind
 from spt_fast.types import Answer, Completion, LogLikelihood, Score
 from tests.helpers.engine_faults import FAULTS, Remembered
 from tests.helpers.engine_requests import generate, ids, score, soft
@@ -201,6 +201,15 @@ def test_on_a_real_model_the_engines_agree_and_planted_faults_are_found(model: s
 
 
 @pytest.mark.vllm
+@pytest.mark.parametrize("place", ["front", "after_bos", "end"])
+def test_a_saved_soft_prompt_is_asked_where_it_was_learnt_to_stand(place: str) -> None:
+    drawn, saved = soft(0), replace(soft(1), provenance={"position": place})
+    asked = list(behind([Asked(name="a", request=generate(ids(6)))], {"drawn": drawn, "saved": saved}))
+    places = [(each.request.soft_prompt, each.request.position) for each in asked[1:]]
+    assert places[:2] == [(drawn.key, "front"), (drawn.key, "after_bos")]
+    assert places[2:] == [(saved.key, where) for where in dict.fromkeys(("front", place))]
+
+
 def test_the_two_engines_agree_on_a_model_and_a_saved_soft_prompt(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "model", hidden_size=128)
     soft(1).save(tmp_path / "saved.safetensors")
