@@ -232,7 +232,7 @@ def figure(runs: Sequence[Mapping[str, Any]]) -> str:
     from spt_fast.config import RATE
 
     rows = [{**run, "loss": _last(run), "way": f"{run['start']}, {run['position']}"} for run in runs if run["start"] != "paper"]
-    rows = [row for row in rows if row["schedule"] == "constant"]
+    rows = [row for row in rows if row["schedule"] == "constant" and row["batch_size"] == Setting.batch_size]
     for row in rows:
         row["panel"] = f"{row['model']}: {row['task']}"
         del row["curve"], row["held_out_loss"]

@@ -24,7 +24,7 @@ def write(source: Run, to: Path) -> Written:
         ConfigError: no cell has one that PEFT can hold.
         StoreError: a file is damaged, or nothing can be written there.
     """
-    written, behind = 0, []
+    written, left = 0, []
     for cell in done_cells(source):
         model = source.model(cell.model)
         folder = to / portable(cell.model) / cell.name
@@ -35,11 +35,11 @@ def write(source: Run, to: Path) -> Written:
         if (prompt := cell.soft_prompt()) is None:
             continue
         if prompt.position != "front":
-            behind.append(f"{cell.model} {cell.name}: position: {prompt.position}, where PEFT, which has front, cannot put it")
+            left.append(f"{cell.model} {cell.name}: has position: {prompt.position}, and PEFT puts all in front")
             continue
         save_adapter(prompt, folder, base_model=model.get("source", cell.model), revision=model.get("revision"))
         written += 1
     if not written:
-        why = "PEFT puts all in front of BOS, and none stands there" if behind else "no done cell of the run has one"
+        why = "PEFT puts all in front of BOS, and none stands there" if left else "no done cell of the run has one"
         raise ConfigError(f"--format peft: there is no soft prompt to export: {why}")
-    return Written(count=written, what="adapters", not_carried=(*NOT_CARRIED, *behind))
+    return Written(count=written, what="adapters", not_carried=(*NOT_CARRIED, *left))

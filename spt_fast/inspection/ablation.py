@@ -125,7 +125,9 @@ class _Ablation(Plan[tuple[int, int]]):
     def _with_tokens(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """A prompt with the tokens where the vectors stand; in front, they are behind BOS all the same, as text is."""
         bos = self._tokenizer.prefix_ids
-        begin = len(ids) if self.input.prefix.position == "end" else len(bos) if ids[: len(bos)] == bos else 0
+        begin = len(bos) if ids[: len(bos)] == bos else 0
+        if self.input.prefix.position == "end":
+            begin = len(ids)
         return (*ids[:begin], *self.input.token_ids, *ids[begin:])
 
 

@@ -131,7 +131,7 @@ def test_soft_prompts_that_stand_elsewhere_than_in_front_are_left_out_and_told(t
     plant(tmp_path / "some", [CELLS[3], behind], waiting=())
     done = export(tmp_path / "some", "peft")
     assert done.count == 1
-    assert any(f"gsm8k@soft_prompt@seed0: position: {place}, where PEFT" in sentence for sentence in done.not_carried)
+    assert any(f"gsm8k@soft_prompt@seed0: has position: {place}, and PEFT" in sentence for sentence in done.not_carried)
     plant(tmp_path / "all", [behind], waiting=())
     with pytest.raises(ConfigError, match="PEFT puts all in front of BOS, and none stands there"):
         export(tmp_path / "all", "peft")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -13,6 +13,7 @@ from spt_fast.cli.arguments import parse_only
 from spt_fast.cli.folders import RunFile
 from spt_fast.cli.outcomes import SOME_FAILED, say
 from spt_fast.config.output import Location
+from spt_fast.config.protocols import Place
 
 
 @click.command()
@@ -24,7 +25,7 @@ from spt_fast.config.output import Location
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Examples an update.")
 @click.option("--lr", type=float, help="Learning rate [default: in the scale of the model's embeddings].")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
-@click.option("--position", type=click.Choice(["auto", "front", "after_bos", "end"]), default="auto", show_default=True)
+@click.option("--position", type=click.Choice(get_args(Place)), default="auto", show_default=True)
 @click.option("--data-files", help="Local rows: a folder with one file a split.")
 def tune(model: str, task: str, output: Path | None, seed: int, data_files: str | None, **settings: Any) -> int:
     """Train one soft prompt for MODEL on TASK, and save it."""
