@@ -1,13 +1,13 @@
 """Real models x real benchmarks: zero-shot, few-shot, soft prompts with their curve, and shuffled labels.
 
     python benchmarks/real/real.py --models DIR,DIR --data DIR [--tasks triviaqa,arc_easy,...] [--limit 200] [--seeds 0,1]
-        [--curve 0,20] [--controls] [--folder DIR] [--save]
+        [--curve 0,20] [--protocols zero_shot,few_shot,...] [--folder DIR] [--save]
     python benchmarks/real/real.py --merge RUN,RUN --save
     python benchmarks/real/real.py --pages
 
 DIR of `--data` has a folder a task, with rows in the columns of the Hub. Goes on where it stopped. The result has the numbers
-of every cell and the paired changes between protocols, no rows. `--merge` runs nothing: it tells what is done in run folders;
-of a model and task that several have, the last one's.
+of every cell and the paired changes between protocols, no rows. `--merge` runs nothing: what is done in run folders takes the
+place of what the saved result has of the same model, task and protocol.
 `--pages` writes the README's table, and the tables and the figure of docs/real.md, from the saved result.
 """
 
@@ -19,6 +19,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -50,19 +51,28 @@ def grid(
     limit: int,
     seeds: Sequence[int],
     curve: Sequence[int],
-    controls: bool,
+    protocols: Sequence[str],
     smoke: bool,
 ) -> GridConfig:
-    """What is asked; for a smoke test two steps, without vLLM."""
+    """What is asked; for a smoke test two steps, without vLLM.
+
+    Raises:
+        SystemExit: a protocol that is not measured here.
+    """
     short: dict[str, Any] = {"steps": 2, "batch_size": 2, "evaluate_at": (0,)} if smoke else {"evaluate_at": tuple(curve)}
-    protocols: list[Protocol] = [ZeroShot(), FewShot(shots=5), SoftPromptConfig(repeat_rows=True, **short)]
-    if controls:
-        protocols.append(ShuffledLabels(repeat_rows=True, **{**short, "evaluate_at": ()}))
+    known: dict[str, Protocol] = {
+        "zero_shot": ZeroShot(),
+        "few_shot": FewShot(shots=5),
+        "soft_prompt": SoftPromptConfig(repeat_rows=True, **short),
+        "shuffled_labels": ShuffledLabels(repeat_rows=True, **{**short, "evaluate_at": ()}),
+    }
+    if unknown := set(protocols) - set(known):
+        raise SystemExit(f"--protocols: {', '.join(sorted(unknown))} is not measured here; write some of {', '.join(known)}")
     return GridConfig(
         name="real",
         models=tuple(ModelConfig(id=model) for model in models),
         tasks=tuple(TaskConfig(task=name, data_files=None if data is None else f"{data}/{name}") for name in names),
-        protocols=tuple(protocols),
+        protocols=tuple(known[name] for name in protocols),
         seeds=tuple(seeds),
         limit=limit,
         engine={"kind": "transformers"} if smoke else {},
@@ -347,16 +357,16 @@ def main() -> None:
     add("--limit", type=int, default=200, help="test rows a task [200]")
     add("--seeds", default="0,1", help="[0,1]")
     add("--curve", default=CURVE, help=f"steps that are asked too, beside the last; empty: none [{CURVE}]")
-    add("--controls", action="store_true", help="shuffled labels too")
+    add("--protocols", default=",".join(PROTOCOLS), help=f"[{','.join(PROTOCOLS)}]; shuffled_labels too")
     add("--folder", type=Path, default=ROOT / "runs" / "real", help="the run folder [runs/real]")
-    add("--merge", help="run folders, by commas: nothing is run, what is done in them is told")
+    add("--merge", help="run folders, by commas: nothing is run, what is done in them goes into the saved result")
     add("--pages", action="store_true", help="write README's table and docs/real.md from results/cpu/real.json, and end")
     arguments = benchmark.start()
     if arguments.pages:
-        write_pages(json.loads((RESULTS / "cpu" / "real.json").read_text())["result"])
+        write_pages(saved())
         return
     if arguments.merge:
-        benchmark.end(tell([Path(folder) for folder in arguments.merge.split(",")], {}))
+        benchmark.end(reduce(merged, (tell(Path(folder), {}) for folder in arguments.merge.split(",")), saved()))
         return
     names = ["zoo-json"] if arguments.smoke else [name for name in arguments.tasks.split(",") if tasks.get(name)]
     asked = grid(
@@ -366,7 +376,7 @@ def main() -> None:
         limit=4 if arguments.smoke else arguments.limit,
         seeds=[int(seed) for seed in arguments.seeds.split(",")],
         curve=[int(step) for step in arguments.curve.split(",") if step],
-        controls=arguments.controls,
+        protocols=arguments.protocols.split(","),
         smoke=arguments.smoke,
     )
     with tempfile.TemporaryDirectory(prefix="real-") as scratch:
@@ -374,31 +384,40 @@ def main() -> None:
         finished = run_cells(replace(asked, output=folder))
         write_tables(folder)
         failed = {cell.title: finished.failures[cell.key].reason for cell in finished.cells if cell.key in finished.failures}
-        benchmark.end(tell([folder], failed))
+        benchmark.end(tell(folder, failed))
 
 
-def latest(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
-    """What runs tell, a model's tasks together; where several tell of one model and task, the last alone."""
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for run in runs:
-        own: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-        for each in run:
-            own.setdefault((each["model"], each["task"]), []).append(each)
-        found |= own
-    models = list(dict.fromkeys(model for model, _ in found))
-    return [each for place in sorted(found, key=lambda place: models.index(place[0])) for each in found[place]]
+def saved() -> dict[str, Any]:
+    """The result in the repository."""
+    result: dict[str, Any] = json.loads((RESULTS / "cpu" / "real.json").read_text())["result"]
+    return result
 
 
-def tell(folders: Sequence[Path], failed: Mapping[str, str]) -> dict[str, Any]:
-    """The numbers of run folders; of a model and task that several have, those of the last one."""
-    runs = [open_run(folder) for folder in folders]
-    cells, compared = latest([told(list(run.cells())) for run in runs]), latest([changes(run) for run in runs])
+def merged(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Two results, where of a model, task and protocol that both have the second's cells stay.
+
+    A change of the first goes when one of its two sides has been run anew: it was measured against other answers.
+    """
+    anew = {(cell["model"], cell["task"], cell["protocol"]) for cell in after["cells"]}
+    cells = [cell for cell in before["cells"] if (cell["model"], cell["task"], cell["protocol"]) not in anew]
+    compared = [
+        each
+        for each in before["changes"]
+        if not any((each["model"], each["task"], each[side]) in anew for side in ("before", "after"))
+    ]
+    models = list(dict.fromkeys(cell["model"] for cell in [*before["cells"], *after["cells"]]))
     return {
-        "cells": cells,
-        "changes": compared,
+        "cells": sorted([*cells, *after["cells"]], key=lambda cell: models.index(cell["model"])),
+        "changes": sorted([*compared, *after["changes"]], key=lambda each: models.index(each["model"])),
         "metrics": METRICS,
-        "failed": failed,
+        "failed": {**before["failed"], **after["failed"]},
     }
+
+
+def tell(folder: Path, failed: Mapping[str, str]) -> dict[str, Any]:
+    """The numbers of a run folder."""
+    run = open_run(folder)
+    return {"cells": told(list(run.cells())), "changes": changes(run), "metrics": METRICS, "failed": failed}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -166,12 +166,30 @@ def test_several_seeds_are_told_one_by_one_at_the_last_step_and_tasks_in_their_o
     assert lines == [f"| `m` | `{task}` | 0.10, 0.20 | 0.10, 0.20 | 0.30, 0.40 | 0.30, 0.40 |" for task in ("piqa", "squad")]
 
 
-def test_of_a_model_and_task_that_several_runs_have_the_last_one_is_told() -> None:
-    def told(model: str, task: str, rows: int) -> dict[str, Any]:
-        return {"model": model, "task": task, "rows": rows}
+def test_what_is_run_anew_takes_the_place_of_the_same_protocol_and_of_the_changes_measured_against_it() -> None:
+    def result(rows: int, cells: Sequence[tuple[str, str, str]], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        return {
+            "cells": [{"model": model, "task": task, "protocol": name, "rows": rows} for model, task, name in cells],
+            "changes": [{"model": "m", "task": "a", "before": one, "after": other, "rows": rows} for one, other in pairs],
+            "metrics": real.METRICS,
+            "failed": {},
+        }
 
-    first = [told("m", "a", 60), told("m", "b", 60), told("m", "a", 61), told("n", "a", 60)]
-    assert real.latest([first, [told("m", "a", 200)]]) == [told("m", "a", 200), told("m", "b", 60), told("n", "a", 60)]
+    own = [("m", "a", "zero_shot"), ("m", "a", "soft_prompt"), ("m", "b", "zero_shot")]
+    before = result(60, [*own, ("n", "a", "soft_prompt")], [("zero_shot", "few_shot"), ("few_shot", "soft_prompt")])
+    after = result(200, [("m", "a", "shuffled_labels"), ("m", "a", "soft_prompt")], [("soft_prompt", "shuffled_labels")])
+    made = real.merged(before, after)
+    assert [(cell["model"], cell["task"], cell["protocol"], cell["rows"]) for cell in made["cells"]] == [
+        ("m", "a", "zero_shot", 60),
+        ("m", "b", "zero_shot", 60),
+        ("m", "a", "shuffled_labels", 200),
+        ("m", "a", "soft_prompt", 200),
+        ("n", "a", "soft_prompt", 60),
+    ]
+    assert [(each["before"], each["after"], each["rows"]) for each in made["changes"]] == [
+        ("zero_shot", "few_shot", 60),
+        ("soft_prompt", "shuffled_labels", 200),
+    ]
 
 
 def test_a_figure_of_real_models_keeps_a_place_for_what_was_not_run() -> None:
