@@ -45,72 +45,6 @@ class TuningRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Batch:
-    """Some rows as tensors."""
-
-    ids: Tensor
-    """`[B, T]` int64: prompt and target without its last token, filled up on the right."""
-    targets: Tensor
-    """`[N]` int64: the target tokens of all rows, row after row."""
-    rows: Tensor
-    """`[N]` int64: the row of each target token."""
-    columns: Tensor
-    """`[N]` int64: the column of `ids` whose successor the target token is; -1 where nothing stands before it."""
-    prompts: Tensor
-    """`[B]` int64: how many of the ids of each row are its prompt's."""
-
-    def to(self, device: torch.device) -> Batch:
-        """The same on another device."""
-        return Batch(
-            ids=self.ids.to(device),
-            targets=self.targets.to(device),
-            rows=self.rows.to(device),
-            columns=self.columns.to(device),
-            prompts=self.prompts.to(device),
-        )
-
-
-def collate(rows: Sequence[TuningRow], pad_id: int = 0) -> Batch:
-    """Put rows side by side, `pad_id` on the right of the shorter ones."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad_id, dtype=torch.int64)
-    targets: list[int] = []
-    places: list[int] = []
-    columns: list[int] = []
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor((*row.prompt_ids, *row.target_ids[:-1]), dtype=torch.int64)
-        targets += row.target_ids
-        places += [i] * len(row.target_ids)
-        first = len(row.prompt_ids) - 1
-        columns += range(first, first + len(row.target_ids))
-    return Batch(
-        ids=ids,
-        targets=torch.tensor(targets),
-        rows=torch.tensor(places),
-        columns=torch.tensor(columns),
-        prompts=torch.tensor([len(row.prompt_ids) for row in rows]),
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JointBatch:
-    """Rows of several soft prompts as tensors, their vectors among the tokens."""
-
-    ids: Tensor
-    """`[B, T]` int64, filled up on the right; `~s` stands for vector s, of all soft prompts one behind the other."""
-    targets: Tensor
-    """`[N]` int64: the target tokens of all rows, row after row."""
-    positions: Tensor
-    """`[N]` int64: which of the `B * T` positions predicts each."""
-    owners: Tensor
-    """`[N]` int64: the soft prompt of each."""
-
-    def to(self, device: torch.device) -> JointBatch:
-        """The same on another device."""
-        return JointBatch(**{name: getattr(self, name).to(device) for name in self.__slots__})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class OwnedRow:
     """A row of one of several soft prompts."""
 
@@ -126,8 +60,32 @@ class OwnedRow:
         return self.length + len(self.row)
 
 
-def collate_joint(rows: Sequence[OwnedRow], lengths: Sequence[int], pad_id: int = 0) -> JointBatch:
-    """Put rows of several soft prompts side by side; `lengths` are the soft positions of all of these."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Rows of one or several soft prompts as tensors, their vectors among the tokens."""
+
+    ids: Tensor
+    """`[B, T]` int64, filled up on the right; `~s` stands for vector s, of all soft prompts one behind the other."""
+    targets: Tensor
+    """`[N]` int64: the target tokens of all rows, row after row."""
+    positions: Tensor
+    """`[N]` int64: which of the `B * T` positions predicts each; before the row's first where nothing stands in front."""
+    owners: Tensor
+    """`[N]` int64: the soft prompt of each."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(**{name: getattr(self, name).to(device) for name in self.__slots__})
+
+
+def collate(rows: Sequence[OwnedRow], lengths: Sequence[int], pad_id: int = 0) -> Batch:
+    """Put rows side by side, `pad_id` on the right of the shorter ones.
+
+    Args:
+        rows: in any order, of any of the soft prompts.
+        lengths: the soft positions of each soft prompt, in the order in which their vectors stand one behind the other.
+        pad_id: any token; nothing that counts sees it.
+    """
     width = max(len(each) for each in rows)
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     begin = [0, *accumulate(lengths)]
@@ -145,12 +103,17 @@ def collate_joint(rows: Sequence[OwnedRow], lengths: Sequence[int], pad_id: int 
         targets += each.row.target_ids
         positions += range(first, first + len(each.row.target_ids))
         owners += [each.owner] * len(each.row.target_ids)
-    return JointBatch(
+    return Batch(
         ids=torch.from_numpy(ids),
         targets=torch.tensor(targets),
         positions=torch.tensor(positions),
         owners=torch.tensor(owners),
     )
+
+
+def target_tokens(rows: Sequence[TuningRow]) -> int:
+    """How many tokens are learnt from."""
+    return sum(len(row.target_ids) for row in rows)
 
 
 def cut_evenly(rows: int, most_rows: int) -> list[int]:

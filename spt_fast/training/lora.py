@@ -14,7 +14,7 @@ from spt_fast.errors import TrainingError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.lora import LearningLora
 from spt_fast.prompts.lora import LoraAdapter
-from spt_fast.training.batches import TuningRow, batches, collate
+from spt_fast.training.batches import TuningRow, batches, target_tokens
 from spt_fast.training.memory_plan import as_memory_allows
 from spt_fast.training.optimizers import optimizer, schedule
 from spt_fast.training.run import check_rows, require_finite
@@ -104,11 +104,11 @@ def _loss_and_gradients(
     nothing_PH = torch.empty(0, model.hidden_size, device=model.device)
 
     def work(size: int) -> tuple[float, list[Tensor]]:
-        total = sum(len(row.target_ids) for row in rows)
+        total = target_tokens(rows)
         loss, gradients = 0.0, [torch.zeros_like(parameter) for parameter in parameters]
         for start in range(0, len(rows), size):
-            batch = collate(rows[start : start + size], pad_id).to(model.device)
-            part = target_loss(model, nothing_PH, batch) * (len(batch.targets) / total)
+            some = rows[start : start + size]
+            part = target_loss(model, nothing_PH, some, pad_id=pad_id) * (target_tokens(some) / total)
             for gradient, of_part in zip(gradients, torch.autograd.grad(part, parameters), strict=True):
                 gradient += of_part
             loss += part.item()

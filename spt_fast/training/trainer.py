@@ -22,17 +22,16 @@ from spt_fast.training.at_once import AtOnce
 from spt_fast.training.batches import (
     PASS_POSITIONS,
     PASS_POSITIONS_ON_CPU,
-    Batch,
     OwnedRow,
     TuningRow,
     collate,
-    collate_joint,
     cut_by_length,
     cut_evenly,
+    target_tokens,
 )
 from spt_fast.training.memory_plan import as_memory_allows, plan_of
 from spt_fast.training.run import Run, Share, TuningJob
-from spt_fast.types import Position, TrainingStep, before_soft
+from spt_fast.types import Position, TrainingStep
 from spt_kernels import linear_cross_entropy, splice_embeds
 
 T = TypeVar("T")
@@ -257,11 +256,14 @@ def mean_loss(
         batch_rows = ordered[start : start + batch_size]
 
         def part(size: int, batch_rows: Sequence[TuningRow] = batch_rows) -> float:
-            parts = (collate(batch_rows[i : i + size], pad_id).to(model.device) for i in range(0, len(batch_rows), size))
-            return sum(target_loss(model, vectors_PH, each, position).item() * len(each.targets) for each in parts)
+            loss = 0.0
+            for start in range(0, len(batch_rows), size):
+                some = batch_rows[start : start + size]
+                loss += target_loss(model, vectors_PH, some, position, pad_id=pad_id).item() * target_tokens(some)
+            return loss
 
         summed += as_memory_allows(model, list(map(len, batch_rows)), len(vectors_PH), part)[0]
-    return summed / sum(len(row.target_ids) for row in rows)
+    return summed / target_tokens(rows)
 
 
 def _accumulated(
@@ -271,7 +273,7 @@ def _accumulated(
 
     A loss is a mean over target tokens, so each micro-batch counts by how many of them it has.
     """
-    totals = [sum(len(row.target_ids) for row in share.rows) for share in shares]
+    totals = [target_tokens(share.rows) for share in shares]
     vectors = [share.vectors_PH for share in shares]
     losses_K = torch.zeros(len(shares), device=model.device)
     gradients = [torch.zeros_like(vectors_PH) for vectors_PH in vectors]
@@ -303,34 +305,34 @@ def _cut(model: FrozenModel, shares: Sequence[Share], rows: Sequence[OwnedRow], 
 
 def _alone(model: FrozenModel, share: Share, rows: Sequence[OwnedRow], total: int, pad_id: int) -> Tensor:
     """What a micro-batch of the only share adds to its loss: a scalar."""
-    batch = collate([row.row for row in rows], pad_id).to(model.device)
-    loss = target_loss(model, share.vectors_PH, batch, share.position)
+    own = [each.row for each in rows]
+    loss = target_loss(model, share.vectors_PH, own, share.position, pad_id=pad_id)
     # A model that is spread over several GPUs says its loss where its head is.
-    return loss.to(model.device) * (len(batch.targets) / total)
+    return loss.to(model.device) * (target_tokens(own) / total)
 
 
 def _together(
     model: FrozenModel, shares: Sequence[Share], rows: Sequence[OwnedRow], totals: Sequence[int], pad_id: int
 ) -> Tensor:
     """What a micro-batch of several shares adds to the loss of each, `[K]`."""
-    batch = collate_joint(rows, [len(share.vectors_PH) for share in shares], pad_id).to(model.device)
+    batch = collate(rows, [len(share.vectors_PH) for share in shares], pad_id).to(model.device)
     inputs_BTH = splice(model, batch.ids, torch.cat([share.vectors_PH for share in shares]))
     losses_N = _loss_at(model, inputs_BTH, batch.positions, batch.targets, "none").to(model.device)
     weights_K = torch.tensor([1 / total for total in totals], device=losses_N.device)
     return torch.zeros_like(weights_K).index_add(0, batch.owners, losses_N * weights_K[batch.owners])
 
 
-def target_loss(model: FrozenModel, vectors_PH: Tensor, batch: Batch, position: Position = "front") -> Tensor:
-    """Mean negative log-likelihood, in nats, of the batch's target tokens behind the soft prompt: a scalar.
+def target_loss(
+    model: FrozenModel, vectors_PH: Tensor, rows: Sequence[TuningRow], position: Position = "front", *, pad_id: int = 0
+) -> Tensor:
+    """Mean negative log-likelihood, in nats, of the target tokens of all rows behind the soft prompt: a scalar.
 
     The head sees the positions that predict a target token, `[N, H]`, never `[B, T, V]`.
     """
-    P = vectors_PH.shape[0]
-    inputs_BTH = splice(model, with_soft_positions(batch, P, position), vectors_PH)
-    # Whatever the position, what predicts a target token stands P places to the right of where it was without vectors.
-    T = inputs_BTH.shape[1]
-    positions_N = batch.rows * T + batch.columns + P
-    return _loss_at(model, inputs_BTH, positions_N, batch.targets, "mean")
+    P = len(vectors_PH)
+    owned = [OwnedRow(row=row, owner=0, length=P, position=position) for row in rows]
+    batch = collate(owned, [P], pad_id).to(model.device)
+    return _loss_at(model, splice(model, batch.ids, vectors_PH), batch.positions, batch.targets, "mean")
 
 
 def _loss_at(
@@ -345,16 +347,6 @@ def _loss_at(
     if logits_NV.dtype != torch.float64:
         logits_NV = logits_NV.float()
     return F.cross_entropy(logits_NV, targets_N.to(logits_NV.device), reduction=reduction)
-
-
-def with_soft_positions(batch: Batch, P: int, position: Position) -> Tensor:
-    """Token ids with those of the vectors, `~0` to `~(P - 1)`, in their place in each row: `[B, P + T]`."""
-    T = batch.ids.shape[1]
-    columns_S = torch.arange(P + T, device=batch.ids.device)
-    before_B = batch.prompts if position == "end" else torch.full_like(batch.prompts, before_soft(position, T))
-    behind_BS = columns_S - before_B[:, None]
-    tokens_BS = torch.where(behind_BS < P, columns_S, columns_S - P).clamp(0, max(T - 1, 0))
-    return torch.where((behind_BS >= 0) & (behind_BS < P), ~behind_BS, batch.ids.gather(1, tokens_BS))
 
 
 def splice(model: FrozenModel, ids: Tensor, vectors_PH: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spt_fast.errors import DataError
-from spt_fast.training.batches import TuningRow, batches, collate
+from spt_fast.training.batches import OwnedRow, TuningRow, batches, collate
 
 
 def rows(count: int) -> list[TuningRow]:
@@ -86,9 +86,15 @@ def test_a_row_without_a_target_is_refused() -> None:
 
 
 def test_collating_pads_on_the_right_and_says_where_each_target_is_predicted() -> None:
-    batch = collate([TuningRow(prompt_ids=(1, 2), target_ids=(3, 9)), TuningRow(prompt_ids=(4,), target_ids=(9,))], pad_id=7)
-    assert batch.ids.tolist() == [[1, 2, 3], [4, 7, 7]]
-    assert batch.targets.tolist() == [3, 9, 9]
-    assert batch.rows.tolist() == [0, 0, 1]
-    assert batch.columns.tolist() == [1, 2, 0]
+    longer, shorter = TuningRow(prompt_ids=(1, 2), target_ids=(3, 9)), TuningRow(prompt_ids=(4,), target_ids=(9,))
+    rows = [
+        OwnedRow(row=longer, owner=0, length=1, position="front"),
+        OwnedRow(row=shorter, owner=1, length=2, position="after_bos"),
+        OwnedRow(row=longer, owner=1, length=2, position="end"),
+    ]
+    batch = collate(rows, [1, 2], pad_id=7)
+    assert batch.ids.tolist() == [[~0, 1, 2, 3, 7], [4, ~1, ~2, 7, 7], [1, 2, ~1, ~2, 3]]
+    assert batch.targets.tolist() == [3, 9, 9, 3, 9]
+    assert batch.positions.tolist() == [2, 3, 5 + 2, 10 + 3, 10 + 4]
+    assert batch.owners.tolist() == [0, 0, 1, 1, 1]
     assert batch.ids.dtype == batch.targets.dtype == torch.int64

@@ -17,7 +17,7 @@ from spt_fast.errors import DataError, ModelError, TrainingError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.lora import targets
 from spt_fast.prompts.lora import adapters_as_bytes, load_adapters
-from spt_fast.training.batches import TuningRow, batches, collate
+from spt_fast.training.batches import OwnedRow, TuningRow, batches, collate
 from spt_fast.training.lora import learn_lora
 from spt_fast.training.memory_plan import plan_of
 from spt_fast.training.trainer import learn
@@ -71,11 +71,13 @@ def test_what_is_learnt_is_what_peft_and_transformers_learn_from_the_same_start(
     peft.set_peft_model_state_dict(wrapped, start)
     update = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=0.01, weight_decay=0.0)
     for report, rows in zip(reports, islice(batches(some_rows(), 3, seed=1), 12), strict=True):
-        batch = collate(rows)
-        labels = torch.full((3, batch.ids.shape[1] + 1), -100)
-        labels[batch.rows, batch.columns + 1] = batch.targets
+        batch = collate([OwnedRow(row=row, owner=0, length=0, position="front") for row in rows], [0])
+        width = batch.ids.shape[1]
+        learnt_at = (batch.positions // width, batch.positions % width + 1)
+        labels = torch.full((3, width + 1), -100)
+        labels[learnt_at] = batch.targets
         ids = torch.cat([batch.ids, torch.zeros(3, 1, dtype=torch.int64)], dim=1)
-        ids[batch.rows, batch.columns + 1] = batch.targets
+        ids[learnt_at] = batch.targets
         loss = wrapped(input_ids=ids, labels=labels).loss
         assert report.loss == pytest.approx(loss.item(), abs=1e-4)
         update.zero_grad()

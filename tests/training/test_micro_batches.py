@@ -17,7 +17,7 @@ from spt_fast.errors import TrainingError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.layers import layers_of
 from spt_fast.models.tokenizer import Tokenizer
-from spt_fast.training.batches import TuningRow, collate
+from spt_fast.training.batches import TuningRow
 from spt_fast.training.memory_plan import plan_of
 from spt_fast.training.rows import tuning_row
 from spt_fast.training.run import Share
@@ -98,7 +98,7 @@ def test_a_batch_that_no_halving_divides_loses_no_row(model: FrozenModel, rows: 
     small, tried = cramped(model, 3)
     vectors = torch.full((4, model.hidden_size), 0.3, requires_grad=True)
     ((loss, gradient),), size = losses_and_gradients(small, [Share(vectors_PH=vectors, rows=rows[:7])])
-    expected = target_loss(model, vectors, collate(rows[:7]))
+    expected = target_loss(model, vectors, rows[:7])
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, [vectors])[0], rtol=1e-4, atol=1e-6)
     assert (size, tried[0], sum(tried[1:])) == (3, 7, 7)
@@ -138,7 +138,7 @@ def kept_bytes(model: FrozenModel, rows: list[TuningRow]) -> int:
 
     vectors = torch.zeros(4, model.hidden_size, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = target_loss(model, vectors, collate(rows))
+        loss = target_loss(model, vectors, rows)
     assert loss.requires_grad
     return sum(kept.values())
 
@@ -154,7 +154,7 @@ def test_activations_computed_twice_give_the_same_gradient_and_far_fewer_are_kep
     found = []
     for way in (nullcontext(), model.recomputing()):
         with way:
-            loss = target_loss(model, vectors, collate(rows[:8]))
+            loss = target_loss(model, vectors, rows[:8])
             found.append((loss.detach(), torch.autograd.grad(loss, [vectors])[0], kept_bytes(model, rows[:8])))
     (loss, gradient, kept), (same_loss, same_gradient, kept_less) = found
     assert torch.equal(loss, same_loss)

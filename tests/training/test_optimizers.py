@@ -19,7 +19,7 @@ from spt_fast.errors import DataError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.prompts.initialize import initialize
 from spt_fast.training import trainer
-from spt_fast.training.batches import TuningRow, collate
+from spt_fast.training.batches import TuningRow
 from spt_fast.training.memory_plan import plan_of
 from spt_fast.training.optimizers import optimizer, rate
 from spt_fast.training.run import TuningJob
@@ -191,7 +191,7 @@ def test_what_is_held_out_is_not_learnt(model: FrozenModel, monkeypatch: pytest.
 
 def test_the_loss_on_held_out_rows_is_the_mean_over_their_tokens_whatever_the_batches(model: FrozenModel) -> None:
     vectors = torch.from_numpy(initialize(SoftPromptConfig.paper(length=3, init_std=0.5), 64, 0))
-    expected = target_loss(model, vectors, collate(ROWS)).item()
+    expected = target_loss(model, vectors, ROWS).item()
     assert mean_loss(model, vectors, ROWS, 8) == pytest.approx(expected, abs=1e-5)
     plan_of(model).most_positions = 40
     try:

@@ -17,7 +17,7 @@ from spt_fast.config import SoftPromptConfig
 from spt_fast.errors import DataError, TrainingError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.training.at_once import PASSES, AtOnce
-from spt_fast.training.batches import PASS_POSITIONS, PASS_POSITIONS_ON_CPU, TuningRow, collate, cut_by_length, cut_evenly
+from spt_fast.training.batches import PASS_POSITIONS, PASS_POSITIONS_ON_CPU, TuningRow, cut_by_length, cut_evenly
 from spt_fast.training.memory_plan import plan_of
 from spt_fast.training.run import Share, TuningJob
 from spt_fast.training.trainer import Tuned, learn, learn_many, losses_and_gradients, target_loss
@@ -280,7 +280,7 @@ def test_on_a_cpu_the_rows_of_one_batch_are_cut_where_padding_would_cost_more_th
     assert "micro_batch" not in found.provenance
     shares = [Share(vectors_PH=torch.full((4, model.hidden_size), 0.3, requires_grad=True), rows=uneven)]
     ((loss, gradient),), _ = losses_and_gradients(model, shares)
-    expected = target_loss(model, shares[0].vectors_PH, collate(uneven))
+    expected = target_loss(model, shares[0].vectors_PH, uneven)
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, [shares[0].vectors_PH])[0], rtol=1e-4, atol=1e-6)
 

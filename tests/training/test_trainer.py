@@ -18,7 +18,7 @@ from spt_fast.errors import DataError, TrainingError
 from spt_fast.models.frozen_model import FrozenModel
 from spt_fast.models.tokenizer import Tokenizer
 from spt_fast.prompts.initialize import initialize
-from spt_fast.training.batches import TuningRow, collate
+from spt_fast.training.batches import TuningRow
 from spt_fast.training.rows import tuning_row
 from spt_fast.training.trainer import learn, target_loss
 from spt_fast.types import Position, TrainingStep
@@ -74,7 +74,7 @@ def test_loss_and_gradient_are_those_of_the_models_own_forward_with_labels(
 ) -> None:
     model = FrozenModel.load(tiny_model(tmp_path, family))
     soft = vectors(model)
-    ours = target_loss(model, soft, collate(rows[:5], pad_id=258), position)
+    ours = target_loss(model, soft, rows[:5], position, pad_id=258)
     theirs = loss_by_labels(model, soft, rows[:5], position)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     upstream = torch.tensor(0.37)
@@ -86,8 +86,8 @@ def test_loss_and_gradient_are_those_of_the_models_own_forward_with_labels(
 def test_a_model_whose_head_is_unknown_has_the_same_loss(model: FrozenModel, rows: list[TuningRow]) -> None:
     slow = copy.copy(model)
     slow.head = None
-    batch, soft = collate(rows[:5]), vectors(model)
-    torch.testing.assert_close(target_loss(slow, soft, batch), target_loss(model, soft, batch))
+    soft = vectors(model)
+    torch.testing.assert_close(target_loss(slow, soft, rows[:5]), target_loss(model, soft, rows[:5]))
 
 
 @pytest.mark.parametrize("position", POSITIONS)
@@ -95,7 +95,7 @@ def test_what_padding_holds_changes_neither_loss_nor_gradient(
     position: Position, model: FrozenModel, rows: list[TuningRow]
 ) -> None:
     soft = vectors(model)
-    losses = [target_loss(model, soft, collate(rows[:5], pad_id=pad), position) for pad in (0, 258)]
+    losses = [target_loss(model, soft, rows[:5], position, pad_id=pad) for pad in (0, 258)]
     gradients = [torch.autograd.grad(loss, [soft])[0] for loss in losses]
     assert torch.equal(losses[0], losses[1])
     assert torch.equal(gradients[0], gradients[1])
@@ -108,7 +108,7 @@ def test_the_loss_is_taken_on_target_tokens_only(model: FrozenModel) -> None:
     with torch.no_grad():
         inputs = torch.cat([soft[None], model.embed(torch.tensor([[256, 65, 66]]))], dim=1)
         expected = -model.module(inputs_embeds=inputs).logits[0, -1].log_softmax(-1)[67]
-    torch.testing.assert_close(target_loss(model, soft, collate([row])).detach(), expected)
+    torch.testing.assert_close(target_loss(model, soft, [row]).detach(), expected)
 
 
 def test_embeddings_of_ten_real_tokens_as_soft_prompt_give_the_loss_of_the_text(model: FrozenModel) -> None:
@@ -117,8 +117,8 @@ def test_embeddings_of_ten_real_tokens_as_soft_prompt_give_the_loss_of_the_text(
     whole = TuningRow(prompt_ids=(*text, *row.prompt_ids), target_ids=row.target_ids)
     soft = model.embed(torch.tensor(text))
     assert soft.shape[0] == 10
-    as_text = target_loss(model, soft[:0], collate([whole]))
-    torch.testing.assert_close(target_loss(model, soft, collate([row])), as_text, rtol=1e-6, atol=1e-6)
+    as_text = target_loss(model, soft[:0], [whole])
+    torch.testing.assert_close(target_loss(model, soft, [row]), as_text, rtol=1e-6, atol=1e-6)
 
 
 def test_after_bos_stands_behind_the_first_token(model: FrozenModel) -> None:
@@ -126,10 +126,10 @@ def test_after_bos_stands_behind_the_first_token(model: FrozenModel) -> None:
     row = TuningRow(prompt_ids=(256, *b" the capital is"), target_ids=tuple(b" Paris"))
     whole = TuningRow(prompt_ids=(256, *text, *row.prompt_ids[1:]), target_ids=row.target_ids)
     soft = model.embed(torch.tensor(text))
-    as_text = target_loss(model, soft[:0], collate([whole]))
-    behind = target_loss(model, soft, collate([row]), "after_bos")
+    as_text = target_loss(model, soft[:0], [whole])
+    behind = target_loss(model, soft, [row], "after_bos")
     torch.testing.assert_close(behind, as_text, rtol=1e-6, atol=1e-6)
-    assert abs(target_loss(model, soft, collate([row]), "front") - as_text) > 1e-3
+    assert abs(target_loss(model, soft, [row], "front") - as_text) > 1e-3
 
 
 def test_at_the_end_the_vectors_stand_between_a_prompt_and_its_answer(model: FrozenModel) -> None:
@@ -138,14 +138,14 @@ def test_at_the_end_the_vectors_stand_between_a_prompt_and_its_answer(model: Fro
     longer = TuningRow(prompt_ids=(256, *b"Where does one find the capital, the town"), target_ids=tuple(b" Rome"))
     rows, soft = [row, longer], model.embed(torch.tensor(text))
     whole = [replace(each, prompt_ids=(*each.prompt_ids, *text)) for each in rows]
-    as_text = target_loss(model, soft[:0], collate(whole))
-    torch.testing.assert_close(target_loss(model, soft, collate(rows), "end"), as_text, rtol=1e-6, atol=1e-6)
-    assert abs(target_loss(model, soft, collate(rows), "after_bos") - as_text) > 1e-3
+    as_text = target_loss(model, soft[:0], whole)
+    torch.testing.assert_close(target_loss(model, soft, rows, "end"), as_text, rtol=1e-6, atol=1e-6)
+    assert abs(target_loss(model, soft, rows, "after_bos") - as_text) > 1e-3
 
 
 def test_a_prompt_of_bos_alone_is_predicted_from_the_last_vector(model: FrozenModel) -> None:
     row, soft = TuningRow(prompt_ids=(256,), target_ids=(65, 257)), vectors(model)
-    ours = target_loss(model, soft, collate([row]), "after_bos")
+    ours = target_loss(model, soft, [row], "after_bos")
     torch.testing.assert_close(ours, loss_by_labels(model, soft, [row], "after_bos"))
 
 
