@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
@@ -174,6 +175,12 @@ class RunCell:
     def shots(self) -> int:
         """Worked examples in the prompt."""
         return int(self.key_settings.get("shots", 0))
+
+    @property
+    def tuning_rows(self) -> int | None:
+        """How many rows there were to learn from; None: the cell does not say."""
+        told = re.search(r"tuning (\d+)", self.provenance.get("rows", ""))
+        return int(told[1]) if told else None
 
     # what is read from its files
 

@@ -210,8 +210,7 @@ def _not_done(soft: Sequence[RunCell], bases: Sequence[RunCell]) -> list[str]:
     if not told:
         return []
     steps = max(cell.settings.get("steps", 0) for cell in (*below, *short))
-    name = protocol_of((*below, *short)[0].protocol).name
-    longer = f": {name}: {{steps: {3 * steps}}} in place of {steps}" if steps else ""
+    longer = f": {_with_steps(3 * steps, (*below, *short))} in place of {steps}" if steps else ""
     return [f"It stays below {', and below '.join(told)}, where a longer training may bring it{longer}."]
 
 
@@ -237,8 +236,18 @@ def _to_try(soft: Sequence[RunCell]) -> list[str]:
         fitted = [f"{kind.name} without {_listed(given)} in the grid: {fit} the model"] if given else []
     steps = max(each.settings.get("steps", 0) for each in soft)
     more = max(2 * steps, 0 if starts else defaults.get("steps", 0))
-    longer = [f"a longer training, {kind.name}: {{steps: {more}}} in place of {steps}"] if steps else []
+    longer = [f"a longer training, {_with_steps(more, soft)} in place of {steps}"] if steps else []
     return [*fitted, *longer, "a look at its answers under Samples in report.html, which show what it writes instead"]
+
+
+def _with_steps(steps: int, soft: Sequence[RunCell]) -> str:
+    """How a grid asks for so many steps; where some task has too few rows for them, going through these more than once."""
+    few = any(
+        rows < steps * cell.settings.get("batch_size", 0) and not cell.settings.get("repeat_rows")
+        for cell in soft
+        if (rows := cell.tuning_rows) is not None
+    )
+    return f"{protocol_of(soft[0].protocol).name}: {{steps: {steps}{', repeat_rows: true' if few else ''}}}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -354,6 +354,18 @@ def test_a_form_that_stays_below_that_of_worked_examples_is_told_with_what_may_b
     assert "stays below" not in summary([plainly, few, replace(soft[1], seed=0)])
 
 
+@pytest.mark.parametrize(
+    ("rows", "repeat", "told"),
+    [(708, False, "steps: 240, repeat_rows: true"), (708, True, "steps: 240"), (1920, False, "steps: 240")],
+)
+def test_what_may_bring_the_form_can_be_run_with_the_rows_that_there_are(rows: int, repeat: bool, told: str) -> None:
+    few = cell("a", "mcq", "few_shot", (97, 70), seed=0)
+    soft = cell("a", "mcq", "soft_prompt", (80, 70), seed=0, provenance={"rows": f"tuning {rows}, few_shot 32, test 100"})
+    settings = {"steps": 80, "batch_size": 8, "repeat_rows": repeat}
+    text = summary([cell("a", "mcq", "zero_shot", (0, 70)), few, replace(soft, settings=settings)])
+    assert f"it: soft_prompt: {{{told}}} in place of 80." in text
+
+
 def test_a_form_that_rose_and_is_surely_not_all_there_is_told_too_without_worked_examples() -> None:
     plainly, worse = cell("a", "number", "zero_shot", (0, 10)), cell("a", "number", "few_shot", (20, 10), seed=0)
     soft = replace(cell("a", "number", "soft_prompt", (42, 10), seed=0), settings={"steps": 80})
