@@ -272,6 +272,22 @@ def _flat(result: Mapping[str, Any]) -> str:
     )
 
 
+NEAR = 0.02
+"""As good as worked examples: so much below them at most."""
+
+
+def beside_examples(result: Mapping[str, Any]) -> str:
+    """Markdown: in how many pairs of model and task soft prompts come as far as worked examples, and where they do not."""
+    places = {place: of for place, of in by_place(result).items() if all(name in of for name in ("few_shot", "soft_prompt"))}
+    lines = [f"| behind the soft prompt | at least few-shot's less {NEAR:g} | not in |", "|---|---|---|"]
+    for metric in ("format_following", "exact_match"):
+        pairs = {place: [of[name][metric]["value"] for name in ("soft_prompt", "few_shot")] for place, of in places.items()}
+        below = {place: pair for place, pair in pairs.items() if pair[0] < pair[1] - NEAR - 1e-9}
+        where = "; ".join(f"`{model}` {task} {soft:.2f}, few-shot {few:.2f}" for (model, task), (soft, few) in below.items())
+        lines.append(f"| {SHOWN[metric]} | {len(pairs) - len(below)} of {len(pairs)} | {where} |")
+    return "\n".join(lines)
+
+
 def _verdict(held: int, n: int) -> str:
     return "shown" if held == n else f"shown in {held} of {n}"
 
@@ -329,6 +345,7 @@ def write_pages(result: Mapping[str, Any]) -> None:
     between(PAGE, "seed table", by_seed(result))
     between(PAGE, "label table", by_labels(result))
     between(PAGE, "claims", claims(result))
+    between(PAGE, "beside examples", beside_examples(result))
     FIGURE.write_text(figure(result))
 
 

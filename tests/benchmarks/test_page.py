@@ -102,12 +102,13 @@ def test_a_number_has_the_digits_that_say_something(value: float, said: str) -> 
         ("docs/real.md", "seed table", real.by_seed),
         ("docs/real.md", "label table", real.by_labels),
         ("docs/real.md", "claims", real.claims),
+        ("docs/real.md", "beside examples", real.beside_examples),
     ],
 )
 def test_the_tables_of_real_models_are_those_of_the_result_file(file: str, name: str, made: Callable[[Any], str]) -> None:
     _, _, behind = (ROOT / file).read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
     shown = behind.partition(f"\n<!-- /{name} -->")[0]
-    assert len(shown.splitlines()) > 4
+    assert len(shown.splitlines()) >= 4
     result = json.loads((RESULTS / "cpu" / "real.json").read_text())["result"]
     assert shown == made(result), "python benchmarks/real/real.py --pages"
 
@@ -129,6 +130,18 @@ def test_a_claim_says_in_how_many_pairs_it_holds_and_where_it_does_not() -> None
     assert form.endswith("in 1 of 2 model-task pairs, least 0.40; few-shot in 0, zero-shot in 0 | shown in 1 of 2 |")
     assert knowledge.endswith("in 1 of 2; not in `m` b -0.20 (-0.30 to -0.10); median half-width 0.20 | a change is seen |")
     assert exact.endswith("95 % interval without 0 (not corrected), in 0 of 2 | the order is another; not beyond chance |")
+
+
+def test_where_soft_prompts_do_not_come_as_far_as_worked_examples_is_told_with_both_numbers() -> None:
+    def cell(task: str, protocol: str, form: float, exact: float) -> dict[str, Any]:
+        values = {"format_following": form, "exact_match": exact}
+        metrics = {name: {"value": value, "low": value, "high": value, "n": 10} for name, value in values.items()}
+        return {"model": "m", "task": task, "protocol": protocol, "step": None, "metrics": metrics, "knowledge_by": None}
+
+    near = [cell("a", "few_shot", 0.99, 0.4), cell("a", "soft_prompt", 0.97, 0.5)]
+    far = [cell("b", "few_shot", 0.99, 0.4), cell("b", "soft_prompt", 0.9, 0.5)]
+    _, _, *lines = real.beside_examples({"cells": [*near, *far, cell("c", "few_shot", 1.0, 1.0)]}).splitlines()
+    assert lines == ["| format | 1 of 2 | `m` b 0.90, few-shot 0.99 |", "| exact match | 2 of 2 |  |"]
 
 
 def test_soft_prompts_are_told_by_step_and_beside_shuffled_labels_a_number_a_seed() -> None:
