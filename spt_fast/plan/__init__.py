@@ -21,8 +21,9 @@ Decisions:
 
 from spt_fast.plan import series
 from spt_fast.plan.expansion import as_series, expand, form_of, require_usable, select, wrong_entries
+from spt_fast.plan.grouping import MOST_DEATHS, MOST_JUDGED, UNLIMITED, judging, one_by_one, rerunning, stages, voting
 from spt_fast.plan.labels import settings_in_use
-from spt_fast.plan.stage import MOST_DEATHS, MOST_JUDGED, UNLIMITED, Stage, judging, one_by_one, rerunning, stages, voting
+from spt_fast.plan.stage import Stage
 
 __all__ = [
     "MOST_DEATHS",

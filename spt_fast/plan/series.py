@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spt_fast.config import Learning
 from spt_fast.models.hub import natural
-
-if TYPE_CHECKING:
-    from spt_fast.plan.cell import Cell
-    from spt_fast.plan.stage import Stage
+from spt_fast.plan.cell import Cell
+from spt_fast.plan.stage import Stage
 
 
 def place(name: str) -> Any:

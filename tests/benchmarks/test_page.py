@@ -132,7 +132,7 @@ def test_a_claim_says_in_how_many_pairs_it_holds_and_where_it_does_not() -> None
     assert exact.endswith("95 % interval without 0 (not corrected), in 0 of 2 | the order is another; not beyond chance |")
 
 
-def test_where_soft_prompts_do_not_come_as_far_as_worked_examples_is_told_with_both_numbers() -> None:
+def test_where_worked_examples_come_further_is_told_with_both_numbers() -> None:
     def cell(task: str, protocol: str, form: float, exact: float) -> dict[str, Any]:
         values = {"format_following": form, "exact_match": exact}
         metrics = {name: {"value": value, "low": value, "high": value, "n": 10} for name, value in values.items()}
@@ -179,7 +179,7 @@ def test_several_seeds_are_told_one_by_one_at_the_last_step_and_tasks_in_their_o
     assert lines == [f"| `m` | `{task}` | 0.10, 0.20 | 0.10, 0.20 | 0.30, 0.40 | 0.30, 0.40 |" for task in ("piqa", "squad")]
 
 
-def test_what_is_run_anew_takes_the_place_of_the_same_protocol_and_of_the_changes_measured_against_it() -> None:
+def test_what_is_run_anew_takes_the_place_of_the_same_protocol_and_its_changes() -> None:
     def result(rows: int, cells: Sequence[tuple[str, str, str]], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         return {
             "cells": [{"model": model, "task": task, "protocol": name, "rows": rows} for model, task, name in cells],
