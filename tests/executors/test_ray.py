@@ -103,6 +103,10 @@ def grid(models: Path, tmp_path: Path) -> GridConfig:
     )
 
 
+def as_numbers(cells: Sequence[str]) -> list[float]:
+    return [float(cell or "nan") for cell in cells]
+
+
 def table(result: GridResult) -> list[list[str]]:
     write_tables(result.folder)
     with (result.folder / "results.csv").open() as file:
@@ -573,7 +577,10 @@ def test_vllm_in_actors_answers_as_on_this_machine_though_it_is_killed_in_every_
     told = [event["key"] for event in Store(real.folder).events() if event["event"] == "done"]
     assert len(told) == len(set(told)) == len(there.cells) == 6
     here = run_cells(replace(real, output=real.folder.with_name("local")))
-    assert table(there) == table(here)
+    # What was asked in one batch depends on where a blow fell, and the last digits of likelihoods on the batch.
+    for one, other in zip(table(there)[1:], table(here)[1:], strict=True):
+        assert one[:6] == other[:6]
+        assert as_numbers(one[6:]) == pytest.approx(as_numbers(other[6:]), rel=1e-3, abs=1e-6, nan_ok=True), one[:6]
     assert none_is_left()
 
 
